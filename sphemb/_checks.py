@@ -1,0 +1,181 @@
+"""The one place that words complaints about arguments.
+
+Only what is static is looked at (rank, shape, dtype, Python numbers), so that every
+check also runs, once and for free, while a function is traced. A complaint names the
+argument, what was wanted, what came and, where one is likely, the cause.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+
+
+class InputError(ValueError):
+    """The caller's mistake, in one line; the doors print it without a traceback."""
+
+
+class InputTypeError(InputError, TypeError):
+    """An :class:`InputError` about a dtype or a Python type."""
+
+
+def _shape_of(array: Any) -> tuple[int, ...]:
+    return tuple(jnp.shape(array))
+
+
+def _hint(text: str) -> str:
+    return f": {text}" if text else ""
+
+
+def check_shape(
+    name: str,
+    array: Any,
+    spec: str,
+    *,
+    dims: Mapping[str, Any] | None = None,
+    beside: str = "",
+    hint: str = "",
+) -> dict[str, Any]:
+    """Checks an array's shape against letters, and returns what the letters stand for.
+
+    Args:
+        name: the argument's name, as the caller wrote it.
+        array: anything with a shape.
+        spec: axes separated by blanks, such as ``"... N D"``; a leading ``...`` takes
+            any number of batch axes, a number stands for itself.
+        dims: letters that are known already; ``"..."`` holds the batch shape.
+        beside: the argument that fixed ``dims``, for the message.
+        hint: the likely cause, for the message.
+
+    Returns:
+        The letters' sizes; ``"..."`` maps to the batch shape where the spec has one.
+
+    Raises:
+        InputError: the rank or a size does not fit.
+
+    >>> check_shape("x", jnp.zeros((4, 9, 3)), "... N D")
+    {'...': (4,), 'N': 9, 'D': 3}
+    """
+    shape = _shape_of(array)
+    letters = spec.split()
+    leading = letters[0] == "..."
+    tail = letters[1:] if leading else letters
+    known: dict[str, Any] = dict(dims or {})
+    found: dict[str, Any] = {}
+    fits = len(shape) >= len(tail) if leading else len(shape) == len(tail)
+    if fits:
+        split = len(shape) - len(tail)
+        if leading:
+            found["..."] = shape[:split]
+            fits = known.get("...", found["..."]) == found["..."]
+        for letter, size in zip(tail, shape[split:], strict=True):
+            wanted = int(letter) if letter.isdigit() else known.get(letter, size)
+            wanted = found.get(letter, wanted)
+            fits = fits and wanted == size
+            if not letter.isdigit():
+                found[letter] = size
+    if not fits:
+        wanted = f"[{', '.join(letters)}]"
+        if known and all(letter in known or letter.isdigit() for letter in letters):
+            sizes = tuple(
+                int(x) if x.isdigit() else known[x] for x in letters if x != "..."
+            )
+            wanted += f" = {(*known.get('...', ()), *sizes)}"
+        if beside:
+            wanted += f" to go with {beside}"
+        raise InputError(f"{name} must have shape {wanted}, got {shape}{_hint(hint)}")
+    return found
+
+
+def _dtype_of(array: Any) -> Any:
+    return jnp.result_type(array)
+
+
+def check_floating(name: str, array: Any, *, hint: str = "") -> None:
+    """Refuses arrays whose dtype is not a real floating-point one."""
+    dtype = _dtype_of(array)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputTypeError(f"{name} must be floating point, got {dtype}{_hint(hint)}")
+
+
+def check_integer(name: str, array: Any, *, hint: str = "") -> None:
+    """Refuses arrays whose dtype is not an integer one."""
+    dtype = _dtype_of(array)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        raise InputTypeError(f"{name} must be integers, got {dtype}{_hint(hint)}")
+
+
+def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
+    """Refuses arrays whose dtype is not bool."""
+    dtype = _dtype_of(array)
+    if not jnp.issubdtype(dtype, jnp.bool_):
+        raise InputTypeError(
+            f"{name} must be bool (True = counts), got {dtype}{_hint(hint)}"
+        )
+
+
+def check_number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+    hint: str = "",
+) -> None:
+    """Checks a Python number against its range; arrays, traced or not, pass unread."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.number):
+            return
+        raise InputTypeError(
+            f"{name} must be a number, got {value!r} of type {type(value).__name__}"
+        )
+    number = float(value)
+    lows = {"<": above, "<=": at_least}
+    highs = {"<": below, "<=": at_most}
+    low = "".join(f"{v} {sign} " for sign, v in lows.items() if v is not None)
+    high = "".join(f" {sign} {v}" for sign, v in highs.items() if v is not None)
+    fits = (
+        (above is None or number > above)
+        and (at_least is None or number >= at_least)
+        and (below is None or number < below)
+        and (at_most is None or number <= at_most)
+        and not math.isnan(number)
+    )
+    if not fits:
+        raise InputError(
+            f"{name} must satisfy {low}{name}{high}, got {value!r}{_hint(hint)}"
+        )
+
+
+def check_count(name: str, value: Any, *, at_least: int = 0, hint: str = "") -> None:
+    """Checks a static Python integer, such as a number of steps or a block size."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise InputTypeError(
+            f"{name} must be a Python int (it is static), got {value!r} of type "
+            f"{type(value).__name__}"
+        )
+    if value < at_least:
+        raise InputError(f"{name} must be >= {at_least}, got {value}{_hint(hint)}")
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Checks a named option."""
+    if value not in choices:
+        listed = ", ".join(repr(c) for c in choices)
+        raise InputError(f"{name} must be one of {listed}, got {value!r}")
+
+
+def check_scalar(name: str, value: Any, **bounds: Any) -> None:
+    """Checks a setting that may be traced: a number's range, an array's shape."""
+    check_number(name, value, **bounds)
+    if _shape_of(value) != ():
+        raise InputError(
+            f"{name} must be one number, got shape {_shape_of(value)}: use jax.vmap "
+            f"for several"
+        )
