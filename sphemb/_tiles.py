@@ -1,0 +1,107 @@
+"""Pairs of points in square tiles, so that no N x N array ever exists.
+
+Letters: N points, S the side of a tile. Trees of arrays [N, ...] are cut along their
+first axis; what is added to fill the last tile is zero and must count for nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+# A tile of 1024 x 1024 float32 numbers is 4 MiB: large enough for matmuls to reach
+# their speed, small enough to stay near the cache.
+_LARGEST_SIDE = 1024
+_TILE = _LARGEST_SIDE**2
+_ROUND = 8
+
+
+def tile_side(num_points: int, block_size: int | None) -> int:
+    """Returns the side of evenly filled tiles, none larger than ``block_size``."""
+    largest = max(1, min(num_points, block_size or _LARGEST_SIDE))
+    blocks = max(1, math.ceil(num_points / largest))
+    even = math.ceil(num_points / blocks)
+    return min(largest, math.ceil(even / _ROUND) * _ROUND)
+
+
+def _cut(tree: Any, side: int) -> Any:
+    """Cuts [N, ...] into [blocks, side, ...], with zeros where the points end."""
+
+    def cut(leaf: jax.Array) -> jax.Array:
+        missing = -leaf.shape[0] % side
+        padding = [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)
+        padded = jnp.pad(leaf, padding) if missing else leaf
+        return padded.reshape(-1, side, *leaf.shape[1:])
+
+    return jax.tree.map(cut, tree)
+
+
+def fold_tiles(
+    tile: Callable[[Any, Any, Any], Any],
+    initial: Any,
+    rows: Any,
+    columns: Any,
+    *,
+    row_side: int,
+    column_side: int,
+) -> Any:
+    """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
+
+    Every level is checkpointed: differentiating the fold, in whichever mode, computes
+    the tiles again instead of keeping them.
+
+    Args:
+        tile: takes the carry, a block of rows and a block of columns, and returns the
+            next carry.
+        initial: tree of [row_side, ...], the first carry of every row block.
+        rows: tree of [N, ...].
+        columns: tree of [M, ...].
+        row_side: rows in a tile.
+        column_side: columns in a tile.
+
+    Returns:
+        The tree of final carries, [N, ...].
+    """
+    num_rows = jax.tree.leaves(rows)[0].shape[0]
+    column_blocks = _cut(columns, column_side)
+
+    def row_block(row: Any) -> Any:
+        def one_tile(carry: Any, column: Any) -> tuple[Any, None]:
+            return tile(carry, row, column), None
+
+        one_tile = jax.checkpoint(one_tile, prevent_cse=False)
+        return jax.lax.scan(one_tile, initial, column_blocks)[0]
+
+    row_block = jax.checkpoint(row_block, prevent_cse=False)
+    blocks = jax.lax.map(row_block, _cut(rows, row_side))
+    return jax.tree.map(
+        lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
+    )
+
+
+def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:
+    """Maps a function of one image over the leading axis of every array.
+
+    Small images go side by side, because a device idles on one of them. Images that
+    fill a tile alone go one after another: side by side they would multiply the
+    temporary memory by the batch and win nothing.
+
+    Args:
+        function: takes one image's slice of each array.
+        *arrays: [B, ...] each.
+        tile: numbers in one tile of one image.
+    """
+    batch = arrays[0].shape[0]
+    fitting = max(1, min(batch, _TILE // max(1, tile)))
+    together = next(n for n in range(fitting, 0, -1) if batch % n == 0)
+    if together == batch:
+        return jax.vmap(function)(*arrays)
+    chunks = tuple(a.reshape(-1, together, *a.shape[1:]) for a in arrays)
+    if together == 1:
+        return jax.lax.map(lambda one: function(*one), arrays)
+    mapped = jax.lax.map(lambda chunk: jax.vmap(function)(*chunk), chunks)
+    return jax.tree.map(lambda leaf: leaf.reshape(batch, *leaf.shape[2:]), mapped)

@@ -1,0 +1,111 @@
+"""The steps of blurring mean shift in a row, for every image of a batch.
+
+Letters: N points, D dimensions, T steps; leading axes are batch axes.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import (
+    check_boolean,
+    check_choice,
+    check_count,
+    check_floating,
+    check_scalar,
+    check_shape,
+)
+from sphemb._tiles import map_batch, tile_side
+from sphemb.grouping._step import Tiling, plain_step, step
+
+_STEPS = {"reverse": step, "any": plain_step}
+
+
+@functools.partial(
+    jax.jit, static_argnames=("num_steps", "tiling", "differentiation", "every_step")
+)
+def _moved(
+    embeddings: jax.Array,
+    mask: jax.Array | None,
+    concentration: jax.Array,
+    step_size: jax.Array,
+    *,
+    num_steps: int,
+    tiling: Tiling,
+    differentiation: str,
+    every_step: bool,
+) -> jax.Array:
+    """Returns the points after the last step, or after each, [T, ..., N, D]."""
+    one_step = functools.partial(_STEPS[differentiation], tiling)
+
+    def one_image(x: jax.Array, mass: jax.Array) -> jax.Array:
+        def body(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array | None]:
+            x = one_step(x, mass, concentration, step_size)
+            return x, x if every_step else None
+
+        last, steps = jax.lax.scan(body, x, None, length=num_steps)
+        return last if steps is None else steps
+
+    shape, dtype = embeddings.shape, concentration.dtype
+    x, mass = embeddings.astype(dtype), jnp.ones(shape[:-1], dtype)
+    if mask is not None:
+        # Whatever a masked row holds, NaN included, must not reach the others.
+        x = jnp.where(mask[..., None], x, 0.0)
+        mass = mask.astype(dtype)
+    x, mass = x.reshape(-1, *shape[-2:]), mass.reshape(-1, shape[-2])
+    moved = map_batch(one_image, x, mass, tile=tiling.side**2)
+    if every_step:
+        moved = jnp.moveaxis(moved, 1, 0)
+    leading = (num_steps,) if every_step else ()
+    moved = moved.reshape(*leading, *shape).astype(embeddings.dtype)
+    return moved if mask is None else jnp.where(mask[..., None], moved, embeddings)
+
+
+def run(
+    embeddings: jax.Array,
+    *,
+    concentration: Any,
+    num_steps: int,
+    step_size: Any,
+    mask: jax.Array | None,
+    block_size: int | None,
+    precision: Any,
+    differentiation: str,
+    every_step: bool,
+) -> jax.Array:
+    """Checks the arguments and runs the steps."""
+    sizes = check_shape("embeddings", embeddings, "... N D")
+    check_floating("embeddings", embeddings)
+    check_scalar("concentration", concentration, above=0.0, below=math.inf)
+    check_scalar("step_size", step_size, above=0.0, at_most=2.0)
+    check_count("num_steps", num_steps)
+    if mask is not None:
+        dims = {"...": sizes["..."], "N": sizes["N"]}
+        check_shape("mask", mask, "... N", dims=dims, beside="embeddings")
+        check_boolean("mask", mask)
+    if block_size is not None:
+        check_count("block_size", block_size, at_least=1)
+    check_choice("differentiation", differentiation, tuple(_STEPS))
+
+    embeddings = jnp.asarray(embeddings)
+    if num_steps == 0 or embeddings.size == 0:
+        if every_step:
+            return jnp.broadcast_to(embeddings, (num_steps + 1, *embeddings.shape))
+        return embeddings
+    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    moved = _moved(
+        embeddings,
+        None if mask is None else jnp.asarray(mask),
+        jnp.asarray(concentration, dtype),
+        jnp.asarray(step_size, dtype),
+        num_steps=int(num_steps),
+        tiling=Tiling(tile_side(sizes["N"], block_size), precision),
+        differentiation=differentiation,
+        every_step=every_step,
+    )
+    return jnp.concatenate([embeddings[None], moved]) if every_step else moved

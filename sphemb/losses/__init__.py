@@ -1,0 +1,25 @@
+"""Losses that teach pixels to group.
+
+* margin: :func:`margin_loss` (Eq. 2), its halves :func:`margin_loss_terms`, and
+  :func:`trajectory_margin_loss` for every step of a mean shift
+* pixels: :func:`instance_weights`, :func:`sample_pixels`
+"""
+
+from sphemb.losses._instances import instance_weights
+from sphemb.losses._margin import (
+    MarginLossTerms,
+    margin_loss,
+    margin_loss_terms,
+    trajectory_margin_loss,
+)
+from sphemb.losses._sampling import PixelSample, sample_pixels
+
+__all__ = [
+    "MarginLossTerms",
+    "PixelSample",
+    "instance_weights",
+    "margin_loss",
+    "margin_loss_terms",
+    "sample_pixels",
+    "trajectory_margin_loss",
+]

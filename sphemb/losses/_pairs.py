@@ -1,0 +1,152 @@
+r"""Sums over all ordered pairs of points, :math:`\sum_{ij} w_i w_j \phi(x_i^\top x_j)`.
+
+Letters: N points of D entries. The pairs are visited in tiles, so that neither the sum
+nor any derivative holds an N x N array. The first derivative is taken in the forward
+pass already, while a tile is at hand: :math:`\phi` depends on symmetric products, hence
+
+.. math:: \frac{\partial}{\partial x_i} = 2 w_i \sum_j w_j \phi'(c_{ij})\, x_j
+          \qquad \frac{\partial}{\partial w_i} = 2 \sum_j w_j \phi(c_{ij})
+
+are sums over one row of tiles, and cost one more matmul. They are linear in the
+tangents, so that a custom JVP serves forward and reverse mode alike; derivatives of
+higher order go through the checkpointed tiles.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphemb._tiles import fold_tiles
+from sphemb.sphere import pairwise_dot
+
+
+class _Rows(NamedTuple):
+    value: jax.Array  # [N] sum over j of w_j times the pair's value
+    slope: jax.Array  # [N, D] sum over j of w_j times the slope times x_j
+    step: jax.Array  # [N] sum over j of w_j times the slope
+
+
+def _hinge(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
+    """Different instances above the margin: s - alpha."""
+    active = ~same & (cosine > 2.0 * margin - 1.0)
+    value = jnp.where(active, 0.5 * (1.0 + cosine) - margin, 0.0)
+    return value, 0.5 * active.astype(cosine.dtype)
+
+
+def _squared_hinge(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
+    """Different instances above the margin: (s - alpha)^2."""
+    excess, _ = _hinge(cosine, same, margin)
+    return jnp.square(excess), excess
+
+
+def _squared_fall(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
+    """The same instance: 1 - s^2."""
+    del margin
+    similarity = 0.5 * (1.0 + cosine)
+    value = jnp.where(same, 1.0 - jnp.square(similarity), 0.0)
+    return value, jnp.where(same, -similarity, 0.0)
+
+
+# Each returns [N, M] values and slopes in the cosine.
+_TERMS = {
+    "hinge": _hinge,
+    "squared_hinge": _squared_hinge,
+    "squared_fall": _squared_fall,
+}
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def pair_sum(
+    term: str,
+    side: int,
+    precision: jax.lax.PrecisionLike,
+    x: jax.Array,
+    weights: jax.Array,
+    ids: jax.Array,
+    margin: jax.Array,
+) -> jax.Array:
+    """Weighted sum of a term over all ordered pairs of one image.
+
+    Args:
+        term: ``"hinge"``, ``"squared_hinge"`` or ``"squared_fall"``.
+        side: of the square tiles.
+        precision: of the matmuls.
+        x: [N, D] unit vectors.
+        weights: [N], 0 for what does not count.
+        ids: [N] instances.
+        margin: [].
+
+    Returns:
+        [] the sum.
+    """
+    rows = _row_sums(term, side, precision, x, weights, ids, margin, slopes=False)
+    return weights @ rows.value
+
+
+@pair_sum.defjvp
+def _pair_sum_jvp(term, side, precision, primals, tangents):
+    x, weights, ids, margin = primals
+    x_tangent, weights_tangent, _, margin_tangent = tangents
+    rows = _row_sums(term, side, precision, x, weights, ids, margin, slopes=True)
+    tangent = 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)
+    tangent += 2.0 * jnp.sum(rows.value * weights_tangent)
+    if term != "squared_fall":
+        # s - alpha falls by one where the cosine, half of which is in s, rises by two.
+        tangent -= 2.0 * jnp.sum(weights * rows.step) * margin_tangent
+    return weights @ rows.value, tangent
+
+
+def _row_sums(term, side, precision, x, weights, ids, margin, *, slopes) -> _Rows:
+    def tile(total: _Rows, row, column) -> _Rows:
+        cosine = pairwise_dot(row["x"], column["x"], precision=precision)
+        same = row["ids"][:, None] == column["ids"][None, :]
+        value, slope = _TERMS[term](cosine, same, margin)
+        # Matmuls, because a reduction along the rows of a tile is slower on CPUs.
+        sums = total.value + jnp.matmul(value, column["weights"], precision=precision)
+        if not slopes:
+            return total._replace(value=sums)
+        weighted = jnp.matmul(slope, column["moments"], precision=precision)
+        return _Rows(sums, total.slope + weighted[:, 1:], total.step + weighted[:, 0])
+
+    points = {"x": x, "ids": ids}
+    moments = jnp.concatenate([weights[:, None], weights[:, None] * x], axis=1)
+    zero = jnp.zeros(side, x.dtype)
+    return fold_tiles(
+        tile,
+        _Rows(zero, jnp.zeros((side, x.shape[-1]), x.dtype), zero),
+        points,
+        points | {"weights": weights, "moments": moments},
+        row_side=side,
+        column_side=side,
+    )
+
+
+def within_sum(x: jax.Array, weights: jax.Array, ids: jax.Array) -> jax.Array:
+    r"""Sum of w_i w_j (1 - s_ij) over the pairs of one instance, in linear time.
+
+    With :math:`W_q` the weight and :math:`\mu_q` the weighted mean of an instance,
+
+    .. math:: \sum_{ij \in q} w_i w_j (1 - s_{ij}) = \frac{W_q}{2} \sum_{i \in q} w_i
+              \left(1 - \lVert x_i \rVert^2 + \lVert x_i - \mu_q \rVert^2 \right)
+
+    which on the sphere is :math:`\tfrac12 W_q^2 (1 - \lVert \mu_q \rVert^2)`, but does
+    not cancel where an instance is tight and its mean nearly a unit vector.
+
+    Args:
+        x: [N, D] unit vectors.
+        weights: [N], 0 for what does not count.
+        ids: [N] instances, from 0 to at most N - 1.
+
+    Returns:
+        [] the sum over all instances.
+    """
+    total = jnp.zeros_like(weights).at[ids].add(weights)
+    sums = jnp.zeros_like(x).at[ids].add(weights[:, None] * x)
+    means = sums / jnp.where(total == 0, 1.0, total)[:, None]
+    spread = jnp.sum(jnp.square(x - means[ids]), axis=-1)
+    lacking = 1.0 - jnp.sum(jnp.square(x), axis=-1)
+    return 0.5 * jnp.sum(total[ids] * weights * (lacking + spread))

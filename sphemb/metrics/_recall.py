@@ -1,0 +1,158 @@
+"""Recall of objects by groups: B images, N pixels, P groups, Q objects."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sphemb._checks import InputError, check_count, check_shape
+from sphemb.instances import overlap_table
+from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
+
+# The IoU levels .5, .55, ..., 1 are 10/20 ... 20/20: as whole numbers they compare
+# without rounding, which decides at J* = .6 or .7 exactly.
+_LEVEL_UNIT = 20
+_LEVELS = np.arange(10, 21)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class AverageRecall(Sums):
+    r"""How well the best group covers each true object, over a whole data set.
+
+    .. math:: J^*_q = \max_p \frac{|\hat R_p \cap R_q|}{|\hat R_p \cup R_q|}
+
+    is taken over all groups of the image, without one-to-one matching, and void pixels
+    are removed from both masks. The recall at a level is the share of objects with
+    :math:`J^*_q` at or above it; average recall is the mean over levels.
+
+    Attributes:
+        sum_best_iou: the sum of J* over objects.
+        sum_excess: the sum of max(J* - .5, 0).
+        hits: int [11], the objects that reach each of the levels .5, .55, ..., 1.
+        num_objects: the number of true objects.
+        lost_true: the number of pixels of objects numbered above ``max_true``.
+        lost_predicted: the number of pixels of groups numbered ``max_predicted`` and
+            above.
+
+    References:
+        Kong and Fowlkes (2018), Table 1 and Fig. 8; Hosang et al. (2016) for the
+        average recall that is twice the mean excess over .5.
+
+    >>> truth = np.array([[0, 0, 1, 1, 1, 1]])
+    >>> predicted = np.array([[0, 0, 0, 1, 1, 1]])
+    >>> scores = AverageRecall.from_batch(
+    ...     predicted, truth, max_predicted=2, max_true=3
+    ... ).compute()
+    >>> scores["mean_best_iou"], scores["recall@0.5"], scores["average_recall"]
+    (0.75, 1.0, 0.6)
+    """
+
+    sum_best_iou: jax.Array
+    sum_excess: jax.Array
+    hits: jax.Array
+    num_objects: jax.Array
+    lost_true: jax.Array
+    lost_predicted: jax.Array
+
+    @classmethod
+    def from_batch(
+        cls,
+        predicted: jax.Array,
+        truth: jax.Array,
+        *,
+        max_predicted: int,
+        max_true: int,
+        valid: jax.Array | None = None,
+    ) -> Self:
+        """Scores a batch of label maps.
+
+        Args:
+            predicted: int [B, H, W] or [B, N] group ids in 0..max_predicted-1; every
+                one is a candidate, the background's group too. Negative: no group.
+            truth: int, the same shape; -1 void, 0 background, 1..max_true objects.
+            max_predicted: the largest number of groups an image may have; static.
+            max_true: the largest object number; static.
+            valid: bool [B], False for images that only fill up the batch.
+
+        Returns:
+            The metric of this batch. Images of up to 10^8 pixels count exactly.
+
+        Raises:
+            InputError: shapes that differ, labels that are no integers.
+        """
+        check_count("max_predicted", max_predicted, at_least=1)
+        check_count("max_true", max_true, at_least=1)
+        dims = check_shape("predicted", predicted, "... N")
+        check_shape("truth", truth, "... N", dims=dims, beside="predicted")
+        predicted = flatten_images("predicted", predicted)
+        truth = flatten_images("truth", truth)
+        counts = valid_images(valid, truth.shape[0], "predicted")[:, None] & (
+            truth >= 0
+        )
+
+        table = overlap_table(
+            predicted,
+            truth,
+            num_predicted=max_predicted,
+            num_true=max_true + 1,
+            mask=counts,
+        )
+        both = table[:, :max_predicted, 1 : max_true + 1]
+        group_size = table.sum(axis=2)[:, :max_predicted, None]
+        object_size = table.sum(axis=1)[:, None, 1 : max_true + 1]
+        either = jnp.maximum(group_size + object_size - both, 1)
+        is_object = object_size[:, 0] > 0
+        best_iou = jnp.where(is_object, jnp.max(both / either, axis=1), 0.0)
+        best_level = jnp.max(_LEVEL_UNIT * both // either, axis=1)
+        reached = is_object[..., None] & (best_level[..., None] >= _LEVELS)
+        return cls(
+            sum_best_iou=jnp.sum(best_iou),
+            sum_excess=jnp.sum(jnp.maximum(best_iou - 0.5, 0.0)),
+            hits=jnp.sum(reached, axis=(0, 1), dtype=jnp.int32),
+            num_objects=jnp.sum(is_object, dtype=jnp.int32),
+            lost_true=jnp.sum(table[:, :, -1], dtype=jnp.int32),
+            lost_predicted=jnp.sum(
+                counts & (predicted >= max_predicted), dtype=jnp.int32
+            ),
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The scores, each the mean over all objects; NaN where there is none.
+
+        Returns:
+            ``mean_best_iou``: the mean of J*;
+            ``recall@0.5``: the share of objects with J* >= .5;
+            ``average_recall``: the mean recall at the ten levels .5:.05:.95 (COCO);
+            ``average_recall_mcg``: at the eleven levels .5:.05:1 (MCG);
+            ``average_recall_hosang``: 2 mean(max(J* - .5, 0)), the integral over all
+            levels (Hosang et al.);
+            ``num_objects``.
+
+        Raises:
+            InputError: a label above ``max_true`` or ``max_predicted`` was met, so that
+                the scores would be of other objects than those asked for.
+        """
+        for name, lost in (
+            ("max_true", self.lost_true),
+            ("max_predicted", self.lost_predicted),
+        ):
+            if int(lost):
+                raise InputError(
+                    f"{name} must be as large as the labels need, got {int(lost)} "
+                    f"pixels with larger ones: raise {name}"
+                )
+        hits = np.asarray(self.hits)
+        objects = int(self.num_objects)
+        return {
+            "mean_best_iou": ratio(self.sum_best_iou, objects),
+            "recall@0.5": ratio(hits[0], objects),
+            "average_recall": ratio(hits[:10].sum(), 10 * objects),
+            "average_recall_mcg": ratio(hits.sum(), 11 * objects),
+            "average_recall_hosang": ratio(2.0 * self.sum_excess, objects),
+            "num_objects": float(objects),
+        }

@@ -1,0 +1,239 @@
+"""Gradients of the blurring mean shift against finite differences and autodiff."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sphemb.grouping as grouping
+from sphemb.grouping import _step
+from tests.references import grouping as reference
+
+N, D, STEPS = 20, 3, 5
+KAPPA, ETA = 9.0, 0.8
+HIGHEST = jax.lax.Precision.HIGHEST
+
+
+@pytest.fixture(scope="module")
+def points() -> np.ndarray:
+    return reference.sphere_points(np.random.default_rng(1), N, D, spread=0.5)[0]
+
+
+@pytest.fixture(scope="module")
+def targets() -> np.ndarray:
+    return np.random.default_rng(2).normal(size=(N, D))
+
+
+@pytest.fixture(scope="module")
+def mask() -> np.ndarray:
+    return np.random.default_rng(3).uniform(size=N) < 0.7
+
+
+def dense(x, kappa, eta, mass):
+    """The definition in one N x N piece, for JAX to differentiate by itself."""
+    for _ in range(STEPS):
+        kernel = jnp.exp(kappa * (x @ x.T - 1.0)) * mass
+        mean = kernel @ x / kernel.sum(axis=1, keepdims=True)
+        y = (1.0 - eta) * x + eta * mean
+        moved = y / jnp.linalg.norm(y, axis=1, keepdims=True)
+        x = jnp.where(mass[:, None] > 0, moved, x)
+    return x
+
+
+def objective(targets, mask, **settings):
+    def loss(x, kappa, eta):
+        moved = grouping.gbms(
+            x,
+            concentration=kappa,
+            step_size=eta,
+            num_steps=STEPS,
+            mask=mask,
+            block_size=8,
+            **settings,
+        )
+        return jnp.sum(jnp.asarray(targets) * moved)
+
+    return loss
+
+
+def dense_objective(targets, mask):
+    mass = jnp.ones(N) if mask is None else jnp.asarray(mask) * 1.0
+
+    def loss(x, kappa, eta):
+        return jnp.sum(jnp.asarray(targets) * dense(x, kappa, eta, mass))
+
+    return loss
+
+
+def assert_close(found, expected, rtol):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        # In NumPy: outside of its context JAX would round float64 arrays again.
+        a, b = np.asarray(a), np.asarray(b)
+        assert np.linalg.norm(a - b) <= rtol * np.linalg.norm(b)
+
+
+@pytest.mark.usefixtures("x64")
+class TestFirstOrder:
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_it_is_the_slope_of_the_definition(self, points, targets, mask, masked):
+        counts = mask if masked else None
+
+        def value(x, kappa, eta):
+            steps = reference.gbms(
+                x, concentration=kappa, step_size=eta, num_steps=STEPS, mask=counts
+            )
+            return np.sum(targets * steps[-1])
+
+        slopes = (
+            reference.finite_differences(lambda x: value(x, KAPPA, ETA), points),
+            reference.finite_differences(lambda k: value(points, k, ETA), KAPPA),
+            reference.finite_differences(lambda e: value(points, KAPPA, e), ETA),
+        )
+        slope = jax.jit(jax.grad(objective(targets, counts), (0, 1, 2)))
+        found = slope(points, KAPPA, ETA)
+        assert_close(found, slopes, 1e-7)
+
+    @pytest.mark.parametrize("masked", [False, True])
+    @pytest.mark.parametrize("differentiation", ["reverse", "any"])
+    def test_it_is_what_autodiff_makes_of_the_dense_form(
+        self, points, targets, mask, masked, differentiation
+    ):
+        counts = mask if masked else None
+        loss = objective(targets, counts, differentiation=differentiation)
+        found = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(points, KAPPA, ETA)
+        expected = jax.value_and_grad(dense_objective(targets, counts), (0, 1, 2))
+        assert_close(found, jax.jit(expected)(points, KAPPA, ETA), 1e-10)
+
+    def test_the_loss_may_stand_on_every_step(self, points):
+        weights = np.random.default_rng(4).normal(size=(STEPS + 1, N, D))
+
+        def loss(x):
+            steps = grouping.gbms_trajectory(x, concentration=KAPPA, num_steps=STEPS)
+            return jnp.sum(weights * steps)
+
+        def value(x):
+            steps = reference.gbms(x, concentration=KAPPA, num_steps=STEPS)
+            return np.sum(weights * steps)
+
+        slope = reference.finite_differences(value, points)
+        assert_close(jax.jit(jax.grad(loss))(points), slope, 1e-7)
+
+    def test_masked_rows_hand_their_cotangent_on(self, points, targets, mask):
+        x = np.where(mask[:, None], points, np.nan)
+        slope = jax.jit(jax.grad(objective(targets, mask)))
+        found, whole = slope(x, KAPPA, ETA), slope(points, KAPPA, ETA)
+        np.testing.assert_array_equal(found[~mask], targets[~mask])
+        np.testing.assert_allclose(found[mask], whole[mask], rtol=1e-12)
+
+    def test_a_point_of_mass_n_is_n_points(self, points, targets):
+        counts = np.random.default_rng(5).integers(1, 4, size=N)
+        tiling = _step.Tiling(8, HIGHEST)
+        settings = (jnp.asarray(KAPPA), jnp.asarray(ETA))
+        step = jax.jit(_step.step, static_argnums=0)
+        merged = step(tiling, points, counts * 1.0, *settings)
+        copies = np.repeat(points, counts, axis=0)
+        spread = step(tiling, copies, np.ones(len(copies)), *settings)
+        np.testing.assert_allclose(
+            np.repeat(merged, counts, axis=0), spread, atol=1e-12
+        )
+
+        def value(mass):
+            moved = [reference.shifted(x, points, mass, KAPPA, ETA) for x in points]
+            return np.sum(targets * np.stack(moved))
+
+        mass = counts * 1.0
+        found = jax.grad(
+            lambda w: jnp.sum(targets * step(tiling, points, w, *settings))
+        )(jnp.asarray(mass))
+        assert_close(found, reference.finite_differences(value, mass), 1e-7)
+
+    def test_the_repaired_formulas_of_the_supplement_give_it(self, points, targets):
+        settings = dict(concentration=KAPPA, step_size=ETA)
+
+        def shift(x):
+            kernel = np.exp(KAPPA * (x @ x.T))
+            p = kernel / kernel.sum(axis=1, keepdims=True)
+            return np.sum(targets * ((1 - ETA) * x + ETA * p @ x))
+
+        slope = reference.finite_differences(shift, points)
+        true = reference.step_gradient(points, targets, **settings)
+        assert_close(true, slope, 1e-7)
+        for part in ({"symmetric": False}, {"direct": False}):
+            printed = reference.step_gradient(points, targets, **settings, **part)
+            assert np.linalg.norm(printed - true) > 0.1 * np.linalg.norm(true)
+
+
+@pytest.mark.usefixtures("x64")
+class TestOtherModes:
+    def test_reverse_over_reverse_is_the_dense_hessian_vector_product(
+        self, points, targets, mask
+    ):
+        direction = np.random.default_rng(6).normal(size=(N, D))
+
+        def product(loss):
+            def slope(x, kappa, eta):
+                x_bar, kappa_bar, eta_bar = jax.grad(loss, (0, 1, 2))(x, kappa, eta)
+                return jnp.sum(direction * x_bar) + kappa_bar - eta_bar
+
+            return jax.jit(jax.grad(slope, (0, 1, 2)))(points, KAPPA, ETA)
+
+        expected = product(dense_objective(targets, mask))
+        assert_close(product(objective(targets, mask)), expected, 1e-9)
+
+    def test_forward_mode_wants_the_option(self, points, targets):
+        args = (points, KAPPA, ETA)
+        tangents = (targets, 0.3, -0.2)
+        loss = objective(targets, None, differentiation="any")
+
+        def derivative(loss):
+            return jax.jit(lambda args, tangents: jax.jvp(loss, args, tangents))(
+                args, tangents
+            )
+
+        found = derivative(loss)
+        expected = derivative(dense_objective(targets, None))
+        assert_close(found, expected, 1e-10)
+        with pytest.raises(TypeError, match="forward-mode"):
+            jax.jvp(objective(targets, None), args, tangents)
+
+    def test_vmap_of_the_gradient_is_a_loop(self, points, targets):
+        slope = jax.jit(jax.grad(objective(targets, None), (0, 1)))
+        x = np.stack([points, points[::-1]])
+        kappas = jnp.array([4.0, 16.0])
+        mapped = jax.vmap(slope, in_axes=(0, 0, None))(x, kappas, ETA)
+        for index in range(2):
+            alone = slope(x[index], kappas[index], ETA)
+            assert_close([leaf[index] for leaf in mapped], alone, 1e-12)
+
+
+class TestSinglePrecision:
+    @pytest.mark.parametrize("kappa", [6.0, 36.0, 100.0])
+    def test_it_keeps_five_digits_of_the_value_and_four_of_the_gradient(self, kappa):
+        rng = np.random.default_rng(7)
+        x, _ = reference.sphere_points(rng, 64, 16, spread=0.1)
+        weights = rng.normal(size=x.shape)
+
+        @jax.jit
+        def value_and_grad(x, kappa, weights):
+            def loss(x, kappa, eta):
+                steps = grouping.gbms_trajectory(
+                    x,
+                    concentration=kappa,
+                    step_size=eta,
+                    num_steps=5,
+                    block_size=32,
+                )
+                return jnp.sum(weights * steps), steps
+
+            return jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(x, kappa, ETA)
+
+        single = [np.float32(a) for a in (x, kappa, weights)]
+        (_, steps), slopes = value_and_grad(*single)
+        with jax.enable_x64(True):
+            (_, exact_steps), exact_slopes = value_and_grad(x, kappa, weights)
+        assert steps.dtype == np.float32
+        assert exact_steps.dtype == np.float64
+        assert_close(steps, exact_steps, 1e-5)
+        assert_close(slopes, exact_slopes, 1e-4)
