@@ -1,0 +1,212 @@
+"""Image files for prediction: finding and reading them, and writing label images."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import pathlib
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from sphemb._checks import InputError, check_count, check_integer, check_shape
+
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+)
+_MOST_LABELS = 2**16 - 1
+_TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
+# What Pillow's decoders raise for files that are no images, damaged or cut short.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    IndexError,
+    KeyError,
+    TypeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+
+PathLike = str | os.PathLike[str]
+
+
+def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
+    """Finds the image files that a list of files, folders and patterns stands for.
+
+    A file is taken as it is, a folder stands for the images directly inside it, and a
+    pattern such as ``"photos/**/*.png"`` for the files that it matches.
+
+    Args:
+        paths: one or several files, folders or patterns.
+
+    Returns:
+        The files, sorted, each once.
+
+    Raises:
+        InputError: one of the paths stands for nothing.
+    """
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    wanted = [os.path.expanduser(os.fspath(path)) for path in paths]
+    if not wanted:
+        raise InputError("paths must name at least one image file or folder, got none")
+    found: dict[pathlib.Path, pathlib.Path] = {}
+    for text in wanted:
+        files = _files_of(text)
+        for file in sorted(files):
+            found.setdefault(file.resolve(), file)
+    return sorted(found.values())
+
+
+def _files_of(text: str) -> list[pathlib.Path]:
+    path = pathlib.Path(text)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if _is_image(file)]
+        if not files:
+            listed = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
+            raise InputError(f"no images ({listed}) in the folder {text}")
+        return files
+    if glob.has_magic(text):
+        matches = [pathlib.Path(match) for match in glob.glob(text, recursive=True)]
+        files = [file for file in matches if _is_image(file)]
+        if not files:
+            raise InputError(f"no image matches the pattern {text}")
+        return files
+    raise InputError(f"no such file or folder: {text}")
+
+
+def _is_image(path: pathlib.Path) -> bool:
+    visible = not path.name.startswith(".")
+    return visible and path.suffix.lower() in _SUFFIXES and path.is_file()
+
+
+def read_image(path: PathLike) -> np.ndarray:
+    """Reads an image file as RGB, the way a viewer shows it.
+
+    Grey becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
+    values are scaled to 8 bits, a camera's orientation is applied, and of several
+    frames the first is taken.
+
+    Args:
+        path: the file.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        InputError: the file is missing, no image, damaged, or far too large.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise InputError(f"no such image file: {path}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as doubtful EXIF in a good image
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"image {path} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are "
+            "read: cut or shrink it first"
+        ) from error
+    except _UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(f"image {path} cannot be read: {reason}") from error
+    return _to_rgb(upright, path)
+
+
+def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+    if image.mode == "F":
+        raise InputError(
+            f"image {path} holds floating-point values: save it with 8 or 16 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        grey = np.asarray(image)
+        if grey.size and (grey.min() < 0 or grey.max() > 2**16 - 1):
+            raise InputError(
+                f"image {path} must have values within 16 bits, got {grey.min()} to "
+                f"{grey.max()}"
+            )
+        grey = np.rint(grey / 257.0).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        image = image.convert("RGBA")
+        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+        image = Image.alpha_composite(black, image)
+    return np.array(image.convert("RGB"))
+
+
+def write_labels(path: PathLike, labels: np.ndarray) -> None:
+    """Writes instances as a 16-bit grey PNG; a broken-off write leaves nothing behind.
+
+    Args:
+        path: the file, ending in ``.png``.
+        labels: int [H, W] with 0 for background, up to 65535.
+
+    Raises:
+        InputError: labels do not fit 16 bits, or the file cannot be written.
+    """
+    path = pathlib.Path(path)
+    labels = np.asarray(labels)
+    check_shape("labels", labels, "H W")
+    check_integer("labels", labels)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"path must end in .png, got {path}")
+    if labels.size == 0:
+        raise InputError(f"labels must hold at least one pixel, got {labels.shape}")
+    if labels.min() < 0 or labels.max() > _MOST_LABELS:
+        raise InputError(
+            f"labels must lie in 0 .. {_MOST_LABELS} to be written as 16-bit PNG, got "
+            f"{labels.min()} to {labels.max()}"
+        )
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(labels.astype(np.uint16)).save(unfinished, format="PNG")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"labels cannot be written to {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def pad_to_multiple(
+    image: np.ndarray, *, multiple: int = 8
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Extends an image at the bottom and the right until a network takes its size.
+
+    The border is repeated, so that no new edge appears.
+
+    Args:
+        image: [H, W, ...], at least one pixel.
+        multiple: what height and width must be a multiple of.
+
+    Returns:
+        The extended image, and (H, W): ``result[:H, :W]`` takes it back.
+
+    Raises:
+        InputError: there is no pixel to repeat.
+
+    >>> padded, (height, width) = pad_to_multiple(np.zeros((5, 16, 3)))
+    >>> padded.shape, height, width
+    ((8, 16, 3), 5, 16)
+    """
+    check_count("multiple", multiple, at_least=1)
+    if image.ndim < 2 or image.size == 0:
+        raise InputError(f"image must be [H, W, ...] with pixels, got {image.shape}")
+    height, width = image.shape[:2]
+    border = [(0, -height % multiple), (0, -width % multiple)]
+    border += [(0, 0)] * (image.ndim - 2)
+    return np.pad(image, border, mode="edge"), (height, width)
