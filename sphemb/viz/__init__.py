@@ -1,0 +1,40 @@
+"""Pictures: RGB arrays of label maps and embeddings, and Matplotlib figures.
+
+Arrays in [0, 1]:
+
+* :func:`embedding_rgb`: an embedding map as colours.
+* :func:`label_rgb`, :func:`overlay`: instances in distinct colours, alone or painted
+  over the image with their outlines.
+
+Figures, made without pyplot and its global state; Matplotlib is loaded on the first
+call:
+
+* :func:`draw_grouping`: image, truth, instances found and embedding, a row per image.
+* :func:`draw_sphere`: the points on the sphere at every step of mean shift.
+* :func:`draw_gradients`: where gradients are large, without and with mean shift.
+* :func:`draw_similarity_histograms`: similarities within and between instances.
+* :func:`draw_curves`: losses, learning rate and scores over the steps of training.
+* :func:`save_figure`: writes a PNG of bounded size.
+"""
+
+from sphemb.viz._colours import label_rgb
+from sphemb.viz._curves import draw_curves
+from sphemb.viz._embedding import embedding_rgb
+from sphemb.viz._figures import save_figure
+from sphemb.viz._gradients import draw_gradients
+from sphemb.viz._groupings import draw_grouping
+from sphemb.viz._histograms import draw_similarity_histograms
+from sphemb.viz._outlines import overlay
+from sphemb.viz._spheres import draw_sphere
+
+__all__ = [
+    "draw_curves",
+    "draw_gradients",
+    "draw_grouping",
+    "draw_similarity_histograms",
+    "draw_sphere",
+    "embedding_rgb",
+    "label_rgb",
+    "overlay",
+    "save_figure",
+]

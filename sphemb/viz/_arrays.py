@@ -1,0 +1,58 @@
+"""What the pictures ask of the arrays they draw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sphemb._checks import InputError, check_floating, check_shape
+
+
+def float_array(name: str, array: np.ndarray, spec: str) -> np.ndarray:
+    """A finite floating-point array of the shape asked for, in NumPy."""
+    check_floating(name, array)
+    check_shape(name, array, spec)
+    array = np.asarray(array, np.float64)
+    bad = int(np.sum(~np.isfinite(array)))
+    if bad:
+        raise InputError(f"{name} must be finite, got {bad} values that are not")
+    return array
+
+
+def image_array(name: str, image: np.ndarray) -> np.ndarray:
+    """An image [..., H, W, 3] as floats in [0, 1], from uint8 or from floats."""
+    check_shape(name, image, "... H W 3")
+    image = np.asarray(image)
+    if image.dtype == np.uint8:
+        return image / 255.0
+    return np.clip(float_array(name, image, "... H W 3"), 0.0, 1.0)
+
+
+def sample(number: int, at_most: int, seed: int) -> np.ndarray:
+    """Indices of at most so many of ``number`` things, in random order.
+
+    The order is shuffled so that, drawn one over the other, no group hides the rest.
+    """
+    return np.random.default_rng(seed).permutation(number)[:at_most]
+
+
+def balanced_weights(labels: np.ndarray) -> np.ndarray:
+    """One over the size of each point's group, as the loss weighs pixels."""
+    _, ranks, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    return 1.0 / sizes[ranks]
+
+
+def principal_directions(
+    points: np.ndarray, weights: np.ndarray, number: int
+) -> np.ndarray:
+    """The directions [D, number] along which weighted points vary most.
+
+    Only the directions are taken about the mean: what is projected on them keeps the
+    sphere's centre at the centre. Missing ones (number > D) are zero; signs are fixed.
+    """
+    centred = points - np.average(points, axis=0, weights=weights)
+    spread = (centred * weights[:, None]).T @ centred
+    _, vectors = np.linalg.eigh(spread)
+    found = vectors[:, ::-1][:, :number]
+    largest = np.argmax(np.abs(found), axis=0)
+    found = found * np.sign(found[largest, np.arange(found.shape[1])])
+    return np.pad(found, ((0, 0), (0, number - found.shape[1])))
