@@ -1,0 +1,20 @@
+"""The doors: what people start from a shell.
+
+* `main`: the command ``sphemb``.
+* `run_training`, `run_evaluation`, `run_prediction`: its verbs as functions.
+* `door`: a mistake becomes one line and an exit status.
+"""
+
+from sphemb.cli._door import door
+from sphemb.cli._main import main
+from sphemb.cli._predict import run_prediction
+from sphemb.cli._train import default_workdir, run_evaluation, run_training
+
+__all__ = [
+    "default_workdir",
+    "door",
+    "main",
+    "run_evaluation",
+    "run_prediction",
+    "run_training",
+]

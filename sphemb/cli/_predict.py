@@ -1,0 +1,91 @@
+"""Predict: image files in, label images and overlays out."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from sphemb._checks import InputError
+from sphemb.data import find_images, pad_to_multiple, read_image, write_labels
+from sphemb.instances import relabel
+from sphemb.training import load_run
+from sphemb.viz import overlay
+
+_MAX_PIXELS = 512 * 512
+
+
+def run_prediction(
+    workdir: pathlib.Path,
+    paths: Sequence[str],
+    out: pathlib.Path,
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Groups the pixels of images with a trained network.
+
+    Args:
+        workdir: of the run that trained it.
+        paths: image files, folders and globs.
+        out: gets ``{stem}_labels.png`` (16 bit, 0 = background) and
+            ``{stem}_overlay.png``.
+        overwrite: replace files that are there.
+
+    Returns:
+        The number of images.
+
+    Raises:
+        InputError: no images, an unreadable or too large one, two of one name, or
+            results that are there already; nothing is overwritten.
+    """
+    images = find_images(paths)
+    targets = {image: _targets(out, image) for image in images}
+    shared = [s for s, n in Counter(image.stem for image in images).items() if n > 1]
+    if shared:
+        raise InputError(
+            f"images must have different names, but several are called {shared[0]}: "
+            "predict them into different folders"
+        )
+    there = [path for pair in targets.values() for path in pair if path.exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{there[0]} exists already: give --overwrite or another --out"
+        )
+    trained = load_run(workdir)
+    task = trained.experiment.task
+    predict = jax.jit(functools.partial(task.predict, trained.apply, trained.memory))
+    for i, path in enumerate(images):
+        image = read_image(path)
+        height, width = image.shape[:2]
+        if height * width > _MAX_PIXELS:
+            raise InputError(
+                f"{path} must have at most {_MAX_PIXELS:,} pixels, got {height} x "
+                f"{width}: every pixel is compared with every other; make it smaller"
+            )
+        padded = pad_to_multiple(image, multiple=trained.experiment.model.stride)[0]
+        mask = np.zeros((1, *padded.shape[:2]), bool)
+        mask[:, :height, :width] = True
+        batch = {
+            "image": jnp.asarray(padded[None], jnp.float32) / 255,
+            "mask": jnp.asarray(mask),
+        }
+        predictions = predict(batch)
+        labels = relabel(predictions["labels"], predictions["background"])[0]
+        labels = np.asarray(labels)[:height, :width]
+        out.mkdir(parents=True, exist_ok=True)
+        label_path, overlay_path = targets[path]
+        write_labels(label_path, labels)
+        painted = overlay(image / 255.0, labels)
+        Image.fromarray((painted * 255).round().astype(np.uint8)).save(overlay_path)
+        print(f"[{i + 1}/{len(images)}] {path}: {labels.max()} instances", flush=True)
+    return len(images)
+
+
+def _targets(out: pathlib.Path, image: pathlib.Path) -> tuple[pathlib.Path, ...]:
+    return tuple(out / f"{image.stem}_{kind}.png" for kind in ("labels", "overlay"))

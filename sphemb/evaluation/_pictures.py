@@ -1,0 +1,110 @@
+"""What can be seen of a trained grouping: pictures after the paper's Figs. 4 and 5."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sphemb.evaluation._score import Evaluation
+from sphemb.grouping import gbms, gbms_trajectory
+from sphemb.instances import relabel
+from sphemb.losses import margin_loss
+from sphemb.metrics import AverageRecall
+from sphemb.tasks import Proposals
+from sphemb.training import Trained
+from sphemb.viz import (
+    draw_curves,
+    draw_gradients,
+    draw_grouping,
+    draw_similarity_histograms,
+    draw_sphere,
+    save_figure,
+)
+
+_STEPS_SHOWN = 5
+
+
+def draw_pictures(
+    trained: Trained,
+    evaluation: Evaluation,
+    records: Sequence[Mapping[str, Any]],
+    folder: pathlib.Path,
+) -> list[pathlib.Path]:
+    """Draws what an evaluation saw.
+
+    ``grouping.png``: images, truth, prediction, embedding; ``sphere.png``: the points
+    at every step of the mean shift (Fig. 4); ``gradients.png``: the loss's gradient
+    without and with a step of mean shift (Fig. 5); ``similarities.png``: within and
+    between instances at every step; ``curves.png``: the training.
+
+    Args:
+        trained: the network.
+        evaluation: of it.
+        records: of the training, from `sphemb.training.read_log`.
+        folder: where the pictures go.
+
+    Returns:
+        The files.
+    """
+    task, figures = trained.experiment.task, {}
+    if isinstance(task, Proposals):
+        figures = _grouping_figures(task, evaluation.samples)
+    if records:
+        figures["curves"] = draw_curves(records)
+    return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
+
+
+def _grouping_figures(
+    task: Proposals, samples: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    truth = samples["instances"]
+    found = np.asarray(
+        relabel(jnp.asarray(samples["labels"]), jnp.asarray(samples["background"]))
+    )
+    scores = [
+        AverageRecall.from_batch(
+            jnp.asarray(p[None]),
+            jnp.asarray(t[None]),
+            max_predicted=task.max_groups,
+            max_true=task.max_objects,
+        ).compute()["mean_best_iou"]
+        for p, t in zip(samples["labels"], truth, strict=True)
+    ]
+    # The image with the most instances says most about how they part.
+    chosen = int(np.argmax([len(np.unique(t)) for t in truth]))
+    embedding = samples["embedding"][chosen]
+    points = jnp.asarray(embedding.reshape(-1, embedding.shape[-1]))
+    labels = truth[chosen].reshape(-1)
+    trajectory = np.asarray(
+        gbms_trajectory(
+            points, concentration=task.concentration, num_steps=_STEPS_SHOWN
+        )
+    )
+
+    def loss(points: jax.Array, num_steps: int) -> jax.Array:
+        moved = gbms(points, concentration=task.concentration, num_steps=num_steps)
+        return margin_loss(
+            moved, jnp.asarray(labels), margin=task.margin, normalize="pairs"
+        )
+
+    gradients = {
+        name: np.asarray(jax.grad(loss)(points, steps)).reshape(embedding.shape)
+        for name, steps in {"no mean shift": 0, "one step of mean shift": 1}.items()
+    }
+    return {
+        "grouping": draw_grouping(
+            samples["image"], truth, found, samples["embedding"], scores=scores
+        ),
+        "sphere": draw_sphere(trajectory, labels, concentration=task.concentration),
+        "similarities": draw_similarity_histograms(
+            trajectory, labels, margin=task.margin
+        ),
+        "gradients": draw_gradients(
+            samples["image"][chosen], truth[chosen], embedding, gradients
+        ),
+    }

@@ -1,0 +1,96 @@
+"""A residual hourglass with full-resolution output, cheap enough for two CPU cores.
+
+Shape letters: B images, H rows, W columns, C channels, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import InputError, check_shape
+from sphemb.models._layers import (
+    ResidualBlock,
+    chromaticity,
+    depth_to_space,
+    pixel_coordinates,
+    space_to_depth,
+)
+
+
+class Hourglass(nn.Module):
+    """Embeds every pixel of an image, of any size divisible by `stride`.
+
+    Convolutions at full resolution are what such networks spend their time on. Here
+    none is: the image is folded to half resolution without loss, residual stages go
+    down and up again with additive skips, and what comes back to full resolution meets
+    the pixel's own colour, chromaticity and coordinates in a small network per pixel,
+    which draws the exact outline.
+
+    Attributes:
+        embedding_dim: D.
+        features: channels of the stages, from half resolution downwards; each stage
+            after the first halves the resolution.
+        head_features: channels of the network per pixel.
+        coordinate_unit: pixels per unit of the coordinate channels.
+    """
+
+    embedding_dim: int
+    features: Sequence[int] = (48, 96, 128)
+    head_features: int = 32
+    coordinate_unit: float = 32.0
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return 2 ** len(self.features)
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
+        """Maps an image to named maps.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+
+        Returns:
+            ``stage{i}``: [B, H / 2^i, W / 2^i, C_i], the stages going down;
+            ``decoded``: [B, H / 2, W / 2, C_1], the last stage coming up;
+            ``embedding``: [B, H, W, D], of any length: normalise it before use.
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        dims = check_shape("image", image, "B H W 3")
+        height, width = dims["H"], dims["W"]
+        if height % self.stride or width % self.stride:
+            raise InputError(
+                f"image must have height and width divisible by {self.stride}, got "
+                f"({height}, {width}): pad it first"
+            )
+        where = pixel_coordinates(height, width, unit=self.coordinate_unit)
+        where = jnp.broadcast_to(where, (dims["B"], height, width, 2))
+        pixel = jnp.concatenate([image, chromaticity(image), where], axis=-1)
+
+        maps = {}
+        folded = space_to_depth(pixel)
+        x = nn.Conv(self.features[0], (3, 3), use_bias=False)(folded)
+        x = nn.relu(nn.GroupNorm(8)(x))
+        for i, features in enumerate(self.features):
+            x = ResidualBlock(features, stride=1 if i == 0 else 2)(x)
+            maps[f"stage{i + 1}"] = x
+        for i in reversed(range(len(self.features) - 1)):
+            x = nn.Conv(self.features[i], (1, 1), use_bias=False)(x)
+            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = ResidualBlock(self.features[i])(x + maps[f"stage{i + 1}"])
+        maps["decoded"] = x
+
+        x = jnp.concatenate([x, folded], axis=-1)
+        x = depth_to_space(nn.Dense(4 * self.head_features)(x))
+        x = jnp.concatenate([x, pixel], axis=-1)
+        x = nn.relu(nn.Dense(self.head_features)(x))
+        x = nn.relu(nn.Dense(self.head_features)(x))
+        maps["embedding"] = nn.Dense(self.embedding_dim)(x)
+        return maps

@@ -1,0 +1,53 @@
+"""What a task is: it says which stations of the data meet, and owns no loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import jax
+
+Maps = dict[str, jax.Array]
+Batch = Mapping[str, jax.Array]
+Apply = Callable[[jax.Array], Maps]
+"""The network with its parameters bound: images [B, H, W, 3] -> named maps."""
+Memory = Any
+"""A pytree that the train state carries along: ``()`` for most tasks."""
+
+
+class Task(Protocol):
+    """A learning problem: how to score a batch, how to predict, what to measure.
+
+    Attributes:
+        refresh_every: steps between two calls of `refresh`; 0 = never.
+    """
+
+    refresh_every: int
+
+    def init(self, key: jax.Array) -> Memory:
+        """The memory at step 0."""
+        ...
+
+    def refresh(
+        self, apply: Apply, memory: Memory, batches: Iterable[Batch], key: jax.Array
+    ) -> Memory:
+        """The memory renewed from a pass over training batches."""
+        ...
+
+    def loss(
+        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of a batch, and its terms under names ``loss/...``.
+
+        Both are means over the batch's images, so that the mean over equal shards is
+        that of the whole batch.
+        """
+        ...
+
+    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+        """Predictions of static shape for a batch."""
+        ...
+
+    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+        """Metric states of a batch; each has ``merge`` and ``compute``."""
+        ...

@@ -1,0 +1,49 @@
+"""Training: one loop and one step for every task.
+
+* `train`: trains what a configuration says, or goes on where it was left.
+* `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
+* `make_train_step`, `TrainState`: the step of one device.
+* `data_parallel`, `replicate`, `split_batch`: the step on all devices.
+* `poly_schedule`, `make_optimizer`: from optax.
+* `read_log`, `write_json`, `read_json`: what a run has written.
+"""
+
+from sphemb.training._checkpoints import Checkpoints
+from sphemb.training._devices import data_parallel, replicate, split_batch
+from sphemb.training._experiment import Experiment, Trained, load_run
+from sphemb.training._logs import MetricLog, Progress, duration, read_log
+from sphemb.training._loop import NonFiniteLossError, train
+from sphemb.training._optimizers import make_optimizer, poly_schedule
+from sphemb.training._state import TrainState, init_state
+from sphemb.training._step import make_train_step
+from sphemb.training._workdir import (
+    claim_workdir,
+    load_config,
+    read_json,
+    write_json,
+)
+
+__all__ = [
+    "Checkpoints",
+    "Experiment",
+    "MetricLog",
+    "NonFiniteLossError",
+    "Progress",
+    "TrainState",
+    "Trained",
+    "claim_workdir",
+    "data_parallel",
+    "duration",
+    "init_state",
+    "load_config",
+    "load_run",
+    "make_optimizer",
+    "make_train_step",
+    "poly_schedule",
+    "read_json",
+    "read_log",
+    "replicate",
+    "split_batch",
+    "train",
+    "write_json",
+]

@@ -1,0 +1,117 @@
+"""What a run tells: one line of JSON per record, TensorBoard, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import tensorboardX
+import tqdm
+
+_STEPS_TO_TIME = 20
+
+
+class MetricLog:
+    """Appends records to ``metrics.jsonl`` and to TensorBoard's files.
+
+    Args:
+        workdir: of the run.
+        step: the step that the run goes on from; records after it, left by a run that
+            was cut off, are dropped, for they will be written again.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, step: int = 0):
+        """Opens the log; see the class."""
+        self._path = workdir / "metrics.jsonl"
+        kept = [record for record in read_log(workdir) if record["step"] <= step]
+        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._board = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+        )
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Adds one record."""
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **scalars}) + "\n")
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        self._board.close()
+
+
+def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a run; a last line that was cut off is left out."""
+    path = workdir / "metrics.jsonl"
+    records = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class Progress:
+    """A bar with the time left on a terminal; elsewhere a line now and then.
+
+    Args:
+        total: steps of the run.
+        step: steps taken already.
+    """
+
+    def __init__(self, total: int, *, step: int = 0):
+        """Starts the clock; see the class."""
+        self._total, self._first, self._done = total, step, step
+        self._compiled = self._last_line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+
+    def advance(self, loss: float) -> None:
+        """One step more."""
+        self._done += 1
+        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        taken = self._done - self._first
+        if taken == 1:
+            self._compiled = now  # the first step waits for the compiler
+        pace = (now - self._compiled) / max(taken - 1, 1)
+        left = pace * (self._total - self._done)
+        if taken == _STEPS_TO_TIME:
+            self.say(f"{pace:.2f} s a step: about {duration(left)} of training left")
+        elif self._bar.disable and now - self._last_line > 60:
+            self._last_line = now
+            where = f"step {self._done}/{self._total}"
+            self.say(f"{where}, loss {loss:.4f}, {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        tqdm.tqdm.write(text)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Ends the bar."""
+        self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A duration for people.
+
+    >>> duration(42), duration(250), duration(5400)
+    ('42 s', '4 min', '1 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,44 @@
+"""What training carries from step to step."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sphemb.tasks import Memory, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Everything that a checkpoint must hold to go on exactly.
+
+    There is no random key in it: each step's key is the run's key folded with `step`.
+
+    Attributes:
+        step: int32 scalar, the steps taken.
+        params: the network's parameters.
+        opt_state: the optimiser's state.
+        memory: the task's, see `sphemb.tasks.Task`.
+    """
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.OptState
+    memory: Memory
+
+
+def init_state(
+    task: Task, params: Any, optimizer: optax.GradientTransformation, key: jax.Array
+) -> TrainState:
+    """The state at step 0."""
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        memory=task.init(key),
+    )

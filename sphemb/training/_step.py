@@ -1,0 +1,67 @@
+"""The training step: the only place that differentiates a task's loss."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax import lax
+
+from sphemb.tasks import Batch, Maps, Task
+from sphemb.training._state import TrainState
+
+Network = Callable[[Any, jax.Array], Maps]
+"""(parameters, images) -> named maps."""
+
+
+def make_train_step(
+    task: Task,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """Builds the pure step of one device.
+
+    It reduces with ``lax.pmean(..., "batch")``, so it must run where an axis of that
+    name is mapped: under `data_parallel`, or under ``jax.shard_map``.
+
+    Args:
+        task: gives the loss.
+        network: is given the parameters.
+        optimizer: turns gradients into updates.
+        key: the run's; folded with the step for the task's draws.
+
+    Returns:
+        (state, the device's batch) -> (next state, scalars: ``loss``, the task's
+        ``loss/...`` terms, ``gradient_norm``).
+    """
+
+    def step(state: TrainState, batch: Batch):
+        def objective(params):
+            apply = functools.partial(network, params)
+            return task.loss(
+                apply, state.memory, batch, jax.random.fold_in(key, state.step)
+            )
+
+        (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        loss, terms, gradient = lax.pmean((loss, terms, gradient), "batch")
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        scalars = {
+            "loss": loss,
+            **terms,
+            "gradient_norm": optax.tree.norm(gradient),
+        }
+        next_state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            memory=state.memory,
+        )
+        return next_state, scalars
+
+    return step

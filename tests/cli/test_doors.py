@@ -1,0 +1,179 @@
+"""The doors, as a person uses them: files out, one line for a mistake."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sphemb.cli import main, run_training
+from tests.tiny import tiny_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def run(drawings_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("doors") / "run"
+    config = tiny_config(drawings_dir)
+    config.train.eval_every = 2
+    return workdir, run_training(config, workdir)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two images of sizes that the network does not take as they are."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, size in {"grey": (19, 30), "colour": (33, 21, 3)}.items():
+        pixels = rng.integers(0, 256, size, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def refused(capsys, *arguments):
+    """The one line that a door prints before it closes with a status."""
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(a) for a in arguments])
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+class TestTrain:
+    def test_summary_scores_and_pictures_are_left(self, run):
+        workdir, summary = run
+        assert json.loads((workdir / "summary.json").read_text()) == summary
+        assert 0 <= summary["mean_best_iou"] <= 1
+        assert {"recall@0.5", "average_recall", "images_per_second"} < set(summary)
+        assert summary["num_images"] == 6
+        assert {"jax", "flax", "sphemb"} < set(summary["versions"])
+        names = {path.name for path in (workdir / "pictures").glob("*.png")}
+        assert names == {
+            "curves.png",
+            "gradients.png",
+            "grouping.png",
+            "similarities.png",
+            "sphere.png",
+        }
+
+    def test_validation_scores_are_logged(self, run):
+        lines = (run[0] / "metrics.jsonl").read_text().splitlines()
+        steps = [
+            r["step"] for r in map(json.loads, lines) if "validation/mean_best_iou" in r
+        ]
+        assert steps == [2, 4]
+
+
+class TestEvaluate:
+    def test_evaluating_again_gives_the_same_scores(self, run, capsys):
+        workdir, summary = run
+        main(["evaluate", "--workdir", str(workdir)])
+        again = json.loads((workdir / "summary.json").read_text())
+        assert again == summary
+        assert f"{summary['mean_best_iou']:.3f}" in capsys.readouterr().out
+
+    def test_a_folder_without_a_run_is_refused(self, tmp_path, capsys):
+        assert "no config.json" in refused(capsys, "evaluate", "--workdir", tmp_path)
+
+
+class TestPredict:
+    def test_each_image_gets_labels_of_its_size_and_an_overlay(
+        self, run, folder, tmp_path
+    ):
+        main(["predict", "--workdir", str(run[0]), str(folder), "--out", str(tmp_path)])
+        for stem, size in {"grey": (19, 30), "colour": (33, 21)}.items():
+            with Image.open(tmp_path / f"{stem}_labels.png") as image:
+                assert image.mode == "I;16"
+                labels = np.asarray(image)
+            assert labels.shape == size
+            assert (labels == 0).any()
+            with Image.open(tmp_path / f"{stem}_overlay.png") as image:
+                assert image.size == size[::-1]
+
+    def test_results_are_not_overwritten_unasked(self, run, folder, tmp_path, capsys):
+        kept = tmp_path / "grey_labels.png"
+        kept.write_text("mine")
+        arguments = ["predict", "--workdir", run[0], folder, "--out", tmp_path]
+        assert "exists already: give --overwrite" in refused(capsys, *arguments)
+        assert [p.name for p in tmp_path.iterdir()] == ["grey_labels.png"]
+        assert kept.read_text() == "mine"
+        main([*map(str, arguments), "--overwrite"])
+        assert Image.open(kept).size == (30, 19)
+
+    def test_an_unreadable_image_is_named(self, run, tmp_path, capsys):
+        broken = tmp_path / "broken.png"
+        broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+        out = tmp_path / "out"
+        line = refused(capsys, "predict", "--workdir", run[0], broken, "--out", out)
+        assert "broken.png" in line
+
+    def test_two_images_of_one_name_are_refused(self, run, folder, tmp_path, capsys):
+        (tmp_path / "other").mkdir()
+        Image.open(folder / "grey.png").save(tmp_path / "other" / "grey.jpg")
+        line = refused(
+            capsys,
+            "predict",
+            "--workdir",
+            run[0],
+            folder,
+            tmp_path / "other",
+            "--out",
+            tmp_path / "out",
+        )
+        assert "several are called grey" in line
+
+    def test_an_image_too_large_to_compare_all_pixels_is_named(
+        self, run, tmp_path, capsys
+    ):
+        Image.new("RGB", (1024, 512)).save(tmp_path / "large.png")
+        line = refused(
+            capsys,
+            "predict",
+            "--workdir",
+            run[0],
+            tmp_path / "large.png",
+            "--out",
+            tmp_path / "out",
+        )
+        assert "large.png must have at most 262,144 pixels" in line
+
+
+class TestScript:
+    """``train.py`` in a process of its own."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["--config=configs/digits.py", "--config.task.colour=1"], "colour"),
+            (["--config=configs/digits.py:emnist"], "emnist"),
+            (["--config=configs/digit.py"], "digit.py"),
+            (["--config=configs/digits.py", "--config.task.margin=2"], "margin"),
+            (
+                ["--config=configs/digits.py:mnist", "--config.data.mnist_path=no.npz"],
+                "no.npz",
+            ),
+            ([], "config"),
+        ],
+    )
+    def test_a_mistake_ends_with_a_line_and_a_status(self, tmp_path, arguments, words):
+        done = subprocess.run(
+            [
+                sys.executable,
+                ROOT / "train.py",
+                *arguments,
+                f"--workdir={tmp_path / 'run'}",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert words in done.stderr.splitlines()[-1] + done.stderr.splitlines()[0]
+        assert not (tmp_path / "run").exists()

@@ -1,0 +1,81 @@
+"""The hourglass and the rearrangements it is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sphemb import InputError
+from sphemb.models import (
+    Hourglass,
+    chromaticity,
+    depth_to_space,
+    pixel_coordinates,
+    space_to_depth,
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    model = Hourglass(embedding_dim=4, features=(8, 16), head_features=8)
+    image = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3))
+    variables = model.init(jax.random.key(1), image)
+    return model, variables, image, jax.jit(model.apply)(variables, image)
+
+
+class TestHourglass:
+    def test_every_pixel_gets_an_embedding_and_every_stage_has_a_name(self, network):
+        maps = network[3]
+        assert {name: m.shape for name, m in maps.items()} == {
+            "stage1": (2, 8, 12, 8),
+            "stage2": (2, 4, 6, 16),
+            "decoded": (2, 8, 12, 8),
+            "embedding": (2, 16, 24, 4),
+        }
+
+    def test_an_image_is_embedded_alike_alone_and_in_a_batch(self, network):
+        model, variables, image, maps = network
+        alone = model.apply(variables, image[1:])["embedding"]
+        np.testing.assert_allclose(alone, maps["embedding"][1:], atol=2e-5)
+
+    def test_equal_patches_in_different_places_embed_differently(self, network):
+        model, variables, image, _ = network
+        black = model.apply(variables, jnp.zeros_like(image))["embedding"][0]
+        assert float(jnp.abs(black[2, 2] - black[12, 20]).max()) > 1e-3
+
+    def test_parameters_do_not_depend_on_the_image_size(self, network):
+        model, variables, _, _ = network
+        small = model.init(jax.random.key(1), jnp.zeros((1, 4, 4, 3)))
+        jax.tree.map(np.testing.assert_array_equal, small, variables)
+
+    @pytest.mark.parametrize("shape", [(2, 18, 24, 3), (2, 16, 22, 3)])
+    def test_a_size_that_does_not_divide_is_refused(self, network, shape):
+        model, variables, *_ = network
+        with pytest.raises(InputError, match=r"divisible by 4, got .*: pad it first"):
+            model.apply(variables, jnp.zeros(shape))
+
+    def test_an_image_without_colour_axis_is_refused(self, network):
+        model, variables, *_ = network
+        with pytest.raises(InputError, match=r"image must have shape \[B, H, W, 3\]"):
+            model.apply(variables, jnp.zeros((2, 16, 24)))
+
+
+def test_folding_keeps_each_patch_together():
+    image = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    folded = np.asarray(space_to_depth(jnp.asarray(image)))
+    np.testing.assert_array_equal(folded[1, 1, 2], image[1, 2:4, 4:6].reshape(-1))
+    np.testing.assert_array_equal(depth_to_space(jnp.asarray(folded)), image)
+
+
+def test_coordinates_are_centred_and_measured_in_pixels():
+    small, large = pixel_coordinates(4, 4), pixel_coordinates(8, 12)
+    np.testing.assert_allclose(small.mean((0, 1)), 0, atol=1e-7)
+    np.testing.assert_allclose(large[1, 0] - large[0, 0], [1 / 32, 0], atol=1e-7)
+    np.testing.assert_allclose(small[0, 1] - small[0, 0], [0, 1 / 32], atol=1e-7)
+
+
+def test_chromaticity_forgets_brightness_and_keeps_black():
+    colour = jnp.array([0.8, 0.4, 0.0])
+    bright, faint = chromaticity(colour), chromaticity(0.1 * colour)
+    np.testing.assert_allclose(bright, faint, atol=0.05)
+    assert not np.any(chromaticity(jnp.zeros(3)))

@@ -1,0 +1,81 @@
+"""One step on several devices is one step."""
+
+import jax
+import numpy as np
+import pytest
+
+from sphemb import InputError
+from sphemb.training import (
+    Experiment,
+    data_parallel,
+    make_train_step,
+    replicate,
+    split_batch,
+)
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def parts(drawings_dir):
+    experiment = Experiment(tiny_config(drawings_dir))
+    step = make_train_step(
+        experiment.task, experiment.network, experiment.optimizer, experiment.key
+    )
+    return experiment, step, next(experiment.train_batches())
+
+
+class TestStep:
+    def test_eight_devices_take_the_step_that_one_takes(self, parts):
+        experiment, step, batch = parts
+        state = experiment.init_state()
+        parallel = data_parallel(step, replicated_output=True, donate_state=True)
+        many, many_scalars = parallel(replicate(state), split_batch(batch))
+        alone = jax.jit(
+            jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
+        )
+        one, one_scalars = alone(state, jax.tree.map(lambda x: x[None], batch))
+        assert jax.device_count() == 8
+        assert int(many.step) == int(one.step) == 1
+        for name, value in one_scalars.items():
+            np.testing.assert_allclose(many_scalars[name], value, rtol=2e-4)
+        # Adam divides by the gradient's size, so where that is rounding noise the two
+        # may part by as much as a step is long.
+        moved = 0.0
+        for a, b, start in zip(
+            jax.tree.leaves(many.params),
+            jax.tree.leaves(one.params),
+            jax.tree.leaves(state.params),
+            strict=True,
+        ):
+            assert np.mean(np.abs(np.asarray(a) - b) > 1e-4) < 0.02
+            moved = max(moved, float(np.abs(np.asarray(b) - start).max()))
+        assert moved > 1e-3
+
+    def test_the_loss_is_the_sum_of_the_steps_of_the_trajectory(self, parts):
+        experiment, step, batch = parts
+        parallel = data_parallel(step, replicated_output=True)
+        _, scalars = parallel(replicate(experiment.init_state()), split_batch(batch))
+        assert set(scalars) == {"loss", "loss/step0", "loss/step1", "gradient_norm"}
+        total = scalars["loss/step0"] + scalars["loss/step1"]
+        np.testing.assert_allclose(scalars["loss"], total, rtol=1e-6)
+
+    def test_void_pixels_do_not_change_the_loss(self, parts):
+        experiment, _, batch = parts
+        task, params = experiment.task, experiment.init_state().params
+
+        def loss(batch):
+            apply = lambda image: experiment.network(params, image)  # noqa: E731
+            return task.loss(apply, (), batch, jax.random.key(0))[0]
+
+        labels = np.array(batch["instances"])
+        labels[:, :, 16:] = -1
+        half = jax.jit(loss)({**batch, "instances": labels})
+        labels[:, :, 16:] = -1 - (np.arange(16) == 99)
+        assert np.isfinite(half)
+        labels[:] = -1
+        assert float(jax.jit(loss)({**batch, "instances": labels})) == 0.0
+
+
+def test_a_batch_that_does_not_divide_names_the_setting():
+    with pytest.raises(InputError, match="divisible by its 8 devices, got 12"):
+        split_batch({"image": np.zeros((12, 4, 4, 3))})

@@ -1,0 +1,31 @@
+"""Trains what a configuration says: ``python train.py --config=configs/digits.py``."""
+
+import pathlib
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from sphemb.cli import default_workdir, door, run_training
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "the run's folder; runs/NAME by default"
+)
+
+
+def main(argv: list[str]) -> None:
+    """Parses the flags and trains."""
+    # JAX and Orbax tell at INFO what means nothing to whoever trains.
+    logging.set_verbosity(logging.ERROR)
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown argument {argv[1]!r}")
+    name = config_flags.get_config_filename(flags.FLAGS["config"])
+    run_training(_CONFIG.value, _WORKDIR.value or default_workdir(name))
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    with door():
+        app.run(main)
