@@ -78,7 +78,8 @@ def _moved(
                 row_side=row_side,
                 column_side=column_side,
             )
-            reached = sums[:, -1:] > reach
+            # Written so that NaN moves: it must come out, not stand still unnoticed.
+            reached = ~(sums[:, -1:] <= reach)
             mean = sums[:, :-1] / jnp.where(reached, sums[:, -1:], 1.0)
             return jnp.where(
                 reached, l2_normalize((1.0 - eta) * s + eta * mean), s

@@ -64,7 +64,8 @@ def _moving(mass: jax.Array, degree: jax.Array) -> jax.Array:
     Only a row far shorter than 1, such as a zero row, can be out of everyone's reach.
     """
     reach = jnp.sqrt(jnp.finfo(degree.dtype).tiny)
-    return (mass > 0) & (degree > reach)
+    # Written so that NaN moves: it must come out, not stand still unnoticed.
+    return (mass > 0) & ~(degree <= reach)
 
 
 def _mean(

@@ -193,10 +193,10 @@ def min_dimension(n: int, margin: float) -> int:
     low, high = 1, max(n - 1, 1)
     while low < high:
         middle = (low + high) // 2
-        # The bound spares a search wherever it already decides. Beyond 2 D groups it is
-        # strict (Rankin), so that a margin of 1/2 itself will not do.
-        bound = _lower_bound(n, middle)
-        hopeless = bound > margin + _ROUNDING or (n > 2 * middle and margin <= bound)
+        # Bounds spare a search wherever they already decide. More points than 2 D cannot
+        # all be at right angles or more (Rankin).
+        obtuse = n > 2 * middle and margin <= 0.5
+        hopeless = obtuse or _lower_bound(n, middle) > margin + _ROUNDING
         if not hopeless and margin_for(n, middle).margin <= margin + _ROUNDING:
             high = middle
         else:

@@ -18,7 +18,7 @@ _DESCENTS = 60  # steps at each of them
 _MOMENTUM = 0.8
 _STEP = 0.3  # times 1/beta, the scale on which the soft maximum bends
 _LAST_BETA = 1e6
-_WORK = 2**16  # similarities held at once; many points get fewer runs
+_WORK = 2**14  # similarities held at once; many points get fewer runs
 
 
 @functools.lru_cache(maxsize=256)

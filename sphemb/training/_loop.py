@@ -145,9 +145,10 @@ def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> 
 
 
 def _check_finite(step: int, scalars: dict[str, float]) -> None:
-    if not all(map(math.isfinite, scalars.values())):
+    astray = [name for name, value in scalars.items() if not math.isfinite(value)]
+    if astray:
         raise NonFiniteLossError(
-            f"training stopped at step {step}, for it is no number any more: "
+            f"training stopped at step {step}: {', '.join(astray)} not finite, of "
             f"{_listed(scalars)}; the last checkpoint is kept. A smaller "
             "config.optimizer.learning_rate or config.optimizer.clip_norm may help"
         )
