@@ -6,7 +6,8 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from sphemb.cli import default_workdir, door, run_training
+from sphemb import InputError
+from sphemb.cli import default_workdir, door, parse_flags, run_training
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/")
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> None:
     # JAX and Orbax tell at INFO what means nothing to whoever trains.
     logging.set_verbosity(logging.ERROR)
     if len(argv) > 1:
-        raise app.UsageError(f"unknown argument {argv[1]!r}")
+        raise InputError(f"unknown argument {argv[1]!r}")
     name = config_flags.get_config_filename(flags.FLAGS["config"])
     run_training(_CONFIG.value, _WORKDIR.value or default_workdir(name))
 
@@ -28,4 +29,4 @@ def main(argv: list[str]) -> None:
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
     with door():
-        app.run(main)
+        app.run(main, flags_parser=parse_flags)

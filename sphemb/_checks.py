@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 
 class InputError(ValueError):
@@ -24,7 +25,7 @@ class InputTypeError(InputError, TypeError):
 
 
 def _shape_of(array: Any) -> tuple[int, ...]:
-    return tuple(jnp.shape(array))
+    return tuple(np.shape(array))
 
 
 def _hint(text: str) -> str:

@@ -2,10 +2,11 @@
 
 * `main`: the command ``sphemb``.
 * `run_training`, `run_evaluation`, `run_prediction`: its verbs as functions.
-* `door`: a mistake becomes one line and an exit status.
+* `door`, `parse_flags`: a mistake becomes one line and an exit status.
 """
 
 from sphemb.cli._door import door
+from sphemb.cli._flags import parse_flags
 from sphemb.cli._main import main
 from sphemb.cli._predict import run_prediction
 from sphemb.cli._train import default_workdir, run_evaluation, run_training
@@ -14,6 +15,7 @@ __all__ = [
     "default_workdir",
     "door",
     "main",
+    "parse_flags",
     "run_evaluation",
     "run_prediction",
     "run_training",

@@ -6,13 +6,10 @@
 """
 
 from sphemb.losses._instances import instance_weights
-from sphemb.losses._margin import (
-    MarginLossTerms,
-    margin_loss,
-    margin_loss_terms,
-    trajectory_margin_loss,
-)
+from sphemb.losses._margin import margin_loss, margin_loss_terms
 from sphemb.losses._sampling import PixelSample, sample_pixels
+from sphemb.losses._terms import MarginLossTerms
+from sphemb.losses._trajectory import trajectory_margin_loss
 
 __all__ = [
     "MarginLossTerms",

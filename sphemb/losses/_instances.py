@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_boolean, check_integer, check_shape
 from sphemb._labels import VOID
 
-_FLATTEN = "flatten the pixels of an image into one axis first"
+FLATTEN = "flatten the pixels first"
 _NUMBERS = f"labels are instance numbers, {VOID} for void"
 
 
@@ -53,7 +56,7 @@ def counting_labels(labels: jax.Array, mask: jax.Array | None) -> jax.Array:
         return labels
     check_boolean("mask", mask)
     sizes = {"N": labels.shape[-1], "...": labels.shape[:-1]}
-    check_shape("mask", mask, "... N", dims=sizes, beside="labels", hint=_FLATTEN)
+    check_shape("mask", mask, "... N", dims=sizes, beside="labels", hint=FLATTEN)
     return jnp.where(mask, labels, VOID)
 
 
@@ -63,8 +66,8 @@ def instance_ids(labels: jax.Array) -> jax.Array:
     def number(labels: jax.Array) -> jax.Array:
         order = jnp.argsort(labels)
         ordered = labels[order]
-        is_new = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] != ordered[:-1]])
-        ids = jnp.cumsum(is_new, dtype=jnp.int32)
+        is_new = ordered != jnp.roll(ordered, 1)
+        ids = jnp.cumsum(is_new.at[:1].set(False), dtype=jnp.int32)
         return jnp.zeros_like(ids).at[order].set(ids, unique_indices=True)
 
     return _each_image(number, labels)
@@ -80,9 +83,7 @@ def inverse_counts(labels: jax.Array, ids: jax.Array, *, dtype: jnp.dtype) -> ja
     return _each_image(weigh, labels, ids)
 
 
-def _each_image(function, *arrays: jax.Array) -> jax.Array:
+def _each_image(function: Callable[..., jax.Array], *arrays: jax.Array) -> jax.Array:
     shape = arrays[0].shape
-    if arrays[0].size == 0:
-        return function(*(a.reshape(-1) for a in arrays)).reshape(shape)
-    flat = (a.reshape(-1, shape[-1]) for a in arrays)
-    return jax.vmap(function)(*flat).reshape(shape)
+    images = (a.reshape(math.prod(shape[:-1]), shape[-1]) for a in arrays)
+    return jax.vmap(function)(*images).reshape(shape)

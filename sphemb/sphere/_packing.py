@@ -193,8 +193,8 @@ def min_dimension(n: int, margin: float) -> int:
     low, high = 1, max(n - 1, 1)
     while low < high:
         middle = (low + high) // 2
-        # Bounds spare a search wherever they already decide. More points than 2 D cannot
-        # all be at right angles or more (Rankin).
+        # Bounds spare a search wherever they already decide. More than 2 D points
+        # cannot all be at right angles or more (Rankin).
         obtuse = n > 2 * middle and margin <= 0.5
         hopeless = obtuse or _lower_bound(n, middle) > margin + _ROUNDING
         if not hopeless and margin_for(n, middle).margin <= margin + _ROUNDING:

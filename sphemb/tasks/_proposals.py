@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_count, check_number
+from sphemb._checks import check_count, check_number, check_shape
 from sphemb._labels import VOID
 from sphemb.grouping import gbms, gbms_trajectory, label_modes
 from sphemb.losses import sample_pixels, trajectory_margin_loss
@@ -75,6 +75,15 @@ class Proposals:
             "max_objects": 1,
         }.items():
             check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        if self.step_weights is not None:
+            wanted = {"T": self.num_steps + 1}
+            check_shape(
+                "config.task.step_weights",
+                self.step_weights,
+                "T",
+                dims=wanted,
+                beside="config.task.num_steps",
+            )
 
     def init(self, key: jax.Array) -> tuple[()]:
         """No memory."""

@@ -81,7 +81,9 @@ class TestSimilarity:
     y = rng.standard_normal((2, 3, 4)).astype(np.float32)
 
     def test_is_the_cosine_of_vectors_of_any_length(self):
-        expected = np.stack([reference.cosine(*xy) for xy in zip(self.x, self.y)])
+        expected = np.stack(
+            [reference.cosine(*xy) for xy in zip(self.x, self.y, strict=True)]
+        )
         found = sphere.cosine_similarity(self.x, 1e20 * self.y)
         np.testing.assert_allclose(found, expected, atol=1e-6)
 

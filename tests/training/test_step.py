@@ -28,7 +28,7 @@ class TestStep:
     def test_eight_devices_take_the_step_that_one_takes(self, parts):
         experiment, step, batch = parts
         state = experiment.init_state()
-        parallel = data_parallel(step, replicated_output=True, donate_state=True)
+        parallel = data_parallel(step, replicated_output=True)
         many, many_scalars = parallel(replicate(state), split_batch(batch))
         alone = jax.jit(
             jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)

@@ -1,0 +1,96 @@
+"""Both terms of Eq. 2 for checked arguments; what the public losses share."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import check_choice, check_count, check_floating, check_shape
+from sphemb._labels import VOID
+from sphemb._tiles import map_batch, tile_side
+from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
+from sphemb.losses._pairs import pair_sum, within_sum
+
+
+class MarginLossTerms(NamedTuple):
+    """The two halves of the loss, see :func:`margin_loss_terms`.
+
+    Attributes:
+        positive: [...] what pairs of the same instance cost.
+        negative: [...] what pairs of different instances cost.
+    """
+
+    positive: jax.Array
+    negative: jax.Array
+
+
+def check_points(name, embeddings, labels, weights) -> tuple[int, ...]:
+    """Checks what belongs to the points, and returns the batch shape."""
+    sizes = check_shape(name, embeddings, "... N D")
+    check_floating(name, embeddings)
+    beside = f"{name} {jnp.shape(embeddings)}"
+    hint = FLATTEN if jnp.ndim(labels) > len(sizes["..."]) + 1 else ""
+    check_shape("labels", labels, "... N", dims=sizes, beside=beside, hint=hint)
+    if weights is not None:
+        check_shape("weights", weights, "... N", dims=sizes, beside=beside)
+        check_floating("weights", weights)
+    return sizes["..."]
+
+
+def check_settings(normalize, power, block_size) -> None:
+    check_choice("normalize", normalize, ("pixels", "pairs"))
+    check_choice("power", power, (1, 2))
+    if block_size is not None:
+        check_count("block_size", block_size, at_least=1)
+
+
+# Compiled as a whole even for callers who do not, lest every call trace it anew.
+@functools.partial(
+    jax.jit, static_argnames=("normalize", "power", "block_size", "precision")
+)
+def compute_terms(
+    x, labels, weights, margin, *, normalize, power, block_size, precision
+) -> MarginLossTerms:
+    """Computes both terms of [..., N, D]; leading axes of the labels may be missing."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    counts = labels != VOID
+    ids = instance_ids(labels)
+    if weights is None:
+        weights = inverse_counts(labels, ids, dtype=dtype)
+    weights = jnp.where(counts, weights.astype(dtype), 0.0)
+    # Whatever stands where nothing counts, NaN included, must not reach a matmul.
+    x = jnp.where(counts[..., None], x.astype(dtype), 0.0)
+
+    batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
+    side = tile_side(max(num_points, 1), block_size)
+
+    def image(x, weights, ids, margin):
+        def pairs(term):
+            return pair_sum(term, side, precision, x, weights, ids, margin)
+
+        if power == 1:
+            return within_sum(x, weights, ids), pairs("hinge")
+        return pairs("squared_fall"), pairs("squared_hinge")
+
+    def each_image(array, *tail):
+        shape = (math.prod(batch), *tail)
+        return jnp.broadcast_to(array, batch + tail).reshape(shape)
+
+    sums = map_batch(
+        image,
+        x.reshape(math.prod(batch), num_points, dim),
+        each_image(weights, num_points),
+        each_image(ids, num_points),
+        each_image(jnp.asarray(margin, dtype)),
+        tile=side * side,
+    )
+    if normalize == "pixels":
+        total = jnp.sum(counts, axis=-1).astype(dtype)
+    else:
+        total = jnp.square(jnp.sum(weights, axis=-1))
+    scale = 1.0 / jnp.where(total == 0, 1.0, total)
+    return MarginLossTerms(*(scale * term.reshape(batch) for term in sums))

@@ -1,0 +1,39 @@
+"""Streaming a split: every image counts once, however it is batched."""
+
+import numpy as np
+import pytest
+
+from sphemb.evaluation import evaluate
+from sphemb.training import Experiment, Trained
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def trained(drawings_dir):
+    experiment = Experiment(tiny_config(drawings_dir))
+    state = experiment.init_state()
+    return Trained(experiment, state.params, state.memory, 0)
+
+
+class TestEvaluate:
+    def test_images_are_counted_once_whatever_the_batch(self, trained):
+        evaluation = evaluate(trained, "test", num_samples=3)
+        source = trained.experiment.source("test")
+        truth = np.stack([source[i]["instances"] for i in range(6)])
+        assert evaluation.num_images == 6
+        assert evaluation.scores["num_objects"] == sum(
+            len(np.unique(t[t > 0])) for t in truth
+        )
+        np.testing.assert_array_equal(evaluation.samples["instances"], truth[:3])
+
+    def test_the_samples_carry_what_the_task_predicts(self, trained):
+        samples = evaluate(trained, "test", num_samples=3).samples
+        assert samples["image"].shape == (3, 32, 32, 3)
+        assert samples["embedding"].shape == (3, 32, 32, 4)
+        assert samples["labels"].shape == (3, 32, 32)
+
+    def test_asking_for_more_images_than_there_are_takes_all(self, trained):
+        config = trained.experiment.config.copy_and_resolve_references()
+        config.evaluation.num_validation = 1000
+        more = Trained(Experiment(config), trained.params, (), 0)
+        assert evaluate(more, "validation").num_images == 8

@@ -1,0 +1,63 @@
+"""Uniform draws of pixels without replacement."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sphemb import VOID, InputError, sample_pixels
+
+
+class TestSamplePixels:
+    labels = jnp.array([[3, VOID, 3, 0, 0, 9, VOID, 9, 1, 1], [VOID] * 7 + [2, 2, 2]])
+
+    def test_draws_different_pixels_that_all_count(self):
+        sample = sample_pixels(jax.random.key(0), self.labels, num_samples=6)
+        assert sample.indices.shape == sample.mask.shape == (2, 6)
+        assert sample.indices.dtype == jnp.int32
+        picked = jnp.take_along_axis(self.labels, sample.indices, axis=-1)
+        assert bool(((picked != VOID) == sample.mask).all())
+        for row in sample.indices.tolist():
+            assert len(set(row)) == 6
+
+    def test_masks_what_is_left_over_where_too_few_pixels_count(self):
+        sample = sample_pixels(jax.random.key(1), self.labels, num_samples=6)
+        assert sample.mask.sum(axis=-1).tolist() == [6, 3]
+        assert set(sample.indices[1][sample.mask[1]].tolist()) == {7, 8, 9}
+
+    def test_takes_a_mask_in_place_of_labels(self):
+        key = jax.random.key(2)
+        by_label = sample_pixels(key, self.labels, num_samples=6)
+        by_mask = sample_pixels(key, self.labels != VOID, num_samples=6)
+        np.testing.assert_array_equal(by_label.indices, by_mask.indices)
+        np.testing.assert_array_equal(by_label.mask, by_mask.mask)
+
+    def test_draws_every_counting_pixel_equally_often(self):
+        labels = jnp.broadcast_to(self.labels[0], (4000, 10))
+        sample = sample_pixels(jax.random.key(3), labels, num_samples=4)
+        times = np.bincount(np.ravel(sample.indices), minlength=10)
+        expected = np.where(self.labels[0] == VOID, 0, 4000 * 4 / 8)
+        assert sample.mask.all()
+        # Five standard deviations of a count with probability one half.
+        np.testing.assert_allclose(times, expected, atol=5 * np.sqrt(4000 / 4))
+
+    def test_draws_for_every_image_by_itself_and_again_the_same(self):
+        labels = jnp.zeros((2, 64), jnp.int32)
+        key = jax.random.key(4)
+        first, second = sample_pixels(key, labels, num_samples=32).indices
+        assert set(first.tolist()) != set(second.tolist())
+        again = sample_pixels(key, labels, num_samples=32).indices
+        np.testing.assert_array_equal(again, [first, second])
+
+    def test_refuses_more_samples_than_pixels_and_other_nonsense(self):
+        key = jax.random.key(5)
+        with pytest.raises(
+            InputError, match="at most the number of pixels, 10, got 11"
+        ):
+            sample_pixels(key, self.labels, num_samples=11)
+        with pytest.raises(InputError, match="num_samples must be >= 1, got 0"):
+            sample_pixels(key, self.labels, num_samples=0)
+        with pytest.raises(InputError, match="integers, got float32"):
+            sample_pixels(key, jnp.zeros(10), num_samples=2)
