@@ -15,6 +15,7 @@ import sphemb
 from sphemb.evaluation import draw_pictures, evaluate
 from sphemb.training import (
     Trained,
+    devices,
     duration,
     load_run,
     read_log,
@@ -89,7 +90,7 @@ def run_evaluation(
         "images_per_second": round(
             trained.step * trained.experiment.config.loader.batch_size / seconds, 2
         ),
-        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "device": devices(),
         "machine": platform.platform(),
         "python": platform.python_version(),
         "versions": {

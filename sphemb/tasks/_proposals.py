@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from sphemb._checks import check_count, check_number, check_shape
 from sphemb._labels import VOID
 from sphemb.grouping import gbms, gbms_trajectory, label_modes
-from sphemb.losses import sample_pixels, trajectory_margin_loss
+from sphemb.losses import margin_loss, sample_pixels
 from sphemb.metrics import AverageRecall, InstanceCount
 from sphemb.sphere import l2_normalize
 from sphemb.tasks._task import Apply, Batch, Maps
@@ -127,20 +127,18 @@ class Proposals:
             num_steps=self.num_steps,
             mask=sample.mask,
         )
+        # The steps are one more batch axis, so that each loss can be logged by itself.
+        losses = margin_loss(
+            trajectory,
+            jnp.broadcast_to(labels, trajectory.shape[:-1]),
+            margin=self.margin,
+            mask=jnp.broadcast_to(sample.mask, trajectory.shape[:-1]),
+            normalize="pairs",
+            negative_weight=self.negative_weight,
+        ).mean(axis=-1)
         weights = self.step_weights or (1.0,) * (self.num_steps + 1)
-        losses = [
-            trajectory_margin_loss(
-                trajectory[t : t + 1],
-                labels,
-                margin=self.margin,
-                mask=sample.mask,
-                normalize="pairs",
-                negative_weight=self.negative_weight,
-            ).mean()
-            for t in range(self.num_steps + 1)
-        ]
-        total = jnp.dot(jnp.asarray(weights), jnp.stack(losses))
-        return total, {f"loss/step{t}": loss for t, loss in enumerate(losses)}
+        total = jnp.dot(jnp.asarray(weights), losses)
+        return total, {f"loss/step{t}": losses[t] for t in range(len(weights))}
 
     def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:
         """Groups every pixel.

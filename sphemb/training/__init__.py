@@ -3,13 +3,13 @@
 * `train`: trains what a configuration says, or goes on where it was left.
 * `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
 * `make_train_step`, `TrainState`: the step of one device.
-* `data_parallel`, `replicate`, `split_batch`: the step on all devices.
+* `data_parallel`, `replicate`, `split_batch`, `devices`: the step on all devices.
 * `poly_schedule`, `make_optimizer`: from optax.
 * `read_log`, `write_json`, `read_json`: what a run has written.
 """
 
 from sphemb.training._checkpoints import Checkpoints
-from sphemb.training._devices import data_parallel, replicate, split_batch
+from sphemb.training._devices import data_parallel, devices, replicate, split_batch
 from sphemb.training._experiment import Experiment, Trained, load_run
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, train
@@ -33,6 +33,7 @@ __all__ = [
     "Trained",
     "claim_workdir",
     "data_parallel",
+    "devices",
     "duration",
     "init_state",
     "load_config",

@@ -6,6 +6,7 @@ one device; the mapped axis is called ``"batch"``.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sphemb._checks import InputError
+
+
+def devices() -> str:
+    """The devices of a run in words, such as ``"1 cpu device (2 cores)"``."""
+    kind = jax.devices()[0].device_kind
+    if jax.default_backend() == "cpu":
+        kind = f"{os.cpu_count()} cores"
+    count = jax.device_count()
+    name = f"{jax.default_backend()} device" + "s" * (count > 1)
+    return f"{count} {name} ({kind})"
 
 
 def replicate(tree: Any) -> Any:

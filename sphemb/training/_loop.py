@@ -15,7 +15,7 @@ import numpy as np
 
 from sphemb._checks import check_count
 from sphemb.training._checkpoints import Checkpoints
-from sphemb.training._devices import data_parallel, replicate, split_batch
+from sphemb.training._devices import data_parallel, devices, replicate, split_batch
 from sphemb.training._experiment import Experiment, Trained
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._state import TrainState
@@ -132,14 +132,12 @@ def _trained(experiment: Experiment, state: TrainState) -> Trained:
 
 
 def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:
-    device = jax.devices()[0]
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
     batch_size = experiment.config.loader.batch_size
     total = experiment.config.train.num_steps
     going_on = f", going on after step {int(state.step)}" if int(state.step) else ""
     return (
-        f"{experiment.config.model.name}, {count:,} parameters, on "
-        f"{jax.device_count()} x {device.device_kind} ({device.platform}); {total} "
+        f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; {total} "
         f"steps of {batch_size} images{going_on}; everything is written to {workdir}"
     )
 

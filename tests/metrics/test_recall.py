@@ -238,7 +238,7 @@ class TestAverageRecall:
             AverageRecall.from_batch(labels[0, 0], labels[0, 0], **SIZES)
         with pytest.raises(InputError, match="predicted must be integers"):
             AverageRecall.from_batch(labels * 1.0, labels, **SIZES)
-        with pytest.raises(InputError, match=r"valid must have shape \[B\] = \(4\)"):
+        with pytest.raises(InputError, match=r"valid must have shape \[B\] = \(4,\)"):
             AverageRecall.from_batch(labels, labels, valid=jnp.ones(3, bool), **SIZES)
         with pytest.raises(InputError, match="other must be AverageRecall"):
             recall_of(labels, labels).merge(
