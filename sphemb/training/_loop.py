@@ -137,8 +137,9 @@ def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> 
     total = experiment.config.train.num_steps
     going_on = f", going on after step {int(state.step)}" if int(state.step) else ""
     return (
-        f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; {total} "
-        f"steps of {batch_size} images{going_on}; everything is written to {workdir}"
+        f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; "
+        f"{total} steps of {batch_size} images{going_on}; everything is written to "
+        f"{workdir}"
     )
 
 
