@@ -1,15 +1,11 @@
 """Trains what a configuration says: ``python train.py --config=configs/digits.py``."""
 
-import pathlib
-import sys
-
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from sphemb import InputError
 from sphemb.cli import default_workdir, door, parse_flags, run_training
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent))
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="a file of configs/")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "the run's folder; runs/NAME by default"

@@ -22,3 +22,9 @@ def door() -> Iterator[None]:
         line = " ".join(str(error).split())
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(
+            "stopped; the same command goes on from the last checkpoint",
+            file=sys.stderr,
+        )
+        sys.exit(130)

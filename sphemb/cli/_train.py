@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import pathlib
-import platform
 import sys
 from typing import Any
 
 import jax
 import ml_collections
 
-import sphemb
 from sphemb.evaluation import draw_pictures, evaluate
 from sphemb.training import (
     Trained,
-    devices,
-    duration,
     load_run,
+    read_json,
     read_log,
     train,
     write_json,
 )
-
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 def default_workdir(config_name: str) -> pathlib.Path:
@@ -80,23 +74,14 @@ def run_evaluation(
     if jax.process_index() == 0:
         pictures.mkdir(parents=True, exist_ok=True)
         draw_pictures(trained, evaluation, records, pictures)
-    seconds = records[-1]["seconds"]
+    told = workdir / "training.json"
     summary = {
         **evaluation.scores,
         "split": split,
         "num_images": evaluation.num_images,
         "step": trained.step,
-        "train_seconds": seconds,
-        "images_per_second": round(
-            trained.step * trained.experiment.config.loader.batch_size / seconds, 2
-        ),
-        "device": devices(),
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {
-            "sphemb": sphemb.__version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
+        "train_seconds": records[-1]["seconds"] if records else None,
+        **(read_json(told) if told.is_file() else {}),
     }
     if jax.process_index() == 0:
         name = "summary.json" if split == "test" else f"summary_{split}.json"
@@ -104,8 +89,8 @@ def run_evaluation(
         for name in ("mean_best_iou", "recall@0.5", "average_recall"):
             print(f"{name:15} {evaluation.scores[name]:.3f}")
         print(
-            f"on {evaluation.num_images} {split} images, after "
-            f"{duration(seconds)} of training; see {pictures}"
+            f"on {evaluation.num_images} {split} images, after step {trained.step}; "
+            f"see {pictures}"
         )
         sys.stdout.flush()
     return summary

@@ -5,7 +5,8 @@
   `DigitsConfig`, prepared by `prepare_digits`, read by `BuilderExamples`.
 * `DATASETS`: what a configuration can name.
 * Batches: `make_loader` from any `ExampleSource`, with `DigitsAugmentation`.
-* Image files: `find_images`, `read_image`, `pad_to_multiple`, `write_labels`.
+* Image files: `find_images`, `read_image`, `pad_to_multiple`, `write_image`,
+  `write_labels`.
 """
 
 from sphemb.data._augmentation import DigitsAugmentation
@@ -22,6 +23,7 @@ from sphemb.data._image_files import (
     find_images,
     pad_to_multiple,
     read_image,
+    write_image,
     write_labels,
 )
 from sphemb.data._loader import ExampleSource, make_loader
@@ -29,7 +31,11 @@ from sphemb.data._loader import ExampleSource, make_loader
 DATASETS = {"digits": prepare_digits}
 """Data sets that a configuration can name: name -> function that prepares them."""
 
+AUGMENTATIONS = {"digits": DigitsAugmentation}
+"""Augmentations that a configuration can name: name -> class of a grain transform."""
+
 __all__ = [
+    "AUGMENTATIONS",
     "DATASETS",
     "BuilderExamples",
     "DigitsAugmentation",
@@ -45,5 +51,6 @@ __all__ = [
     "pad_to_multiple",
     "prepare_digits",
     "read_image",
+    "write_image",
     "write_labels",
 ]

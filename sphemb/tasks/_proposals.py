@@ -137,7 +137,7 @@ class Proposals:
             negative_weight=self.negative_weight,
         ).mean(axis=-1)
         weights = self.step_weights or (1.0,) * (self.num_steps + 1)
-        total = jnp.dot(jnp.asarray(weights), losses)
+        total = jnp.sum(jnp.asarray(weights) * losses)
         return total, {f"loss/step{t}": losses[t] for t in range(len(weights))}
 
     def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:

@@ -1,4 +1,8 @@
-"""Checkpoints: the train state, the data iterator's place and the step, by Orbax."""
+"""Checkpoints: the train state and the data iterator's place, by Orbax.
+
+The state is kept as host arrays, without a trace of the devices it was on, so that any
+number of devices of any kind can go on with it.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from typing import Any
 
 import grain
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from sphemb._checks import InputError
 from sphemb.training._state import TrainState
 
 
@@ -39,26 +45,37 @@ class Checkpoints:
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                state=ocp.args.StandardSave(jax.device_get(state)),
                 iterator=grain.checkpoint.CheckpointSave(iterator),
             ),
         )
 
     def restore(self, like: TrainState, iterator: Any = None) -> TrainState:
-        """Reads the newest checkpoint onto the placement of ``like``.
+        """Reads the newest checkpoint.
 
         Args:
-            like: a state of the same shapes, placed as the result shall be.
+            like: a state, or a tree, of the same shapes and dtypes.
             iterator: moved to its saved place, if given.
 
         Returns:
-            The saved state.
+            The saved state, as NumPy arrays.
+
+        Raises:
+            InputError: the checkpoint is damaged, or of another network.
         """
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         args: dict[str, Any] = {"state": ocp.args.StandardRestore(target)}
         if iterator is not None:
             args["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
-        restored = self._manager.restore(self.latest, args=ocp.args.Composite(**args))
+        try:
+            restored = self._manager.restore(
+                self.latest, args=ocp.args.Composite(**args)
+            )
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(
+                f"checkpoint {self._manager.directory / str(self.latest)} cannot be "
+                f"read, it is damaged or of another network: {error}"
+            ) from error
         return restored["state"]
 
     def close(self) -> None:

@@ -19,9 +19,10 @@ import optax
 import sphemb.data
 import sphemb.models
 import sphemb.tasks
-from sphemb._checks import InputError, check_count
+from sphemb._checks import InputError
 from sphemb.tasks import Apply, Maps, Memory, Task
 from sphemb.training._checkpoints import Checkpoints
+from sphemb.training._config import check_config
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._workdir import load_config
@@ -36,6 +37,9 @@ class Experiment:
     """
 
     config: ml_collections.ConfigDict
+
+    def __post_init__(self):
+        check_config(self.config)
 
     @functools.cached_property
     def model(self) -> nn.Module:
@@ -80,10 +84,12 @@ class Experiment:
             clip_norm=settings.clip_norm,
         )
 
-    @property
-    def key(self) -> jax.Array:
-        """The run's random key."""
-        return jax.random.key(self.config.seed)
+    @property  # not kept: a trace may be what asks first, and its values end with it
+    def keys(self) -> dict[str, jax.Array]:
+        """The run's random keys, one for each use."""
+        uses = ("params", "memory", "step", "refresh")
+        keys = jax.random.split(jax.random.key(self.config.seed), len(uses))
+        return dict(zip(uses, keys, strict=True))
 
     def source(self, split: str) -> sphemb.data.ExampleSource:
         """The examples of ``"train"``, ``"validation"`` or ``"test"``."""
@@ -92,7 +98,12 @@ class Experiment:
     def train_batches(self) -> grain.DatasetIterator:
         """This host's endless stream of training batches, shuffled and augmented."""
         name = self.config.loader.augmentation
-        transforms = (getattr(sphemb.data, name)(),) if name else ()
+        if name and name not in sphemb.data.AUGMENTATIONS:
+            raise InputError(
+                "config.loader.augmentation must be one of "
+                f"{', '.join(sphemb.data.AUGMENTATIONS)}, got {name!r}"
+            )
+        transforms = (sphemb.data.AUGMENTATIONS[name](),) if name else ()
         return iter(
             self._train_loader(shuffle=True, repeat=True, transforms=transforms)
         )
@@ -104,7 +115,6 @@ class Experiment:
     def _train_loader(self, **settings: Any) -> grain.IterDataset:
         loader = self.config.loader
         hosts = jax.process_count()
-        check_count("config.loader.batch_size", loader.batch_size, at_least=1)
         if loader.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
@@ -127,12 +137,11 @@ class Experiment:
 
     def init_state(self, params: Any = None) -> TrainState:
         """The state at step 0, with new parameters or given ones."""
-        params_key, memory_key = jax.random.split(self.key)
         if params is None:
             size = self.model.stride
             image = jnp.zeros((1, size, size, 3))
-            params = self.model.init(params_key, image)["params"]
-        return init_state(self.task, params, self.optimizer, memory_key)
+            params = self.model.init(self.keys["params"], image)["params"]
+        return init_state(self.task, params, self.optimizer, self.keys["memory"])
 
     def start_state(self) -> TrainState:
         """The state that training starts from: ``config.train.init_from``, if given.
@@ -185,7 +194,7 @@ class Trained:
         return functools.partial(self.experiment.network, self.params)
 
 
-def load_run(workdir: pathlib.Path) -> Trained:
+def load_run(workdir: str | pathlib.Path) -> Trained:
     """The newest checkpoint of a run.
 
     Args:
@@ -195,15 +204,18 @@ def load_run(workdir: pathlib.Path) -> Trained:
         The trained network.
 
     Raises:
-        InputError: there is no run, or no checkpoint yet.
+        InputError: there is no run, or no checkpoint yet, or it is damaged.
     """
+    workdir = pathlib.Path(workdir)
     experiment = Experiment(load_config(workdir))
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder) if folder.is_dir() else None
     if checkpoints is None or checkpoints.latest is None:
         raise InputError(f"workdir {workdir} holds no checkpoint yet: train first")
-    state = checkpoints.restore(experiment.abstract_state)
-    checkpoints.close()
+    try:
+        state = checkpoints.restore(experiment.abstract_state)
+    finally:
+        checkpoints.close()
     return Trained(experiment, state.params, state.memory, int(state.step))
 
 

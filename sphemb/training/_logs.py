@@ -11,7 +11,9 @@ from typing import Any
 import tensorboardX
 import tqdm
 
-_STEPS_TO_TIME = 20
+from sphemb.training._workdir import to_json
+
+_STEPS_TO_TIME = 5
 
 
 class MetricLog:
@@ -27,15 +29,15 @@ class MetricLog:
         """Opens the log; see the class."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read_log(workdir) if record["step"] <= step]
-        self._path.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        self._path.write_text("".join(to_json(record) + "\n" for record in kept))
         self._board = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=step + 1 if step else None
+            str(workdir / "tensorboard"), purge_step=step + 1
         )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
         """Adds one record."""
         with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **scalars}) + "\n")
+            file.write(to_json({"step": step, **scalars}) + "\n")
         for name, value in scalars.items():
             self._board.add_scalar(name, value, step)
         self._board.flush()
@@ -63,17 +65,19 @@ class Progress:
     Args:
         total: steps of the run.
         step: steps taken already.
+        shown: False says nothing at all.
     """
 
-    def __init__(self, total: int, *, step: int = 0):
+    def __init__(self, total: int, *, step: int = 0, shown: bool = True):
         """Starts the clock; see the class."""
         self._total, self._first, self._done = total, step, step
+        self._shown = shown
         self._compiled = self._last_line = time.monotonic()
         self._bar = tqdm.tqdm(
             total=total,
             initial=step,
             unit="step",
-            disable=not sys.stderr.isatty(),
+            disable=not (shown and sys.stderr.isatty()),
             dynamic_ncols=True,
         )
 
@@ -89,7 +93,10 @@ class Progress:
         pace = (now - self._compiled) / max(taken - 1, 1)
         left = pace * (self._total - self._done)
         if taken == _STEPS_TO_TIME:
-            self.say(f"{pace:.2f} s a step: about {duration(left)} of training left")
+            self.say(
+                f"{pace:.2f} s a step: training takes about {duration(left)}, "
+                "evaluations come on top"
+            )
         elif self._bar.disable and now - self._last_line > 60:
             self._last_line = now
             where = f"step {self._done}/{self._total}"
@@ -97,6 +104,8 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line above the bar."""
+        if not self._shown:
+            return
         tqdm.tqdm.write(text)
         sys.stdout.flush()
 

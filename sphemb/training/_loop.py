@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import importlib.metadata
 import math
 import pathlib
+import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,15 +15,18 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 
-from sphemb._checks import check_count
+from sphemb._version import __version__
 from sphemb.training._checkpoints import Checkpoints
 from sphemb.training._devices import data_parallel, devices, replicate, split_batch
 from sphemb.training._experiment import Experiment, Trained
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._state import TrainState
 from sphemb.training._step import make_train_step
-from sphemb.training._workdir import claim_workdir
+from sphemb.training._workdir import check_workdir, claim_workdir, write_json
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
 """(trained network, split) -> scores."""
@@ -52,68 +58,111 @@ def train(
         NonFiniteLossError: training went astray; the last checkpoint stays.
     """
     settings = config.train
-    for name in ("num_steps", "log_every", "checkpoint_every"):
-        check_count(f"config.train.{name}", settings[name], at_least=1)
-    check_count("config.train.eval_every", settings.eval_every)
     workdir = pathlib.Path(workdir).absolute()
     experiment = Experiment(config)
-    # Everything that the user may have got wrong is built before anything is written.
-    task, optimizer = experiment.task, experiment.optimizer
+    check_workdir(workdir, config)
+    task = experiment.task
     batches = experiment.train_batches()
     state = experiment.start_state()
-    claim_workdir(workdir, config)
+    step_of_device = make_train_step(
+        task, experiment.network, experiment.optimizer, experiment.keys["step"]
+    )
+    # What the user may have got wrong shows in a rehearsal, before anything is written.
+    _rehearse(experiment, state, step_of_device)
 
+    # Processes that share a run share its folder; one of them writes.
+    leads = jax.process_index() == 0
+    if leads:
+        claim_workdir(workdir, config)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("the workdir is claimed")
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest is not None:
         state = checkpoints.restore(state, batches)
-    state = replicate(state)
     step = int(state.step)
-    seconds = read_log(workdir)[-1]["seconds"] if step else 0.0
-    log = MetricLog(workdir, step=step)
-    progress = Progress(settings.num_steps, step=step)
+    state = replicate(state)
+    log = MetricLog(workdir, step=step) if leads else None
+    earlier = [record["seconds"] for record in read_log(workdir)]
+    seconds = earlier[-1] if earlier else 0.0
+    progress = Progress(settings.num_steps, step=step, shown=leads)
     progress.say(_introduction(experiment, state, workdir))
 
     train_step = data_parallel(
-        make_train_step(task, experiment.network, optimizer, experiment.key),
-        replicated_output=True,
-        donate_state=True,
+        step_of_device, replicated_output=True, donate_state=True
     )
     window: list[dict[str, float]] = []
+    first, busy = step, 0.0
     start = time.monotonic()
+
+    def write(record: dict[str, float]) -> None:
+        if log:
+            now = round(seconds + time.monotonic() - start, 3)
+            log.write(step, {**record, "seconds": now})
+
     try:
         while step < settings.num_steps:
             if task.refresh_every and step % task.refresh_every == 0:
                 state = _refreshed(experiment, state)
+            began = time.monotonic()
             state, scalars = train_step(state, split_batch(next(batches)))
             step += 1
             # Waiting for every step keeps simulated devices from overtaking each other
             # and finds a loss that is no number before it is saved.
             scalars = {k: float(v) for k, v in jax.device_get(scalars).items()}
+            if step > first + 1:  # the first step waits for the compiler
+                busy += time.monotonic() - began
             _check_finite(step, scalars)
             window.append(scalars)
             progress.advance(scalars["loss"])
-            now = seconds + time.monotonic() - start
             last = step == settings.num_steps
             if step % settings.log_every == 0 or last:
                 record = {k: _mean(window, k) for k in scalars}
-                record["learning_rate"] = float(
-                    np.asarray(experiment.schedule(step - 1))
-                )
-                log.write(step, {**record, "seconds": round(now, 3)})
+                rate = np.asarray(experiment.schedule(step - 1))
+                write({**record, "learning_rate": float(rate)})
                 window = []
-            if step % settings.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, batches)
             if evaluate and settings.eval_every and step % settings.eval_every == 0:
                 scores = evaluate(_trained(experiment, state), "validation")
-                named = {f"validation/{k}": v for k, v in scores.items()}
-                now = seconds + time.monotonic() - start
-                log.write(step, {**named, "seconds": round(now, 3)})
+                write({f"validation/{k}": v for k, v in scores.items()})
                 progress.say(f"step {step}: validation " + _listed(scores))
+            # After the records: whatever happened up to a checkpoint is in the log.
+            if step % settings.checkpoint_every == 0 or last:
+                checkpoints.save(step, state, batches)
     finally:
         checkpoints.close()
-        log.close()
+        if log:
+            log.close()
         progress.close()
+    if leads and step > first + 1:
+        images = (step - first - 1) * config.loader.batch_size
+        write_json(workdir / "training.json", _machine(images / busy))
     return _trained(experiment, state)
+
+
+def _rehearse(experiment: Experiment, state: TrainState, step: Callable) -> None:
+    """Traces a step and a prediction without computing them."""
+    batch = next(experiment.train_pass())
+    mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
+    jax.eval_shape(mapped, state, split_batch(batch))
+    task, memory = experiment.task, state.memory
+
+    def predict(params: Any, batch: Any) -> Any:
+        apply = functools.partial(experiment.network, params)
+        return task.predict(apply, memory, batch)
+
+    jax.eval_shape(predict, state.params, batch)
+
+
+def _machine(images_per_second: float) -> dict[str, Any]:
+    return {
+        "images_per_second": round(images_per_second, 2),
+        "device": devices(),
+        "machine": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {
+            "sphemb": __version__,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    }
 
 
 def _refreshed(experiment: Experiment, state: TrainState) -> TrainState:
@@ -122,7 +171,7 @@ def _refreshed(experiment: Experiment, state: TrainState) -> TrainState:
         _trained(experiment, state).apply,
         state.memory,
         experiment.train_pass(),
-        jax.random.fold_in(experiment.key, state.step),
+        jax.random.fold_in(experiment.keys["refresh"], state.step),
     )
     return replicate(dataclasses.replace(state, memory=memory))
 

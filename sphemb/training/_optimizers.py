@@ -29,6 +29,7 @@ def poly_schedule(
     """
     check_number("learning_rate", learning_rate, above=0)
     check_count("num_steps", num_steps, at_least=1)
+    check_number("power", power, at_least=0)
     check_count("warmup_steps", warmup_steps)
     poly = optax.polynomial_schedule(learning_rate, 0.0, power, num_steps)
     if not warmup_steps:
@@ -60,6 +61,7 @@ def make_optimizer(
     """
     check_choice("config.optimizer.name", name, ("sgd", "adamw"))
     check_number("config.optimizer.weight_decay", weight_decay, at_least=0)
+    check_number("config.optimizer.momentum", momentum, at_least=0, below=1)
     if clip_norm is None:
         clip = optax.identity()
     else:

@@ -1,12 +1,13 @@
 """A run's folder: which configuration it belongs to, and what is written there.
 
-``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``, ``pictures/``,
-``summary.json``.
+``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
+``training.json`` (machine and speed), ``pictures/``, ``summary.json``.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -16,42 +17,41 @@ import ml_collections
 from sphemb._checks import InputError
 
 
-def claim_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> bool:
-    """Makes a folder the run's own, or finds that it is already.
-
-    Args:
-        workdir: the folder.
-        config: the run's configuration.
-
-    Returns:
-        True if a run with this very configuration has been there before.
+def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes sure that a folder is new, or that of a run with this configuration.
 
     Raises:
-        InputError: the folder holds a run of another configuration, or something that
-            is no run; nothing is touched.
+        InputError: it holds a run of another configuration, or something that is no
+            run; nothing is touched.
     """
-    wanted = _plain(config)
     path = workdir / "config.json"
     if path.is_file():
-        found = read_json(path)
-        different = sorted(_differences(found, wanted))
+        different = sorted(_differences(read_json(path), _plain(config)))
         if different:
             raise InputError(
                 f"workdir {workdir} holds a run of another configuration (different: "
-                f"{', '.join(different[:4])}): give another --workdir, or remove it"
+                f"{', '.join(different[:4])}): give another --workdir, with "
+                f"--config.train.init_from={workdir} to start from its parameters"
             )
-        return True
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(
             f"workdir {workdir} must be a new folder or that of a run, but it holds "
             "other things: give another --workdir"
         )
+
+
+def claim_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Makes a folder the run's own.
+
+    Raises:
+        InputError: see `check_workdir`; or the folder cannot be made.
+    """
+    check_workdir(workdir, config)
     try:
-        (workdir / "pictures").mkdir(parents=True)
+        (workdir / "pictures").mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", _plain(config))
     except OSError as error:
         raise InputError(f"workdir {workdir} cannot be made: {error}") from error
-    write_json(path, wanted)
-    return False
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
@@ -65,7 +65,10 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
         raise InputError(
             f"workdir {workdir} must hold a run, but it has no config.json: train first"
         )
-    return ml_collections.ConfigDict(read_json(path))
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise InputError(f"{path} must hold a configuration, got {config!r}")
+    return ml_collections.ConfigDict(config)
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -81,10 +84,22 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
+    """Writes a JSON file, whole or not at all; see `to_json`."""
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
+    unfinished.write_text(to_json(value, indent=2) + "\n")
     os.replace(unfinished, path)
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """The JSON text of a value; JSON knows no NaN, so a score without one is null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: clean(v) for k, v in value.items()}
+        is_number = not isinstance(value, float) or math.isfinite(value)
+        return value if is_number else None
+
+    return json.dumps(clean(value), indent=indent, allow_nan=False)
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:

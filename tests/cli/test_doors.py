@@ -146,21 +146,7 @@ class TestPredict:
 class TestScript:
     """``train.py`` in a process of its own."""
 
-    @pytest.mark.parametrize(
-        ("arguments", "words"),
-        [
-            (["--config=configs/digits.py", "--config.task.colour=1"], "colour"),
-            (["--config=configs/digits.py:emnist"], "emnist"),
-            (["--config=configs/digit.py"], "digit.py"),
-            (["--config=configs/digits.py", "--config.task.margin=2"], "margin"),
-            (
-                ["--config=configs/digits.py:mnist", "--config.data.mnist_path=no.npz"],
-                "no.npz",
-            ),
-            ([], "config"),
-        ],
-    )
-    def test_a_mistake_ends_with_a_line_and_a_status(self, tmp_path, arguments, words):
+    def train(self, tmp_path, *arguments):
         done = subprocess.run(
             [
                 sys.executable,
@@ -173,7 +159,24 @@ class TestScript:
             text=True,
             check=False,
         )
-        assert done.returncode != 0
+        assert done.returncode == 2
         assert "Traceback" not in done.stderr
-        assert words in done.stderr.splitlines()[-1] + done.stderr.splitlines()[0]
         assert not (tmp_path / "run").exists()
+        return done.stderr.splitlines()[-1]
+
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (
+                ["--config=configs/digits.py", "--config.task.colour=1"],
+                "unknown config key config.task.colour",
+            ),
+            (["--config=configs/digits.py:emnist"], "sklearn, sphere, mnist, got"),
+            (["--config=configs/digit.py"], "No such file or directory"),
+            (["--config=configs/digits.py", "--config.task.margin=2"], "got 2.0"),
+        ],
+    )
+    def test_a_mistake_ends_with_a_line_and_a_status(self, tmp_path, arguments, words):
+        line = self.train(tmp_path, *arguments)
+        assert line.startswith("error: ")
+        assert words in line

@@ -18,6 +18,23 @@ def trained(drawings_dir):
 class TestEvaluate:
     def test_images_are_counted_once_whatever_the_batch(self, trained):
         evaluation = evaluate(trained, "test", num_samples=3)
+        config = trained.experiment.config.copy_and_resolve_references()
+        config.evaluation.update(num_test=20, batch_size=8)
+        config.data.test = 20
+        several = evaluate(
+            Trained(Experiment(config), trained.params, (), 0), "test", num_samples=18
+        )
+        config.evaluation.batch_size = 24
+        at_once = evaluate(
+            Trained(Experiment(config), trained.params, (), 0), "test", num_samples=18
+        )
+        assert several.num_images == at_once.num_images == 20
+        assert several.scores == pytest.approx(at_once.scores, rel=1e-6)
+        for name in ("image", "instances"):
+            np.testing.assert_array_equal(several.samples[name], at_once.samples[name])
+        np.testing.assert_allclose(
+            several.samples["embedding"], at_once.samples["embedding"], atol=1e-3
+        )
         source = trained.experiment.source("test")
         truth = np.stack([source[i]["instances"] for i in range(6)])
         assert evaluation.num_images == 6

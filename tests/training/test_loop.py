@@ -1,16 +1,24 @@
 """The loop: what it writes, how it goes on, when it stops."""
 
 import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sphemb.data
 import sphemb.tasks
 from sphemb import InputError
 from sphemb.training import NonFiniteLossError, load_run, read_log, train
 from tests.tiny import tiny_config
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +65,10 @@ class TestLoop:
         with pytest.raises(CutOffError):
             train(config, workdir, evaluate=cut)
         assert [record["step"] for record in read_log(workdir)] == [1, 2, 3]
-        seen = []
-        resumed = train(config, workdir, evaluate=lambda *a: seen.append(a) or {})
+        resumed = train(config, workdir, evaluate=lambda *_: {"score": 1.0})
         assert_same(resumed.params, unbroken[1].params)
+        scored = [r["step"] for r in read_log(workdir) if "validation/score" in r]
+        assert scored == [3]
         losses = [
             [r["loss"] for r in read_log(w) if "loss" in r]
             for w in (workdir, unbroken[0])
@@ -72,8 +81,12 @@ class TestLoop:
         assert_same(train(tiny_config(drawings_dir), workdir).params, trained.params)
         assert (workdir / "metrics.jsonl").read_text() == before
 
-    def test_a_run_is_loaded_without_its_data(self, unbroken):
+    def test_a_run_is_loaded_without_its_data(self, unbroken, monkeypatch):
+        def refuse(**settings):
+            raise AssertionError("the data was asked for")
+
         workdir, trained = unbroken
+        monkeypatch.setitem(sphemb.data.DATASETS, "digits", refuse)
         loaded = load_run(workdir)
         assert loaded.step == 4
         assert_same(loaded.params, trained.params)
@@ -130,6 +143,68 @@ def test_a_task_renews_its_memory_on_schedule_and_keeps_it_in_checkpoints(
     assert int(load_run(tmp_path / "run").memory) == 2 * 24
 
 
+def test_a_run_on_eight_devices_is_loaded_and_continued_on_one(
+    unbroken, drawings_dir, tmp_path
+):
+    workdir = tmp_path / "moved"
+    config = tiny_config(drawings_dir)
+    config.train.num_steps = 2
+    train(config, workdir)
+    code = (
+        "import json, pathlib, sys, jax, ml_collections, numpy as np\n"
+        "from sphemb.training import load_run, train\n"
+        "workdir = pathlib.Path(sys.argv[1])\n"
+        "config = json.loads((workdir / 'config.json').read_text())\n"
+        "assert jax.device_count() == 1\n"
+        "trained = load_run(workdir)\n"
+        "total = sum(float(np.abs(x).sum()) for x in jax.tree.leaves(trained.params))\n"
+        "print(trained.step, total)\n"
+    )
+    environment = {**os.environ, "XLA_FLAGS": ""}
+    done = subprocess.run(
+        [sys.executable, "-c", code, workdir],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    step, total = done.stdout.split()
+    here = load_run(workdir).params
+    expected = sum(float(np.abs(x).sum()) for x in jax.tree.leaves(here))
+    assert int(step) == 2
+    np.testing.assert_allclose(float(total), expected, rtol=1e-6)
+
+
+def test_a_run_starts_from_another_runs_parameters(unbroken, drawings_dir, tmp_path):
+    config = tiny_config(drawings_dir)
+    config.train.update(init_from=str(unbroken[0]), num_steps=1)
+    config.optimizer.learning_rate = 1e-12
+    started = train(config, tmp_path / "second")
+    for a, b in zip(
+        jax.tree.leaves(started.params),
+        jax.tree.leaves(unbroken[1].params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    config.model.embedding_dim = 5
+    with pytest.raises(InputError, match=r"init_from .* must hold this network's"):
+        train(config, tmp_path / "third")
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_damaged_checkpoint_is_named(unbroken, tmp_path):
+    workdir = shutil.copytree(unbroken[0], tmp_path / "damaged")
+    for path in (workdir / "checkpoints" / "4" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(
+        InputError, match=r"checkpoint .*4 cannot be read, it is damaged"
+    ):
+        load_run(workdir)
+
+
 class TestConfiguration:
     def test_an_unknown_task_names_the_known_ones(self, drawings_dir, tmp_path):
         config = tiny_config(drawings_dir)
@@ -154,6 +229,27 @@ class TestConfiguration:
         config.task.margin = 1.5
         with pytest.raises(InputError, match=r"config\.task\.margin must satisfy"):
             train(config, tmp_path / "run")
+
+    @pytest.mark.parametrize(
+        ("section", "key", "value", "words"),
+        [
+            ("loader", "augmentation", "mosaic", "must be one of digits, got 'mosaic'"),
+            ("evaluation", "batch_size", 0, r"evaluation\.batch_size must be >= 1"),
+            ("train", "log_every", 3, "multiple of config.train.log_every = 3, got 2"),
+            ("optimizer", "power", -1.0, "power must satisfy 0 <= power, got -1.0"),
+            ("data", "size", 40, r"must have height and width divisible by 16"),
+        ],
+    )
+    def test_an_impossible_setting_is_named_before_anything_is_written(
+        self, drawings_dir, tmp_path, section, key, value, words
+    ):
+        config = tiny_config(drawings_dir)
+        if section == "data":
+            config.model.features = (8, 16, 16, 16)
+        config[section][key] = value
+        with pytest.raises(InputError, match=words):
+            train(config, tmp_path / "run")
+        assert not (tmp_path / "run").exists()
 
     def test_a_batch_that_the_devices_cannot_share_is_named(
         self, drawings_dir, tmp_path

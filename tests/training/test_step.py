@@ -19,7 +19,10 @@ from tests.tiny import tiny_config
 def parts(drawings_dir):
     experiment = Experiment(tiny_config(drawings_dir))
     step = make_train_step(
-        experiment.task, experiment.network, experiment.optimizer, experiment.key
+        experiment.task,
+        experiment.network,
+        experiment.optimizer,
+        experiment.keys["step"],
     )
     return experiment, step, next(experiment.train_batches())
 
@@ -59,21 +62,24 @@ class TestStep:
         total = scalars["loss/step0"] + scalars["loss/step1"]
         np.testing.assert_allclose(scalars["loss"], total, rtol=1e-6)
 
-    def test_void_pixels_do_not_change_the_loss(self, parts):
+    def test_what_void_pixels_hold_does_not_change_the_loss(self, parts):
         experiment, _, batch = parts
-        task, params = experiment.task, experiment.init_state().params
-
-        def loss(batch):
-            apply = lambda image: experiment.network(params, image)  # noqa: E731
-            return task.loss(apply, (), batch, jax.random.key(0))[0]
-
+        embedding = jax.random.normal(jax.random.key(0), (8, 32, 32, 4))
         labels = np.array(batch["instances"])
         labels[:, :, 16:] = -1
-        half = jax.jit(loss)({**batch, "instances": labels})
-        labels[:, :, 16:] = -1 - (np.arange(16) == 99)
-        assert np.isfinite(half)
-        labels[:] = -1
-        assert float(jax.jit(loss)({**batch, "instances": labels})) == 0.0
+
+        @jax.jit
+        def loss(embedding, labels):
+            maps = {"embedding": embedding}
+            void = {**batch, "instances": labels}
+            key = jax.random.key(0)
+            return experiment.task.loss(lambda image: maps, (), void, key)[0]
+
+        half = loss(embedding, labels)
+        other = embedding.at[:, :, 16:].multiply(-3.0)
+        np.testing.assert_allclose(loss(other, labels), half, rtol=1e-6)
+        assert abs(float(loss(embedding, batch["instances"])) - float(half)) > 1e-3
+        assert float(loss(embedding, np.full_like(labels, -1))) == 0.0
 
 
 def test_a_batch_that_does_not_divide_names_the_setting():

@@ -1,0 +1,65 @@
+"""The configuration's sections and what each must hold; see ``configs/common.py``."""
+
+from __future__ import annotations
+
+import ml_collections
+
+from sphemb._checks import InputError, check_count
+
+_SECTIONS = {
+    "loader": {"batch_size", "augmentation", "num_threads"},
+    "optimizer": {
+        "name",
+        "learning_rate",
+        "power",
+        "warmup_steps",
+        "momentum",
+        "weight_decay",
+        "clip_norm",
+    },
+    "train": {"num_steps", "log_every", "eval_every", "checkpoint_every", "init_from"},
+    "evaluation": {"batch_size", "num_validation", "num_test"},
+}
+# The settings of these sections are those of what their ``name`` stands for.
+_NAMED = ("data", "model", "task")
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses a configuration with missing, unknown or impossible entries.
+
+    Raises:
+        InputError: names the entry.
+    """
+    _check_keys("config", set(config), {"seed", *_NAMED, *_SECTIONS})
+    check_count("config.seed", config.seed)
+    for section in _NAMED:
+        if "name" not in config[section]:
+            raise InputError(f"config.{section}.name is missing")
+    for section, wanted in _SECTIONS.items():
+        _check_keys(f"config.{section}", set(config[section]), wanted)
+    for section, counts in {
+        "loader": {"batch_size": 1, "num_threads": 0},
+        "train": {"num_steps": 1, "log_every": 1, "eval_every": 0},
+        "evaluation": {"batch_size": 1, "num_validation": 1, "num_test": 1},
+    }.items():
+        for name, least in counts.items():
+            value = config[section][name]
+            check_count(f"config.{section}.{name}", value, at_least=least)
+    train = config.train
+    check_count("config.train.checkpoint_every", train.checkpoint_every, at_least=1)
+    if train.checkpoint_every % train.log_every:
+        # A run that goes on from a checkpoint would have lost part of a record.
+        raise InputError(
+            "config.train.checkpoint_every must be a multiple of config.train.log_every"
+            f" = {train.log_every}, got {train.checkpoint_every}"
+        )
+
+
+def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:
+    for key in sorted(found - wanted):
+        raise InputError(
+            f"unknown config key {where}.{key}: it must be one of "
+            f"{', '.join(sorted(wanted))}"
+        )
+    for key in sorted(wanted - found):
+        raise InputError(f"{where}.{key} is missing")
