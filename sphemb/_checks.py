@@ -24,12 +24,25 @@ class InputTypeError(InputError, TypeError):
     """An :class:`InputError` about a dtype or a Python type."""
 
 
-def _shape_of(array: Any) -> tuple[int, ...]:
-    return tuple(np.shape(array))
-
-
 def _hint(text: str) -> str:
     return f": {text}" if text else ""
+
+
+def check_array(name: str, value: Any) -> None:
+    """Refuses lists and whatever else has no dtype; Python numbers have one."""
+    if not hasattr(value, "dtype") and not isinstance(value, numbers.Number):
+        raise InputTypeError(
+            f"{name} must be a JAX or NumPy array, got a {type(value).__name__}: "
+            "jax.numpy.asarray makes one"
+        )
+
+
+def _shape_of(name: str, array: Any) -> tuple[int, ...]:
+    try:
+        return tuple(np.shape(array))
+    except (TypeError, ValueError):  # a list of unequal rows, or of traced values
+        check_array(name, array)
+        raise
 
 
 def check_shape(
@@ -61,7 +74,7 @@ def check_shape(
     >>> check_shape("x", jnp.zeros((4, 9, 3)), "... N D")
     {'...': (4,), 'N': 9, 'D': 3}
     """
-    shape = _shape_of(array)
+    shape = _shape_of(name, array)
     letters = spec.split()
     leading = letters[0] == "..."
     tail = letters[1:] if leading else letters
@@ -92,27 +105,28 @@ def check_shape(
     return found
 
 
-def _dtype_of(array: Any) -> Any:
+def _dtype_of(name: str, array: Any) -> Any:
+    check_array(name, array)
     return jnp.result_type(array)
 
 
 def check_floating(name: str, array: Any, *, hint: str = "") -> None:
     """Refuses arrays whose dtype is not a real floating-point one."""
-    dtype = _dtype_of(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise InputTypeError(f"{name} must be floating point, got {dtype}{_hint(hint)}")
 
 
 def check_integer(name: str, array: Any, *, hint: str = "") -> None:
     """Refuses arrays whose dtype is not an integer one."""
-    dtype = _dtype_of(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise InputTypeError(f"{name} must be integers, got {dtype}{_hint(hint)}")
 
 
 def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
     """Refuses arrays whose dtype is not bool."""
-    dtype = _dtype_of(array)
+    dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.bool_):
         raise InputTypeError(
             f"{name} must be bool (True = counts), got {dtype}{_hint(hint)}"
@@ -175,8 +189,8 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
 def check_scalar(name: str, value: Any, **bounds: Any) -> None:
     """Checks a setting that may be traced: a number's range, an array's shape."""
     check_number(name, value, **bounds)
-    if _shape_of(value) != ():
+    shape = _shape_of(name, value)
+    if shape != ():
         raise InputError(
-            f"{name} must be one number, got shape {_shape_of(value)}: use jax.vmap "
-            f"for several"
+            f"{name} must be one number, got shape {shape}: use jax.vmap for several"
         )

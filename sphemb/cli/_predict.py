@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import pathlib
+import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from sphemb._checks import InputError
-from sphemb.data import find_images, pad_to_multiple, read_image, write_labels
+from sphemb.data import (
+    find_images,
+    pad_to_multiple,
+    read_image,
+    write_image,
+    write_labels,
+)
 from sphemb.instances import relabel
 from sphemb.training import load_run
 from sphemb.viz import overlay
@@ -41,8 +48,8 @@ def run_prediction(
         The number of images.
 
     Raises:
-        InputError: no images, an unreadable or too large one, two of one name, or
-            results that are there already; nothing is overwritten.
+        InputError: no images, an unreadable or too large one, two of one name, results
+            that are there already, or no folder to write to. Nothing is written then.
     """
     images = find_images(paths)
     targets = {image: _targets(out, image) for image in images}
@@ -57,18 +64,24 @@ def run_prediction(
         raise InputError(
             f"{there[0]} exists already: give --overwrite or another --out"
         )
+    # All before the first result, so that one bad file leaves nothing half done.
+    for path in images:
+        _read(path)
     trained = load_run(workdir)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out must be a folder for results: {error}") from error
+    stride = trained.experiment.model.stride
     task = trained.experiment.task
     predict = jax.jit(functools.partial(task.predict, trained.apply, trained.memory))
     for i, path in enumerate(images):
-        image = read_image(path)
+        image = _read(path)
         height, width = image.shape[:2]
-        if height * width > _MAX_PIXELS:
-            raise InputError(
-                f"{path} must have at most {_MAX_PIXELS:,} pixels, got {height} x "
-                f"{width}: every pixel is compared with every other; make it smaller"
-            )
-        padded = pad_to_multiple(image, multiple=trained.experiment.model.stride)[0]
+        print(f"[{i + 1}/{len(images)}] {path}, {height} x {width}: ", end="")
+        sys.stdout.flush()
+        start = time.perf_counter()
+        padded = pad_to_multiple(image, multiple=stride)[0]
         mask = np.zeros((1, *padded.shape[:2]), bool)
         mask[:, :height, :width] = True
         batch = {
@@ -77,14 +90,26 @@ def run_prediction(
         }
         predictions = predict(batch)
         labels = relabel(predictions["labels"], predictions["background"])[0]
-        labels = np.asarray(labels)[:height, :width]
-        out.mkdir(parents=True, exist_ok=True)
+        # An image smaller than any group may be has no group, and so no instance.
+        labels = np.maximum(labels, 0)[:height, :width]
         label_path, overlay_path = targets[path]
         write_labels(label_path, labels)
-        painted = overlay(image / 255.0, labels)
-        Image.fromarray((painted * 255).round().astype(np.uint8)).save(overlay_path)
-        print(f"[{i + 1}/{len(images)}] {path}: {labels.max()} instances", flush=True)
+        painted = np.rint(255 * overlay(image, labels)).astype(np.uint8)
+        write_image(overlay_path, painted)
+        seconds = time.perf_counter() - start
+        print(f"{labels.max()} instances in {seconds:.1f} s", flush=True)
     return len(images)
+
+
+def _read(path: pathlib.Path) -> np.ndarray:
+    image = read_image(path)
+    height, width = image.shape[:2]
+    if height * width > _MAX_PIXELS:
+        raise InputError(
+            f"{path} must have at most {_MAX_PIXELS:,} pixels, got {height} x {width}: "
+            "every pixel is compared with every other; make it smaller"
+        )
+    return image
 
 
 def _targets(out: pathlib.Path, image: pathlib.Path) -> tuple[pathlib.Path, ...]:

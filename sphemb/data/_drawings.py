@@ -50,7 +50,8 @@ def draw_digits(
         rng: the only source of chance.
         glyphs: uint8 [M, 28, 28] ink to choose from.
         classes: int [M] the digits' values, 0 to 9.
-        size: (H, W), or one number for both; multiples of 8 from 32 on.
+        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
+            has 28 pixels.
         max_digits: the largest number of digits.
         name: what to call the example.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
 import os
@@ -20,11 +21,12 @@ import tensorflow_datasets as tfds
 from absl import logging as absl_logging
 from PIL import Image
 
-from sphemb._checks import InputError, InputTypeError, check_choice, check_count
+from sphemb._checks import InputError, InputTypeError, check_count
 from sphemb.data._drawings import check_size, draw_digits
 from sphemb.data._handwriting import (
     SPLITS,
     Handwriting,
+    check_source,
     load_handwriting,
     tfds_data_dir,
 )
@@ -59,34 +61,38 @@ def digits_config(
 
     Two settings that give different drawings never have one name, and so never share a
     folder: where MNIST comes from a file, a digest of the file is part of the name.
+    TFDS's own MNIST goes without its version, so that drawings can be opened where it
+    is no longer; after replacing it by another, delete the drawings beside it.
 
     Args:
         handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
-        size: (H, W), or one number for both; multiples of 8 from 32 on.
+        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
+            has 28 pixels.
         train: number of drawings to train on.
         validation: number of drawings to choose settings by.
         test: number of drawings to report on.
         seed: of the drawings; the splits of the handwriting are fixed.
-        mnist_path: an ``mnist.npz``, see `load_handwriting`.
-        data_dir: where TFDS keeps prepared data sets, an ``mnist`` among them.
+        mnist_path: an ``mnist.npz``, see `load_handwriting`; with ``"mnist"`` alone.
+        data_dir: where TFDS keeps prepared data sets, an ``mnist`` among them; by
+            default ``TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
 
     Returns:
         A config for `DrawnDigits`.
 
     Raises:
-        InputError: a setting does not fit, or mnist_path is no file.
+        InputError: a setting does not fit, or mnist_path is no file or is not needed.
 
     >>> digits_config(size=32, train=8, validation=2, test=2, seed=7).name
     'sklearn-32x32-train8-validation2-test2-seed7'
     """
-    check_choice("handwriting", handwriting, ("sklearn", "mnist"))
+    check_source("handwriting", handwriting, mnist_path)
     height, width = check_size(size)
     counts = dict(zip(SPLITS, (train, validation, test), strict=True))
     for split, count in counts.items():
         check_count(split, count, at_least=1)
     check_count("seed", seed)
     origin, path = handwriting, None
-    if handwriting == "mnist" and mnist_path is not None:
+    if mnist_path:
         path = pathlib.Path(mnist_path).expanduser()
         if not path.is_file():
             raise InputError(f"mnist_path must be an mnist.npz, but {path} is no file")
@@ -198,32 +204,17 @@ class DrawnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             )
 
 
-def prepare_digits(
-    handwriting: str = "sklearn",
-    *,
-    size: int | Sequence[int] = (64, 64),
-    train: int = 12000,
-    validation: int = 200,
-    test: int = 500,
-    seed: int = 0,
-    mnist_path: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-) -> DrawnDigits:
+# Whoever asks for the signature gets that of `digits_config`.
+@functools.wraps(digits_config, assigned=())
+def prepare_digits(*args: Any, **settings: Any) -> DrawnDigits:
     """Opens a set of drawings, after drawing it if it is not there yet.
 
     A preparation that breaks off leaves nothing behind, and of several processes that
     prepare the same set at once one wins. The progress bar is shown on a terminal only.
 
     Args:
-        handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
-        size: see `digits_config`, as for all that follow.
-        train: number of drawings.
-        validation: number of drawings.
-        test: number of drawings.
-        seed: of the drawings.
-        mnist_path: an ``mnist.npz``.
-        data_dir: where prepared data sets are kept; by default ``TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
+        *args: as for `digits_config`, with the same defaults.
+        **settings: as for `digits_config`, with the same defaults.
 
     Returns:
         The prepared builder, to be read through `BuilderExamples`.
@@ -232,16 +223,7 @@ def prepare_digits(
         InputError: a setting does not fit, the handwriting is missing, or data_dir
             cannot be written to.
     """
-    config = digits_config(
-        handwriting,
-        size=size,
-        train=train,
-        validation=validation,
-        test=test,
-        seed=seed,
-        mnist_path=mnist_path,
-        data_dir=data_dir,
-    )
+    config = digits_config(*args, **settings)
     with _quietly():
         builder = DrawnDigits(config=config)
         if not builder.is_prepared():

@@ -59,16 +59,19 @@ def load_handwriting(
 
     Args:
         source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
-        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test.
+        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test;
+            for ``"mnist"`` alone.
         data_dir: where TFDS keeps prepared data sets, for an ``mnist`` that was
-            prepared there as array_record; by default ``TFDS_DATA_DIR`` or
+            prepared there with ``file_format="array_record"`` (one of tfrecord cannot
+            be read without TensorFlow); by default ``TFDS_DATA_DIR`` or
             ``~/tensorflow_datasets``.
 
     Returns:
         ``{"train": ..., "validation": ..., "test": ...}``, each a `Handwriting`.
 
     Raises:
-        InputError: an unknown source, or a file that is missing or not MNIST.
+        InputError: an unknown source, an mnist_path that it does not read, or a file
+            that is missing or not MNIST.
 
     References:
         Kong & Fowlkes 2018, Fig. 4 (MNIST on a grid).
@@ -77,10 +80,10 @@ def load_handwriting(
     >>> test.glyphs.shape, test.classes.shape
     ((397, 28, 28), (397,))
     """
-    check_choice("source", source, ("sklearn", "mnist"))
+    check_source("source", source, mnist_path)
     if source == "sklearn":
         return _read_sklearn()
-    if mnist_path is not None:
+    if mnist_path:
         train, test = _read_npz(pathlib.Path(mnist_path).expanduser())
     else:
         train, test = _read_prepared(tfds_data_dir(data_dir))
@@ -97,10 +100,22 @@ def load_handwriting(
     }
 
 
+def check_source(
+    name: str, source: str, mnist_path: str | os.PathLike[str] | None
+) -> None:
+    """Refuses an unknown source, and a file that the source would never read."""
+    check_choice(name, source, ("sklearn", "mnist"))
+    if mnist_path and source != "mnist":
+        raise InputError(
+            f"mnist_path needs {name} = 'mnist', got {source!r}: use "
+            "--config=configs/digits.py:mnist"
+        )
+
+
 def tfds_data_dir(data_dir: str | os.PathLike[str] | None) -> str:
     """Returns the folder of prepared data sets, by TFDS's conventions."""
-    if data_dir is None:
-        data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    if not data_dir:
+        data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return os.path.expanduser(os.fspath(data_dir))
 
 
@@ -166,7 +181,9 @@ def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
 
     infos = sorted(tfds.core.Path(data_dir).glob("mnist/*/dataset_info.json"))
     ways = (
-        "give an mnist.npz (mnist_path), or prepare TFDS's mnist there as array_record"
+        "give an mnist.npz (mnist_path, --config.data.mnist_path=FILE), or prepare "
+        "TFDS's mnist there as array_record (tfrecord cannot be read without "
+        "TensorFlow)"
     )
     if not infos:
         raise InputError(f"no MNIST found in {data_dir}: {ways}")

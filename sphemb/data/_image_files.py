@@ -1,4 +1,4 @@
-"""Image files for prediction: finding and reading them, and writing label images."""
+"""Image files for prediction: finding, reading and writing them."""
 
 from __future__ import annotations
 
@@ -148,8 +148,39 @@ def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
     return np.array(image.convert("RGB"))
 
 
+def write_image(path: PathLike, image: np.ndarray) -> None:
+    """Writes a PNG; a write that breaks off leaves nothing behind.
+
+    Args:
+        path: the file, ending in ``.png``; a file that is there is replaced.
+        image: uint8 [H, W, 3], or uint16 [H, W] for grey, with at least one pixel.
+
+    Raises:
+        InputError: another shape or dtype, or the file cannot be written.
+    """
+    path, image = pathlib.Path(path), np.asarray(image)
+    if path.suffix.lower() != ".png":
+        raise InputError(f"path must end in .png, got {path}")
+    colour = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    grey = image.dtype == np.uint16 and image.ndim == 2
+    if image.size == 0 or not (colour or grey):
+        raise InputError(
+            "image must be uint8 [H, W, 3] or uint16 [H, W] with pixels, got "
+            f"{image.dtype} {image.shape}"
+        )
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        Image.fromarray(image).save(unfinished, format="PNG")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise InputError(f"image cannot be written to {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
 def write_labels(path: PathLike, labels: np.ndarray) -> None:
-    """Writes instances as a 16-bit grey PNG; a broken-off write leaves nothing behind.
+    """Writes instances as a 16-bit grey PNG; see `write_image`.
 
     Args:
         path: the file, ending in ``.png``.
@@ -158,12 +189,9 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
     Raises:
         InputError: labels do not fit 16 bits, or the file cannot be written.
     """
-    path = pathlib.Path(path)
     labels = np.asarray(labels)
     check_shape("labels", labels, "H W")
     check_integer("labels", labels)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"path must end in .png, got {path}")
     if labels.size == 0:
         raise InputError(f"labels must hold at least one pixel, got {labels.shape}")
     if labels.min() < 0 or labels.max() > _MOST_LABELS:
@@ -171,15 +199,7 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
             f"labels must lie in 0 .. {_MOST_LABELS} to be written as 16-bit PNG, got "
             f"{labels.min()} to {labels.max()}"
         )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        Image.fromarray(labels.astype(np.uint16)).save(unfinished, format="PNG")
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"labels cannot be written to {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
+    write_image(path, labels.astype(np.uint16))
 
 
 def pad_to_multiple(

@@ -40,6 +40,10 @@ def gbms(
     step are kept for the backward pass). Images whose pairs fill a tile are worked on
     one after another, smaller ones side by side.
 
+    A blunt kernel ends in one group: of eight noisy orthogonal clusters kappa = 6 left
+    one after thirty steps, or after five where one of them held 84 % of the points;
+    kappa = 25 kept all eight.
+
     Args:
         embeddings: [..., N, D] unit rows. They are not normalised here, so that the
             gradient is that of the formula; leading axes are batch axes.

@@ -167,8 +167,13 @@ def label_modes(
     over the 2-sphere as far as can be. Lower it for less, raise it for more
     concentrated kernels.
 
+    One group for everything usually means a kernel that is too blunt: with eight
+    clusters, one of which held 84 % of the points, kappa = 6 left one group after five
+    steps, and kappa = 25 all eight after thirty.
+
     Args:
-        embeddings: [..., N, D] unit rows, usually what :func:`gbms` returns.
+        embeddings: [..., N, D] unit rows, usually what :func:`gbms` returns; rows with
+            NaN or infinity are taken for masked.
         max_groups: K, static: the most groups to look for.
         threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
         min_size: groups of fewer points are dissolved.
@@ -210,6 +215,8 @@ def label_modes(
         check_shape("mask", mask, "... N", dims=dims, beside="embeddings")
         check_boolean("mask", mask)
         counts = jnp.asarray(mask)
+    # A matmul with a row that is not finite spoils all rows, even at weight zero.
+    counts &= jnp.all(jnp.isfinite(x), axis=-1)
     if x.size == 0:
         return Grouping(
             jnp.full((*batch, num_points), VOID, jnp.int32),

@@ -84,7 +84,7 @@ def pair_sum(
         [] the sum.
     """
     rows = _row_sums(term, side, precision, x, weights, ids, margin, slopes=False)
-    return weights @ rows.value
+    return jnp.sum(weights * rows.value)
 
 
 @pair_sum.defjvp
@@ -97,7 +97,7 @@ def _pair_sum_jvp(term, side, precision, primals, tangents):
     if term != "squared_fall":
         # s - alpha falls by one where the cosine, half of which is in s, rises by two.
         tangent -= 2.0 * jnp.sum(weights * rows.step) * margin_tangent
-    return weights @ rows.value, tangent
+    return jnp.sum(weights * rows.value), tangent
 
 
 def _row_sums(term, side, precision, x, weights, ids, margin, *, slopes) -> _Rows:

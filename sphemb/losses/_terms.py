@@ -9,7 +9,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_floating, check_shape
+from sphemb._checks import (
+    check_array,
+    check_choice,
+    check_count,
+    check_floating,
+    check_shape,
+)
 from sphemb._labels import VOID
 from sphemb._tiles import map_batch, tile_side
 from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
@@ -32,6 +38,7 @@ def check_points(name, embeddings, labels, weights) -> tuple[int, ...]:
     """Checks what belongs to the points, and returns the batch shape."""
     sizes = check_shape(name, embeddings, "... N D")
     check_floating(name, embeddings)
+    check_array("labels", labels)
     beside = f"{name} {jnp.shape(embeddings)}"
     hint = FLATTEN if jnp.ndim(labels) > len(sizes["..."]) + 1 else ""
     check_shape("labels", labels, "... N", dims=sizes, beside=beside, hint=hint)

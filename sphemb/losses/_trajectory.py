@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphemb._checks import InputError, check_number, check_shape
+from sphemb._checks import InputError, check_array, check_number, check_shape
 from sphemb.losses._instances import counting_labels
 from sphemb.losses._terms import check_points, check_settings, compute_terms
 
@@ -62,6 +62,7 @@ def trajectory_margin_loss(
     >>> float(trajectory_margin_loss(still, jnp.array([1, 2]), margin=0.25))
     0.75
     """
+    check_array("trajectory", trajectory)
     check_shape("trajectory", trajectory, "... N D")
     if jnp.ndim(trajectory) < 3:
         raise InputError(
@@ -92,4 +93,6 @@ def trajectory_margin_loss(
         precision=precision,
     )
     losses = terms.positive + negative_weight * terms.negative
-    return jnp.tensordot(step_weights.astype(losses.dtype), losses, axes=1)
+    # Not a dot product, which accelerators would round.
+    step_weights = step_weights.astype(losses.dtype)
+    return jnp.sum(step_weights.reshape(-1, *(1 for _ in batch)) * losses, axis=0)

@@ -53,7 +53,8 @@ class InstanceCount(Sums):
 
         Args:
             found: int [B], the number of instances found in each image: the number of
-                groups without the background's.
+                groups without the background's. Below 0 (no group at all, less the
+                background) is 0.
             truth: int [B, H, W] or [B, N]; -1 void, 0 background, 1..max_true objects.
                 Numbers need not be gapless; those with a pixel in the image count.
             max_true: the largest object number; static.
@@ -79,7 +80,7 @@ class InstanceCount(Sums):
             mask=jnp.broadcast_to(valid[:, None], truth.shape),
         )[:, 0]
         true = jnp.sum(table[:, 1:-1] > 0, axis=1, dtype=jnp.int32)
-        found = jnp.where(valid, jnp.asarray(found), 0).astype(jnp.int32)
+        found = jnp.where(valid, jnp.maximum(found, 0), 0).astype(jnp.int32)
         return cls(
             sum_absolute_error=jnp.sum(jnp.abs(found - true)),
             num_exact=jnp.sum((found == true) & valid, dtype=jnp.int32),

@@ -11,8 +11,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_shape
+from sphemb._checks import InputError, check_count, check_number, check_shape
 from sphemb.models._layers import (
+    GROUPS,
     ResidualBlock,
     chromaticity,
     depth_to_space,
@@ -32,16 +33,37 @@ class Hourglass(nn.Module):
 
     Attributes:
         embedding_dim: D.
-        features: channels of the stages, from half resolution downwards; each stage
-            after the first halves the resolution.
+        features: channels of the stages, multiples of 8, from half resolution
+            downwards; each stage after the first halves the resolution.
         head_features: channels of the network per pixel.
         coordinate_unit: pixels per unit of the coordinate channels.
+
+    Raises:
+        InputError: a setting that makes no network.
     """
 
     embedding_dim: int
     features: Sequence[int] = (48, 96, 128)
     head_features: int = 32
     coordinate_unit: float = 32.0
+
+    def __post_init__(self):
+        check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_count("head_features", self.head_features, at_least=1)
+        check_number("coordinate_unit", self.coordinate_unit, above=0)
+        features = self.features
+        if not isinstance(features, Sequence) or not features:
+            raise InputError(
+                f"features must name the channels of each stage, got {features!r}"
+            )
+        for number in features:
+            check_count("features", number, at_least=1)
+            if number % GROUPS:
+                raise InputError(
+                    f"features must be multiples of {GROUPS}, the groups of the "
+                    f"normalisation, got {features!r}"
+                )
+        super().__post_init__()
 
     @property
     def stride(self) -> int:
@@ -77,7 +99,7 @@ class Hourglass(nn.Module):
         maps = {}
         folded = space_to_depth(pixel)
         x = nn.Conv(self.features[0], (3, 3), use_bias=False)(folded)
-        x = nn.relu(nn.GroupNorm(8)(x))
+        x = nn.relu(nn.GroupNorm(GROUPS)(x))
         for i, features in enumerate(self.features):
             x = ResidualBlock(features, stride=1 if i == 0 else 2)(x)
             maps[f"stage{i + 1}"] = x

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+GROUPS = 8  # of channels, for the normalisation
+
 
 def space_to_depth(x: jax.Array, factor: int = 2) -> jax.Array:
     """Folds every factor x factor patch into the channels; nothing is lost.
@@ -103,7 +105,7 @@ class ResidualBlock(nn.Module):
 
     features: int
     stride: int = 1
-    groups: int = 8
+    groups: int = GROUPS
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

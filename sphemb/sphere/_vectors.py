@@ -128,8 +128,9 @@ def cosine_similarity(
     >>> cosine_similarity(jnp.array([[0.0, 9.0]]), jnp.eye(2)).tolist()
     [[0.0, 1.0]]
     """
-    check_shape("x", x, "... N D")
-    check_shape("y", y, "... M D")
+    for name, vectors, spec in (("x", x, "... N D"), ("y", y, "... M D")):
+        check_shape(name, vectors, spec)
+        check_floating(name, vectors)
     return pairwise_dot(l2_normalize(x), l2_normalize(y), precision=precision)
 
 

@@ -95,6 +95,40 @@ class TestPredict:
             with Image.open(tmp_path / f"{stem}_overlay.png") as image:
                 assert image.size == size[::-1]
 
+    def test_an_image_too_small_for_a_group_has_no_instances(
+        self, run, tmp_path, capsys
+    ):
+        dot = tmp_path / "dot.png"
+        Image.new("RGB", (1, 1), "red").save(dot)
+        out = tmp_path / "out"
+        main(["predict", "--workdir", str(run[0]), str(dot), "--out", str(out)])
+        with Image.open(out / "dot_labels.png") as image:
+            assert np.asarray(image).tolist() == [[0]]
+        with Image.open(out / "dot_overlay.png") as image:
+            assert image.getpixel((0, 0)) == (255, 0, 0)
+        printed = capsys.readouterr().out
+        assert "dot.png, 1 x 1: 0 instances in" in printed
+
+    def test_one_bad_file_leaves_nothing_written(self, run, folder, tmp_path, capsys):
+        broken = tmp_path / "zz.png"  # the last in order
+        broken.write_text("no image")
+        out = tmp_path / "out"
+        arguments = ["--workdir", run[0], folder, broken, "--out", out]
+        assert "zz.png cannot be read" in refused(capsys, "predict", *arguments)
+        assert not out.exists()
+
+    def test_a_file_in_the_place_of_the_folder_is_named(
+        self, run, folder, tmp_path, capsys
+    ):
+        taken = tmp_path / "taken"
+        taken.write_text("mine")
+        for out in (taken, taken / "deeper"):
+            arguments = ["--workdir", run[0], folder, "--out", out]
+            line = refused(capsys, "predict", *arguments)
+            assert "--out must be a folder for results" in line
+            assert "taken" in line
+        assert taken.read_text() == "mine"
+
     def test_results_are_not_overwritten_unasked(self, run, folder, tmp_path, capsys):
         kept = tmp_path / "grey_labels.png"
         kept.write_text("mine")

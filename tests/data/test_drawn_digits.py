@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
 import subprocess
@@ -163,6 +164,19 @@ class TestNames:
         )
         assert one.name == other.name
 
+    def test_an_empty_path_is_no_path(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+        for handwriting in ("sklearn", "mnist"):
+            empty = digits_config(handwriting, mnist_path="", data_dir="")
+            left_out = digits_config(handwriting)
+            assert empty.name == left_out.name
+            assert empty.mnist_path is None
+            assert empty.data_dir == str(tmp_path)
+
+    def test_preparing_takes_the_settings_of_the_config(self):
+        preparing, naming = map(inspect.signature, (prepare_digits, digits_config))
+        assert preparing.parameters == naming.parameters
+
     def test_draws_from_an_mnist_file(self, mnist_path, tmp_path):
         builder = prepare_digits(
             "mnist", mnist_path=mnist_path, data_dir=tmp_path, **SMALL
@@ -182,6 +196,10 @@ class TestBadSettings:
             (
                 {"handwriting": "mnist", "mnist_path": "absent.npz"},
                 r"mnist_path must be an mnist\.npz, but absent\.npz is no file",
+            ),
+            (
+                {"mnist_path": "mnist.npz"},
+                "mnist_path needs handwriting = 'mnist', got 'sklearn': use --config",
             ),
         ],
     )

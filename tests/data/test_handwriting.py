@@ -194,11 +194,17 @@ class TestMnistFromTfds:
             load_handwriting("mnist", data_dir=prepared)
 
     def test_says_both_ways_when_there_is_none(self, tmp_path):
-        with pytest.raises(InputError, match=r"no MNIST .*mnist_path.*array_record"):
+        with pytest.raises(
+            InputError, match=r"no MNIST .*config\.data\.mnist_path=FILE.*array_record"
+        ):
             load_handwriting("mnist", data_dir=tmp_path)
 
 
 class TestSources:
+    def test_a_file_that_would_not_be_read_is_refused(self, mnist_path):
+        with pytest.raises(InputError, match="mnist_path needs source = 'mnist', got"):
+            load_handwriting("sklearn", mnist_path=mnist_path)
+
     def test_an_unknown_one_is_refused_with_the_known_ones(self):
         with pytest.raises(InputError, match="'sklearn', 'mnist', got 'emnist'"):
             load_handwriting("emnist")

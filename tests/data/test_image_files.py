@@ -7,7 +7,13 @@ import pytest
 from PIL import Image
 
 from sphemb._checks import InputError, InputTypeError
-from sphemb.data import find_images, pad_to_multiple, read_image, write_labels
+from sphemb.data import (
+    find_images,
+    pad_to_multiple,
+    read_image,
+    write_image,
+    write_labels,
+)
 
 
 @pytest.fixture
@@ -191,14 +197,25 @@ class TestWriting:
         assert path.read_bytes() == before
 
     def test_says_where_it_cannot_write(self, tmp_path):
-        with pytest.raises(InputError, match=r"labels cannot be written to .*absent"):
+        with pytest.raises(InputError, match=r"image cannot be written to .*absent"):
             write_labels(tmp_path / "absent" / "a.png", self.labels)
         with pytest.raises(InputError, match=r"path must end in \.png"):
             write_labels(tmp_path / "a.jpg", self.labels)
         (tmp_path / "folder.png").mkdir()
-        with pytest.raises(InputError, match="labels cannot be written"):
+        with pytest.raises(InputError, match="image cannot be written"):
             write_labels(tmp_path / "folder.png", self.labels)
         assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
+
+    def test_colour_comes_back_as_it_was_written(self, tmp_path, rgb):
+        write_image(tmp_path / "a.png", rgb)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgb)
+        assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
+    def test_colour_of_other_numbers_is_refused(self, tmp_path, rgb, dtype):
+        with pytest.raises(InputError, match=rf"image must be uint8.*{dtype.__name__}"):
+            write_image(tmp_path / "a.png", rgb.astype(dtype))
+        assert not list(tmp_path.iterdir())
 
 
 class TestPadding:

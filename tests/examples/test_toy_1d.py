@@ -30,7 +30,8 @@ def test_without_mean_shift_errors_shrink_geometrically_into_three_clusters(full
 
 def test_mean_shift_alone_finds_three_modes_and_keeps_them(full):
     found = list(toy_1d.check_unsupervised(full[0]).values())
-    # Tails that cross to a neighbour draw the modes in by about .02, as does the draw.
+    # Within .04 and not .02, because the modes depend on the draw: over ten seeds they
+    # came out at 3.007 to 3.032, 3.977 to 4.019 and 4.980 to 4.994.
     np.testing.assert_allclose(found[0], [3.0, 4.0, 5.0], atol=0.04)
     np.testing.assert_allclose(found[1], found[0], atol=0.002)
 

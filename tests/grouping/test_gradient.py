@@ -10,6 +10,7 @@ import pytest
 import sphemb.grouping as grouping
 from sphemb.grouping import _step
 from tests.references import grouping as reference
+from tests.references.derivatives import finite_differences
 
 N, D, STEPS = 20, 3, 5
 KAPPA, ETA = 9.0, 0.8
@@ -87,9 +88,9 @@ class TestFirstOrder:
             return np.sum(targets * steps[-1])
 
         slopes = (
-            reference.finite_differences(lambda x: value(x, KAPPA, ETA), points),
-            reference.finite_differences(lambda k: value(points, k, ETA), KAPPA),
-            reference.finite_differences(lambda e: value(points, KAPPA, e), ETA),
+            finite_differences(lambda x: value(x, KAPPA, ETA), points),
+            finite_differences(lambda k: value(points, k, ETA), KAPPA),
+            finite_differences(lambda e: value(points, KAPPA, e), ETA),
         )
         slope = jax.jit(jax.grad(objective(targets, counts), (0, 1, 2)))
         found = slope(points, KAPPA, ETA)
@@ -117,7 +118,7 @@ class TestFirstOrder:
             steps = reference.gbms(x, concentration=KAPPA, num_steps=STEPS)
             return np.sum(weights * steps)
 
-        slope = reference.finite_differences(value, points)
+        slope = finite_differences(value, points)
         assert_close(jax.jit(jax.grad(loss))(points), slope, 1e-7)
 
     def test_masked_rows_hand_their_cotangent_on(self, points, targets, mask):
@@ -147,7 +148,7 @@ class TestFirstOrder:
         found = jax.grad(
             lambda w: jnp.sum(targets * step(tiling, points, w, *settings))
         )(jnp.asarray(mass))
-        assert_close(found, reference.finite_differences(value, mass), 1e-7)
+        assert_close(found, finite_differences(value, mass), 1e-7)
 
     def test_the_repaired_formulas_of_the_supplement_give_it(self, points, targets):
         settings = dict(concentration=KAPPA, step_size=ETA)
@@ -157,7 +158,7 @@ class TestFirstOrder:
             p = kernel / kernel.sum(axis=1, keepdims=True)
             return np.sum(targets * ((1 - ETA) * x + ETA * p @ x))
 
-        slope = reference.finite_differences(shift, points)
+        slope = finite_differences(shift, points)
         true = reference.step_gradient(points, targets, **settings)
         assert_close(true, slope, 1e-7)
         for part in ({"symmetric": False}, {"direct": False}):

@@ -97,6 +97,19 @@ class TestBehaviour:
         nothing = grouping.label_modes(scattered[:0], max_groups=3)
         assert nothing.labels.shape == (0,)
 
+    @pytest.mark.parametrize("broken", [np.nan, np.inf])
+    def test_rows_that_are_not_finite_are_void_and_spoil_no_other(
+        self, scattered, broken
+    ):
+        spoilt = scattered.copy()
+        spoilt[[0, 7], [1, 2]] = broken
+        finite = np.isfinite(spoilt).all(axis=1)
+        found = grouping.label_modes(spoilt, max_groups=9)
+        same = grouping.label_modes(scattered, max_groups=9, mask=finite)
+        assert (found.labels[~finite] == VOID).all()
+        assert (found.labels[finite] != VOID).all()
+        jax.tree.map(np.testing.assert_array_equal, found, same)
+
     def test_half_precision_is_grouped_in_single(self, scattered):
         half = jnp.asarray(scattered, jnp.bfloat16)
         found = grouping.label_modes(half, max_groups=9)

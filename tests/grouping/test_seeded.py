@@ -10,6 +10,7 @@ import pytest
 import sphemb.grouping as grouping
 from sphemb._checks import InputError
 from tests.references import grouping as reference
+from tests.references.derivatives import finite_differences
 
 M, N, D = 7, 40, 4
 KAPPA, ETA = 12.0, 0.9
@@ -115,7 +116,7 @@ class TestGradient:
             def along(arg, index=index):
                 return value(*args[:index], arg, *args[index + 1 :])
 
-            expected = reference.finite_differences(along, args[index])
+            expected = finite_differences(along, args[index])
             gap = np.linalg.norm(slope - expected)
             assert gap < 1e-7 * np.linalg.norm(expected)
         tangents = [np.ones_like(a) for a in (seeds, points)]

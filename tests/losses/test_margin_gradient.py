@@ -10,6 +10,7 @@ import pytest
 from sphemb import VOID, losses, margin_loss
 from tests.references import losses as reference
 from tests.references import sphere as sphere_reference
+from tests.references.derivatives import finite_differences
 
 N, D, BLOCK = 11, 3, 4
 _rng = np.random.default_rng(3)
@@ -53,9 +54,7 @@ class TestFirstDerivatives:
         s = 0.5 * (1.0 + X @ X.T)
         assert np.abs(s - 0.45).min() > 1e-4  # no pair sits at the kink
         found = jax.grad(loss)(X, power=power)
-        differences = reference.finite_differences(
-            lambda x: expected_loss(x, power=power), X
-        )
+        differences = finite_differences(lambda x: expected_loss(x, power=power), X)
         np.testing.assert_allclose(found, differences, atol=1e-9)
 
     @POWERS
@@ -63,11 +62,11 @@ class TestFirstDerivatives:
         by_weight, by_margin = jax.grad(loss, argnums=(1, 2))(
             X, WEIGHTS, 0.45, power=power
         )
-        differences = reference.finite_differences(
+        differences = finite_differences(
             lambda w: expected_loss(X, w, power=power), WEIGHTS
         )
         np.testing.assert_allclose(by_weight, differences, atol=1e-9)
-        difference = reference.finite_differences(
+        difference = finite_differences(
             lambda a: expected_loss(X, margin=a, power=power), np.array(0.45)
         )
         np.testing.assert_allclose(by_margin, difference, atol=1e-9)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from sphemb import InputError, margin_loss
+from sphemb import InputError, margin_loss, trajectory_margin_loss
 
 X = jnp.ones((4, 900, 8))
 LABELS = jnp.zeros((4, 900), jnp.int32)
@@ -43,3 +44,26 @@ def test_labels_that_are_still_an_image_are_to_be_flattened():
 def test_a_wrong_argument_is_named_with_what_was_wanted(x, labels, settings, message):
     with pytest.raises(InputError, match=message):
         margin_loss(x, labels, **{"margin": 0.5, **settings})
+
+
+@pytest.mark.parametrize(
+    ("name", "replaced"),
+    [
+        ("embeddings", {"x": [[1.0, 0.0]]}),
+        ("embeddings", {"x": [[1.0, 0.0], [1.0]]}),
+        ("labels", {"labels": [0]}),
+        ("weights", {"weights": [1.0]}),
+        ("mask", {"mask": [True]}),
+    ],
+)
+def test_a_list_is_no_array(name, replaced):
+    arguments = {"x": np.ones((1, 2), np.float32), "labels": np.zeros(1, int)}
+    arguments = arguments | replaced
+    x, labels = arguments.pop("x"), arguments.pop("labels")
+    with pytest.raises(InputError, match=f"{name} must be a JAX or NumPy array, got"):
+        margin_loss(x, labels, margin=0.5, **arguments)
+
+
+def test_a_list_is_no_trajectory():
+    with pytest.raises(InputError, match="trajectory must be a JAX or NumPy array"):
+        trajectory_margin_loss([X[0], X[0]], LABELS[0], margin=0.5)

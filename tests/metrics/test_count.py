@@ -41,6 +41,13 @@ class TestInstanceCount:
         expected = reference.instance_count(found, truth)
         assert scores == {k: pytest.approx(v) for k, v in expected.items()}
 
+    def test_no_group_at_all_less_the_background_is_no_instance(self):
+        found, truth = drawn(3)
+        fewer, none = found.copy(), found.copy()
+        fewer[2:], none[2:] = -1, 0
+        expected = count_of(none, truth).compute()
+        assert count_of(fewer, truth).compute() == expected
+
     def test_halves_merge_into_the_whole(self):
         found, truth = drawn(4)
         first = InstanceCount.from_batch(found[:2], truth[:2], max_true=Q)

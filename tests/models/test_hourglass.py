@@ -54,6 +54,29 @@ class TestHourglass:
         with pytest.raises(InputError, match=r"divisible by 4, got .*: pad it first"):
             model.apply(variables, jnp.zeros(shape))
 
+    def test_a_single_stage_takes_any_even_size(self):
+        model = Hourglass(embedding_dim=2, features=(8,), head_features=4)
+        maps, _ = model.init_with_output(jax.random.key(0), jnp.zeros((1, 2, 6, 3)))
+        assert model.stride == 2
+        assert maps["embedding"].shape == (1, 2, 6, 2)
+
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"features": 7}, "features must name the channels of each stage, got 7"),
+            ({"features": ()}, "features must name the channels of each stage"),
+            ({"features": (16, 7)}, r"features must be multiples of 8.*\(16, 7\)"),
+            ({"features": (0,)}, "features must be >= 1, got 0"),
+            ({"features": (8.0,)}, "features must be a Python int"),
+            ({"embedding_dim": 0}, "embedding_dim must be >= 1, got 0"),
+            ({"head_features": 0}, "head_features must be >= 1, got 0"),
+            ({"coordinate_unit": 0.0}, "coordinate_unit must satisfy 0 <"),
+        ],
+    )
+    def test_settings_that_make_no_network_are_named(self, settings, message):
+        with pytest.raises(InputError, match=message):
+            Hourglass(**{"embedding_dim": 4, **settings})
+
     def test_an_image_without_colour_axis_is_refused(self, network):
         model, variables, *_ = network
         with pytest.raises(InputError, match=r"image must have shape \[B, H, W, 3\]"):

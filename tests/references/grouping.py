@@ -53,18 +53,6 @@ def mean_shift(seeds, points, *, concentration, num_steps, step_size=1.0, mask=N
     return seeds
 
 
-def finite_differences(function, x, step=1e-6):
-    """Central differences of a scalar function in every entry of an array."""
-    x = np.array(x, np.float64)
-    slope = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
-        up[index] += step
-        down[index] -= step
-        slope[index] = (function(up) - function(down)) / (2 * step)
-    return slope
-
-
 def label_modes(x, *, threshold, max_groups, min_size=1, stray="nearest", mask=None):
     """Leader pass in plain words; returns labels [N] and the list of modes."""
     x = np.asarray(x, np.float64)

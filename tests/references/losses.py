@@ -45,15 +45,3 @@ def margin_loss_terms(
                 negative += pair * max(s - margin, 0.0) ** power
     total = counts.sum() if normalize == "pixels" else weights.sum() ** 2
     return positive / total, negative / total
-
-
-def finite_differences(function, x: np.ndarray, *, step: float = 1e-6) -> np.ndarray:
-    """Central differences of a scalar function, entry by entry."""
-    x = np.asarray(x, np.float64)
-    slope = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
-        there, back = x.copy(), x.copy()
-        there[index] += step
-        back[index] -= step
-        slope[index] = (function(there) - function(back)) / (2.0 * step)
-    return slope

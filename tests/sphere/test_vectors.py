@@ -116,3 +116,10 @@ class TestSimilarity:
             sphere.cosine_similarity(self.x, self.y[:1])
         with pytest.raises(InputError, match=r"x must have shape \[..., N, D\]"):
             sphere.calibrated_similarity(self.x[0, 0], self.y)
+
+    @pytest.mark.parametrize(
+        "similarity", [sphere.cosine_similarity, sphere.pairwise_dot]
+    )
+    def test_names_the_argument_that_is_a_list(self, similarity):
+        with pytest.raises(InputError, match="y must be a JAX or NumPy array"):
+            similarity(self.x[0], [[1.0] * self.x.shape[-1]])

@@ -1,0 +1,10 @@
+"""Side-by-side measurements of sphemb and of what else one could write or install.
+
+``python -m benchmarks`` measures and reports; ``README.md`` here has the last table.
+
+* ``_cases``: what is computed, and on which points
+* ``_peers``: who computes it; one file for each library
+* ``_measure``, ``_resident``, ``_agreement``: time, memory, error
+* ``_machine``, ``_report``, ``_figure``: the frame of the numbers, and their tables
+* ``_run``: all of it, case by case
+"""

@@ -1,0 +1,128 @@
+"""What is measured: the cases, and the points they are measured on.
+
+Letters: N points, D dimensions, T steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+FORWARD = "gbms forward"
+GRADIENT = "gbms gradient"
+LOSS = "margin loss gradient"
+
+# What the outputs of a case are called, in the order in which every peer returns them.
+OUTPUTS = {
+    FORWARD: ("points",),
+    GRADIENT: ("gradient in x", "in kappa", "in eta"),
+    LOSS: ("loss", "gradient in x"),
+}
+
+_SIZES = (1024, 4096, 16384)
+_DIMS = (3, 64)
+_STEPS = (1, 5, 10)
+_GROUPS = 8
+_SPREAD = 0.3  # radians, about
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One row of the table.
+
+    Attributes:
+        kind: a key of :data:`OUTPUTS`.
+        num_points: N.
+        dim: D.
+        num_steps: T; 0 where there are no steps.
+        resident: whether the growth of the resident set is read too, in a process of
+            its own for every peer.
+    """
+
+    kind: str
+    num_points: int
+    dim: int
+    num_steps: int = 0
+    resident: bool = False
+
+    @property
+    def name(self) -> str:
+        """The case in words."""
+        steps = f", T = {self.num_steps}" if self.num_steps else ""
+        return f"{self.kind}, D = {self.dim}{steps}, N = {self.num_points}"
+
+
+class Inputs(NamedTuple):
+    """What every peer is given.
+
+    Attributes:
+        points: [N, D] float32 unit rows in eight groups.
+        labels: [N] int32 groups.
+        weights: [N] float32, one over the size of the point's group.
+        cotangent: [N, D] float32, what the result is contracted with to get a scalar.
+        concentration: kappa.
+        step_size: eta.
+        margin: alpha.
+    """
+
+    points: np.ndarray
+    labels: np.ndarray
+    weights: np.ndarray
+    cotangent: np.ndarray
+    concentration: float = 25.0
+    step_size: float = 1.0
+    margin: float = 0.5
+
+
+def _distant_directions(rng: np.random.Generator, dim: int) -> np.ndarray:
+    """Picks unit rows far from each other: groups that melt have no stable gradient."""
+    candidates = rng.normal(size=(512, dim))
+    candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
+    chosen = [0]
+    for _ in range(_GROUPS - 1):
+        nearest = np.max(candidates @ candidates[chosen].T, axis=1)
+        chosen.append(int(np.argmin(nearest)))
+    return candidates[chosen]
+
+
+def draw_inputs(case: Case) -> Inputs:
+    """Draws the points of a case, the same at every call."""
+    rng = np.random.default_rng(0)
+    shape = (case.num_points, case.dim)
+    labels = rng.integers(_GROUPS, size=case.num_points)
+    noise = _SPREAD / np.sqrt(case.dim) * rng.normal(size=shape)
+    points = _distant_directions(rng, case.dim)[labels] + noise
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    weights = 1.0 / np.bincount(labels, minlength=_GROUPS)[labels]
+    return Inputs(
+        points=points.astype(np.float32),
+        labels=labels.astype(np.int32),
+        weights=weights.astype(np.float32),
+        cotangent=rng.normal(size=shape).astype(np.float32),
+    )
+
+
+def full_cases() -> list[Case]:
+    """The table of the README; memory is read at D = 64, where most is at stake."""
+    cases = [
+        Case(kind, n, dim, steps, resident=(dim, steps) == (_DIMS[-1], _STEPS[-1]))
+        for kind, dim, steps, n in itertools.product(
+            (FORWARD, GRADIENT), _DIMS, _STEPS, _SIZES
+        )
+    ]
+    losses = itertools.product(_DIMS, _SIZES)
+    return cases + [Case(LOSS, n, dim, resident=dim == 64) for dim, n in losses]
+
+
+def quick_cases() -> list[Case]:
+    """A few seconds of each kind."""
+    return [
+        Case(FORWARD, 256, 3, 2),
+        Case(FORWARD, 512, 3, 2),
+        Case(GRADIENT, 256, 64, 2),
+        Case(GRADIENT, 1024, 64, 2, resident=True),
+        Case(LOSS, 512, 3),
+    ]

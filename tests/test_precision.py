@@ -1,0 +1,53 @@
+"""No product of embeddings, weights or losses is left to an accelerator's rounding."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sphemb import grouping, losses, sphere
+
+N, D = 24, 3
+X = jax.ShapeDtypeStruct((N, D), jnp.float32)
+BATCH = jax.ShapeDtypeStruct((2, N, D), jnp.float32)
+LABELS = np.repeat([0, 1, 2], N // 3)
+SHIFT = {"concentration": 9.0, "num_steps": 2, "block_size": 8}
+
+
+def margin_loss(x, power):
+    labels = jnp.broadcast_to(LABELS, x.shape[:-1])
+    return losses.margin_loss(x, labels, margin=0.5, power=power, block_size=8).sum()
+
+
+def trajectory_margin_loss(x):
+    steps = grouping.gbms_trajectory(x, **SHIFT)
+    labels = jnp.broadcast_to(LABELS, x.shape[:-1])
+    weights = jnp.array([1.0, 0.5, 0.25])
+    settings = {"margin": 0.5, "step_weights": weights}
+    return losses.trajectory_margin_loss(steps, labels, **settings).sum()
+
+
+CASES = {
+    "margin_loss": lambda x: margin_loss(x, 1),
+    "margin_loss, squared": lambda x: margin_loss(x, 2),
+    "trajectory_margin_loss": trajectory_margin_loss,
+    "gbms": lambda x: jnp.sum(grouping.gbms(x, **SHIFT) ** 3),
+    "gbms, any": lambda x: jnp.sum(
+        grouping.gbms(x, differentiation="any", **SHIFT) ** 3
+    ),
+    "mean_shift": lambda x: jnp.sum(grouping.mean_shift(x, x, **SHIFT) ** 3),
+    "label_modes": lambda x: grouping.label_modes(x, max_groups=4).modes.sum(),
+    "calibrated_similarity": lambda x: jnp.sum(sphere.calibrated_similarity(x, x) ** 3),
+}
+
+
+@pytest.mark.parametrize("x", [X, BATCH], ids=["one image", "a batch"])
+@pytest.mark.parametrize("name", CASES)
+def test_value_and_gradient_multiply_at_the_highest_precision(name, x):
+    text = jax.jit(jax.value_and_grad(CASES[name])).lower(x).as_text()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    rounded = [line for line in products if "[HIGHEST, HIGHEST]" not in line]
+    assert not rounded
