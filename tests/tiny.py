@@ -19,6 +19,7 @@ def tiny_config(
     config.model.update(embedding_dim=4, features=(8, 16), head_features=8)
     config.task.update(num_steps=1, num_samples=64, predict_steps=2, max_groups=8)
     config.train.update(num_steps=4, log_every=1, eval_every=0, checkpoint_every=2)
+    config.train.init_from = None
     config.optimizer.warmup_steps = 0
     config.evaluation.update(num_validation=8, num_test=6)
     return config

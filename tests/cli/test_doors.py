@@ -205,7 +205,10 @@ class TestScript:
                 ["--config=configs/digits.py", "--config.task.colour=1"],
                 "unknown config key config.task.colour",
             ),
-            (["--config=configs/digits.py:emnist"], "sklearn, sphere, mnist, got"),
+            (
+                ["--config=configs/digits.py:emnist"],
+                "sklearn, finetune, sphere, mnist, got",
+            ),
             (["--config=configs/digit.py"], "No such file or directory"),
             (["--config=configs/digits.py", "--config.task.margin=2"], "got 2.0"),
         ],

@@ -32,5 +32,7 @@ def test_nine_digits_and_the_background_can_reach_zero_loss(variant):
 
 
 def test_an_unknown_variant_names_the_known_ones():
-    with pytest.raises(InputError, match="one of sklearn, sphere, mnist, got 'emnist'"):
+    with pytest.raises(
+        InputError, match=r"one of sklearn, finetune, sphere, mnist, got"
+    ):
         digits.get_config("emnist")
