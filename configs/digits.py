@@ -6,7 +6,7 @@
     python train.py --config=configs/digits.py:mnist --config.data.mnist_path=mnist.npz
 
 As the authors did, the embedding is learned first, and the loss on every step of the
-mean shift comes second: how fast that one learns from the start depends on the seed.
+mean shift comes second: from the start it learned slower, with both seeds tried.
 
 Measured by us, beside the authors' own figures: docs/reproduction.md.
 """

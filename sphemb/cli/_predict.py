@@ -26,6 +26,7 @@ from sphemb.training import load_run
 from sphemb.viz import overlay
 
 _MAX_PIXELS = 512 * 512
+_QUICK_PIXELS = 128 * 128
 
 
 def run_prediction(
@@ -79,6 +80,8 @@ def run_prediction(
         image = _read(path)
         height, width = image.shape[:2]
         print(f"[{i + 1}/{len(images)}] {path}, {height} x {width}: ", end="")
+        if height * width > _QUICK_PIXELS:
+            print("minutes, as every pixel is compared with every other ... ", end="")
         sys.stdout.flush()
         start = time.perf_counter()
         padded = pad_to_multiple(image, multiple=stride)[0]
@@ -97,7 +100,8 @@ def run_prediction(
         painted = np.rint(255 * overlay(image, labels)).astype(np.uint8)
         write_image(overlay_path, painted)
         seconds = time.perf_counter() - start
-        print(f"{labels.max()} instances in {seconds:.1f} s", flush=True)
+        found = int(labels.max())
+        print(f"{found} instance{'s' * (found != 1)} in {seconds:.1f} s", flush=True)
     return len(images)
 
 
