@@ -44,6 +44,7 @@ class Sums:
             raise InputTypeError(
                 f"other must be {type(self).__name__}, got {type(other).__name__}"
             )
+        # This class alone is no dataclass, but all that inherit from it are.
         fields = [field.name for field in dataclasses.fields(self)]  # type: ignore
         return type(self)(
             **{name: _add(getattr(self, name), getattr(other, name)) for name in fields}
