@@ -121,7 +121,10 @@ class TestAverageRecall:
         rng = np.random.default_rng(3)
         renamed = np.where(predicted < 0, -1, rng.permutation(P)[predicted])
         order = rng.permutation(H * W)
-        shuffle = lambda x: x.reshape(B, -1)[:, order].reshape(x.shape)  # noqa: E731
+
+        def shuffle(x):
+            return x.reshape(B, -1)[:, order].reshape(x.shape)
+
         expected = recall_of(predicted, truth).compute()
         assert_scores(recall_of(renamed, truth).compute(), expected, 1e-7)
         assert_scores(

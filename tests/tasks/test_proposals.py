@@ -50,7 +50,9 @@ class TestProposals:
         assert list(terms) == ["loss/step0", "loss/step1", "loss/step2"]
 
     def test_step_weights_weigh_the_steps(self, batch, embedding):
-        apply = lambda image: {"embedding": embedding}  # noqa: E731
+        def apply(image):
+            return {"embedding": embedding}
+
         arguments = (apply, (), batch, jax.random.key(1))
         last = Proposals(num_steps=2, step_weights=(0.0, 0.0, 2.0)).loss(*arguments)
         np.testing.assert_allclose(last[0], 2 * last[1]["loss/step2"], rtol=1e-6)
