@@ -20,7 +20,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
-from sphemb._tiles import map_batch, tile_side
+from sphemb._tiles import map_batch, tile_sides
 from sphemb.grouping._step import Tiling, plain_step, step
 
 _STEPS = {"reverse": step, "any": plain_step}
@@ -58,7 +58,7 @@ def _moved(
         x = jnp.where(mask[..., None], x, 0.0)
         mass = mask.astype(dtype)
     x, mass = x.reshape(-1, *shape[-2:]), mass.reshape(-1, shape[-2])
-    moved = map_batch(one_image, x, mass, tile=tiling.side**2)
+    moved = map_batch(one_image, x, mass, tile=tiling.rows * tiling.columns)
     if every_step:
         moved = jnp.moveaxis(moved, 1, 0)
     leading = (num_steps,) if every_step else ()
@@ -98,13 +98,14 @@ def run(
             return jnp.broadcast_to(embeddings, (num_steps + 1, *embeddings.shape))
         return embeddings
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    num_points = sizes["N"]
     moved = _moved(
         embeddings,
         None if mask is None else jnp.asarray(mask),
         jnp.asarray(concentration, dtype),
         jnp.asarray(step_size, dtype),
         num_steps=int(num_steps),
-        tiling=Tiling(tile_side(sizes["N"], block_size), precision),
+        tiling=Tiling(*tile_sides(num_points, num_points, block_size), precision),
         differentiation=differentiation,
         every_step=every_step,
     )

@@ -19,7 +19,8 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
-from sphemb._tiles import fold_tiles, map_batch, tile_side
+from sphemb._tiles import fold_tiles, map_batch, tile_sides
+from sphemb.grouping._kernel import falling_exp
 from sphemb.sphere import l2_normalize, pairwise_dot
 
 # No cosine is smaller: where the running maximum starts, and what a point without mass
@@ -58,8 +59,8 @@ def _moved(
         # The quotient does not depend on the peak, nor does its gradient.
         nearest = jax.lax.stop_gradient(jnp.max(cosine, axis=1, keepdims=True))
         higher = jnp.maximum(peak, nearest)
-        kernel = jnp.exp(kappa * (cosine - higher))
-        total = total * jnp.exp(kappa * (peak - higher))
+        kernel = falling_exp(kappa * (cosine - higher))
+        total = total * falling_exp(kappa * (peak - higher))
         return higher, total + jnp.matmul(kernel, value, precision=precision)
 
     def one_image(s: jax.Array, x: jax.Array, mass: jax.Array) -> jax.Array:
@@ -170,6 +171,7 @@ def mean_shift(
     if num_steps == 0 or seeds.size == 0 or points.size == 0:
         return seeds
     dtype = jnp.promote_types(jnp.result_type(seeds, points), jnp.float32)
+    row_side, column_side = tile_sides(moving["M"], sizes["N"], block_size)
     return _moved(
         seeds,
         points,
@@ -178,8 +180,8 @@ def mean_shift(
         jnp.asarray(step_size, dtype),
         settings=_Settings(
             num_steps=int(num_steps),
-            row_side=tile_side(moving["M"], block_size),
-            column_side=tile_side(sizes["N"], block_size),
+            row_side=row_side,
+            column_side=column_side,
             precision=precision,
         ),
     )

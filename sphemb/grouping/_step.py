@@ -10,17 +10,20 @@ kappa,
     z_i = \frac{(1 - \eta) x_i + \eta M_i}{\|(1 - \eta) x_i + \eta M_i\|}.
 
 The cosine of unit rows is at most 1, so the exponent needs no running maximum, and e is
-symmetric. Hence, for a cotangent m_i of M_i, with g_i = m_i / d_i and c_i = g_i^T M_i,
+symmetric. Hence, for a cotangent m_i of M_i, with g_i = m_i / (w_i d_i), 0 where
+nothing moves, and c_i = g_i^T M_i,
 
 .. math::
-    T_{ij} = w_j (g_i^\top x_j - c_i) + w_i (g_j^\top x_i - c_j), \quad H = e \odot T
+    T_{ij} = (g_i^\top x_j - c_i) + (g_j^\top x_i - c_j), \quad H = e \odot T
 
-is symmetric too, and everything that flows back is a sum along rows of tiles:
+is symmetric too, and everything that flows back is a sum along rows of tiles, in which
+the masses stand with the columns alone:
 
 .. math::
-    \bar x_i = \kappa \sum_j H_{ij} x_j + w_i \sum_j e_{ij} g_j, \quad
-    \bar w_i = \sum_j e_{ij} (x_i^\top g_j - c_j), \quad
-    \bar\kappa = \tfrac12 \sum_{ij} H_{ij} (x_i^\top x_j - 1).
+    h_i = \sum_j H_{ij} w_j (x_j, 1), \quad s_i = \sum_j e_{ij} w_j (g_j, c_j), \\
+    \bar x_i = w_i (\kappa\, h_i^x + s_i^g), \quad
+    \bar w_i = x_i^\top s_i^g - s_i^c, \quad
+    \bar\kappa = \tfrac12 \sum_i w_i (x_i^\top h_i^x - h_i^1).
 """
 
 from __future__ import annotations
@@ -32,13 +35,15 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._tiles import fold_tiles
+from sphemb.grouping._kernel import kernel
 from sphemb.sphere import l2_normalize, pairwise_dot
 
 
 class Tiling(NamedTuple):
-    """How the pairs are computed: side of a tile, precision of the matmuls."""
+    """How the pairs are computed: rows and columns of a tile, precision of matmuls."""
 
-    side: int
+    rows: int
+    columns: int
     precision: Any
 
 
@@ -46,16 +51,15 @@ def _with_one(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
 
 
-def _kernel(
-    tiling: Tiling, x: jax.Array, y: jax.Array, concentration: jax.Array
-) -> jax.Array:
-    cosine = pairwise_dot(x, y, precision=tiling.precision)
-    return jnp.exp(concentration * (cosine - 1.0))
-
-
 def _fold(tiling: Tiling, tile: Any, initial: Any, rows: Any, columns: Any) -> Any:
-    side = tiling.side
-    return fold_tiles(tile, initial, rows, columns, row_side=side, column_side=side)
+    return fold_tiles(
+        tile,
+        initial,
+        rows,
+        columns,
+        row_side=tiling.rows,
+        column_side=tiling.columns,
+    )
 
 
 def _moving(mass: jax.Array, degree: jax.Array) -> jax.Array:
@@ -75,11 +79,11 @@ def _mean(
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
         key, value = column
-        kernel = _kernel(tiling, row, key, concentration)
-        return total + jnp.matmul(kernel, value, precision=tiling.precision)
+        near = kernel(row, key, concentration, precision=tiling.precision)
+        return total + jnp.matmul(near, value, precision=tiling.precision)
 
     values = mass[:, None] * _with_one(x)
-    initial = jnp.zeros((tiling.side, x.shape[1] + 1), x.dtype)
+    initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
     sums = _fold(tiling, tile, initial, x, (x, values))
     degree = sums[:, -1]
     divisor = jnp.where(_moving(mass, degree), degree, 1.0)
@@ -129,33 +133,37 @@ def _backward(
     )
     direct, mean_bar, step_size_bar = pull(cotangent)
 
-    g = mean_bar / jnp.where(moving, degree, 1.0)[:, None]
+    g = mean_bar / jnp.where(moving, mass * degree, 1.0)[:, None]
     c = jnp.sum(g * mean, axis=-1)
-    # T of a tile is one matmul: [g, w x, -c, -w] against [w x, g, w, c].
-    weighted = mass[:, None] * x
-    left = jnp.concatenate([g, weighted, -c[:, None], -mass[:, None]], axis=-1)
-    right = jnp.concatenate([weighted, g, mass[:, None], c[:, None]], axis=-1)
+    # The products in T of a tile are one matmul. c goes by entry, because two more
+    # columns would cost the matmul more.
+    left = jnp.concatenate([g, x], axis=-1)
+    right = jnp.concatenate([x, g], axis=-1)
 
     def tile(total: Any, row: Any, column: Any) -> Any:
-        kernel = _kernel(tiling, row[0], column[0], concentration)
-        through = kernel * pairwise_dot(row[1], column[1], precision=tiling.precision)
-        _, _, ones, values = column
+        query, left, query_c = row
+        key, right, key_c, points, pulls = column
+        near = kernel(query, key, concentration, precision=tiling.precision)
+        products = pairwise_dot(left, right, precision=tiling.precision)
+        through = near * (products - query_c[:, None] - key_c)
         return (
-            total[0] + jnp.matmul(through, ones, precision=tiling.precision),
-            total[1] + jnp.matmul(kernel, values, precision=tiling.precision),
+            total[0] + jnp.matmul(through, points, precision=tiling.precision),
+            total[1] + jnp.matmul(near, pulls, precision=tiling.precision),
         )
 
-    values = jnp.concatenate([g, c[:, None]], axis=-1)
-    initial = (jnp.zeros((tiling.side, x.shape[1] + 1), x.dtype),) * 2
-    columns = (x, right, _with_one(x), values)
-    through, straight = _fold(tiling, tile, initial, (x, left), columns)
+    points = mass[:, None] * _with_one(x)
+    pulls = mass[:, None] * jnp.concatenate([g, c[:, None]], axis=-1)
+    initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
+    rows, columns = (x, left, c), (x, right, c, points, pulls)
+    through, straight = _fold(tiling, tile, initial, rows, columns)
 
-    x_bar = concentration * through[:, :-1] + mass[:, None] * straight[:, :-1] + direct
+    flown = concentration * through[:, :-1] + straight[:, :-1]
+    x_bar = mass[:, None] * flown + direct
     mass_bar = jnp.sum(x * straight[:, :-1], axis=-1) - straight[:, -1]
     # The rows of H sum to zero in all, so subtracting them changes nothing but the
     # rounding: it takes x.x - 1 (small where H is large) in place of x.x.
     concentration_bar = 0.5 * jnp.sum(
-        jnp.sum(x * through[:, :-1], axis=-1) - through[:, -1]
+        mass * (jnp.sum(x * through[:, :-1], axis=-1) - through[:, -1])
     )
     return x_bar, mass_bar, concentration_bar, step_size_bar
 

@@ -62,7 +62,7 @@ _TERMS = {
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def pair_sum(
     term: str,
-    side: int,
+    sides: tuple[int, int],
     precision: jax.lax.PrecisionLike,
     x: jax.Array,
     weights: jax.Array,
@@ -73,7 +73,7 @@ def pair_sum(
 
     Args:
         term: ``"hinge"``, ``"squared_hinge"`` or ``"squared_fall"``.
-        side: of the square tiles.
+        sides: rows and columns of a tile.
         precision: of the matmuls.
         x: [N, D] unit vectors.
         weights: [N], 0 for what does not count.
@@ -83,15 +83,15 @@ def pair_sum(
     Returns:
         [] the sum.
     """
-    rows = _row_sums(term, side, precision, x, weights, ids, margin, slopes=False)
+    rows = _row_sums(term, sides, precision, x, weights, ids, margin, slopes=False)
     return jnp.sum(weights * rows.value)
 
 
 @pair_sum.defjvp
-def _pair_sum_jvp(term, side, precision, primals, tangents):
+def _pair_sum_jvp(term, sides, precision, primals, tangents):
     x, weights, ids, margin = primals
     x_tangent, weights_tangent, _, margin_tangent = tangents
-    rows = _row_sums(term, side, precision, x, weights, ids, margin, slopes=True)
+    rows = _row_sums(term, sides, precision, x, weights, ids, margin, slopes=True)
     tangent = 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)
     tangent += 2.0 * jnp.sum(rows.value * weights_tangent)
     if term != "squared_fall":
@@ -100,7 +100,7 @@ def _pair_sum_jvp(term, side, precision, primals, tangents):
     return jnp.sum(weights * rows.value), tangent
 
 
-def _row_sums(term, side, precision, x, weights, ids, margin, *, slopes) -> _Rows:
+def _row_sums(term, sides, precision, x, weights, ids, margin, *, slopes) -> _Rows:
     def tile(total: _Rows, row, column) -> _Rows:
         cosine = pairwise_dot(row["x"], column["x"], precision=precision)
         same = row["ids"][:, None] == column["ids"][None, :]
@@ -114,14 +114,15 @@ def _row_sums(term, side, precision, x, weights, ids, margin, *, slopes) -> _Row
 
     points = {"x": x, "ids": ids}
     moments = jnp.concatenate([weights[:, None], weights[:, None] * x], axis=1)
-    zero = jnp.zeros(side, x.dtype)
+    rows, columns = sides
+    zero = jnp.zeros(rows, x.dtype)
     return fold_tiles(
         tile,
-        _Rows(zero, jnp.zeros((side, x.shape[-1]), x.dtype), zero),
+        _Rows(zero, jnp.zeros((rows, x.shape[-1]), x.dtype), zero),
         points,
         points | {"weights": weights, "moments": moments},
-        row_side=side,
-        column_side=side,
+        row_side=rows,
+        column_side=columns,
     )
 
 

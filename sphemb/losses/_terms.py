@@ -17,7 +17,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._labels import VOID
-from sphemb._tiles import map_batch, tile_side
+from sphemb._tiles import map_batch, tile_sides
 from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
 from sphemb.losses._pairs import pair_sum, within_sum
 
@@ -73,11 +73,11 @@ def compute_terms(
     x = jnp.where(counts[..., None], x.astype(dtype), 0.0)
 
     batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
-    side = tile_side(max(num_points, 1), block_size)
+    sides = tile_sides(num_points, num_points, block_size)
 
     def image(x, weights, ids, margin):
         def pairs(term):
-            return pair_sum(term, side, precision, x, weights, ids, margin)
+            return pair_sum(term, sides, precision, x, weights, ids, margin)
 
         if power == 1:
             return within_sum(x, weights, ids), pairs("hinge")
@@ -93,7 +93,7 @@ def compute_terms(
         each_image(weights, num_points),
         each_image(ids, num_points),
         each_image(jnp.asarray(margin, dtype)),
-        tile=side * side,
+        tile=math.prod(sides),
     )
     if normalize == "pixels":
         total = jnp.sum(counts, axis=-1).astype(dtype)
