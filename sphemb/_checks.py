@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -194,3 +195,22 @@ def check_scalar(name: str, value: Any, **bounds: Any) -> None:
         raise InputError(
             f"{name} must be one number, got shape {shape}: use jax.vmap for several"
         )
+
+
+def check_axis_name(name: str, value: Any) -> None:
+    """Checks the name of a mapped axis, or a tuple of names; None passes."""
+    if value is None:
+        return
+    names = value if isinstance(value, tuple) else (value,)
+    if not names or not all(isinstance(axis, str) for axis in names):
+        raise InputTypeError(
+            f"{name} must be the name of a mesh axis or a tuple of names, got {value!r}"
+        )
+    for axis in names:
+        try:
+            jax.lax.axis_size(axis)
+        except NameError:
+            raise InputError(
+                f"{name} {axis!r} is not bound: call inside jax.shard_map or jax.pmap "
+                "over that axis"
+            ) from None

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from sphemb._ring import AxisName, add_visits, vary
+
 # A tile of 2048 x 256 float32 numbers is 2 MiB: large enough for matmuls to reach their
 # speed, small enough to stay near the cache. Measured, not derived: squares and tiles
 # of other sizes were up to a fifth slower (docs/speed.md).
@@ -65,6 +67,7 @@ def fold_tiles(
     *,
     row_side: int,
     column_side: int,
+    axis_name: AxisName = None,
 ) -> Any:
     """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
 
@@ -79,25 +82,33 @@ def fold_tiles(
         columns: tree of [M, ...].
         row_side: rows in a tile.
         column_side: columns in a tile.
+        axis_name: of the devices over which rows and columns are spread, where the
+            columns of all of them are wanted. ``initial`` is zero then, and the carry
+            a sum.
 
     Returns:
         The tree of final carries, [N, ...].
     """
     num_rows = jax.tree.leaves(rows)[0].shape[0]
-    column_blocks = _cut(columns, column_side)
+    initial, rows, columns = vary((initial, rows, columns), axis_name)
 
-    def row_block(row: Any) -> Any:
-        def one_tile(carry: Any, column: Any) -> tuple[Any, None]:
-            return tile(carry, row, column), None
+    def fold(columns: Any) -> Any:
+        column_blocks = _cut(columns, column_side)
 
-        one_tile = jax.checkpoint(one_tile, prevent_cse=False)
-        return jax.lax.scan(one_tile, initial, column_blocks)[0]
+        def row_block(row: Any) -> Any:
+            def one_tile(carry: Any, column: Any) -> tuple[Any, None]:
+                return tile(carry, row, column), None
 
-    row_block = jax.checkpoint(row_block, prevent_cse=False)
-    blocks = jax.lax.map(row_block, _cut(rows, row_side))
-    return jax.tree.map(
-        lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
-    )
+            one_tile = jax.checkpoint(one_tile, prevent_cse=False)
+            return jax.lax.scan(one_tile, initial, column_blocks)[0]
+
+        row_block = jax.checkpoint(row_block, prevent_cse=False)
+        blocks = jax.lax.map(row_block, _cut(rows, row_side))
+        return jax.tree.map(
+            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
+        )
+
+    return add_visits(fold, columns, axis_name=axis_name)
 
 
 def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import jax
 
+from sphemb._ring import AxisName
 from sphemb.grouping._recurrence import run
 
 Differentiation = Literal["reverse", "any"]
@@ -24,6 +25,7 @@ def gbms(
     block_size: int | None = None,
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Moves all points together towards the modes of their own density.
 
@@ -60,6 +62,11 @@ def gbms(
             and `jax.vmap`; `jax.jvp`, `jax.jacfwd` and `jax.hessian` raise a TypeError
             there and want ``"any"``, which serves every mode in linear memory too, its
             gradient taking up to four times as long.
+        axis_name: of the mesh axis over which the points are sharded, or a tuple of
+            names, inside `jax.shard_map` or `jax.pmap`. The arrays then hold this
+            device's rows, equally many on all devices, and so does the result, which is
+            that of all points on one device. The points go round, so that each of P
+            devices needs memory for N / P points; docs/sharding.md has the gradient.
 
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.
@@ -88,6 +95,7 @@ def gbms(
         block_size=block_size,
         precision=precision,
         differentiation=differentiation,
+        axis_name=axis_name,
         every_step=False,
     )
 
@@ -101,6 +109,7 @@ def gbms_step(
     block_size: int | None = None,
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Makes one step of :func:`gbms`.
 
@@ -115,6 +124,7 @@ def gbms_step(
         block_size: the largest side of a tile.
         precision: of the matmuls.
         differentiation: ``"reverse"`` or ``"any"``, as in :func:`gbms`.
+        axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
 
     Returns:
         [..., N, D] the points after the step.
@@ -138,6 +148,7 @@ def gbms_step(
         block_size=block_size,
         precision=precision,
         differentiation=differentiation,
+        axis_name=axis_name,
         every_step=False,
     )
 
@@ -152,6 +163,7 @@ def gbms_trajectory(
     block_size: int | None = None,
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Runs :func:`gbms` and keeps the points of every step, the input first.
 
@@ -166,6 +178,7 @@ def gbms_trajectory(
         block_size: the largest side of a tile.
         precision: of the matmuls.
         differentiation: ``"reverse"`` or ``"any"``, as in :func:`gbms`.
+        axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
 
     Returns:
         [T + 1, ..., N, D] the points at t = 0..T.
@@ -189,5 +202,6 @@ def gbms_trajectory(
         block_size=block_size,
         precision=precision,
         differentiation=differentiation,
+        axis_name=axis_name,
         every_step=True,
     )

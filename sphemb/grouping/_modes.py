@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import (
+    check_axis_name,
     check_boolean,
     check_choice,
     check_count,
@@ -21,7 +22,8 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._labels import VOID
-from sphemb.sphere import l2_normalize
+from sphemb._ring import AxisName, add_devices
+from sphemb.grouping._leaders import lead
 
 
 class Grouping(NamedTuple):
@@ -41,55 +43,11 @@ class Grouping(NamedTuple):
     num_groups: jax.Array
 
 
-class _Leaders(NamedTuple):
-    """What the leader pass carries; groups are numbered in the order of finding."""
-
-    free: jax.Array  # [N] bool
-    labels: jax.Array  # [N] int32
-    modes: jax.Array  # [K, D]
-    found: jax.Array  # [] int32
-
-
-def _counts(labels: jax.Array, max_groups: int) -> jax.Array:
+def _counts(labels: jax.Array, max_groups: int, axis_name: AxisName) -> jax.Array:
     """Counts labels 0..K-1; VOID falls outside and is dropped."""
     slots = jnp.where(labels == VOID, max_groups, labels)
-    return jnp.zeros(max_groups, jnp.int32).at[slots].add(1, mode="drop")
-
-
-def _lead(
-    x: jax.Array, counts: jax.Array, threshold: Any, max_groups: int, precision: Any
-) -> _Leaders:
-    """Takes balls of points around one leader after the other until none is free."""
-    index = jnp.arange(x.shape[0])
-
-    def cosine(center: jax.Array) -> jax.Array:
-        return jnp.matmul(x, center, precision=precision)
-
-    def go_on(state: _Leaders) -> jax.Array:
-        return (state.found < max_groups) & jnp.any(state.free)
-
-    def next_group(state: _Leaders) -> _Leaders:
-        leader = jnp.argmax(state.free)
-        near = state.free & (cosine(x[leader]) > threshold)
-        total = jnp.matmul(near.astype(x.dtype), x, precision=precision)
-        center = l2_normalize(jnp.where(jnp.any(near), total, x[leader]))
-        # The leader goes along even when rounding or a wide ball leaves it outside, so
-        # that every round frees the queue of one point at least.
-        taken = state.free & ((cosine(center) > threshold) | (index == leader))
-        return _Leaders(
-            free=state.free & ~taken,
-            labels=jnp.where(taken, state.found, state.labels),
-            modes=state.modes.at[state.found].set(center),
-            found=state.found + 1,
-        )
-
-    start = _Leaders(
-        free=counts,
-        labels=jnp.full(x.shape[0], VOID, jnp.int32),
-        modes=jnp.zeros((max_groups, x.shape[1]), x.dtype),
-        found=jnp.zeros((), jnp.int32),
-    )
-    return jax.lax.while_loop(go_on, next_group, start)
+    counts = jnp.zeros(max_groups, jnp.int32).at[slots].add(1, mode="drop")
+    return add_devices(counts, axis_name)
 
 
 def _one_image(
@@ -101,9 +59,10 @@ def _one_image(
     min_size: int,
     stray: str,
     precision: Any,
+    axis_name: AxisName,
 ) -> Grouping:
-    found = _lead(x, counts, threshold, max_groups, precision)
-    large = _counts(found.labels, max_groups) >= min_size
+    found = lead(x, counts, threshold, max_groups, precision, axis_name)
+    large = _counts(found.labels, max_groups, axis_name) >= min_size
     kept = (found.labels != VOID) & large[found.labels]
     labels = jnp.where(kept, found.labels, VOID)
     if stray == "nearest":
@@ -112,7 +71,7 @@ def _one_image(
         adopted = counts & ~kept & jnp.any(large)
         labels = jnp.where(adopted, nearest.astype(jnp.int32), labels)
 
-    sizes = _counts(labels, max_groups)
+    sizes = _counts(labels, max_groups, axis_name)
     order = jnp.argsort(-sizes, stable=True)
     rank = jnp.zeros(max_groups, jnp.int32)
     rank = rank.at[order].set(jnp.arange(max_groups, dtype=jnp.int32))
@@ -125,7 +84,8 @@ def _one_image(
 
 
 @functools.partial(
-    jax.jit, static_argnames=("max_groups", "min_size", "stray", "precision")
+    jax.jit,
+    static_argnames=("max_groups", "min_size", "stray", "precision", "axis_name"),
 )
 def _images(
     x: jax.Array, counts: jax.Array, threshold: jax.Array, **settings: Any
@@ -147,6 +107,7 @@ def label_modes(
     stray: Literal["nearest", "void"] = "nearest",
     mask: jax.Array | None = None,
     precision: Any = jax.lax.Precision.HIGHEST,
+    axis_name: AxisName = None,
 ) -> Grouping:
     r"""Reads groups off points that mean shift has gathered at a few modes.
 
@@ -181,6 +142,9 @@ def label_modes(
             none is), ``"void"`` leaves them VOID.
         mask: [..., N] bool, True = counts; the other points get VOID.
         precision: of the matmuls.
+        axis_name: of the mesh axis over which the points are sharded, as in
+            :func:`gbms`. The labels are this device's then; modes, sizes and the number
+            of groups are those of all points, the same on all devices.
 
     Returns:
         A :class:`Grouping`; its groups are numbered by falling size, among equals the
@@ -204,6 +168,7 @@ def label_modes(
     check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
     check_count("min_size", min_size, at_least=1)
     check_choice("stray", stray, ("nearest", "void"))
+    check_axis_name("axis_name", axis_name)
 
     x = jax.lax.stop_gradient(jnp.asarray(embeddings))
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
@@ -232,5 +197,6 @@ def label_modes(
         min_size=int(min_size),
         stray=stray,
         precision=precision,
+        axis_name=axis_name,
     )
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), grouping)

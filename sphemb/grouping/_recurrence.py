@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import (
+    check_axis_name,
     check_boolean,
     check_choice,
     check_count,
@@ -20,6 +21,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
+from sphemb._ring import AxisName, vary
 from sphemb._tiles import map_batch, tile_sides
 from sphemb.grouping._step import Tiling, plain_step, step
 
@@ -58,6 +60,9 @@ def _moved(
         x = jnp.where(mask[..., None], x, 0.0)
         mass = mask.astype(dtype)
     x, mass = x.reshape(-1, *shape[-2:]), mass.reshape(-1, shape[-2])
+    x, mass, concentration, step_size = vary(
+        (x, mass, concentration, step_size), tiling.axis_name
+    )
     moved = map_batch(one_image, x, mass, tile=tiling.rows * tiling.columns)
     if every_step:
         moved = jnp.moveaxis(moved, 1, 0)
@@ -77,6 +82,7 @@ def run(
     precision: Any,
     differentiation: str,
     every_step: bool,
+    axis_name: AxisName,
 ) -> jax.Array:
     """Checks the arguments and runs the steps."""
     sizes = check_shape("embeddings", embeddings, "... N D")
@@ -91,6 +97,7 @@ def run(
     if block_size is not None:
         check_count("block_size", block_size, at_least=1)
     check_choice("differentiation", differentiation, tuple(_STEPS))
+    check_axis_name("axis_name", axis_name)
 
     embeddings = jnp.asarray(embeddings)
     if num_steps == 0 or embeddings.size == 0:
@@ -98,14 +105,14 @@ def run(
             return jnp.broadcast_to(embeddings, (num_steps + 1, *embeddings.shape))
         return embeddings
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
-    num_points = sizes["N"]
+    sides = tile_sides(sizes["N"], sizes["N"], block_size)
     moved = _moved(
         embeddings,
         None if mask is None else jnp.asarray(mask),
         jnp.asarray(concentration, dtype),
         jnp.asarray(step_size, dtype),
         num_steps=int(num_steps),
-        tiling=Tiling(*tile_sides(num_points, num_points, block_size), precision),
+        tiling=Tiling(*sides, precision, axis_name),
         differentiation=differentiation,
         every_step=every_step,
     )

@@ -34,17 +34,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sphemb._ring import AxisName
 from sphemb._tiles import fold_tiles
 from sphemb.grouping._kernel import kernel
 from sphemb.sphere import l2_normalize, pairwise_dot
 
 
 class Tiling(NamedTuple):
-    """How the pairs are computed: rows and columns of a tile, precision of matmuls."""
+    """How the pairs are computed: rows and columns of a tile, precision of matmuls.
+
+    An axis name says that the points are spread over devices. Then each has the rows of
+    its points, the columns come round, and what is summed over rows is its own share.
+    """
 
     rows: int
     columns: int
     precision: Any
+    axis_name: AxisName = None
 
 
 def _with_one(x: jax.Array) -> jax.Array:
@@ -59,6 +65,7 @@ def _fold(tiling: Tiling, tile: Any, initial: Any, rows: Any, columns: Any) -> A
         columns,
         row_side=tiling.rows,
         column_side=tiling.columns,
+        axis_name=tiling.axis_name,
     )
 
 
