@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_boolean, check_integer, check_shape
+from sphemb._checks import (
+    check_axis_name,
+    check_boolean,
+    check_integer,
+    check_shape,
+)
 from sphemb._labels import VOID
+from sphemb._ring import AxisName, add_visits
 
 FLATTEN = "flatten the pixels first"
 _NUMBERS = f"labels are instance numbers, {VOID} for void"
 
 
-def instance_weights(labels: jax.Array, *, mask: jax.Array | None = None) -> jax.Array:
+def instance_weights(
+    labels: jax.Array,
+    *,
+    mask: jax.Array | None = None,
+    axis_name: AxisName = None,
+) -> jax.Array:
     r"""Weights that let every instance count as one, whatever its size.
 
     .. math:: w_i = \frac{1}{|\mathcal I_q|} \quad\text{for } i \in \mathcal I_q
@@ -26,6 +38,8 @@ def instance_weights(labels: jax.Array, *, mask: jax.Array | None = None) -> jax
     Args:
         labels: [..., N] instance of every pixel; ``VOID`` (-1) counts for nothing.
         mask: [..., N] True = counts; None counts all pixels.
+        axis_name: of the mesh axis over which the pixels are sharded, inside
+            `jax.shard_map` or `jax.pmap`; the arrays are this device's then.
 
     Returns:
         [..., N] weights; 0 for pixels that do not count. They sum to the number of
@@ -42,8 +56,10 @@ def instance_weights(labels: jax.Array, *, mask: jax.Array | None = None) -> jax
     """
     check_shape("labels", labels, "... N")
     labels = counting_labels(labels, mask)
+    check_axis_name("axis_name", axis_name)
     dtype = jnp.result_type(float)
-    return inverse_counts(labels, instance_ids(labels), dtype=dtype)
+    ids = instance_ids(labels, axis_name=axis_name)
+    return inverse_counts(labels, ids, dtype=dtype, axis_name=axis_name)
 
 
 def counting_labels(labels: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -60,8 +76,11 @@ def counting_labels(labels: jax.Array, mask: jax.Array | None) -> jax.Array:
     return jnp.where(mask, labels, VOID)
 
 
-def instance_ids(labels: jax.Array) -> jax.Array:
-    """Numbers the different labels of each image 0, 1, ... in their order, [..., N]."""
+def instance_ids(labels: jax.Array, *, axis_name: AxisName = None) -> jax.Array:
+    """Numbers the different labels of each image 0, 1, ... in their order, [..., N].
+
+    Over several devices the labels stay as they are: no device knows all of them.
+    """
 
     def number(labels: jax.Array) -> jax.Array:
         order = jnp.argsort(labels)
@@ -70,15 +89,54 @@ def instance_ids(labels: jax.Array) -> jax.Array:
         ids = jnp.cumsum(is_new.at[:1].set(False), dtype=jnp.int32)
         return jnp.zeros_like(ids).at[order].set(ids, unique_indices=True)
 
-    return _each_image(number, labels)
+    return labels if axis_name is not None else _each_image(number, labels)
 
 
-def inverse_counts(labels: jax.Array, ids: jax.Array, *, dtype: jnp.dtype) -> jax.Array:
+def instance_sums(
+    values: Any, ids: jax.Array, *, axis_name: AxisName = None
+) -> tuple[Any, jax.Array]:
+    """Adds up values instance by instance, those on other devices included.
+
+    Args:
+        values: tree of [N, ...].
+        ids: [N] what :func:`instance_ids` returns for one image.
+        axis_name: of the devices over which the points are spread.
+
+    Returns:
+        The tree of sums, [N, ...], and where in it every point's instance stands, [N].
+    """
+    if axis_name is None:
+        return jax.tree.map(lambda v: jnp.zeros_like(v).at[ids].add(v), values), ids
+    # A place for each instance that is here, at the first of its labels.
+    ordered = jnp.sort(ids)
+
+    def visit(visitors: Any) -> Any:
+        labels, values = visitors
+        place = jnp.searchsorted(ordered, labels)
+        known = ordered.at[place].get(mode="clip") == labels
+        place = jnp.where(known, place, ordered.shape[0])
+        return jax.tree.map(
+            lambda v: jnp.zeros_like(v).at[place].add(v, mode="drop"), values
+        )
+
+    sums = add_visits(visit, (ids, values), axis_name=axis_name)
+    return sums, jnp.searchsorted(ordered, ids)
+
+
+def inverse_counts(
+    labels: jax.Array,
+    ids: jax.Array,
+    *,
+    dtype: jnp.dtype,
+    axis_name: AxisName = None,
+) -> jax.Array:
     """One over the number of pixels of the same instance, and zero for void."""
 
     def weigh(labels: jax.Array, ids: jax.Array) -> jax.Array:
-        counts = jnp.zeros_like(ids).at[ids].add(1)[ids]
-        return jnp.where(labels == VOID, 0.0, 1.0 / counts.astype(dtype))
+        ones = jnp.ones(ids.shape, jnp.int32)
+        counts, place = instance_sums(ones, ids, axis_name=axis_name)
+        inverse = 1.0 / counts[place].astype(dtype)
+        return jnp.where(labels == VOID, 0.0, inverse)
 
     return _each_image(weigh, labels, ids)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphemb._checks import InputError, check_number
+from sphemb._ring import AxisName
 from sphemb.losses._instances import counting_labels
 from sphemb.losses._terms import (
     MarginLossTerms,
@@ -28,6 +29,7 @@ def margin_loss(
     power: int = 1,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Pulls an instance's pixels together and pushes instances apart, as Eq. 2 does.
 
@@ -55,6 +57,11 @@ def margin_loss(
         block_size: side of the tiles of pairs that are at work at a time; None chooses.
             It changes memory and speed, not the result.
         precision: of the matmuls, as ``jax.lax.Precision`` names it.
+        axis_name: of the mesh axis over which the pixels are sharded, or a tuple of
+            names, inside `jax.shard_map` or `jax.pmap`. Embeddings, labels, weights and
+            mask then hold this device's pixels, equally many on all devices, and the
+            loss is that of all pixels, the same everywhere. Each of P devices needs
+            memory for N / P pixels; docs/sharding.md has the gradient.
 
     Returns:
         [...] losses, in float32 at least; 0 where no pixel counts.
@@ -83,6 +90,7 @@ def margin_loss(
         power=power,
         block_size=block_size,
         precision=precision,
+        axis_name=axis_name,
     )
     return terms.positive + negative_weight * terms.negative
 
@@ -98,6 +106,7 @@ def margin_loss_terms(
     power: int = 1,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+    axis_name: AxisName = None,
 ) -> MarginLossTerms:
     r"""The two halves of :func:`margin_loss`, to be logged or weighted apart.
 
@@ -113,6 +122,8 @@ def margin_loss_terms(
         power: 1 or 2.
         block_size: side of the tiles of pairs; None chooses.
         precision: of the matmuls, as ``jax.lax.Precision`` names it.
+        axis_name: of the axis over which the pixels are sharded, as in
+            :func:`margin_loss`.
 
     Returns:
         :class:`MarginLossTerms` of [...] each.
@@ -131,7 +142,7 @@ def margin_loss_terms(
             f"margin must broadcast to the batch shape {batch} of embeddings, got "
             f"{jnp.shape(margin)}"
         )
-    check_settings(normalize, power, block_size)
+    check_settings(normalize, power, block_size, axis_name)
     return compute_terms(
         embeddings,
         counting_labels(labels, mask),
@@ -141,6 +152,7 @@ def margin_loss_terms(
         power=power,
         block_size=block_size,
         precision=precision,
+        axis_name=axis_name,
     )
 
 

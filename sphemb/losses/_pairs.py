@@ -15,13 +15,24 @@ higher order go through the checkpointed tiles.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from sphemb._ring import AxisName, add_devices
 from sphemb._tiles import fold_tiles
+from sphemb.losses._instances import instance_sums
 from sphemb.sphere import pairwise_dot
+
+
+class Tiling(NamedTuple):
+    """How the pairs are visited: sides of a tile, precision, where the points are."""
+
+    rows: int
+    columns: int
+    precision: Any
+    axis_name: AxisName
 
 
 class _Rows(NamedTuple):
@@ -59,11 +70,10 @@ _TERMS = {
 }
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def pair_sum(
     term: str,
-    sides: tuple[int, int],
-    precision: jax.lax.PrecisionLike,
+    tiling: Tiling,
     x: jax.Array,
     weights: jax.Array,
     ids: jax.Array,
@@ -73,8 +83,7 @@ def pair_sum(
 
     Args:
         term: ``"hinge"``, ``"squared_hinge"`` or ``"squared_fall"``.
-        sides: rows and columns of a tile.
-        precision: of the matmuls.
+        tiling: how to visit the pairs; static.
         x: [N, D] unit vectors.
         weights: [N], 0 for what does not count.
         ids: [N] instances.
@@ -83,24 +92,26 @@ def pair_sum(
     Returns:
         [] the sum.
     """
-    rows = _row_sums(term, sides, precision, x, weights, ids, margin, slopes=False)
-    return jnp.sum(weights * rows.value)
+    rows = _row_sums(term, tiling, x, weights, ids, margin, slopes=False)
+    return add_devices(jnp.sum(weights * rows.value), tiling.axis_name)
 
 
 @pair_sum.defjvp
-def _pair_sum_jvp(term, sides, precision, primals, tangents):
+def _pair_sum_jvp(term, tiling, primals, tangents):
     x, weights, ids, margin = primals
     x_tangent, weights_tangent, _, margin_tangent = tangents
-    rows = _row_sums(term, sides, precision, x, weights, ids, margin, slopes=True)
+    rows = _row_sums(term, tiling, x, weights, ids, margin, slopes=True)
     tangent = 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)
     tangent += 2.0 * jnp.sum(rows.value * weights_tangent)
     if term != "squared_fall":
         # s - alpha falls by one where the cosine, half of which is in s, rises by two.
         tangent -= 2.0 * jnp.sum(weights * rows.step) * margin_tangent
-    return jnp.sum(weights * rows.value), tangent
+    return add_devices((jnp.sum(weights * rows.value), tangent), tiling.axis_name)
 
 
-def _row_sums(term, sides, precision, x, weights, ids, margin, *, slopes) -> _Rows:
+def _row_sums(term, tiling, x, weights, ids, margin, *, slopes) -> _Rows:
+    precision = tiling.precision
+
     def tile(total: _Rows, row, column) -> _Rows:
         cosine = pairwise_dot(row["x"], column["x"], precision=precision)
         same = row["ids"][:, None] == column["ids"][None, :]
@@ -114,19 +125,21 @@ def _row_sums(term, sides, precision, x, weights, ids, margin, *, slopes) -> _Ro
 
     points = {"x": x, "ids": ids}
     moments = jnp.concatenate([weights[:, None], weights[:, None] * x], axis=1)
-    rows, columns = sides
-    zero = jnp.zeros(rows, x.dtype)
+    zero = jnp.zeros(tiling.rows, x.dtype)
     return fold_tiles(
         tile,
-        _Rows(zero, jnp.zeros((rows, x.shape[-1]), x.dtype), zero),
+        _Rows(zero, jnp.zeros((tiling.rows, x.shape[-1]), x.dtype), zero),
         points,
         points | {"weights": weights, "moments": moments},
-        row_side=rows,
-        column_side=columns,
+        row_side=tiling.rows,
+        column_side=tiling.columns,
+        axis_name=tiling.axis_name,
     )
 
 
-def within_sum(x: jax.Array, weights: jax.Array, ids: jax.Array) -> jax.Array:
+def within_sum(
+    x: jax.Array, weights: jax.Array, ids: jax.Array, *, axis_name: AxisName = None
+) -> jax.Array:
     r"""Sum of w_i w_j (1 - s_ij) over the pairs of one instance, in linear time.
 
     With :math:`W_q` the weight and :math:`\mu_q` the weighted mean of an instance,
@@ -140,14 +153,16 @@ def within_sum(x: jax.Array, weights: jax.Array, ids: jax.Array) -> jax.Array:
     Args:
         x: [N, D] unit vectors.
         weights: [N], 0 for what does not count.
-        ids: [N] instances, from 0 to at most N - 1.
+        ids: [N] what :func:`~sphemb.losses._instances.instance_ids` returns.
+        axis_name: of the devices over which the points are spread.
 
     Returns:
         [] the sum over all instances.
     """
-    total = jnp.zeros_like(weights).at[ids].add(weights)
-    sums = jnp.zeros_like(x).at[ids].add(weights[:, None] * x)
+    weighted = (weights, weights[:, None] * x)
+    (total, sums), place = instance_sums(weighted, ids, axis_name=axis_name)
     means = sums / jnp.where(total == 0, 1.0, total)[:, None]
-    spread = jnp.sum(jnp.square(x - means[ids]), axis=-1)
+    spread = jnp.sum(jnp.square(x - means[place]), axis=-1)
     lacking = 1.0 - jnp.sum(jnp.square(x), axis=-1)
-    return 0.5 * jnp.sum(total[ids] * weights * (lacking + spread))
+    costs = jnp.sum(total[place] * weights * (lacking + spread))
+    return 0.5 * add_devices(costs, axis_name)

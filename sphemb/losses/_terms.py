@@ -11,15 +11,17 @@ import jax.numpy as jnp
 
 from sphemb._checks import (
     check_array,
+    check_axis_name,
     check_choice,
     check_count,
     check_floating,
     check_shape,
 )
 from sphemb._labels import VOID
+from sphemb._ring import AxisName, add_devices, vary
 from sphemb._tiles import map_batch, tile_sides
 from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
-from sphemb.losses._pairs import pair_sum, within_sum
+from sphemb.losses._pairs import Tiling, pair_sum, within_sum
 
 
 class MarginLossTerms(NamedTuple):
@@ -48,39 +50,54 @@ def check_points(name, embeddings, labels, weights) -> tuple[int, ...]:
     return sizes["..."]
 
 
-def check_settings(normalize, power, block_size) -> None:
+def check_settings(normalize, power, block_size, axis_name) -> None:
     check_choice("normalize", normalize, ("pixels", "pairs"))
     check_choice("power", power, (1, 2))
     if block_size is not None:
         check_count("block_size", block_size, at_least=1)
+    check_axis_name("axis_name", axis_name)
 
 
 # Compiled as a whole even for callers who do not, lest every call trace it anew.
 @functools.partial(
-    jax.jit, static_argnames=("normalize", "power", "block_size", "precision")
+    jax.jit,
+    static_argnames=("normalize", "power", "block_size", "precision", "axis_name"),
 )
 def compute_terms(
-    x, labels, weights, margin, *, normalize, power, block_size, precision
+    x,
+    labels,
+    weights,
+    margin,
+    *,
+    normalize,
+    power,
+    block_size,
+    precision,
+    axis_name: AxisName,
 ) -> MarginLossTerms:
     """Computes both terms of [..., N, D]; leading axes of the labels may be missing."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     counts = labels != VOID
-    ids = instance_ids(labels)
+    ids = instance_ids(labels, axis_name=axis_name)
     if weights is None:
-        weights = inverse_counts(labels, ids, dtype=dtype)
+        weights = inverse_counts(labels, ids, dtype=dtype, axis_name=axis_name)
     weights = jnp.where(counts, weights.astype(dtype), 0.0)
     # Whatever stands where nothing counts, NaN included, must not reach a matmul.
     x = jnp.where(counts[..., None], x.astype(dtype), 0.0)
 
     batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
     sides = tile_sides(num_points, num_points, block_size)
+    tiling = Tiling(*sides, precision, axis_name)
 
     def image(x, weights, ids, margin):
+        x, weights, ids, margin = vary((x, weights, ids, margin), axis_name)
+
         def pairs(term):
-            return pair_sum(term, sides, precision, x, weights, ids, margin)
+            return pair_sum(term, tiling, x, weights, ids, margin)
 
         if power == 1:
-            return within_sum(x, weights, ids), pairs("hinge")
+            within = within_sum(x, weights, ids, axis_name=axis_name)
+            return within, pairs("hinge")
         return pairs("squared_fall"), pairs("squared_hinge")
 
     def each_image(array, *tail):
@@ -96,8 +113,8 @@ def compute_terms(
         tile=math.prod(sides),
     )
     if normalize == "pixels":
-        total = jnp.sum(counts, axis=-1).astype(dtype)
+        total = add_devices(jnp.sum(counts, axis=-1), axis_name).astype(dtype)
     else:
-        total = jnp.square(jnp.sum(weights, axis=-1))
+        total = jnp.square(add_devices(jnp.sum(weights, axis=-1), axis_name))
     scale = 1.0 / jnp.where(total == 0, 1.0, total)
     return MarginLossTerms(*(scale * term.reshape(batch) for term in sums))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphemb._checks import InputError, check_array, check_number, check_shape
+from sphemb._ring import AxisName
 from sphemb.losses._instances import counting_labels
 from sphemb.losses._terms import check_points, check_settings, compute_terms
 
@@ -26,6 +27,7 @@ def trajectory_margin_loss(
     power: int = 1,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+    axis_name: AxisName = None,
 ) -> jax.Array:
     r"""Margin loss on every step of a mean shift, so that all of them are taught.
 
@@ -48,6 +50,8 @@ def trajectory_margin_loss(
         power: 1 or 2, see :func:`margin_loss`.
         block_size: side of the tiles of pairs; None chooses.
         precision: of the matmuls, as ``jax.lax.Precision`` names it.
+        axis_name: of the axis over which the pixels are sharded, as in
+            :func:`margin_loss`.
 
     Returns:
         [...] losses.
@@ -81,7 +85,7 @@ def trajectory_margin_loss(
     )
     check_shape("step_weights", step_weights, str(steps), beside="the trajectory")
     check_number("negative_weight", negative_weight, at_least=0)
-    check_settings(normalize, power, block_size)
+    check_settings(normalize, power, block_size, axis_name)
     terms = compute_terms(
         trajectory,
         counting_labels(labels, mask),
@@ -91,6 +95,7 @@ def trajectory_margin_loss(
         power=power,
         block_size=block_size,
         precision=precision,
+        axis_name=axis_name,
     )
     losses = terms.positive + negative_weight * terms.negative
     # Not a dot product, which accelerators would round.
