@@ -1,4 +1,4 @@
-"""How far each float32 result is from float64."""
+"""How far each float32 result is from float64, and labels from the exact ones."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from benchmarks._cases import OUTPUTS, Case, Inputs
+from benchmarks._cases import GROUPING, OUTPUTS, SMOOTH, Case, Inputs
 from benchmarks._peers import Program
-from benchmarks._peers_jax import reference
+from benchmarks._peers_jax import MOST_EXACT, exact_labels, reference
 
 MOST_POINTS = 1024  # float64 is slow on long rows, and the error hardly depends on N
 
@@ -30,3 +30,44 @@ def relative_errors(
             )
         }
     return errors
+
+
+def label_errors(
+    case: Case, inputs: Inputs, programs: Mapping[str, Program]
+) -> dict[str, dict[str, float]]:
+    """The share of points with another label than the exact mean shift gives them.
+
+    Beyond what can be grouped exactly, the drawn clusters take the place of the exact
+    groups; a smooth map has no such groups at its borders.
+    """
+    if case.num_points <= MOST_EXACT:
+        truth = exact_labels(case, inputs)
+    elif case.kind == GROUPING:
+        truth = inputs.labels
+    else:
+        return {}
+    return {
+        name: {label: _mismatch(program.read(program.call()[0]), truth)}
+        for name, program in programs.items()
+        for label in OUTPUTS[case.kind]
+    }
+
+
+def _mismatch(found: np.ndarray, true: np.ndarray) -> float:
+    """Share of points outside the best one-to-one matching of labels."""
+    from scipy.optimize import linear_sum_assignment
+
+    table = np.zeros((found.max() + 2, true.max() + 2), np.int64)
+    np.add.at(table, (found + 1, true + 1), 1)  # void is a label, too
+    return 1.0 - float(table[linear_sum_assignment(-table)].sum() / len(found))
+
+
+def measure_errors(
+    case: Case, inputs: Inputs, programs: Mapping[str, Program]
+) -> dict[str, dict[str, float]]:
+    """The errors of a case; none where the truth would take too long."""
+    if case.kind in (GROUPING, SMOOTH):
+        return label_errors(case, inputs, programs)
+    if case.num_points > MOST_POINTS:
+        return {}
+    return relative_errors(case, inputs, programs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,12 +15,16 @@ import numpy as np
 FORWARD = "gbms forward"
 GRADIENT = "gbms gradient"
 LOSS = "margin loss gradient"
+GROUPING = "grouping of clusters"
+SMOOTH = "grouping of a smooth map"
 
 # What the outputs of a case are called, in the order in which every peer returns them.
 OUTPUTS = {
     FORWARD: ("points",),
     GRADIENT: ("gradient in x", "in kappa", "in eta"),
     LOSS: ("loss", "gradient in x"),
+    GROUPING: ("labels",),
+    SMOOTH: ("labels",),
 }
 
 _SIZES = (1024, 4096, 16384)
@@ -27,6 +32,7 @@ _DIMS = (3, 64)
 _STEPS = (1, 5, 10)
 _GROUPS = 8
 _SPREAD = 0.3  # radians, about
+_SIDES = (128, 512)  # of the maps that are grouped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Inputs(NamedTuple):
     """What every peer is given.
 
     Attributes:
-        points: [N, D] float32 unit rows in eight groups.
+        points: [N, D] float32 unit rows in eight groups, or of a smooth map.
         labels: [N] int32 groups.
         weights: [N] float32, one over the size of the point's group.
         cotangent: [N, D] float32, what the result is contracted with to get a scalar.
@@ -88,13 +94,37 @@ def _distant_directions(rng: np.random.Generator, dim: int) -> np.ndarray:
     return candidates[chosen]
 
 
+def _smooth_map(
+    rng: np.random.Generator, side: int, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draws discs on a background, their embeddings blurred over their borders."""
+    from scipy.ndimage import gaussian_filter
+
+    rows, columns = np.mgrid[:side, :side] / side
+    labels = np.zeros((side, side), int)
+    for group in range(1, _GROUPS):
+        row, column = rng.uniform(size=2)
+        radius = rng.uniform(0.05, 0.2)
+        labels[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = group
+    exact = _distant_directions(rng, dim)[labels]
+    waves = rng.normal(size=exact.shape)
+    border, wave = 1.5, 4.0  # pixels
+    blurred = gaussian_filter(exact, (border, border, 0.0))
+    waves = gaussian_filter(waves, (wave, wave, 0.0))
+    points = blurred + _SPREAD / np.sqrt(dim) * waves / waves.std()
+    return points.reshape(-1, dim), labels.ravel()
+
+
 def draw_inputs(case: Case) -> Inputs:
     """Draws the points of a case, the same at every call."""
     rng = np.random.default_rng(0)
     shape = (case.num_points, case.dim)
-    labels = rng.integers(_GROUPS, size=case.num_points)
-    noise = _SPREAD / np.sqrt(case.dim) * rng.normal(size=shape)
-    points = _distant_directions(rng, case.dim)[labels] + noise
+    if case.kind == SMOOTH:
+        points, labels = _smooth_map(rng, math.isqrt(case.num_points), case.dim)
+    else:
+        labels = rng.integers(_GROUPS, size=case.num_points)
+        noise = _SPREAD / np.sqrt(case.dim) * rng.normal(size=shape)
+        points = _distant_directions(rng, case.dim)[labels] + noise
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     weights = 1.0 / np.bincount(labels, minlength=_GROUPS)[labels]
     return Inputs(
@@ -114,7 +144,9 @@ def full_cases() -> list[Case]:
         )
     ]
     losses = itertools.product(_DIMS, _SIZES)
-    return cases + [Case(LOSS, n, dim, resident=dim == 64) for dim, n in losses]
+    cases += [Case(LOSS, n, dim, resident=dim == 64) for dim, n in losses]
+    maps = itertools.product((GROUPING, SMOOTH), _SIDES)
+    return cases + [Case(kind, side**2, 64, 10, resident=True) for kind, side in maps]
 
 
 def quick_cases() -> list[Case]:
@@ -125,4 +157,5 @@ def quick_cases() -> list[Case]:
         Case(GRADIENT, 256, 64, 2),
         Case(GRADIENT, 1024, 64, 2, resident=True),
         Case(LOSS, 512, 3),
+        Case(GROUPING, 128**2, 8, 10),
     ]

@@ -15,10 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 
 import sphemb
-from benchmarks._cases import FORWARD, GRADIENT, LOSS, Case, Inputs
+from benchmarks._cases import FORWARD, GRADIENT, GROUPING, LOSS, SMOOTH, Case, Inputs
 from benchmarks._peers import OURS, Peer, Program
 
 _ROWS = 1024
+_MOST_GROUPS = 32
+_SAMPLE, _SEEDS = 4096, 1024
+
+MOST_EXACT = 16_384  # beyond, the exact grouping takes minutes
 
 _matmul = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 
@@ -112,6 +116,53 @@ def _loss_gradient(loss: Any, dtype: Any, case: Case, inputs: Inputs) -> Program
     )
 
 
+def _label(modes: jax.Array) -> jax.Array:
+    return sphemb.label_modes(modes, max_groups=_MOST_GROUPS).labels
+
+
+def _fast_labels(x: jax.Array, kappa: Any, num_steps: int) -> jax.Array:
+    settings = {"concentration": kappa, "num_steps": num_steps}
+    return _label(sphemb.accelerated_gbms(x, **settings))
+
+
+def _exact_labels(x: jax.Array, kappa: Any, num_steps: int) -> jax.Array:
+    return _label(sphemb.gbms(x, concentration=kappa, num_steps=num_steps))
+
+
+def _seeded_labels(x: jax.Array, kappa: Any, num_steps: int) -> jax.Array:
+    """Seeds climb the density of a sample; a point goes where its nearest seed goes."""
+    drawn = jax.random.choice(
+        jax.random.key(0), x, (min(_SAMPLE, len(x)),), replace=False
+    )
+    seeds = drawn[:_SEEDS]
+    settings = {"concentration": kappa, "num_steps": num_steps}
+    labels = _label(sphemb.mean_shift(seeds, drawn, **settings))
+
+    def nearest(rows: jax.Array) -> jax.Array:
+        return labels[jnp.argmax(_matmul(rows, seeds.T), axis=1)]
+
+    return jax.lax.map(nearest, x.reshape(-1, min(_ROWS, len(x)), x.shape[1])).reshape(
+        -1
+    )
+
+
+def _grouping(group: Any, case: Case, inputs: Inputs) -> Program:
+    def run(x: jax.Array, kappa: jax.Array) -> tuple[jax.Array]:
+        return (group(x, kappa, case.num_steps),)
+
+    numbers = (inputs.points, inputs.concentration)
+    return _compile(run, *(jnp.asarray(number, jnp.float32) for number in numbers))
+
+
+def _groupings(group: Any) -> dict[str, Any]:
+    return dict.fromkeys((GROUPING, SMOOTH), functools.partial(_grouping, group))
+
+
+def exact_labels(case: Case, inputs: Inputs) -> np.ndarray:
+    """Labels by the exact mean shift, as :func:`sphemb.gbms` makes it."""
+    return np.asarray(_grouping(_exact_labels, case, inputs).call()[0])
+
+
 def _kinds(
     move: Any, loss: Any, *, dtype: Any = jnp.float32, forward: bool = True
 ) -> dict[str, Any]:
@@ -143,8 +194,25 @@ def reference(case: Case, inputs: Inputs) -> list[np.ndarray]:
 PEERS = (
     Peer(
         name=OURS,
-        about="`sphemb.gbms` and `sphemb.margin_loss` as they come",
-        kinds=_kinds(_ours, _our_loss),
+        about=(
+            "`sphemb.gbms` and `sphemb.margin_loss` as they come; grouping by "
+            "`sphemb.accelerated_gbms` and `sphemb.label_modes`"
+        ),
+        kinds=_kinds(_ours, _our_loss) | _groupings(_fast_labels),
+    ),
+    Peer(
+        name="exact",
+        about="grouping by `sphemb.gbms` and `sphemb.label_modes`",
+        kinds=_groupings(_exact_labels),
+        most_points=MOST_EXACT,
+    ),
+    Peer(
+        name="seeds",
+        about=(
+            f"grouping by `sphemb.mean_shift` of {_SEEDS:,} points on the density of "
+            f"{_SAMPLE:,}, each point with its nearest seed"
+        ),
+        kinds=_groupings(_seeded_labels),
     ),
     Peer(
         name="jnp",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks._agreement import MOST_POINTS, relative_errors
+from benchmarks._agreement import measure_errors
 from benchmarks._cases import Case, draw_inputs
 from benchmarks._machine import available_bytes, describe
 from benchmarks._measure import measure_times, median_ratio
@@ -63,7 +63,6 @@ def measure_case(
         peer.name: programs[peer.name] for _, peer in running if not peer.only_time
     }
     times = measure_times(programs, budget=budget)
-    small = case.num_points <= MOST_POINTS
     return {
         "name": case.name,
         "kind": case.kind,
@@ -78,7 +77,7 @@ def measure_case(
             if program.temp_bytes is not None
         },
         "resident_bytes": _resident(case, running),
-        "errors": relative_errors(case, inputs, comparable) if small else {},
+        "errors": measure_errors(case, inputs, comparable),
         "skipped": skipped,
     }
 
@@ -93,7 +92,7 @@ def _tell(record: dict[str, Any]) -> None:
     print(f"{record['name']}: {', '.join(parts)}", flush=True)
     for name, errors in record["errors"].items():
         listed = ", ".join(f"{label} {error:.1e}" for label, error in errors.items())
-        print(f"    off float64, {name}: {listed}", flush=True)
+        print(f"    off, {name}: {listed}", flush=True)
 
 
 def _print_start(machine: dict[str, Any], missing: Sequence[str]) -> None:

@@ -12,6 +12,7 @@ from sphemb._labels import VOID
 from sphemb._version import __version__
 from sphemb.grouping import (
     Grouping,
+    accelerated_gbms,
     gbms,
     gbms_step,
     gbms_trajectory,
@@ -30,6 +31,7 @@ __all__ = [
     "Grouping",
     "InputError",
     "__version__",
+    "accelerated_gbms",
     "gbms",
     "gbms_step",
     "gbms_trajectory",

@@ -197,6 +197,12 @@ def check_scalar(name: str, value: Any, **bounds: Any) -> None:
         )
 
 
+def check_callable(name: str, value: Any) -> None:
+    """Refuses what cannot be called; None passes."""
+    if value is not None and not callable(value):
+        raise InputTypeError(f"{name} must be a function, got {value!r}")
+
+
 def check_axis_name(name: str, value: Any) -> None:
     """Checks the name of a mapped axis, or a tuple of names; None passes."""
     if value is None:

@@ -25,8 +25,7 @@ from sphemb.instances import relabel
 from sphemb.training import load_run
 from sphemb.viz import overlay
 
-_MAX_PIXELS = 512 * 512
-_QUICK_PIXELS = 128 * 128
+_MAX_PIXELS = 2048 * 2048
 
 
 def run_prediction(
@@ -75,13 +74,13 @@ def run_prediction(
         raise InputError(f"--out must be a folder for results: {error}") from error
     stride = trained.experiment.model.stride
     task = trained.experiment.task
-    predict = jax.jit(functools.partial(task.predict, trained.apply, trained.memory))
+    # The network is compiled for every image size, the grouping for a few of them.
+    network = jax.jit(trained.experiment.network)
+    apply = functools.partial(network, trained.params)
     for i, path in enumerate(images):
         image = _read(path)
         height, width = image.shape[:2]
         print(f"[{i + 1}/{len(images)}] {path}, {height} x {width}: ", end="")
-        if height * width > _QUICK_PIXELS:
-            print("minutes, as every pixel is compared with every other ... ", end="")
         sys.stdout.flush()
         start = time.perf_counter()
         padded = pad_to_multiple(image, multiple=stride)[0]
@@ -91,7 +90,7 @@ def run_prediction(
             "image": jnp.asarray(padded[None], jnp.float32) / 255,
             "mask": jnp.asarray(mask),
         }
-        predictions = predict(batch)
+        predictions = task.predict(apply, trained.memory, batch)
         labels = relabel(predictions["labels"], predictions["background"])[0]
         # An image smaller than any group may be has no group, and so no instance.
         labels = np.maximum(labels, 0)[:height, :width]
@@ -111,7 +110,7 @@ def _read(path: pathlib.Path) -> np.ndarray:
     if height * width > _MAX_PIXELS:
         raise InputError(
             f"{path} must have at most {_MAX_PIXELS:,} pixels, got {height} x {width}: "
-            "every pixel is compared with every other; make it smaller"
+            "all of them are grouped in memory; make it smaller"
         )
     return image
 

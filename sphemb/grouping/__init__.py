@@ -3,21 +3,31 @@
 * :func:`gbms`, :func:`gbms_step`, :func:`gbms_trajectory`: Gaussian blurring mean
   shift, every point moving on the density of all, with its true gradient in memory
   that is linear in N.
+* :func:`accelerated_gbms`: the same ends without a gradient, for hundreds of thousands
+  of points.
 * :func:`mean_shift`: seeds climbing a density that stays.
+* :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
+  share compiled programs.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
 """
 
 from __future__ import annotations
 
+from sphemb.grouping._accelerated import accelerated_gbms
 from sphemb.grouping._blurring import gbms, gbms_step, gbms_trajectory
+from sphemb.grouping._buckets import PaddedPoints, bucket_size, pad_points
 from sphemb.grouping._modes import Grouping, label_modes
 from sphemb.grouping._seeded import mean_shift
 
 __all__ = [
     "Grouping",
+    "PaddedPoints",
+    "accelerated_gbms",
+    "bucket_size",
     "gbms",
     "gbms_step",
     "gbms_trajectory",
     "label_modes",
     "mean_shift",
+    "pad_points",
 ]

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import jax
 
 from sphemb._ring import AxisName
+from sphemb.grouping._attended import Attention
 from sphemb.grouping._recurrence import run
 
 Differentiation = Literal["reverse", "any"]
@@ -26,6 +27,7 @@ def gbms(
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
     axis_name: AxisName = None,
+    attention: Attention | None = None,
 ) -> jax.Array:
     r"""Moves all points together towards the modes of their own density.
 
@@ -56,7 +58,7 @@ def gbms(
         mask: [..., N] bool, True = counts. The other rows attract nobody, come back as
             they are, and pass their cotangent on.
         block_size: the largest side of the tiles in which pairs are computed; by
-            default up to 1024. It changes the memory, and the result by rounding only.
+            default 2048 x 256. It changes the memory, and the result by rounding only.
         precision: of the matmuls; anything below the highest shifts the kernel.
         differentiation: ``"reverse"`` for `jax.grad`, `jax.vjp`, reverse over reverse
             and `jax.vmap`; `jax.jvp`, `jax.jacfwd` and `jax.hessian` raise a TypeError
@@ -67,6 +69,10 @@ def gbms(
             device's rows, equally many on all devices, and so does the result, which is
             that of all points on one device. The points go round, so that each of P
             devices needs memory for N / P points; docs/sharding.md has the gradient.
+        attention: a function (query, key, value, mask=) -> [B, N, H, D] that attends at
+            scale 1, such as a fused kernel for an accelerator, to be used instead of
+            the tiles. Precision, memory and derivatives are its own then;
+            docs/speed.md has examples and their errors. None takes the tiles.
 
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.
@@ -96,6 +102,7 @@ def gbms(
         precision=precision,
         differentiation=differentiation,
         axis_name=axis_name,
+        attention=attention,
         every_step=False,
     )
 
@@ -110,6 +117,7 @@ def gbms_step(
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
     axis_name: AxisName = None,
+    attention: Attention | None = None,
 ) -> jax.Array:
     r"""Makes one step of :func:`gbms`.
 
@@ -125,6 +133,7 @@ def gbms_step(
         precision: of the matmuls.
         differentiation: ``"reverse"`` or ``"any"``, as in :func:`gbms`.
         axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
+        attention: a kernel to use instead, as in :func:`gbms`.
 
     Returns:
         [..., N, D] the points after the step.
@@ -149,6 +158,7 @@ def gbms_step(
         precision=precision,
         differentiation=differentiation,
         axis_name=axis_name,
+        attention=attention,
         every_step=False,
     )
 
@@ -164,6 +174,7 @@ def gbms_trajectory(
     precision: Any = jax.lax.Precision.HIGHEST,
     differentiation: Differentiation = "reverse",
     axis_name: AxisName = None,
+    attention: Attention | None = None,
 ) -> jax.Array:
     r"""Runs :func:`gbms` and keeps the points of every step, the input first.
 
@@ -179,6 +190,7 @@ def gbms_trajectory(
         precision: of the matmuls.
         differentiation: ``"reverse"`` or ``"any"``, as in :func:`gbms`.
         axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
+        attention: a kernel to use instead, as in :func:`gbms`.
 
     Returns:
         [T + 1, ..., N, D] the points at t = 0..T.
@@ -203,5 +215,6 @@ def gbms_trajectory(
         precision=precision,
         differentiation=differentiation,
         axis_name=axis_name,
+        attention=attention,
         every_step=True,
     )

@@ -13,8 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import (
+    InputError,
     check_axis_name,
     check_boolean,
+    check_callable,
     check_choice,
     check_count,
     check_floating,
@@ -23,13 +25,21 @@ from sphemb._checks import (
 )
 from sphemb._ring import AxisName, vary
 from sphemb._tiles import map_batch, tile_sides
+from sphemb.grouping._attended import Attention, attended_step
 from sphemb.grouping._step import Tiling, plain_step, step
 
 _STEPS = {"reverse": step, "any": plain_step}
 
 
 @functools.partial(
-    jax.jit, static_argnames=("num_steps", "tiling", "differentiation", "every_step")
+    jax.jit,
+    static_argnames=(
+        "num_steps",
+        "tiling",
+        "differentiation",
+        "every_step",
+        "attention",
+    ),
 )
 def _moved(
     embeddings: jax.Array,
@@ -41,9 +51,15 @@ def _moved(
     tiling: Tiling,
     differentiation: str,
     every_step: bool,
+    attention: Attention | None,
 ) -> jax.Array:
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
-    one_step = functools.partial(_STEPS[differentiation], tiling)
+    if attention is None:
+        one_step = functools.partial(_STEPS[differentiation], tiling)
+        tile = tiling.rows * tiling.columns
+    else:
+        one_step = functools.partial(attended_step, attention)
+        tile = 1  # kernels want all images of a batch at a time
 
     def one_image(x: jax.Array, mass: jax.Array) -> jax.Array:
         def body(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array | None]:
@@ -63,7 +79,7 @@ def _moved(
     x, mass, concentration, step_size = vary(
         (x, mass, concentration, step_size), tiling.axis_name
     )
-    moved = map_batch(one_image, x, mass, tile=tiling.rows * tiling.columns)
+    moved = map_batch(one_image, x, mass, tile=tile)
     if every_step:
         moved = jnp.moveaxis(moved, 1, 0)
     leading = (num_steps,) if every_step else ()
@@ -83,6 +99,7 @@ def run(
     differentiation: str,
     every_step: bool,
     axis_name: AxisName,
+    attention: Attention | None,
 ) -> jax.Array:
     """Checks the arguments and runs the steps."""
     sizes = check_shape("embeddings", embeddings, "... N D")
@@ -98,6 +115,12 @@ def run(
         check_count("block_size", block_size, at_least=1)
     check_choice("differentiation", differentiation, tuple(_STEPS))
     check_axis_name("axis_name", axis_name)
+    check_callable("attention", attention)
+    if attention is not None and axis_name is not None:
+        raise InputError(
+            "attention must be None where axis_name is given, got "
+            f"{axis_name!r}: a kernel sees the points of one device only"
+        )
 
     embeddings = jnp.asarray(embeddings)
     if num_steps == 0 or embeddings.size == 0:
@@ -115,5 +138,6 @@ def run(
         tiling=Tiling(*sides, precision, axis_name),
         differentiation=differentiation,
         every_step=every_step,
+        attention=attention,
     )
     return jnp.concatenate([embeddings[None], moved]) if every_step else moved

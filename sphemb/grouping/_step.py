@@ -69,32 +69,39 @@ def _fold(tiling: Tiling, tile: Any, initial: Any, rows: Any, columns: Any) -> A
     )
 
 
-def _moving(mass: jax.Array, degree: jax.Array) -> jax.Array:
-    """Tells the rows that move: those that count and have mass within reach.
+def _reached(degree: jax.Array) -> jax.Array:
+    """Tells the rows within reach of any mass.
 
     Only a row far shorter than 1, such as a zero row, can be out of everyone's reach.
     """
-    reach = jnp.sqrt(jnp.finfo(degree.dtype).tiny)
-    # Written so that NaN moves: it must come out, not stand still unnoticed.
-    return (mass > 0) & ~(degree <= reach)
+    # Written so that NaN is reached: it must come out, not stand still unnoticed.
+    return ~(degree <= jnp.sqrt(jnp.finfo(degree.dtype).tiny))
+
+
+def _moving(mass: jax.Array, degree: jax.Array) -> jax.Array:
+    """Tells the rows that move: those that count and have mass within reach."""
+    return (mass > 0) & _reached(degree)
 
 
 def _mean(
-    tiling: Tiling, x: jax.Array, mass: jax.Array, concentration: jax.Array
+    tiling: Tiling,
+    x: jax.Array,
+    keys: jax.Array,
+    masses: jax.Array,
+    concentration: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Returns the kernel-weighted means M [N, D] and the degrees d [N]."""
+    """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
         key, value = column
         near = kernel(row, key, concentration, precision=tiling.precision)
         return total + jnp.matmul(near, value, precision=tiling.precision)
 
-    values = mass[:, None] * _with_one(x)
+    values = masses[:, None] * _with_one(keys)
     initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    sums = _fold(tiling, tile, initial, x, (x, values))
+    sums = _fold(tiling, tile, initial, x, (keys, values))
     degree = sums[:, -1]
-    divisor = jnp.where(_moving(mass, degree), degree, 1.0)
-    return sums[:, :-1] / divisor[:, None], degree
+    return sums[:, :-1] / jnp.where(_reached(degree), degree, 1.0)[:, None], degree
 
 
 def _move(
@@ -102,6 +109,20 @@ def _move(
 ) -> jax.Array:
     moved = l2_normalize((1.0 - step_size) * x + step_size * mean)
     return jnp.where(moving[:, None], moved, x)
+
+
+def step_on(
+    tiling: Tiling,
+    x: jax.Array,
+    mass: jax.Array,
+    keys: jax.Array,
+    masses: jax.Array,
+    concentration: jax.Array,
+    step_size: jax.Array,
+) -> jax.Array:
+    """Makes one step of the rows that have mass, on the density of other points."""
+    mean, degree = _mean(tiling, x, keys, masses, concentration)
+    return _move(x, mean, _moving(mass, degree), step_size)
 
 
 def plain_step(
@@ -112,8 +133,7 @@ def plain_step(
     step_size: jax.Array,
 ) -> jax.Array:
     """Makes one step; JAX differentiates it, in every mode, through the tiles."""
-    mean, degree = _mean(tiling, x, mass, concentration)
-    return _move(x, mean, _moving(mass, degree), step_size)
+    return step_on(tiling, x, mass, x, mass, concentration, step_size)
 
 
 def _forward(
@@ -123,7 +143,7 @@ def _forward(
     concentration: jax.Array,
     step_size: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    mean, degree = _mean(tiling, x, mass, concentration)
+    mean, degree = _mean(tiling, x, x, mass, concentration)
     moved = _move(x, mean, _moving(mass, degree), step_size)
     # The mean and its degree are kept beside X: a second array of X's size spares the
     # backward pass 4 of 14 N^2 D operations.

@@ -52,8 +52,9 @@ def l2_normalize(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     # The result does not depend on the scale, so its gradient needs no path through it.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=axis, keepdims=True))
-    # Written so that NaN counts as a direction: it must come out, not turn into zero.
-    is_zero = largest <= epsilon
+    # NaN counts as a direction: it must come out, not turn into zero. The largest entry
+    # would not tell, as the maximum of a long array may leave NaN out on CPUs.
+    is_zero = jnp.all(jnp.abs(wide) <= epsilon, axis=axis, keepdims=True)
     # Compilers turn a quotient into the product with a reciprocal, which has to be a
     # normal number; the clipped one leaves at most eight powers of two to the squares.
     limit = 2.0 ** (jnp.finfo(wide.dtype).maxexp - 8)

@@ -17,7 +17,12 @@ import jax.numpy as jnp
 
 from sphemb._checks import check_count, check_number, check_shape
 from sphemb._labels import VOID
-from sphemb.grouping import gbms, gbms_trajectory, label_modes
+from sphemb.grouping import (
+    accelerated_gbms,
+    gbms_trajectory,
+    label_modes,
+    pad_points,
+)
 from sphemb.losses import margin_loss, sample_pixels
 from sphemb.metrics import AverageRecall, InstanceCount
 from sphemb.sphere import l2_normalize
@@ -41,7 +46,9 @@ class Proposals:
         num_samples: M.
         step_weights: weights of the losses on steps 0..T; all 1 by default.
         negative_weight: of the pairs from different instances.
-        predict_steps: mean-shift steps of a prediction.
+        predict_steps: mean-shift steps of a prediction, at most.
+        predict_points: up to so many pixels a prediction compares every pixel with
+            every other; beyond, it uses `sphemb.accelerated_gbms` with as many.
         threshold: cosine to a mode from which on a pixel belongs to it.
         max_groups: groups that a prediction can hold.
         min_size: pixels that a group needs; smaller ones go to the nearest group.
@@ -55,6 +62,7 @@ class Proposals:
     step_weights: tuple[float, ...] | None = None
     negative_weight: float = 1.0
     predict_steps: int = 10
+    predict_points: int = 8192
     threshold: float = 0.7
     max_groups: int = 32
     min_size: int = 8
@@ -70,6 +78,7 @@ class Proposals:
             "num_steps": 0,
             "num_samples": 2,
             "predict_steps": 1,
+            "predict_points": 8,
             "max_groups": 1,
             "min_size": 1,
             "max_objects": 1,
@@ -143,6 +152,9 @@ class Proposals:
     def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:
         """Groups every pixel.
 
+        Called outside of `jax.jit` with a compiled network, the grouping is compiled
+        for a few numbers of pixels instead of every image size.
+
         Args:
             apply: the network.
             memory: ``()``.
@@ -158,21 +170,24 @@ class Proposals:
         embeddings = _flat_embeddings(apply(image))
         mask = batch.get("mask")
         flat = None if mask is None else mask.reshape(embeddings.shape[:2])
-        modes = gbms(
-            embeddings,
+        padded = pad_points(embeddings, mask=flat)
+        modes = accelerated_gbms(
+            padded.points,
             concentration=self.concentration,
             num_steps=self.predict_steps,
-            mask=flat,
+            mask=padded.mask,
+            max_points=self.predict_points,
         )
         grouping = label_modes(
             modes,
             threshold=self.threshold,
             max_groups=self.max_groups,
             min_size=self.min_size,
-            mask=flat,
+            mask=padded.mask,
         )
+        labels = grouping.labels[:, : embeddings.shape[1]]
         return {
-            "labels": grouping.labels.reshape(image.shape[:3]),
+            "labels": labels.reshape(image.shape[:3]),
             "num_groups": grouping.num_groups,
             "background": jnp.zeros_like(grouping.num_groups),
             "embedding": embeddings.reshape(*image.shape[:3], -1),

@@ -8,10 +8,11 @@ import pathlib
 import numpy as np
 import pytest
 
-from benchmarks import _cases, _report, _run
+from benchmarks import _agreement, _cases, _report, _run
 from benchmarks._measure import median_ratio
 from benchmarks._peers import OURS, Peer, peers_of
 
+GROUPINGS = (_cases.GROUPING, _cases.SMOOTH)
 CASES = [
     _cases.Case(kind, 64, dim, 0 if kind == _cases.LOSS else 2)
     for kind in _cases.OUTPUTS
@@ -54,6 +55,8 @@ def results():
 
 def test_every_peer_computes_what_float64_computes(results):
     for record in results["cases"]:
+        if record["kind"] in GROUPINGS:
+            continue
         asked = {OURS, "jnp"}
         if record["kind"] != _cases.FORWARD:
             asked.add("jnp + checkpoint")
@@ -61,6 +64,22 @@ def test_every_peer_computes_what_float64_computes(results):
         errors = [e for row in record["errors"].values() for e in row.values()]
         assert len(errors) == len(asked) * len(_cases.OUTPUTS[record["kind"]])
         assert max(errors) < 1e-3
+
+
+def test_every_way_of_grouping_is_compared_with_the_exact_one(results):
+    records = [r for r in results["cases"] if r["kind"] in GROUPINGS]
+    assert len(records) == 4
+    for record in records:
+        assert set(record["errors"]) == set(record["seconds"])
+        assert set(record["errors"]) == {OURS, "exact", "seeds"}
+        assert record["errors"][OURS] == record["errors"]["exact"] == {"labels": 0.0}
+
+
+def test_a_label_error_is_the_share_of_points_outside_the_best_matching():
+    true = np.array([0, 0, 0, 1, 1, 2])
+    assert _agreement._mismatch(np.array([5, 5, 5, 0, 0, 1]), true) == 0.0
+    assert _agreement._mismatch(np.array([5, 5, 0, 0, 0, 1]), true) == 1 / 6
+    assert _agreement._mismatch(np.array([0, 0, 0, 0, 0, -1]), true) == 2 / 6
 
 
 def test_the_points_of_a_case_are_unit_rows_and_always_the_same():

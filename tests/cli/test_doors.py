@@ -161,10 +161,8 @@ class TestPredict:
         )
         assert "several are called grey" in line
 
-    def test_an_image_too_large_to_compare_all_pixels_is_named(
-        self, run, tmp_path, capsys
-    ):
-        Image.new("RGB", (1024, 512)).save(tmp_path / "large.png")
+    def test_an_image_too_large_for_the_memory_is_named(self, run, tmp_path, capsys):
+        Image.new("1", (4096, 2048)).save(tmp_path / "large.png")
         line = refused(
             capsys,
             "predict",
@@ -174,7 +172,7 @@ class TestPredict:
             "--out",
             tmp_path / "out",
         )
-        assert "large.png must have at most 262,144 pixels" in line
+        assert "large.png must have at most 4,194,304 pixels" in line
 
 
 class TestScript:

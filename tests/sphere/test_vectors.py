@@ -68,6 +68,14 @@ class TestNormalisation:
     def test_lets_nan_through(self):
         assert bool(jnp.isnan(sphere.l2_normalize(jnp.array([jnp.nan, 1.0]))).all())
 
+    @pytest.mark.parametrize("shape", [(1, 3), (256, 16), (64, 64)])
+    def test_lets_nan_through_in_arrays_of_any_size(self, shape):
+        # The maximum of such rows leaves NaN out where XLA vectorises it.
+        everywhere = sphere.l2_normalize(jnp.full(shape, jnp.nan))
+        assert bool(jnp.isnan(everywhere).all())
+        first = sphere.l2_normalize(jnp.ones(shape).at[:, 0].set(jnp.nan))
+        assert bool(jnp.isnan(first).all())
+
     def test_refuses_integers_and_missing_axes(self):
         with pytest.raises(InputError, match="x must be floating point, got int32"):
             sphere.l2_normalize(jnp.ones(3, jnp.int32))
