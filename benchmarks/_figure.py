@@ -19,6 +19,8 @@ _STYLES = {
     "torch": ("#000000", "^"),
     "torch SDPA": ("#009e73", "v"),
     "scikit-learn": ("#cc79a7", "P"),
+    "exact": ("#f0e442", "X"),
+    "seeds": ("#882255", "*"),
 }
 
 Line = list[tuple[int, float]]

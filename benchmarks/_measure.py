@@ -17,7 +17,8 @@ import numpy as np
 from benchmarks._peers import Program
 
 _PAUSE = 0.1  # lets the idle threads of the library that went before stop spinning
-_SHOT = 0.05
+_SHOT = 0.2
+_QUICK = 2.0
 _MOST_CALLS = 50
 _ROUNDS = (3, 9)
 
@@ -35,9 +36,12 @@ class Times(NamedTuple):
     warm: bool
 
 
-def _shoot(program: Program, calls: int) -> float:
+def _shoot(program: Program, calls: int, *, warm: bool = False) -> float:
     """Seconds of a call, the mean of several in a row."""
     time.sleep(_PAUSE)
+    if warm:
+        # Threads that slept through the pause take their time over the first call.
+        program.call()
     start = time.perf_counter()
     for _ in range(calls):
         program.call()
@@ -57,7 +61,8 @@ def measure_times(programs: Mapping[str, Program], *, budget: float) -> Times:
     names = list(programs)
     first = {name: _shoot(programs[name], 1) for name in names}
     calls = {name: min(_MOST_CALLS, math.ceil(_SHOT / first[name])) for name in names}
-    one_round = sum(calls[name] * first[name] + _PAUSE for name in names)
+    quick = {name: first[name] < _QUICK for name in names}
+    one_round = sum((calls[n] + quick[n]) * first[n] + _PAUSE for n in names)
     if one_round > budget:
         return Times({name: [first[name]] for name in names}, warm=False)
     seconds: dict[str, list[float]] = {name: [] for name in names}
@@ -65,7 +70,8 @@ def measure_times(programs: Mapping[str, Program], *, budget: float) -> Times:
     for turn in range(min(most, max(least, int(budget / one_round)))):
         shift = turn % len(names)
         for name in names[shift:] + names[:shift]:
-            seconds[name].append(_shoot(programs[name], calls[name]))
+            shot = _shoot(programs[name], calls[name], warm=quick[name])
+            seconds[name].append(shot)
     return Times(seconds, warm=True)
 
 

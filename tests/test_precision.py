@@ -37,6 +37,9 @@ CASES = {
     "gbms, any": lambda x: jnp.sum(
         grouping.gbms(x, differentiation="any", **SHIFT) ** 3
     ),
+    "accelerated_gbms": lambda x: jnp.sum(
+        grouping.accelerated_gbms(x, concentration=9.0, num_steps=2, max_points=8)
+    ),
     "mean_shift": lambda x: jnp.sum(grouping.mean_shift(x, x, **SHIFT) ** 3),
     "label_modes": lambda x: grouping.label_modes(x, max_groups=4).modes.sum(),
     "calibrated_similarity": lambda x: jnp.sum(sphere.calibrated_similarity(x, x) ** 3),
@@ -51,3 +54,14 @@ def test_value_and_gradient_multiply_at_the_highest_precision(name, x):
     assert products
     rounded = [line for line in products if "[HIGHEST, HIGHEST]" not in line]
     assert not rounded
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("name", CASES)
+def test_accelerators_are_told_the_same(name, platform):
+    function = jax.jit(jax.value_and_grad(CASES[name]))
+    exported = jax.export.export(function, platforms=[platform])(X)
+    text = exported.mlir_module()
+    products = [line for line in text.splitlines() if "dot_general" in line]
+    assert products
+    assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)

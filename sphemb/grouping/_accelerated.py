@@ -30,6 +30,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
+from sphemb._ring import vary
 from sphemb._tiles import tile_sides
 from sphemb.grouping._cells import (
     Cells,
@@ -108,7 +109,7 @@ def _merge(
 
     def spread() -> tuple[jax.Array, Cells]:
         nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), cells)
-        return jnp.array(False), nothing
+        return vary((x, mass, (jnp.array(False), nothing)))[-1]
 
     few = count_cells(codes, mass > 0) <= max_points
     return jax.lax.cond(few, gathered, spread)
@@ -120,10 +121,11 @@ def _one_image(
     mass: jax.Array,
     numbers: tuple[jax.Array, ...],
 ) -> tuple[jax.Array, jax.Array]:
-    kappa, eta, _, distance = numbers
     num_points, most = x.shape[0], settings.max_points
     num_cells = min(_MOST_CELLS, max(1, most // _FEWER))
     start = _State(x, jnp.zeros((), jnp.int32), jnp.array(True))
+    start, mass, numbers = vary((start, mass, numbers))
+    kappa, eta, _, distance = numbers
     if num_points <= most:
         state = _settle(settings, start, mass, numbers)
         return state.points, state.taken
@@ -145,6 +147,7 @@ def _one_image(
 
         return jax.lax.while_loop(spread, body, carry)
 
+    x = start.points
     carry = (x, start.taken, *_merge(x, mass, distance, most))
     carry = jax.lax.cond(spread(carry), among_all, lambda carry: carry, carry)
     x, taken, merged, cells = carry
@@ -262,11 +265,12 @@ def accelerated_gbms(
     if num_steps == 0 or x.size == 0:
         return x
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    numbers = (concentration, step_size, tolerance, merge_distance)
+    settings = (concentration, step_size, tolerance, merge_distance)
+    numbers = (jax.lax.stop_gradient(jnp.asarray(s, dtype)) for s in settings)
     moved, _ = _images(
         x,
         None if mask is None else jnp.asarray(mask),
-        tuple(jnp.asarray(number, dtype) for number in numbers),
+        tuple(numbers),
         settings=_Settings(int(num_steps), int(max_points), precision),
     )
     return moved

@@ -44,6 +44,7 @@ def bucket_size(num_points: int) -> int:
     [7, 10, 4096, 5120, 163840]
     """
     check_count("num_points", num_points)
+    num_points = int(num_points)  # NumPy's have no bit_length
     unit = max(1, 2 ** ((num_points - 1).bit_length() - _PER_OCTAVE.bit_length()))
     return -(-num_points // unit) * unit
 

@@ -30,6 +30,7 @@ _COEFFICIENTS = (
     np.float32(0.6931470037),
 )
 _LOWEST = np.float32(-126.0)  # the exponent of the smallest normal number
+_HIGHEST = np.float32(128.0)  # that of infinity
 _BIAS = np.int32(127)
 _MANTISSA_BITS = 23
 # Added to a whole number below 2^22, it puts that number into the lowest bits.
@@ -37,9 +38,9 @@ _WHOLE_BITS = np.float32(1.5 * 2**_MANTISSA_BITS)
 
 
 def _polynomial_exp(t: jax.Array) -> jax.Array:
-    # Below the lowest the result stays at 2^-126, which is nothing beside the 1 that
-    # every row of a kernel holds.
-    u = jnp.maximum(t * _LOG2_E, _LOWEST)
+    # Below the lowest the result stays at 2^-126, far under what is within reach. Rows
+    # longer than 1 can ask for more than 1, and must not wrap around.
+    u = jnp.clip(t * _LOG2_E, _LOWEST, _HIGHEST)
     n = jax.lax.round(u, jax.lax.RoundingMethod.TO_NEAREST_EVEN)
     f = u - n
     p = jnp.full_like(f, _COEFFICIENTS[0])
@@ -54,7 +55,7 @@ def _polynomial_exp(t: jax.Array) -> jax.Array:
 
 @jax.custom_jvp
 def falling_exp(t: jax.Array) -> jax.Array:
-    """Returns exp(t) of exponents t <= 0, in the dtype of ``t``; NaN stays NaN."""
+    """Returns exp(t), made for exponents t <= 0, in their dtype; NaN stays NaN."""
     if t.dtype != jnp.float32:
         return jnp.exp(t)
     return jax.lax.platform_dependent(t, cpu=_polynomial_exp, default=jnp.exp)

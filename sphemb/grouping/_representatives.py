@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb._ring import vary
 from sphemb._tiles import tile_sides
 from sphemb.sphere import pairwise_dot
 
@@ -57,7 +58,8 @@ def represent(
         precision: of the matmuls.
 
     Returns:
-        [N] int32 in 0..M-1, the nearest representative to four digits of its distance.
+        [N] int32 in 0..M-1, the nearest representative, of which squared distances are
+        compared in the 23 - log2 M bits that its number leaves of a float.
     """
     rounds = min(_ROUNDS, number)
     each = number // rounds
@@ -77,6 +79,6 @@ def represent(
 
     # Farther than any point: the first round draws uniformly.
     far = jax.lax.bitcast_convert_type(jnp.float32(4.0), jnp.int32)
-    start = jnp.full(x.shape[0], far)
+    _, _, start = vary((x, mass, jnp.full(x.shape[0], far)))
     nearest, _ = jax.lax.scan(draw, start, jnp.arange(rounds, dtype=jnp.int32))
     return nearest & np.int32((1 << bits) - 1)

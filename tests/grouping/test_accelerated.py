@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -110,13 +112,41 @@ class TestProperties:
             alone = grouping.accelerated_gbms(image, **FAST)
             np.testing.assert_allclose(one, alone, atol=2e-6)
 
-    def test_points_that_never_meet_come_back_after_the_last_step(self):
-        x, _ = clusters(2.0)
-        moved = grouping.accelerated_gbms(
-            x, concentration=500.0, num_steps=2, max_points=64
+    def test_points_that_do_not_meet_come_back_after_the_last_step(self):
+        x, _ = clusters(1.0)
+        settings = {"concentration": 20.0, "max_points": 64}
+        once = grouping.accelerated_gbms(x, num_steps=1, **settings)
+        twice = grouping.accelerated_gbms(x, num_steps=2, **settings)
+        for before, after in ((x, once), (once, twice)):
+            assert np.linalg.norm(after - before, axis=1).min() > 1e-3
+        np.testing.assert_allclose(np.linalg.norm(twice, axis=1), 1.0, atol=1e-6)
+        # Nothing was merged: the points differ still, but for those about to meet.
+        assert len(np.unique(np.round(twice, 6), axis=0)) > 0.9 * N
+
+    def test_images_may_be_spread_over_devices(self):
+        x = np.stack([clusters(0.2)[0], clusters(0.4)[0]])
+        mesh = jax.make_mesh(
+            (2,), ("images",), axis_types=(jax.sharding.AxisType.Auto,)
         )
-        assert moved.shape == x.shape
-        np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1.0, atol=1e-6)
+        spec = jax.sharding.PartitionSpec("images")
+
+        @jax.jit
+        @functools.partial(jax.shard_map, mesh=mesh, in_specs=spec, out_specs=spec)
+        def group(x):
+            return label(grouping.accelerated_gbms(x, **FAST))
+
+        alone = [label(grouping.accelerated_gbms(image, **FAST)) for image in x]
+        np.testing.assert_array_equal(group(x), alone)
+
+    def test_it_may_stand_in_a_loss_whose_gradient_it_does_not_touch(self):
+        x, _ = clusters(0.2)
+
+        def loss(x, kappa):
+            settings = {"concentration": kappa, "num_steps": 3, "max_points": 256}
+            return jnp.sum(grouping.accelerated_gbms(x, **settings))
+
+        slopes = jax.grad(loss, (0, 1))(x, 25.0)
+        assert all(not slope.any() for slope in map(np.asarray, slopes))
 
     def test_nan_comes_out_and_does_not_hang(self):
         x, _ = clusters(0.2)

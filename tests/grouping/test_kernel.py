@@ -36,7 +36,14 @@ class TestFallingExp:
 
     def test_nan_stays_nan(self):
         payload = np.array([0x7FC00000, 0x7FC00123, 0xFFFFFFFF], np.uint32)
-        assert np.isnan(_kernel.falling_exp(jnp.asarray(payload.view("f")))).all()
+        payload = np.resize(payload, 4096).view("f")
+        assert np.isnan(_kernel.falling_exp(jnp.asarray(payload))).all()
+        assert np.isnan(jax.jit(_kernel.falling_exp)(payload)).all()
+
+    def test_rows_that_are_too_long_do_not_wrap_around(self):
+        found = jax.jit(_kernel.falling_exp)(jnp.array([1.0, 80.0, 125.0, 1e9]))
+        np.testing.assert_allclose(found[:2], np.exp([1.0, 80.0]), rtol=2e-5)
+        assert np.isinf(found[2:]).all()
 
     def test_its_derivatives_are_itself(self):
         t = jnp.float32(-1.25)
