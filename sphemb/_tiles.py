@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,35 @@ import jax.numpy as jnp
 from sphemb._ring import AxisName, add_visits, vary
 
 # A tile of 2048 x 256 float32 numbers is 2 MiB: large enough for matmuls to reach their
-# speed, small enough to stay near the cache. Measured, not derived: squares and tiles
-# of other sizes were up to a fifth slower (docs/speed.md).
+# speed, small enough to stay near the cache. Measured, not derived (docs/speed.md).
 _ROWS = 2048
 _COLUMNS = 256
 _TILE = _ROWS * _COLUMNS
 _ROUND = 8
+
+
+class Tiling(NamedTuple):
+    """How pairs are visited; static.
+
+    An axis name says that the points are spread over devices. Then each has the rows of
+    its points, the columns come round, and what is summed over rows is its own share.
+
+    Attributes:
+        rows: of a tile.
+        columns: of a tile.
+        precision: of the matmuls.
+        axis_name: of the devices.
+    """
+
+    rows: int
+    columns: int
+    precision: Any = jax.lax.Precision.HIGHEST
+    axis_name: AxisName = None
+
+    @property
+    def size(self) -> int:
+        """Numbers in a tile."""
+        return self.rows * self.columns
 
 
 def _even_side(num_points: int, largest: int) -> int:
@@ -31,19 +54,28 @@ def _even_side(num_points: int, largest: int) -> int:
     return max(1, min(largest, math.ceil(even / _ROUND) * _ROUND))
 
 
-def tile_sides(
-    num_rows: int, num_columns: int, block_size: int | None
-) -> tuple[int, int]:
-    """Returns rows and columns of evenly filled tiles.
+def choose_tiling(
+    num_rows: int,
+    num_columns: int,
+    block_size: int | None = None,
+    *,
+    precision: Any,
+    axis_name: AxisName = None,
+) -> Tiling:
+    """Chooses evenly filled tiles.
 
     Args:
         num_rows: N, of the points whose sums are wanted.
         num_columns: M, of the points that are summed over.
         block_size: the largest side; None takes what was measured to be the fastest.
+        precision: of the matmuls.
+        axis_name: of the devices over which the points are spread.
     """
-    return (
+    return Tiling(
         _even_side(num_rows, block_size or _ROWS),
         _even_side(num_columns, block_size or _COLUMNS),
+        precision,
+        axis_name,
     )
 
 
@@ -64,10 +96,7 @@ def fold_tiles(
     initial: Any,
     rows: Any,
     columns: Any,
-    *,
-    row_side: int,
-    column_side: int,
-    axis_name: AxisName = None,
+    tiling: Tiling,
 ) -> Any:
     """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
 
@@ -77,23 +106,20 @@ def fold_tiles(
     Args:
         tile: takes the carry, a block of rows and a block of columns, and returns the
             next carry.
-        initial: tree of [row_side, ...], the first carry of every row block.
+        initial: tree of [tiling.rows, ...], the first carry of every row block. Zero,
+            and the carry a sum, where the tiling has an axis name.
         rows: tree of [N, ...].
         columns: tree of [M, ...].
-        row_side: rows in a tile.
-        column_side: columns in a tile.
-        axis_name: of the devices over which rows and columns are spread, where the
-            columns of all of them are wanted. ``initial`` is zero then, and the carry
-            a sum.
+        tiling: sides of the tiles, and the devices whose columns are wanted.
 
     Returns:
         The tree of final carries, [N, ...].
     """
     num_rows = jax.tree.leaves(rows)[0].shape[0]
-    initial, rows, columns = vary((initial, rows, columns), axis_name)
+    initial, rows, columns = vary((initial, rows, columns), tiling.axis_name)
 
     def fold(columns: Any) -> Any:
-        column_blocks = _cut(columns, column_side)
+        column_blocks = _cut(columns, tiling.columns)
 
         def row_block(row: Any) -> Any:
             def one_tile(carry: Any, column: Any) -> tuple[Any, None]:
@@ -103,12 +129,12 @@ def fold_tiles(
             return jax.lax.scan(one_tile, initial, column_blocks)[0]
 
         row_block = jax.checkpoint(row_block, prevent_cse=False)
-        blocks = jax.lax.map(row_block, _cut(rows, row_side))
+        blocks = jax.lax.map(row_block, _cut(rows, tiling.rows))
         return jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
         )
 
-    return add_visits(fold, columns, axis_name=axis_name)
+    return add_visits(fold, columns, axis_name=tiling.axis_name)
 
 
 def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:

@@ -7,8 +7,8 @@ Two things make blurring mean shift cheap where only its end is wanted.
 * Points that have met move together for ever. They go on as one point of their mass,
   and soon few points are left (Carreira-Perpinan's accelerated algorithm).
 * Until they have met, a point need not be compared with every other. The density is a
-  sum over cells of neighbours: a cell acts like its mean with its mass, to first order
-  in the cell's size. Every point moves by itself, on that density.
+  sum over cells of neighbours, and a cell acts like its mean with its mass, but for an
+  error of second order in its size. Every point moves by itself, on that density.
 
 So steps cost N M instead of N^2 while the points are spread, and M^2 afterwards. The
 shapes are static: both phases are loops of one compiled program.
@@ -31,7 +31,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._ring import vary
-from sphemb._tiles import tile_sides
+from sphemb._tiles import choose_tiling
 from sphemb.grouping._cells import (
     Cells,
     are_close,
@@ -42,7 +42,7 @@ from sphemb.grouping._cells import (
     project,
 )
 from sphemb.grouping._representatives import represent
-from sphemb.grouping._step import Tiling, plain_step, step_on
+from sphemb.grouping._step import plain_step, step_on
 from sphemb.sphere import l2_normalize
 
 # A cell's side in units of the distance that its points may have from their mean: of 24
@@ -77,7 +77,7 @@ def _settle(
     """Makes the rest of the steps with few points, or until none moves any more."""
     kappa, eta, tolerance, _ = numbers
     count = state.points.shape[0]
-    tiling = Tiling(*tile_sides(count, count, None), settings.precision)
+    tiling = choose_tiling(count, count, precision=settings.precision)
 
     def body(state: _State) -> _State:
         points = plain_step(tiling, state.points, mass, kappa, eta)
@@ -129,7 +129,7 @@ def _one_image(
     if num_points <= most:
         state = _settle(settings, start, mass, numbers)
         return state.points, state.taken
-    tiling = Tiling(*tile_sides(num_points, num_cells, None), settings.precision)
+    tiling = choose_tiling(num_points, num_cells, precision=settings.precision)
 
     def spread(carry: Any) -> jax.Array:
         _, taken, merged, _ = carry
@@ -215,8 +215,10 @@ def accelerated_gbms(
 
     For predictions: there is no gradient. What is approximate is the density that a
     point climbs before the points have met, to second order in the size of the cells.
-    Well separated groups come out the same; a point between two groups may fall to the
-    other (`benchmarks/README.md` has the measured agreement).
+    Well separated groups come out the same. A point between two groups may fall to the
+    other, a lone point to the nearest cell, and a group too small to get a cell of its
+    own may be lost (docs/speed.md has the measured agreement). Rows that the mask
+    silences count towards N.
 
     Args:
         embeddings: [..., N, D] unit rows.

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 
 from sphemb.sphere import l2_normalize
 
-# (query, key, value [B, N, H, D], mask=[B, 1, 1, N] bool) -> softmax(q k^T) v
+# (query, key, value [B, N, H, D], mask=[B, 1, 1, N] bool or None) -> softmax(q k^T) v
 Attention = Callable[..., jax.Array]
 
 
 def attended_step(
     attention: Attention,
+    masked: bool,
     x: jax.Array,
     mass: jax.Array,
     concentration: jax.Array,
@@ -30,7 +31,8 @@ def attended_step(
     """
     counts = mass > 0
     points = x[None, :, None, :]
-    mask = counts[None, None, None, :]
+    # Kernels that know no mask can serve who needs none.
+    mask = counts[None, None, None, :] if masked else None
     mean = attention(concentration * points, points, points, mask=mask)[0, :, 0]
     moved = l2_normalize((1.0 - step_size) * x + step_size * mean.astype(x.dtype))
     return jnp.where(counts[:, None], moved, x)

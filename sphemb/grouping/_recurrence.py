@@ -24,9 +24,9 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._ring import AxisName, vary
-from sphemb._tiles import map_batch, tile_sides
+from sphemb._tiles import Tiling, choose_tiling, map_batch
 from sphemb.grouping._attended import Attention, attended_step
-from sphemb.grouping._step import Tiling, plain_step, step
+from sphemb.grouping._step import plain_step, step
 
 _STEPS = {"reverse": step, "any": plain_step}
 
@@ -56,9 +56,9 @@ def _moved(
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
     if attention is None:
         one_step = functools.partial(_STEPS[differentiation], tiling)
-        tile = tiling.rows * tiling.columns
+        tile = tiling.size
     else:
-        one_step = functools.partial(attended_step, attention)
+        one_step = functools.partial(attended_step, attention, mask is not None)
         tile = 1  # kernels want all images of a batch at a time
 
     def one_image(x: jax.Array, mass: jax.Array) -> jax.Array:
@@ -128,14 +128,17 @@ def run(
             return jnp.broadcast_to(embeddings, (num_steps + 1, *embeddings.shape))
         return embeddings
     dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
-    sides = tile_sides(sizes["N"], sizes["N"], block_size)
+    num_points = sizes["N"]
+    tiling = choose_tiling(
+        num_points, num_points, block_size, precision=precision, axis_name=axis_name
+    )
     moved = _moved(
         embeddings,
         None if mask is None else jnp.asarray(mask),
         jnp.asarray(concentration, dtype),
         jnp.asarray(step_size, dtype),
         num_steps=int(num_steps),
-        tiling=Tiling(*sides, precision, axis_name),
+        tiling=tiling,
         differentiation=differentiation,
         every_step=every_step,
         attention=attention,

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._ring import vary
-from sphemb._tiles import tile_sides
+from sphemb._tiles import choose_tiling
 from sphemb.sphere import pairwise_dot
 
 _ROUNDS = 8
@@ -40,7 +40,7 @@ def _packed_nearest(
         return jnp.min(packed | numbers[:, None], axis=0)
 
     num_points = x.shape[0]
-    side, _ = tile_sides(num_points, num_points, None)
+    side = choose_tiling(num_points, len(centers), precision=precision).rows
     padded = jnp.pad(x, ((0, -num_points % side), (0, 0)))
     blocks = jax.lax.map(nearest, padded.reshape(-1, side, x.shape[1]))
     return blocks.reshape(-1)[:num_points]

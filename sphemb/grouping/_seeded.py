@@ -19,7 +19,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
-from sphemb._tiles import fold_tiles, map_batch, tile_sides
+from sphemb._tiles import Tiling, choose_tiling, fold_tiles, map_batch
 from sphemb.grouping._kernel import falling_exp
 from sphemb.sphere import l2_normalize, pairwise_dot
 
@@ -29,12 +29,10 @@ _SMALLEST_COSINE = -1.0
 
 
 class _Settings(NamedTuple):
-    """What is static: steps, sides of a tile, precision of the matmuls."""
+    """What is static."""
 
     num_steps: int
-    row_side: int
-    column_side: int
-    precision: Any
+    tiling: Tiling
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -47,7 +45,8 @@ def _moved(
     *,
     settings: _Settings,
 ) -> jax.Array:
-    num_steps, row_side, column_side, precision = settings
+    num_steps, tiling = settings
+    precision = tiling.precision
     dtype = kappa.dtype
     reach = jnp.sqrt(jnp.finfo(dtype).tiny)
 
@@ -66,8 +65,8 @@ def _moved(
     def one_image(s: jax.Array, x: jax.Array, mass: jax.Array) -> jax.Array:
         value = mass[:, None] * jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
         start = (
-            jnp.full((row_side, 1), _SMALLEST_COSINE, dtype),
-            jnp.zeros((row_side, value.shape[1]), dtype),
+            jnp.full((tiling.rows, 1), _SMALLEST_COSINE, dtype),
+            jnp.zeros((tiling.rows, value.shape[1]), dtype),
         )
 
         def body(s: jax.Array, _: None) -> tuple[jax.Array, None]:
@@ -76,8 +75,7 @@ def _moved(
                 start,
                 s,
                 (x, mass, value),
-                row_side=row_side,
-                column_side=column_side,
+                tiling,
             )
             # Written so that NaN moves: it must come out, not stand still unnoticed.
             reached = ~(sums[:, -1:] <= reach)
@@ -99,7 +97,7 @@ def _moved(
         seeds.astype(dtype).reshape(-1, *seeds.shape[-2:]),
         x.reshape(-1, *x.shape[-2:]),
         mass.reshape(-1, x.shape[-2]),
-        tile=row_side * column_side,
+        tile=tiling.size,
     )
     return moved.astype(seeds.dtype).reshape(seeds.shape)
 
@@ -171,17 +169,12 @@ def mean_shift(
     if num_steps == 0 or seeds.size == 0 or points.size == 0:
         return seeds
     dtype = jnp.promote_types(jnp.result_type(seeds, points), jnp.float32)
-    row_side, column_side = tile_sides(moving["M"], sizes["N"], block_size)
+    tiling = choose_tiling(moving["M"], sizes["N"], block_size, precision=precision)
     return _moved(
         seeds,
         points,
         None if mask is None else jnp.asarray(mask),
         jnp.asarray(concentration, dtype),
         jnp.asarray(step_size, dtype),
-        settings=_Settings(
-            num_steps=int(num_steps),
-            row_side=row_side,
-            column_side=column_side,
-            precision=precision,
-        ),
+        settings=_Settings(int(num_steps), tiling),
     )

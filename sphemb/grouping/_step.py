@@ -29,50 +29,25 @@ the masses stand with the columns alone:
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from sphemb._ring import AxisName
-from sphemb._tiles import fold_tiles
+from sphemb._tiles import Tiling, fold_tiles
 from sphemb.grouping._kernel import kernel
 from sphemb.sphere import l2_normalize, pairwise_dot
-
-
-class Tiling(NamedTuple):
-    """How the pairs are computed: rows and columns of a tile, precision of matmuls.
-
-    An axis name says that the points are spread over devices. Then each has the rows of
-    its points, the columns come round, and what is summed over rows is its own share.
-    """
-
-    rows: int
-    columns: int
-    precision: Any
-    axis_name: AxisName = None
 
 
 def _with_one(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
 
 
-def _fold(tiling: Tiling, tile: Any, initial: Any, rows: Any, columns: Any) -> Any:
-    return fold_tiles(
-        tile,
-        initial,
-        rows,
-        columns,
-        row_side=tiling.rows,
-        column_side=tiling.columns,
-        axis_name=tiling.axis_name,
-    )
-
-
 def _reached(degree: jax.Array) -> jax.Array:
     """Tells the rows within reach of any mass.
 
-    Only a row far shorter than 1, such as a zero row, can be out of everyone's reach.
+    A unit row that is a key itself reaches that. Out of reach are rows far shorter than
+    1, such as zero rows, and with a very sharp kernel rows that are no keys.
     """
     # Written so that NaN is reached: it must come out, not stand still unnoticed.
     return ~(degree <= jnp.sqrt(jnp.finfo(degree.dtype).tiny))
@@ -99,7 +74,7 @@ def _mean(
 
     values = masses[:, None] * _with_one(keys)
     initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    sums = _fold(tiling, tile, initial, x, (keys, values))
+    sums = fold_tiles(tile, initial, x, (keys, values), tiling)
     degree = sums[:, -1]
     return sums[:, :-1] / jnp.where(_reached(degree), degree, 1.0)[:, None], degree
 
@@ -182,7 +157,7 @@ def _backward(
     pulls = mass[:, None] * jnp.concatenate([g, c[:, None]], axis=-1)
     initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
     rows, columns = (x, left, c), (x, right, c, points, pulls)
-    through, straight = _fold(tiling, tile, initial, rows, columns)
+    through, straight = fold_tiles(tile, initial, rows, columns, tiling)
 
     flown = concentration * through[:, :-1] + straight[:, :-1]
     x_bar = mass[:, None] * flown + direct

@@ -15,24 +15,15 @@ higher order go through the checkpointed tiles.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sphemb._ring import AxisName, add_devices
-from sphemb._tiles import fold_tiles
+from sphemb._tiles import Tiling, fold_tiles
 from sphemb.losses._instances import instance_sums
 from sphemb.sphere import pairwise_dot
-
-
-class Tiling(NamedTuple):
-    """How the pairs are visited: sides of a tile, precision, where the points are."""
-
-    rows: int
-    columns: int
-    precision: Any
-    axis_name: AxisName
 
 
 class _Rows(NamedTuple):
@@ -131,9 +122,7 @@ def _row_sums(term, tiling, x, weights, ids, margin, *, slopes) -> _Rows:
         _Rows(zero, jnp.zeros((tiling.rows, x.shape[-1]), x.dtype), zero),
         points,
         points | {"weights": weights, "moments": moments},
-        row_side=tiling.rows,
-        column_side=tiling.columns,
-        axis_name=tiling.axis_name,
+        tiling,
     )
 
 

@@ -19,9 +19,9 @@ from sphemb._checks import (
 )
 from sphemb._labels import VOID
 from sphemb._ring import AxisName, add_devices, vary
-from sphemb._tiles import map_batch, tile_sides
+from sphemb._tiles import choose_tiling, map_batch
 from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
-from sphemb.losses._pairs import Tiling, pair_sum, within_sum
+from sphemb.losses._pairs import pair_sum, within_sum
 
 
 class MarginLossTerms(NamedTuple):
@@ -86,8 +86,9 @@ def compute_terms(
     x = jnp.where(counts[..., None], x.astype(dtype), 0.0)
 
     batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
-    sides = tile_sides(num_points, num_points, block_size)
-    tiling = Tiling(*sides, precision, axis_name)
+    tiling = choose_tiling(
+        num_points, num_points, block_size, precision=precision, axis_name=axis_name
+    )
 
     def image(x, weights, ids, margin):
         x, weights, ids, margin = vary((x, weights, ids, margin), axis_name)
@@ -110,7 +111,7 @@ def compute_terms(
         each_image(weights, num_points),
         each_image(ids, num_points),
         each_image(jnp.asarray(margin, dtype)),
-        tile=math.prod(sides),
+        tile=tiling.size,
     )
     if normalize == "pixels":
         total = add_devices(jnp.sum(counts, axis=-1), axis_name).astype(dtype)

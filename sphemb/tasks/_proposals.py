@@ -19,6 +19,7 @@ from sphemb._checks import check_count, check_number, check_shape
 from sphemb._labels import VOID
 from sphemb.grouping import (
     accelerated_gbms,
+    bucket_size,
     gbms_trajectory,
     label_modes,
     pad_points,
@@ -47,8 +48,8 @@ class Proposals:
         step_weights: weights of the losses on steps 0..T; all 1 by default.
         negative_weight: of the pairs from different instances.
         predict_steps: mean-shift steps of a prediction, at most.
-        predict_points: up to so many pixels a prediction compares every pixel with
-            every other; beyond, it uses `sphemb.accelerated_gbms` with as many.
+        predict_points: up to so many pixels, padding included, a prediction compares
+            every pixel with every other; beyond, see `sphemb.accelerated_gbms`.
         threshold: cosine to a mode from which on a pixel belongs to it.
         max_groups: groups that a prediction can hold.
         min_size: pixels that a group needs; smaller ones go to the nearest group.
@@ -176,7 +177,7 @@ class Proposals:
             concentration=self.concentration,
             num_steps=self.predict_steps,
             mask=padded.mask,
-            max_points=self.predict_points,
+            max_points=bucket_size(self.predict_points),
         )
         grouping = label_modes(
             modes,

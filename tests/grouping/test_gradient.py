@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import sphemb.grouping as grouping
+from sphemb import _tiles
 from sphemb.grouping import _step
 from tests.references import grouping as reference
 from tests.references.derivatives import finite_differences
@@ -130,7 +131,7 @@ class TestFirstOrder:
 
     def test_a_point_of_mass_n_is_n_points(self, points, targets):
         counts = np.random.default_rng(5).integers(1, 4, size=N)
-        tiling = _step.Tiling(8, 8, HIGHEST)
+        tiling = _tiles.Tiling(8, 8, HIGHEST)
         settings = (jnp.asarray(KAPPA), jnp.asarray(ETA))
         step = jax.jit(_step.step, static_argnums=0)
         merged = step(tiling, points, counts * 1.0, *settings)

@@ -6,6 +6,7 @@ import re
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 import sphemb.grouping as grouping
 
@@ -42,6 +43,17 @@ def test_the_gradient_of_five_steps_stays_under_64_mib():
     program = compiled(jax.grad(loss, (0, 1)), (4096, 64), ())
     assert not holds_pairs(program, 4096)
     assert temporary(program) < 64 * MIB
+
+
+@pytest.mark.parametrize(("num_steps", "limit"), [(1, 40), (10, 170)])
+def test_sixteen_thousand_points_can_be_learned_through(num_steps, limit):
+    def loss(x, kappa, eta):
+        settings = {"concentration": kappa, "step_size": eta}
+        return jnp.sum(grouping.gbms(x, num_steps=num_steps, **settings)[..., 0])
+
+    program = compiled(jax.grad(loss, (0, 1, 2)), (16384, 64), (), ())
+    assert not holds_pairs(program, 16384)
+    assert temporary(program) < limit * MIB
 
 
 def test_the_values_take_a_few_tiles():

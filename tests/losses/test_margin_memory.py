@@ -36,3 +36,14 @@ def test_memory_grows_with_the_points_and_not_with_the_pairs(function, limit, po
     assert f"{N},{N}" not in text
     assert f"[{N * N}]" not in text
     assert compiled.memory_analysis().temp_size_in_bytes < limit < 4 * N * N
+
+
+def test_sixteen_thousand_pixels_can_be_learned_from():
+    def loss(x, labels):
+        return margin_loss(x, labels, margin=0.5)
+
+    x = jax.ShapeDtypeStruct((16384, 64), jnp.float32)
+    labels = jax.ShapeDtypeStruct((16384,), jnp.int32)
+    compiled = jax.jit(jax.value_and_grad(loss)).lower(x, labels).compile()
+    assert "16384,16384" not in compiled.as_text()
+    assert compiled.memory_analysis().temp_size_in_bytes < 40 * MIB

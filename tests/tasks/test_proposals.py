@@ -7,6 +7,7 @@ import pytest
 
 import sphemb
 from sphemb import InputError
+from sphemb.grouping import _accelerated
 from sphemb.tasks import Proposals
 
 B, H, W = 2, 8, 8
@@ -82,6 +83,36 @@ class TestProposals:
         np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
         background = predictions["labels"][:, :, :4] == 0
         assert bool(background.all())
+
+    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    def test_more_pixels_than_are_compared_give_the_same_groups(
+        self, batch, embedding, wrap
+    ):
+        settings = {"predict_steps": 5, "max_groups": 8, "min_size": 2}
+
+        def labels(**more):
+            task = Proposals(**settings, **more)
+
+            def predict(batch):
+                maps = {"embedding": embedding}
+                return task.predict(lambda image: maps, (), batch)["labels"]
+
+            return wrap(predict)(batch)
+
+        np.testing.assert_array_equal(labels(predict_points=32), labels())
+
+    def test_images_of_many_sizes_share_the_programs_of_the_grouping(self):
+        task = Proposals(predict_steps=2, predict_points=64, max_groups=8, min_size=2)
+        before = _accelerated._images._cache_size()
+        for width in range(17, 25):  # 136 to 192 pixels, in buckets of 160 and 192
+            image = jnp.zeros((1, 8, width, 3))
+            corner = jnp.eye(4)[(jnp.arange(width) > 9).astype(int)]
+            maps = {"embedding": jnp.broadcast_to(corner, (1, 8, width, 4))}
+            predictions = task.predict(
+                lambda image, maps=maps: maps, (), {"image": image}
+            )
+            assert predictions["num_groups"].tolist() == [2]
+        assert _accelerated._images._cache_size() == before + 2
 
     def test_masked_pixels_are_void_and_change_nothing(self, batch, embedding):
         task = Proposals(predict_steps=5, max_groups=8, min_size=2)
