@@ -68,13 +68,13 @@ def _mean(
     """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
-        key, value = column
+        key, mass = column
         near = kernel(row, key, concentration, precision=tiling.precision)
-        return total + jnp.matmul(near, value, precision=tiling.precision)
+        values = mass[:, None] * _with_one(key)
+        return total + jnp.matmul(near, values, precision=tiling.precision)
 
-    values = masses[:, None] * _with_one(keys)
     initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    sums = fold_tiles(tile, initial, x, (keys, values), tiling)
+    sums = fold_tiles(tile, initial, x, (keys, masses), tiling)
     degree = sums[:, -1]
     return sums[:, :-1] / jnp.where(_reached(degree), degree, 1.0)[:, None], degree
 
@@ -137,27 +137,27 @@ def _backward(
 
     g = mean_bar / jnp.where(moving, mass * degree, 1.0)[:, None]
     c = jnp.sum(g * mean, axis=-1)
-    # The products in T of a tile are one matmul. c goes by entry, because two more
-    # columns would cost the matmul more.
-    left = jnp.concatenate([g, x], axis=-1)
-    right = jnp.concatenate([x, g], axis=-1)
 
     def tile(total: Any, row: Any, column: Any) -> Any:
-        query, left, query_c = row
-        key, right, key_c, points, pulls = column
+        query, query_g, query_c = row
+        key, key_g, key_c, key_mass = column
         near = kernel(query, key, concentration, precision=tiling.precision)
+        # What is put together here, a block at a time, need not be kept for all points.
+        # Both products in T are one matmul; c goes by entry, because two more columns
+        # would cost the matmul more.
+        left = jnp.concatenate([query_g, query], axis=-1)
+        right = jnp.concatenate([key, key_g], axis=-1)
         products = pairwise_dot(left, right, precision=tiling.precision)
         through = near * (products - query_c[:, None] - key_c)
+        points = key_mass[:, None] * _with_one(key)
+        pulls = key_mass[:, None] * jnp.concatenate([key_g, key_c[:, None]], axis=-1)
         return (
             total[0] + jnp.matmul(through, points, precision=tiling.precision),
             total[1] + jnp.matmul(near, pulls, precision=tiling.precision),
         )
 
-    points = mass[:, None] * _with_one(x)
-    pulls = mass[:, None] * jnp.concatenate([g, c[:, None]], axis=-1)
     initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
-    rows, columns = (x, left, c), (x, right, c, points, pulls)
-    through, straight = fold_tiles(tile, initial, rows, columns, tiling)
+    through, straight = fold_tiles(tile, initial, (x, g, c), (x, g, c, mass), tiling)
 
     flown = concentration * through[:, :-1] + straight[:, :-1]
     x_bar = mass[:, None] * flown + direct
