@@ -25,7 +25,7 @@ from sphemb.instances import relabel
 from sphemb.training import load_run
 from sphemb.viz import overlay
 
-_MAX_PIXELS = 2048 * 2048
+_MAX_PIXELS = 1024 * 1024
 
 
 def run_prediction(

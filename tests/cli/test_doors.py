@@ -162,7 +162,7 @@ class TestPredict:
         assert "several are called grey" in line
 
     def test_an_image_too_large_for_the_memory_is_named(self, run, tmp_path, capsys):
-        Image.new("1", (4096, 2048)).save(tmp_path / "large.png")
+        Image.new("1", (2048, 1024)).save(tmp_path / "large.png")
         line = refused(
             capsys,
             "predict",
@@ -172,7 +172,7 @@ class TestPredict:
             "--out",
             tmp_path / "out",
         )
-        assert "large.png must have at most 4,194,304 pixels" in line
+        assert "large.png must have at most 1,048,576 pixels" in line
 
 
 class TestScript:
