@@ -62,6 +62,6 @@ def test_accelerators_are_told_the_same(name, platform):
     function = jax.jit(jax.value_and_grad(CASES[name]))
     exported = jax.export.export(function, platforms=[platform])(X)
     text = exported.mlir_module()
-    products = [line for line in text.splitlines() if "dot_general" in line]
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert products
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
