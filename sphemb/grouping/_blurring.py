@@ -58,7 +58,7 @@ def gbms(
         mask: [..., N] bool, True = counts. The other rows attract nobody, come back as
             they are, and pass their cotangent on.
         block_size: the largest side of the tiles in which pairs are computed; by
-            default 2048 x 256. It changes the memory, and the result by rounding only.
+            default 4096 x 256. It changes the memory, and the result by rounding only.
         precision: of the matmuls; anything below the highest shifts the kernel.
         differentiation: ``"reverse"`` for `jax.grad`, `jax.vjp`, reverse over reverse
             and `jax.vmap`; `jax.jvp`, `jax.jacfwd` and `jax.hessian` raise a TypeError

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from sphemb._ring import AxisName, add_devices
 from sphemb._tiles import Tiling, fold_tiles
@@ -28,8 +29,8 @@ from sphemb.sphere import pairwise_dot
 
 class _Rows(NamedTuple):
     value: jax.Array  # [N] sum over j of w_j times the pair's value
-    slope: jax.Array  # [N, D] sum over j of w_j times the slope times x_j
-    step: jax.Array  # [N] sum over j of w_j times the slope
+    slope: jax.Array | None  # [N, D] sum over j of w_j times the slope times x_j
+    step: jax.Array | None  # [N] sum over j of w_j times the slope
 
 
 def _hinge(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
@@ -83,47 +84,71 @@ def pair_sum(
     Returns:
         [] the sum.
     """
-    rows = _row_sums(term, tiling, x, weights, ids, margin, slopes=False)
+    rows = _row_sums(term, tiling, x, weights, ids, margin)
     return add_devices(jnp.sum(weights * rows.value), tiling.axis_name)
 
 
-@pair_sum.defjvp
+@functools.partial(pair_sum.defjvp, symbolic_zeros=True)
 def _pair_sum_jvp(term, tiling, primals, tangents):
     x, weights, ids, margin = primals
-    x_tangent, weights_tangent, _, margin_tangent = tangents
-    rows = _row_sums(term, tiling, x, weights, ids, margin, slopes=True)
-    tangent = 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)
-    tangent += 2.0 * jnp.sum(rows.value * weights_tangent)
-    if term != "squared_fall":
-        # s - alpha falls by one where the cosine, half of which is in s, rises by two.
+    x_tangent, weights_tangent, _, margin_tangent = (
+        None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents
+    )
+    # s - alpha falls by one where the cosine, half of which is in s, rises by two.
+    margin_moves = margin_tangent is not None and term != "squared_fall"
+    rows = _row_sums(
+        term,
+        tiling,
+        x,
+        weights,
+        ids,
+        margin,
+        slopes=x_tangent is not None,
+        steps=margin_moves,
+    )
+    tangent = jnp.zeros((), x.dtype)
+    if x_tangent is not None:
+        tangent += 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)
+    if weights_tangent is not None:
+        tangent += 2.0 * jnp.sum(rows.value * weights_tangent)
+    if margin_moves:
         tangent -= 2.0 * jnp.sum(weights * rows.step) * margin_tangent
     return add_devices((jnp.sum(weights * rows.value), tangent), tiling.axis_name)
 
 
-def _row_sums(term, tiling, x, weights, ids, margin, *, slopes) -> _Rows:
+def _row_sums(
+    term, tiling, x, weights, ids, margin, *, slopes=False, steps=False
+) -> _Rows:
+    """Sums the value, and what is asked for beside it, over the columns."""
     precision = tiling.precision
 
     def tile(total: _Rows, row, column) -> _Rows:
         cosine = pairwise_dot(row["x"], column["x"], precision=precision)
         same = row["ids"][:, None] == column["ids"][None, :]
         value, slope = _TERMS[term](cosine, same, margin)
-        # Matmuls, because a reduction along the rows of a tile is slower on CPUs.
-        sums = total.value + jnp.matmul(value, column["weights"], precision=precision)
-        if not slopes:
-            return total._replace(value=sums)
-        weighted = jnp.matmul(slope, column["moments"], precision=precision)
-        return _Rows(sums, total.slope + weighted[:, 1:], total.step + weighted[:, 0])
+
+        # Matmuls, because a reduction along the rows of a tile is slower on CPUs. One
+        # for each, because one column more than D would cost a matmul more.
+        def add(sums, pairs, weighted):
+            if sums is None:
+                return None
+            return sums + jnp.matmul(pairs, weighted, precision=precision)
+
+        return _Rows(
+            add(total.value, value, column["weights"]),
+            add(total.slope, slope, column["moments"]),
+            add(total.step, slope, column["weights"]),
+        )
 
     points = {"x": x, "ids": ids}
-    moments = jnp.concatenate([weights[:, None], weights[:, None] * x], axis=1)
+    columns = points | {"weights": weights, "moments": weights[:, None] * x}
     zero = jnp.zeros(tiling.rows, x.dtype)
-    return fold_tiles(
-        tile,
-        _Rows(zero, jnp.zeros((tiling.rows, x.shape[-1]), x.dtype), zero),
-        points,
-        points | {"weights": weights, "moments": moments},
-        tiling,
+    initial = _Rows(
+        value=zero,
+        slope=jnp.zeros((tiling.rows, x.shape[-1]), x.dtype) if slopes else None,
+        step=zero if steps else None,
     )
+    return fold_tiles(tile, initial, points, columns, tiling)
 
 
 def within_sum(
