@@ -1,22 +1,27 @@
 """The doors: what people start from a shell.
 
 * `main`: the command ``sphemb``.
-* `run_training`, `run_evaluation`, `run_prediction`: its verbs as functions.
+* `run_training`, `run_evaluation`, `run_prediction`, `run_import`, `run_check`: its
+  verbs as functions.
 * `door`, `parse_flags`: a mistake becomes one line and an exit status.
 """
 
+from sphemb.cli._check import run_check
 from sphemb.cli._door import door
 from sphemb.cli._flags import parse_flags
 from sphemb.cli._main import main
 from sphemb.cli._predict import run_prediction
 from sphemb.cli._train import default_workdir, run_evaluation, run_training
+from sphemb.cli._weights import run_import
 
 __all__ = [
     "default_workdir",
     "door",
     "main",
     "parse_flags",
+    "run_check",
     "run_evaluation",
+    "run_import",
     "run_prediction",
     "run_training",
 ]

@@ -6,9 +6,11 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
+from sphemb.cli._check import run_check
 from sphemb.cli._door import door
 from sphemb.cli._predict import run_prediction
 from sphemb.cli._train import run_evaluation
+from sphemb.cli._weights import run_import
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -42,10 +44,53 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--overwrite", action="store_true", help="replace results that are there"
     )
 
+    weights = verbs.add_parser(
+        "import-weights", help="take pretrained weights from a PyTorch file"
+    )
+    weights.add_argument("source", help="a .pth, .pt or .safetensors file")
+    weights.add_argument(
+        "--backbone", required=True, help="what it holds, such as resnet50"
+    )
+    weights.add_argument("--name", help="of the weights (default: the backbone's)")
+    weights.add_argument(
+        "--overwrite", action="store_true", help="replace weights of this name"
+    )
+
+    check = verbs.add_parser(
+        "check-data",
+        help="look through a folder of images and masks",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    check.add_argument("dir", type=pathlib.Path, help="the folder")
+    check.add_argument("--stride", type=int, default=8, help="of the network's output")
+    check.add_argument(
+        "--masks",
+        default="instances",
+        help="what a value is: instances, components or single",
+    )
+    check.add_argument("--void", type=int, help="the value that counts for nothing")
+    check.add_argument("--validation-fraction", type=float, default=0.15)
+    check.add_argument("--test-fraction", type=float, default=0.15)
+    check.add_argument("--seed", type=int, default=0, help="of the split")
+    check.add_argument("--out", type=pathlib.Path, help="a JSON file for all of it")
+    check.add_argument(
+        "--limit", type=int, default=5, help="lines for each kind; 0 for all"
+    )
+
     flags = parser.parse_args(arguments)
     with door():
         if flags.verb == "evaluate":
             run_evaluation(flags.workdir, flags.split)
+        elif flags.verb == "check-data":
+            settings = {k: v for k, v in vars(flags).items() if k != "verb"}
+            raise SystemExit(run_check(settings.pop("dir"), **settings))
+        elif flags.verb == "import-weights":
+            run_import(
+                flags.source,
+                backbone=flags.backbone,
+                name=flags.name,
+                overwrite=flags.overwrite,
+            )
         else:
             run_prediction(
                 flags.workdir, flags.images, flags.out, overwrite=flags.overwrite

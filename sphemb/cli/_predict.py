@@ -76,7 +76,7 @@ def run_prediction(
     task = trained.experiment.task
     # The network is compiled for every image size, the grouping for a few of them.
     network = jax.jit(trained.experiment.network)
-    apply = functools.partial(network, trained.params)
+    apply = functools.partial(network, trained.params, trained.batch_stats)
     for i, path in enumerate(images):
         image = _read(path)
         height, width = image.shape[:2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import sys
 from typing import Any
 
@@ -17,6 +18,11 @@ from sphemb.training import (
     read_log,
     train,
     write_json,
+)
+
+# All scores are in summary.json; these are shown.
+_SHOWN = re.compile(
+    r"mean_best_iou|(recall@0\.5|average_recall)(@\d+)?|matched_precision@0\.5"
 )
 
 
@@ -86,8 +92,9 @@ def run_evaluation(
     if jax.process_index() == 0:
         name = "summary.json" if split == "test" else f"summary_{split}.json"
         write_json(workdir / name, summary)
-        for name in ("mean_best_iou", "recall@0.5", "average_recall"):
-            print(f"{name:15} {evaluation.scores[name]:.3f}")
+        for name, score in evaluation.scores.items():
+            if _SHOWN.fullmatch(name):
+                print(f"{name:21} {score:.3f}")
         print(
             f"on {evaluation.num_images} {split} images, after step {trained.step}; "
             f"see {pictures}"

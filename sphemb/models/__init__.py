@@ -1,13 +1,24 @@
 """Networks: an image comes in, named maps go out.
 
+* `DenseEmbedding`: an embedding on a grid, from a backbone with pretrained weights.
 * `Hourglass`: a small residual network with full-resolution output.
-* `space_to_depth`, `depth_to_space`, `pixel_coordinates`, `chromaticity`,
-  `ResidualBlock`: what networks are made of.
+* `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `FeatureMap`,
+  `last_map_at`: what they return, and how to pick from it.
+* `import_weights`, `load_weights`, `weights_dir`: pretrained weights by name;
+  `read_state_dict`, `convert_state_dict`: the steps of the import.
+* `BatchNorm`, `ResidualBlock`, `TopDown`, `space_to_depth`, `depth_to_space`,
+  `pixel_coordinates`, `chromaticity`: what networks are made of.
 
-A model is a Flax module whose ``__call__(image) -> dict[str, jax.Array]``; the entry
-``"embedding"`` is what the grouping tasks read.
+A model is a Flax module whose ``__call__(image, *, train=False)`` returns a dict of
+named maps; the entry ``"embedding"`` is what the grouping tasks read. Its property
+``stride`` is what height and width must be divisible by.
 """
 
+from sphemb.models._backbone import FeatureMap, last_map_at
+from sphemb.models._conversion import convert_state_dict
+from sphemb.models._decoder import TopDown
+from sphemb.models._dense import BACKBONES, DenseEmbedding
+from sphemb.models._efficientnet import EfficientNetLite0
 from sphemb.models._hourglass import Hourglass
 from sphemb.models._layers import (
     ResidualBlock,
@@ -16,12 +27,29 @@ from sphemb.models._layers import (
     pixel_coordinates,
     space_to_depth,
 )
+from sphemb.models._norm import BatchNorm
+from sphemb.models._resnet import ResNet
+from sphemb.models._state_dicts import read_state_dict
+from sphemb.models._weights import import_weights, load_weights, weights_dir
 
 __all__ = [
+    "BACKBONES",
+    "BatchNorm",
+    "DenseEmbedding",
+    "EfficientNetLite0",
+    "FeatureMap",
     "Hourglass",
+    "ResNet",
     "ResidualBlock",
+    "TopDown",
     "chromaticity",
+    "convert_state_dict",
     "depth_to_space",
+    "import_weights",
+    "last_map_at",
+    "load_weights",
     "pixel_coordinates",
+    "read_state_dict",
     "space_to_depth",
+    "weights_dir",
 ]

@@ -71,11 +71,14 @@ class Hourglass(nn.Module):
         return 2 ** len(self.features)
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
+    def __call__(
+        self, image: jax.Array, *, train: bool = False
+    ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
+            train: makes no difference: groups of channels are normalised, not batches.
 
         Returns:
             ``stage{i}``: [B, H / 2^i, W / 2^i, C_i], the stages going down;

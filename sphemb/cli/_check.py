@@ -1,0 +1,105 @@
+"""Check a folder: what training would stop at, and what deserves a look."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+from typing import Any
+
+from sphemb._checks import InputError, check_count
+from sphemb.data import Finding, Report, check_data
+
+_COLUMNS = (
+    "split",
+    "images",
+    "usable",
+    "instances",
+    "median",
+    "most",
+    "vanish",
+    "masks",
+    "sizes",
+)
+
+
+def run_check(
+    dir: pathlib.Path,
+    *,
+    stride: int = 8,
+    out: pathlib.Path | None = None,
+    limit: int = 5,
+    **settings: Any,
+) -> int:
+    """Checks a folder of images and masks, and prints a table.
+
+    Args:
+        dir: the folder.
+        stride: of the network's output.
+        out: gets the whole report as JSON.
+        limit: lines printed for each kind of finding; 0 prints all.
+        **settings: those of `sphemb.data.open_folder`.
+
+    Returns:
+        The exit status: 1 if training would stop, else 0.
+
+    Raises:
+        InputError: there is no such folder, a setting does not fit, or the report
+            cannot be written.
+    """
+    check_count("limit", limit)
+    progress = _show_progress if sys.stderr.isatty() else None
+    report = check_data(dir, stride=stride, progress=progress, **settings)
+    if progress:
+        print(end="\r\033[K", file=sys.stderr)
+    if out is not None:
+        try:
+            out.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+        except OSError as error:
+            raise InputError(f"--out must be a file to write to: {error}") from error
+    print("\n".join(_lines(dir, report, limit)), flush=True)
+    return 1 if report.errors else 0
+
+
+def _show_progress(split: str, done: int, number: int) -> None:
+    if done % 20 == 0 or done == number:
+        print(f"\r{split}: {done} of {number} ", end="", file=sys.stderr, flush=True)
+
+
+def _lines(dir: pathlib.Path, report: Report, limit: int) -> list[str]:
+    rows: list[tuple[str, ...]] = [_COLUMNS]
+    for split, total in report.totals().items():
+        smallest, largest = (
+            "x".join(map(str, total[end] or ())) for end in ("smallest", "largest")
+        )
+        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
+        cells = (
+            total["images"],
+            total["usable"],
+            total["instances"],
+            f"{total['median_instances']:g}",
+            total["most_instances"],
+            total["vanishing"],
+            ", ".join(total["masks"]) or "-",
+            sizes or "-",
+        )
+        rows.append((split, *map(str, cells)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{dir}: {report.layout}", ""]
+    for row in rows:
+        cells = zip(row[:-1], widths, strict=False)
+        lines.append(
+            "  ".join([*(cell.ljust(width) for cell, width in cells), row[-1]])
+        )
+    kinds: dict[tuple[str, str], list[Finding]] = {}
+    for finding in report.all_findings:
+        kinds.setdefault((finding.level, finding.kind), []).append(finding)
+    for (level, kind), findings in kinds.items():
+        lines += ["", f"{level}, {kind}: {len(findings)}"]
+        shown = findings[: limit or None]
+        lines += [f"  {finding.message}" for finding in shown]
+        if len(shown) < len(findings):
+            lines.append(f"  and {len(findings) - len(shown)} more, see --limit=0")
+    errors, warnings = len(report.errors), len(report.warnings)
+    lines += ["", f"{errors} errors, {warnings} warnings"]
+    return lines

@@ -1,0 +1,63 @@
+"""A light decoder that brings a deep map back to a finer grid.
+
+Shape letters: B images, H rows, W columns, C channels, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb.models._backbone import he_normal
+from sphemb.models._depthwise import DepthwiseConv
+from sphemb.models._layers import GROUPS
+
+
+class TopDown(nn.Module):
+    """Adds finer and finer maps to a coarse one (Lin et al., CVPR 2017).
+
+    Each map enters through a 1 x 1 convolution; what comes from above is doubled by
+    repetition, whose blocks the separable 3 x 3 convolution after the sum smooths away
+    (a full one would be what the network spends its time on).
+
+    Attributes:
+        features: F, a multiple of 8, the groups of the normalisation.
+        dtype: that is computed in.
+    """
+
+    features: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
+        """Goes from the coarsest map to the finest.
+
+        Args:
+            maps: [B, H, W, C], [B, 2 H, 2 W, C'], ...: each twice the one before it.
+
+        Returns:
+            [B, H, W, F], as large as the last one.
+        """
+
+        def convolve(x, name):
+            return nn.Conv(
+                self.features,
+                (1, 1),
+                use_bias=False,
+                kernel_init=he_normal,
+                dtype=jnp.dtype(self.dtype),
+                name=name,
+            )(x)
+
+        x = convolve(maps[0], "lateral0")
+        for i, finer in enumerate(maps[1:], start=1):
+            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            x = x + convolve(finer, f"lateral{i}")
+            x = DepthwiseConv(3, dtype=self.dtype, name=f"smooth{i}")(x)
+            x = convolve(x, f"mix{i}")
+            x = nn.GroupNorm(GROUPS, dtype=jnp.dtype(self.dtype), name=f"norm{i}")(x)
+            x = nn.relu(x)
+        return x

@@ -1,0 +1,169 @@
+"""An embedding for every cell of a grid, from a backbone with weights.
+
+Shape letters: B images, H rows, W columns, C channels, D embedding dimension, S stride
+of the embedding.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb.models._backbone import (
+    FeatureMap,
+    check_image,
+    check_settings,
+    last_map_at,
+)
+from sphemb.models._decoder import TopDown
+from sphemb.models._efficientnet import EfficientNetLite0
+from sphemb.models._layers import GROUPS, pixel_coordinates
+from sphemb.models._resnet import BLOCKS, ResNet
+
+BACKBONES: dict[str, Callable[..., Any]] = {
+    **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
+    "efficientnet_lite0": EfficientNetLite0,
+}
+"""Backbones by name; each takes `ResNet`'s settings but the depth."""
+
+
+class DenseEmbedding(nn.Module):
+    """Embeds an image on a grid of its backbone's output stride, or a finer one.
+
+    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
+    ``batch_stats``; `load_weights` gives what belongs there.
+
+    Attributes:
+        backbone: a name of `BACKBONES`.
+        embedding_dim: D.
+        output_stride: of the backbone's last map: 4, 8, 16 or 32.
+        decoder_stride: None, or 4 or 2: bring the last map back to this stride, with
+            the help of the finer ones.
+        decoder_features: channels of the decoder, a multiple of 8.
+        head_features: channels of the head, a multiple of 8.
+        coordinates: tell the head where in the image a cell is. A network that is
+            blind to translation cannot tell two equal objects apart.
+        coordinate_unit: pixels of the image per unit of the coordinate; an image of 512
+            pixels goes from -2 to 2.
+        batch_norm: ``"fixed"`` for the moments that came with the weights, or
+            ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that backbone and decoder compute in, ``"float32"`` or ``"bfloat16"``;
+            parameters, coordinates and embedding are float32.
+
+    Raises:
+        InputError: a setting that makes no network.
+    """
+
+    backbone: str = "resnet50"
+    embedding_dim: int = 64
+    output_stride: int = 8
+    decoder_stride: int | None = None
+    decoder_features: int = 64
+    head_features: int = 64
+    coordinates: bool = True
+    coordinate_unit: float = 128.0
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_settings(
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+        )
+        check_choice("decoder_stride", self.decoder_stride, (None, 4, 2))
+        if self.decoder_stride and self.decoder_stride >= self.output_stride:
+            raise InputError(
+                f"decoder_stride must be below output_stride {self.output_stride}, got "
+                f"{self.decoder_stride}: None is no decoder"
+            )
+        for name in ("decoder_features", "head_features"):
+            number = getattr(self, name)
+            check_count(name, number, at_least=1)
+            if number % GROUPS:
+                raise InputError(
+                    f"{name} must be a multiple of {GROUPS}, the groups of the "
+                    f"normalisation, got {number}"
+                )
+        check_choice("coordinates", self.coordinates, (True, False))
+        check_number("coordinate_unit", self.coordinate_unit, above=0)
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return self.output_stride
+
+    @property
+    def embedding_stride(self) -> int:
+        """S: the embedding is [B, H / S, W / S, D]."""
+        return self.decoder_stride or self.output_stride
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """The backbone's maps, from the image inwards."""
+        make = BACKBONES[self.backbone]
+        return make(output_stride=self.output_stride, parent=None).feature_maps
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, *, train: bool = False
+    ) -> dict[str, jax.Array]:
+        """Maps an image to named maps.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+            train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+
+        Returns:
+            The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
+            C], what the head reads, where there is a decoder; ``embedding``:
+            [B, H / S, W / S, D] in float32, of any length: normalise it before use.
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        batch, height, width = check_image(image, self.stride)
+        maps = BACKBONES[self.backbone](
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="backbone",
+        )(image, train=train)
+        feature_maps = self.feature_maps
+        x = maps[feature_maps[-1].name]
+        if self.decoder_stride:
+            finer, stride = [], self.output_stride // 2
+            while stride >= self.decoder_stride:
+                finer.append(maps[last_map_at(feature_maps, stride).name])
+                stride //= 2
+            decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
+            x = maps["decoded"] = decoder([x, *finer])
+
+        dtype = jnp.dtype(self.dtype)
+        x = nn.Dense(self.head_features, use_bias=False, dtype=dtype, name="reduce")(x)
+        x = nn.relu(nn.GroupNorm(GROUPS, dtype=dtype, name="reduce_norm")(x))
+        # From here in float32: bfloat16 has too few digits for the coordinates of
+        # neighbouring cells.
+        x = x.astype(jnp.float32)
+        if self.coordinates:
+            s = self.embedding_stride
+            where = pixel_coordinates(
+                height // s, width // s, unit=self.coordinate_unit / s
+            )
+            where = jnp.broadcast_to(where, (batch, *where.shape))
+            x = jnp.concatenate([x, where], axis=-1)
+        x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
+        maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
+        return maps

@@ -1,0 +1,119 @@
+"""Batch normalisation: what moves, what does not, and over which batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sphemb import InputError
+from sphemb.models import BatchNorm
+
+X = np.random.default_rng(0).normal(2, 3, (4, 3, 5, 6)).astype(np.float32)
+
+
+def variables(dtype=np.float32):
+    rng = np.random.default_rng(1)
+    uniform = lambda: rng.uniform(0.5, 2, 6).astype(dtype)  # noqa: E731
+    return {
+        "params": {"scale": uniform(), "bias": uniform()},
+        "batch_stats": {"mean": uniform(), "var": uniform()},
+    }
+
+
+def normalized(x, mean, var, v, epsilon=1e-5):
+    x, params = np.asarray(x, np.float64), v["params"]
+    return (x - mean) / np.sqrt(var + epsilon) * params["scale"] + params["bias"]
+
+
+class TestFixed:
+    def test_the_given_moments_are_used_and_kept_in_training(self):
+        v = variables()
+        stats = v["batch_stats"]
+        wanted = normalized(X, stats["mean"], stats["var"], v)
+        for train in (False, True):
+            y, new = BatchNorm().apply(v, X, train=train, mutable=["batch_stats"])
+            np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+            jax.tree.map(np.testing.assert_array_equal, new["batch_stats"], stats)
+
+    def test_scale_and_bias_have_a_gradient(self):
+        v = variables()
+
+        def total(params):
+            return BatchNorm().apply({**v, "params": params}, X, train=True).sum()
+
+        gradient = jax.grad(total)(v["params"])
+        stats = v["batch_stats"]
+        plain = (X - stats["mean"]) / np.sqrt(stats["var"] + 1e-5)
+        np.testing.assert_allclose(gradient["bias"], 60, rtol=1e-5)
+        np.testing.assert_allclose(gradient["scale"], plain.sum((0, 1, 2)), rtol=1e-4)
+
+    def test_half_precision_is_left_for_the_arithmetic(self):
+        v = variables()
+        v["batch_stats"]["mean"] = np.full(6, 200.5, np.float32)
+        x = jnp.full((1, 2, 2, 6), 201, jnp.bfloat16)
+        y = BatchNorm().apply(v, x)
+        assert y.dtype == jnp.bfloat16
+        wanted = normalized(x, 200.5, v["batch_stats"]["var"], v)
+        np.testing.assert_allclose(y.astype(np.float32), wanted, rtol=2**-8)
+
+
+class TestTrained:
+    def test_the_batch_is_normalised_over_all_devices(self):
+        v = variables()
+        layer = BatchNorm("trained", epsilon=1e-3, momentum=0.25)
+
+        def step(x):
+            return layer.apply(v, x, train=True, mutable=["batch_stats"])
+
+        y, new = jax.pmap(step, "batch")(X[:, None])
+        mean, var = X.mean((0, 1, 2)), X.var((0, 1, 2))
+        wanted = normalized(X, mean, var, v, epsilon=1e-3)
+        np.testing.assert_allclose(y[:, 0], wanted, rtol=1e-4, atol=1e-4)
+        unbiased = var * 60 / 59
+        for name, moment in {"mean": mean, "var": unbiased}.items():
+            wanted = 0.75 * v["batch_stats"][name] + 0.25 * moment
+            found = new["batch_stats"][name]
+            np.testing.assert_allclose(found[0], wanted, rtol=1e-5)
+            np.testing.assert_array_equal(found[0], found[3])
+
+    def test_the_running_moments_are_torchs(self):
+        torch = pytest.importorskip("torch")
+        v = variables()
+        peer = torch.nn.BatchNorm2d(6)
+        names = ("weight", "bias", "running_mean", "running_var")
+        arrays = (*v["params"].values(), *v["batch_stats"].values())
+        for name, array in zip(names, arrays, strict=True):
+            getattr(peer, name).data = torch.tensor(array)
+        wanted = peer(torch.tensor(X.transpose(0, 3, 1, 2))).detach().numpy()
+        layer = BatchNorm("trained", axis_name=None)
+        y, new = layer.apply(v, X, train=True, mutable=["batch_stats"])
+        np.testing.assert_allclose(y, wanted.transpose(0, 2, 3, 1), atol=1e-5)
+        stats = new["batch_stats"]
+        np.testing.assert_allclose(stats["mean"], peer.running_mean, rtol=1e-6)
+        np.testing.assert_allclose(stats["var"], peer.running_var, rtol=1e-6)
+
+    def test_after_training_the_running_moments_are_used(self):
+        v = variables()
+        stats = v["batch_stats"]
+        y = BatchNorm("trained").apply(v, X)
+        wanted = normalized(X, stats["mean"], stats["var"], v)
+        np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+
+    def test_a_batch_that_is_not_mapped_is_refused(self):
+        with pytest.raises(InputError, match="axis_name 'batch' is not bound"):
+            BatchNorm("trained").apply(
+                variables(), X, train=True, mutable=["batch_stats"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mode": "frozen"}, "mode must be one of 'fixed', 'trained', got 'frozen'"),
+        ({"epsilon": 0.0}, "epsilon must satisfy 0 < epsilon"),
+        ({"momentum": 2.0}, "momentum must satisfy 0 <= momentum <= 1"),
+    ],
+)
+def test_settings_that_make_no_layer_are_named(settings, message):
+    with pytest.raises(InputError, match=message):
+        BatchNorm(**settings)
