@@ -1,15 +1,28 @@
-"""Data: from handwriting and image files to batches.
+"""Data: from handwriting, data sets and your own files to batches.
 
-* Handwriting: `load_handwriting`, `Handwriting`.
-* Drawings: `draw_digits`; as a TFDS data set `DrawnDigits` with `digits_config` and
-  `DigitsConfig`, prepared by `prepare_digits`, read by `BuilderExamples`.
-* `DATASETS`: what a configuration can name.
-* Batches: `make_loader` from any `ExampleSource`, with `DigitsAugmentation`.
-* Image files: `find_images`, `read_image`, `pad_to_multiple`, `write_image`,
-  `write_labels`.
+* `DATASETS`: what a configuration can name, each a function that gives a data set:
+  `BuilderDataset` or `FolderDataset`, whose ``source(split)`` are its examples.
+* Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
+  `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
+  `Finding` entries for each file; `FileError` is what reading a file raises.
+* PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
+  `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`.
+* Drawings: `draw_digits` from `load_handwriting`, `Handwriting`; as a TFDS data set
+  `DrawnDigits` with `digits_config` and `DigitsConfig`, prepared by `prepare_digits`.
+* Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`.
+* `AUGMENTATIONS`: what a configuration can name: `ImageAugmentation`,
+  `DigitsAugmentation`.
+* Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
+  cannot be used, `size_buckets` and `PadExample` make few sizes of many.
+* Image files: `find_images`, `read_image`, `read_size`, `pad_to_multiple`,
+  `write_image`, `write_labels`.
 """
 
 from sphemb.data._augmentation import DigitsAugmentation
+from sphemb.data._buckets import PadExample, size_buckets
+from sphemb.data._builders import BuilderDataset, as_dataset
+from sphemb.data._check import CheckedFile, Report, check_data
+from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
     DigitsConfig,
@@ -18,7 +31,12 @@ from sphemb.data._drawn_digits import (
     prepare_digits,
 )
 from sphemb.data._examples import BuilderExamples
+from sphemb.data._findings import FileError, Finding
+from sphemb.data._folder import FolderDataset, open_folder
+from sphemb.data._folder_examples import FolderExamples
 from sphemb.data._handwriting import Handwriting, load_handwriting
+from sphemb.data._headers import read_size
+from sphemb.data._image_augmentation import ImageAugmentation
 from sphemb.data._image_files import (
     find_images,
     pad_to_multiple,
@@ -27,30 +45,65 @@ from sphemb.data._image_files import (
     write_labels,
 )
 from sphemb.data._loader import ExampleSource, make_loader
+from sphemb.data._masks import Mask, inspect_mask, read_mask
+from sphemb.data._skipping import SkippingSource
+from sphemb.data._voc import VocConfig, VocMasks, prepare_voc, voc_config
+from sphemb.data._voc_files import VOC_CLASSES
 
-DATASETS = {"digits": prepare_digits}
-"""Data sets that a configuration can name: name -> function that prepares them."""
+DATASETS = {
+    "digits": as_dataset(prepare_digits),
+    "voc": as_dataset(prepare_voc),
+    "coco": as_dataset(prepare_coco),
+    "folder": open_folder,
+}
+"""Data sets that a configuration can name: name -> function that opens them."""
 
-AUGMENTATIONS = {"digits": DigitsAugmentation}
+AUGMENTATIONS = {"digits": DigitsAugmentation, "images": ImageAugmentation}
 """Augmentations that a configuration can name: name -> class of a grain transform."""
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "VOC_CLASSES",
+    "BuilderDataset",
     "BuilderExamples",
+    "CheckedFile",
+    "CocoConfig",
+    "CocoMasks",
     "DigitsAugmentation",
     "DigitsConfig",
     "DrawnDigits",
     "ExampleSource",
+    "FileError",
+    "Finding",
+    "FolderDataset",
+    "FolderExamples",
     "Handwriting",
+    "ImageAugmentation",
+    "Mask",
+    "PadExample",
+    "Report",
+    "SkippingSource",
+    "VocConfig",
+    "VocMasks",
+    "check_data",
+    "coco_config",
     "digits_config",
     "draw_digits",
     "find_images",
+    "inspect_mask",
     "load_handwriting",
     "make_loader",
+    "open_folder",
     "pad_to_multiple",
+    "prepare_coco",
     "prepare_digits",
+    "prepare_voc",
     "read_image",
+    "read_mask",
+    "read_size",
+    "size_buckets",
+    "voc_config",
     "write_image",
     "write_labels",
 ]

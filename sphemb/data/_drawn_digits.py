@@ -5,24 +5,21 @@ TensorFlow is not needed, neither to prepare the data set nor to read it.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 import pathlib
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from absl import logging as absl_logging
-from PIL import Image
 
-from sphemb._checks import InputError, InputTypeError, check_count
+from sphemb._checks import InputError, check_count
+from sphemb.data._builders import LabelledBuilder, prepare_quietly
 from sphemb.data._drawings import check_size, draw_digits
+from sphemb.data._encoded import to_png
 from sphemb.data._handwriting import (
     SPLITS,
     Handwriting,
@@ -111,8 +108,7 @@ def digits_config(
     )
 
 
-# Not registered by name: `tfds.load` could not make the config that it needs.
-class DrawnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class DrawnDigits(LabelledBuilder, skip_registration=True):
     """Drawings of coloured digits with their instances, as a TFDS builder.
 
     Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
@@ -131,27 +127,8 @@ class DrawnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own form)
-
-    def __init__(
-        self,
-        *,
-        config: Any = None,
-        data_dir: str | os.PathLike[str] | None = None,
-        file_format: str = "array_record",
-        **kwargs: Any,
-    ) -> None:
-        """Opens the data set, prepared or not; see the class."""
-        if not isinstance(config, DigitsConfig):
-            raise InputTypeError(
-                f"config must come from sphemb.data.digits_config, got {config!r}"
-            )
-        self._settings = config
-        super().__init__(
-            config=config,
-            data_dir=config.data_dir if data_dir is None else data_dir,
-            file_format=file_format,
-            **kwargs,
-        )
+    config_class = DigitsConfig
+    config_function = "digits_config"
 
     def _info(self) -> tfds.core.DatasetInfo:
         size = self._settings.size
@@ -197,8 +174,8 @@ class DrawnDigits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield (
                 i,
                 {
-                    "image": _to_png(drawing["image"]),
-                    "instances": _to_png(drawing["instances"].astype(np.uint8)),
+                    "image": to_png(drawing["image"]),
+                    "instances": to_png(drawing["instances"].astype(np.uint8)),
                     "name": drawing["name"],
                 },
             )
@@ -224,37 +201,4 @@ def prepare_digits(*args: Any, **settings: Any) -> DrawnDigits:
             cannot be written to.
     """
     config = digits_config(*args, **settings)
-    with _quietly():
-        builder = DrawnDigits(config=config)
-        if not builder.is_prepared():
-            try:
-                builder.download_and_prepare()
-            except (OSError, RuntimeError) as error:  # array_record raises the latter
-                # Another process may have been first with the same folder.
-                builder = DrawnDigits(config=config)
-                if not builder.is_prepared():
-                    raise InputError(
-                        f"drawings cannot be written to {config.data_dir}: "
-                        f"{' '.join(str(error).split())}"
-                    ) from error
-    return builder
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Keeps TFDS from printing what means nothing to whoever asked for drawings."""
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
-    verbosity = absl_logging.get_verbosity()
-    absl_logging.set_verbosity(absl_logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        absl_logging.set_verbosity(verbosity)
-
-
-def _to_png(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
-    return buffer.getvalue()
+    return prepare_quietly(DrawnDigits, config, what="drawings")

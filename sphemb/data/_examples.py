@@ -1,7 +1,8 @@
 """What an example is, where prepared ones are read, and what makes one unusable.
 
 An example is ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``
-with -1 for pixels that do not count, 0 for background and 1, 2, .. for instances.
+with -1 for pixels that do not count, 0 for background and 1, 2, .. for instances. Some
+have ``"semantic"`` as well: int32 [H, W], -1 void, 0 background, 1, 2, .. classes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,18 @@ import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError, InputTypeError, check_shape
 from sphemb._labels import VOID
+from sphemb.data._encoded import decode_image, decode_labels, encoded_size
 
 _HIGHEST_INSTANCE = np.iinfo(np.int32).max
 
 
 class BuilderExamples:
     """The examples of one split of a prepared TFDS builder, by random access.
+
+    An image comes as uint8 [H, W, 3] even where it is kept in grey. Every other image
+    of one channel is taken for a label map and comes as int32 [H, W], in which the
+    largest number that its bits hold (255 or 65535) has become -1, void. Whatever other
+    features there are pass as they are.
 
     Args:
         builder: a prepared builder with the features image, instances and name, in a
@@ -31,8 +38,16 @@ class BuilderExamples:
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
         """Opens the split; see the class."""
+        self._images = [
+            key
+            for key, feature in dict(builder.info.features or {}).items()
+            if isinstance(feature, tfds.features.Image)
+        ]
         try:
-            self._records = builder.as_data_source(split)
+            self._records = builder.as_data_source(
+                split,
+                decoders={key: tfds.decode.SkipDecoding() for key in self._images},
+            )
         except (ValueError, KeyError, NotImplementedError) as error:
             have = ", ".join(builder.info.splits) or "none"
             raise InputError(
@@ -46,12 +61,22 @@ class BuilderExamples:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads and decodes one example."""
+        record = self.encoded(index)
+        example = dict(record)
+        for key in self._images:
+            decode = decode_image if key == "image" else decode_labels
+            example[key] = decode(record[key], who=f"{key} of {record['name']!r}")
+        return example
+
+    def encoded(self, index: int) -> dict[str, Any]:
+        """Reads one example and leaves its images as the bytes that are kept."""
         record: dict[str, Any] = self._records[index]
-        return {
-            "image": record["image"],
-            "instances": record["instances"][..., 0].astype(np.int32),
-            "name": record["name"].decode(),
-        }
+        return {**record, "name": record["name"].decode()}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (H, W) of one example without decoding its pixels."""
+        record = self.encoded(index)
+        return encoded_size(record["image"], who=f"image of {record['name']!r}")
 
 
 def network_ready(example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:

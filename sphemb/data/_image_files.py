@@ -22,7 +22,7 @@ _SUFFIXES = frozenset(
 _MOST_LABELS = 2**16 - 1
 _TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
 # What Pillow's decoders raise for files that are no images, damaged or cut short.
-_UNREADABLE = (
+UNREADABLE = (
     OSError,
     ValueError,
     SyntaxError,
@@ -121,7 +121,7 @@ def read_image(path: PathLike) -> np.ndarray:
             f"image {path} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are "
             "read: cut or shrink it first"
         ) from error
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"image {path} cannot be read: {reason}") from error
     return _to_rgb(upright, path)

@@ -28,6 +28,10 @@ class ExampleSource(Protocol):
         """Returns one example."""
         ...
 
+    def size(self, index: int, /) -> tuple[int, int]:
+        """Returns an example's (H, W), without decoding its image where it can."""
+        ...
+
 
 Transform = (
     grain.transforms.RandomMap
@@ -79,7 +83,8 @@ def make_loader(
     Returns:
         A dataset of ``{"image": float32 [B, H, W, 3] in [0, 1], "instances": int32
         [B, H, W], "valid": bool [B], "index": int64 [B]}``; index is the position in
-        the source, -1 where not valid.
+        the source, -1 where not valid. Where a transform gives ``"mask"``, bool
+        [H, W], it comes too.
 
     Raises:
         InputError: a setting does not fit; while iterating: an image with NaN or
@@ -154,7 +159,8 @@ class _Fetch:
 def _finish(example: dict[str, Any]) -> dict[str, Any]:
     image, instances = network_ready(example)
     valid = bool(example["index"] != _PADDING)
-    return {
+    mask = {"mask": example["mask"]} if "mask" in example else {}
+    return mask | {
         "image": image if valid else np.zeros_like(image),
         "instances": instances if valid else np.zeros_like(instances),
         "valid": np.bool_(valid),

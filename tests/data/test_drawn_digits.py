@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import os
 import pickle
 import subprocess
@@ -10,9 +11,12 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sphemb._checks import InputError, InputTypeError
 from sphemb.data import (
+    DATASETS,
+    BuilderDataset,
     BuilderExamples,
     DrawnDigits,
     digits_config,
@@ -133,6 +137,31 @@ class TestPreparing:
     def test_survives_pickling(self, prepared):
         again = pickle.loads(pickle.dumps(prepared))
         assert len(BuilderExamples(again, "train")) == 6
+
+
+class TestReading:
+    def test_tells_the_size_without_decoding(self, prepared):
+        assert BuilderExamples(prepared, "test").size(0) == (32, 32)
+
+    def test_gives_the_bytes_that_are_kept(self, prepared):
+        examples = BuilderExamples(prepared, "test")
+        encoded = examples.encoded(1)
+        assert encoded["name"] == examples[1]["name"]
+        image = np.asarray(Image.open(io.BytesIO(encoded["image"])))
+        np.testing.assert_array_equal(image, examples[1]["image"])
+
+    def test_the_data_set_opens_every_split(self, prepared):
+        dataset = BuilderDataset(prepared)
+        for split, number in (("train", 6), ("validation", 2), ("test", 3)):
+            assert len(dataset.source(split)) == number
+        assert len(dataset.source("train[:50%]")) == 3
+
+    def test_a_configuration_gets_the_data_set_by_its_name(self, prepared):
+        settings = {**SMALL, "data_dir": prepared.builder_config.data_dir}
+        dataset = DATASETS["digits"](**settings)
+        assert len(dataset.source("test")) == 3
+        preparing, naming = map(inspect.signature, (DATASETS["digits"], digits_config))
+        assert preparing.parameters == naming.parameters
 
 
 class TestNames:

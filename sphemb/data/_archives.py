@@ -1,0 +1,253 @@
+"""Published data: found as a folder or as an archive, or else downloaded and checked.
+
+An archive is read where it lies. Nothing is unpacked, and so nothing can be unpacked to
+where it does not belong.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import http.client
+import io
+import os
+import pathlib
+import tarfile
+import urllib.request
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+
+from sphemb._checks import InputError
+
+_BLOCK = 2**20
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Publication:
+    """A tar archive that somebody published.
+
+    Attributes:
+        what: its name, for messages.
+        url: where it can be downloaded.
+        algorithm: of the digest, as `hashlib` calls it.
+        digest: of the whole archive, in hexadecimal.
+        root: the folder inside that all of interest lies in.
+        landmark: a file or folder in it that tells an unpacked one.
+        folders: the folders in it that are read.
+    """
+
+    what: str
+    url: str
+    algorithm: str
+    digest: str
+    root: str
+    landmark: str
+    folders: tuple[str, ...]
+
+    @property
+    def filename(self) -> str:
+        """The archive's file name."""
+        return self.url.rsplit("/", 1)[1]
+
+
+class FolderFiles:
+    """The files of a folder, by their path in it.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        """Names the folder; see the class."""
+        self._root = pathlib.Path(root)
+
+    def where(self, name: str) -> str:
+        """Says where a file is, for messages."""
+        return str(self._root / name)
+
+    def names(self, folder: str, *, suffix: str) -> list[str]:
+        """Lists the files of a folder, sorted, without the suffix."""
+        files = (self._root / folder).glob(f"*{suffix}")
+        return sorted(file.name.removesuffix(suffix) for file in files)
+
+    def read(self, name: str) -> bytes:
+        """Reads a file, or says that it is missing."""
+        if _leads_out(name):
+            raise InputError(f"{name!r} must be a file in {self._root}")
+        try:
+            return (self._root / name).read_bytes()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            raise InputError(f"{self.where(name)} cannot be read: {reason}") from error
+
+
+class TarFiles:
+    """The files of a tar archive, by their path in one of its folders.
+
+    Args:
+        path: the archive, compressed or not.
+        root: the folder inside.
+        folders: the folders in it to look at. What they hold is kept in memory if the
+            archive is compressed, since such a one has no random access.
+
+    Raises:
+        InputError: no tar archive, damaged, or with a path that leads out of it.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, root: str, folders: tuple[str, ...]
+    ) -> None:
+        """Reads the table of contents; see the class."""
+        self._path, self._root = pathlib.Path(path), root
+        self._places: dict[str, tuple[int, int]] = {}
+        self._contents: dict[str, bytes] = {}
+        wanted = tuple(f"{root}/{folder}/" for folder in folders)
+        try:
+            with tarfile.open(self._path) as archive:
+                plain = isinstance(archive.fileobj, io.BufferedReader)
+                for member in archive:
+                    if _leads_out(member.name):
+                        raise InputError(
+                            f"archive {self._path} holds {member.name!r}, which leads "
+                            "out of it: this is not what was published"
+                        )
+                    name = member.name.removeprefix("./")
+                    if not member.isfile() or not name.startswith(wanted):
+                        continue
+                    name = name.removeprefix(f"{root}/")
+                    if plain:
+                        self._places[name] = (member.offset_data, member.size)
+                    else:
+                        file = archive.extractfile(member)
+                        self._contents[name] = file.read() if file else b""
+        except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+            raise InputError(
+                f"archive {self._path} cannot be read: {' '.join(str(error).split())}"
+            ) from error
+
+    def where(self, name: str) -> str:
+        """Says where a file is, for messages."""
+        return f"{self._root}/{name} in {self._path}"
+
+    def names(self, folder: str, *, suffix: str) -> list[str]:
+        """Lists the files of a folder, sorted, without the suffix."""
+        inside = [
+            name.removeprefix(f"{folder}/").removesuffix(suffix)
+            for name in (*self._places, *self._contents)
+            if name.startswith(f"{folder}/") and name.endswith(suffix)
+        ]
+        return sorted(name for name in inside if "/" not in name)
+
+    def read(self, name: str) -> bytes:
+        """Reads a file, or says that it is missing."""
+        if name in self._contents:
+            return self._contents[name]
+        if name not in self._places:
+            raise InputError(f"{self.where(name)} cannot be read: no such file")
+        offset, size = self._places[name]
+        with self._path.open("rb") as archive:
+            archive.seek(offset)
+            return archive.read(size)
+
+
+Files = FolderFiles | TarFiles
+
+
+def open_publication(
+    publication: Publication, *, manual_dir: str | None, data_dir: str
+) -> Files:
+    """Finds published files, or downloads them.
+
+    Args:
+        publication: what is wanted.
+        manual_dir: a folder with the archive or with what it unpacks to; nothing is
+            downloaded then. By default ``downloads/manual`` in data_dir, into which
+            what is not there is downloaded.
+        data_dir: where prepared data sets are kept.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: manual_dir has neither, the download fails, or the archive is not
+            the published one.
+    """
+    default = pathlib.Path(data_dir) / "downloads" / "manual"
+    folder = pathlib.Path(manual_dir).expanduser() if manual_dir else default
+    parts = pathlib.PurePosixPath(publication.root).parts
+    for start in range(len(parts) + 1):
+        unpacked = folder.joinpath(*parts[start:])
+        if (unpacked / publication.landmark).exists():
+            return FolderFiles(unpacked)
+    path = folder / publication.filename
+    if path.is_file():
+        with path.open("rb") as archive:
+            found = hashlib.file_digest(archive, _hasher(publication)).hexdigest()
+        _check_digest(publication, found, path)
+    elif manual_dir:
+        raise InputError(
+            f"manual_dir {folder} must hold {publication.what}: put "
+            f"{publication.filename} from {publication.url} there, or the folder "
+            f"{publication.root} that it unpacks to"
+        )
+    else:
+        _download(publication, path)
+    return TarFiles(path, root=publication.root, folders=publication.folders)
+
+
+def _download(publication: Publication, path: pathlib.Path) -> None:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    hasher = _hasher(publication)()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            urllib.request.urlopen(publication.url, timeout=60) as response,
+            unfinished.open("wb") as file,
+            tqdm(
+                desc=publication.what,
+                total=int(response.headers.get("Content-Length", 0)) or None,
+                unit="B",
+                unit_scale=True,
+                disable=None,  # shown on a terminal only
+            ) as progress,
+        ):
+            while block := response.read(_BLOCK):
+                hasher.update(block)
+                file.write(block)
+                progress.update(len(block))
+        _check_digest(publication, hasher.hexdigest(), publication.url)
+        os.replace(unfinished, path)
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{publication.what} cannot be downloaded from {publication.url} to {path} "
+            f"({' '.join(str(error).split()) or type(error).__name__}): fetch "
+            f"{publication.filename} some other way, put it in a folder, unpacked or "
+            "not, and name the folder in manual_dir"
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def _hasher(publication: Publication) -> Callable[[], Any]:
+    # MD5 alone was published for some; it keeps accidents out, if not an attacker.
+    return functools.partial(hashlib.new, publication.algorithm, usedforsecurity=False)
+
+
+def _check_digest(publication: Publication, found: str, origin: object) -> None:
+    if found != publication.digest:
+        raise InputError(
+            f"{origin} must be the published {publication.what} with "
+            f"{publication.algorithm} {publication.digest}, got {found}: damaged, cut "
+            "short, or another version"
+        )
+
+
+def _leads_out(name: str) -> bool:
+    path = pathlib.PurePosixPath(name.replace("\\", "/"))
+    return path.is_absolute() or ".." in path.parts

@@ -1,0 +1,102 @@
+"""Few image sizes instead of many, so that networks are compiled for few of them.
+
+Shape letters: H W image size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import grain
+import numpy as np
+
+from sphemb._checks import InputError
+from sphemb._labels import VOID
+from sphemb.data._loader import ExampleSource
+
+
+@dataclasses.dataclass(frozen=True)
+class PadExample(grain.transforms.Map):
+    """Extends an example at the bottom and the right to a given size.
+
+    The image's border is repeated, so that no new edge appears; the instances are void
+    there, and ``"mask"`` is False.
+
+    Attributes:
+        size: (H, W).
+
+    >>> example = {"image": np.ones((2, 3, 3)), "instances": np.ones((2, 3), int)}
+    >>> PadExample((2, 4)).map(example)["instances"]
+    array([[ 1,  1,  1, -1],
+           [ 1,  1,  1, -1]])
+    """
+
+    size: tuple[int, int]
+
+    # Grain declares its base method without a result.
+    def map(  # pyrefly: ignore[bad-override]
+        self, element: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Pads one example.
+
+        Args:
+            element: ``"image"`` [h, w, 3] and ``"instances"`` [h, w]; other entries
+                pass.
+
+        Returns:
+            The example with image [H, W, 3], instances [H, W] and bool ``"mask"``
+            [H, W].
+
+        Raises:
+            InputError: the example is larger than H x W.
+        """
+        image, instances = element["image"], element["instances"]
+        height, width = instances.shape
+        below, right = self.size[0] - height, self.size[1] - width
+        if below < 0 or right < 0:
+            raise InputError(
+                f"example {element.get('name', '')!r} must be at most "
+                f"{self.size[0]} x {self.size[1]}, got {height} x {width}"
+            )
+        border = ((0, below), (0, right))
+        return {
+            **element,
+            "image": np.pad(image, (*border, (0, 0)), mode="edge"),
+            "instances": np.pad(instances, border, constant_values=VOID),
+            "mask": np.pad(np.ones((height, width), bool), border),
+        }
+
+
+def size_buckets(
+    source: ExampleSource, indices: list[int], *, stride: int, multiple: int
+) -> Mapping[tuple[int, int], list[int]]:
+    """Sorts examples by the size that they are padded to.
+
+    Args:
+        source: the examples.
+        indices: those that are wanted.
+        stride: what a network's input must be divisible by.
+        multiple: what the sizes are rounded up to, to be few. Examples of one size need
+            no rounding, and get none beyond the stride.
+
+    Returns:
+        (H, W) -> indices, the size of most examples first.
+
+    >>> class Sizes:
+    ...     def size(self, index):
+    ...         return [(50, 60), (64, 64), (65, 64)][index]
+    >>> size_buckets(Sizes(), [0, 1, 2], stride=8, multiple=32)
+    {(64, 64): [0, 1], (96, 64): [2]}
+    """
+    sizes = {i: source.size(i) for i in indices}
+    if len(set(sizes.values())) == 1:
+        multiple = stride
+    # A multiple of both, so that what is asked for can be any number.
+    multiple = int(np.lcm(stride, multiple))
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for i, (height, width) in sizes.items():
+        padded = (height + -height % multiple, width + -width % multiple)
+        buckets.setdefault(padded, []).append(i)
+    return dict(sorted(buckets.items(), key=lambda item: (-len(item[1]), item[0])))

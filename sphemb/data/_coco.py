@@ -1,0 +1,221 @@
+"""COCO with masks as a TFDS data set, from its instances or its panoptic annotations.
+
+TFDS's own ``coco`` has boxes only, and is of no use without TensorFlow.
+
+H W image size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from sphemb._checks import InputError, check_choice, check_count
+from sphemb.data._annotations import Annotations
+from sphemb.data._archives import FolderFiles
+from sphemb.data._builders import (
+    LabelledBuilder,
+    photograph_features,
+    prepare_quietly,
+)
+from sphemb.data._coco_files import (
+    by_image,
+    choose_classes,
+    find_annotation_file,
+    load_annotations,
+)
+from sphemb.data._coco_masks import paint_outlines, read_panoptic
+from sphemb.data._encoded import check_encoded, decode_image, encode_labels
+from sphemb.data._handwriting import tfds_data_dir
+
+_SPLITS = {"validation": "val", "train": "train"}
+
+
+@dataclasses.dataclass(eq=False, kw_only=True)
+class CocoConfig(tfds.core.BuilderConfig):
+    """Everything that a prepared COCO depends on; see `coco_config`."""
+
+    name: str
+    description: str | None = None
+    coco_dir: str
+    masks: str
+    categories: str | None
+    year: int
+    data_dir: str
+
+
+def coco_config(
+    *,
+    coco_dir: str | os.PathLike[str],
+    masks: str = "instances",
+    categories: str | None = None,
+    year: int = 2017,
+    data_dir: str | os.PathLike[str] | None = None,
+) -> CocoConfig:
+    """Makes the config of COCO, or of a part of it.
+
+    The config's name has a digest of the annotation files, so that another part of COCO
+    is another data set, wherever it lies. Images are not looked at: after replacing
+    some of them, delete what was prepared.
+
+    Args:
+        coco_dir: the folder with the images in ``train2017`` and ``val2017`` and with
+            the annotations ``instances_{train,val}2017.json`` or
+            ``panoptic_{train,val}2017.json`` beside folders of their PNGs, directly
+            inside or in ``annotations``.
+        masks: ``"instances"``, outlines that may overlap; or ``"panoptic"``, which give
+            every pixel one segment, and stuff a class.
+        categories: None for all, or ``"voc"`` for the twenty of VOC, numbered as there.
+            What belongs to no class of VOC is background then, as it is in VOC.
+        year: in the names of files and folders.
+        data_dir: where TFDS keeps prepared data sets; by default ``TFDS_DATA_DIR`` or
+            ``~/tensorflow_datasets``.
+
+    Returns:
+        A config for `CocoMasks`.
+
+    Raises:
+        InputError: a setting does not fit, or coco_dir has no such annotations.
+    """
+    check_choice("masks", masks, ("instances", "panoptic"))
+    check_choice("categories", categories, (None, "voc"))
+    check_count("year", year)
+    if not coco_dir:
+        raise InputError("coco_dir must be the folder of COCO, got none")
+    folder = pathlib.Path(coco_dir).expanduser()
+    digest = hashlib.sha256()
+    for short in _SPLITS.values():
+        path = find_annotation_file(folder, f"{masks}_{short}{year}.json")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return CocoConfig(
+        name=f"{masks}-{categories or 'all'}-{digest.hexdigest()[:8]}",
+        description="COCO, or a part of it, with masks of instances.",
+        coco_dir=str(folder),
+        masks=masks,
+        categories=categories,
+        year=int(year),
+        data_dir=tfds_data_dir(data_dir),
+    )
+
+
+class CocoMasks(LabelledBuilder, skip_registration=True):
+    """COCO's images with the masks of their objects, as a TFDS builder.
+
+    Features: image, the JPEG file as it is; instances, PNG uint16 [H, W, 1] (0
+    background, 65535 void); semantic, PNG uint8 [H, W, 1] (0 background, 255 void), the
+    place of the category among all in the file by their id, or the class of VOC; name,
+    text. Splits: train and validation.
+
+    Args:
+        config: made by `coco_config`.
+        data_dir: where prepared data sets are kept; by default the config's.
+        file_format: how the examples are kept.
+        **kwargs: for TFDS.
+
+    Raises:
+        InputError: the config was not made by `coco_config`.
+
+    References:
+        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Kirillov et
+        al., "Panoptic Segmentation", CVPR 2019.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own form)
+    config_class = CocoConfig
+    config_function = "coco_config"
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Photographs with masks of everyday objects.",
+            features=photograph_features(np.uint16),
+            disable_shuffling=True,  # kept in the order of the images' ids
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # nothing is downloaded
+        # The smaller split first: what is wrong with a file shows sooner.
+        return {
+            split: self._generate_examples(short) for split, short in _SPLITS.items()
+        }
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        settings = self._settings
+        tail = f"{split}{settings.year}"
+        folder = pathlib.Path(settings.coco_dir)
+        path = find_annotation_file(folder, f"{settings.masks}_{tail}.json")
+        files = FolderFiles(folder / tail)
+        pngs = FolderFiles(path.with_suffix(""))
+        content = load_annotations(path)
+        try:
+            classes = choose_classes(content["categories"], settings.categories, path)
+            wanted = by_image(content, panoptic=settings.masks == "panoptic")
+            for i, (image, found) in enumerate(wanted):
+                jpeg = files.read(image["file_name"])
+                size = check_encoded(
+                    jpeg, who=f"image {files.where(image['file_name'])}"
+                )
+                if settings.masks == "panoptic":
+                    png = found[0]["file_name"]
+                    who = f"mask {pngs.where(png)}"
+                    colours = decode_image(pngs.read(png), who=who)
+                    maps = read_panoptic(
+                        colours, found[0]["segments_info"], classes, who=who
+                    )
+                else:
+                    who = f"annotations of {image['file_name']} in {path}"
+                    drawn_on = (image["height"], image["width"])
+                    maps = paint_outlines(
+                        Annotations(path, image["file_name"], drawn_on, found), classes
+                    )
+                instances, semantic = maps
+                if instances.shape != size:
+                    raise InputError(
+                        f"{who} must have the size of the image, {size}, got "
+                        f"{instances.shape}"
+                    )
+                yield (
+                    i,
+                    {
+                        "image": jpeg,
+                        "instances": encode_labels(instances, np.uint16, who=who),
+                        "semantic": encode_labels(semantic, np.uint8, who=who),
+                        "name": pathlib.PurePosixPath(image["file_name"]).stem,
+                    },
+                )
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise InputError(
+                f"{path} must be an annotation file of COCO, but lacks "
+                f"{' '.join(str(error).split())}, or has it in another form"
+            ) from error
+
+
+# Whoever asks for the signature gets that of `coco_config`.
+@functools.wraps(coco_config, assigned=())
+def prepare_coco(**settings: Any) -> CocoMasks:
+    """Opens COCO, or a part of it, after preparing it if it is not there yet.
+
+    A preparation that breaks off leaves nothing behind, and of several processes that
+    prepare the same set at once one wins. The progress bar is shown on a terminal only.
+
+    Args:
+        **settings: as for `coco_config`, with the same defaults.
+
+    Returns:
+        The prepared builder, to be read through `BuilderDataset`.
+
+    Raises:
+        InputError: a setting does not fit, a file is missing or damaged, or data_dir
+            cannot be written to.
+    """
+    return prepare_quietly(CocoMasks, coco_config(**settings), what="COCO")

@@ -1,0 +1,144 @@
+"""Images and label maps as the bytes that a prepared data set keeps.
+
+Labels go into a PNG of 8 or 16 bits, in which the largest code stands for void.
+
+H W image size.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sphemb._checks import InputError
+from sphemb._labels import VOID
+from sphemb.data._image_files import UNREADABLE
+
+_BROKEN = (*UNREADABLE, Image.DecompressionBombError)
+
+
+def to_png(array: np.ndarray) -> bytes:
+    """Encodes uint8 [H, W] or [H, W, 3], or uint16 [H, W], without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def encode_labels(labels: np.ndarray, dtype: Any, *, who: str) -> bytes:
+    """Encodes labels as PNG, void as the largest number that the dtype holds.
+
+    Args:
+        labels: int [H, W] with -1 for void, 0 for background and 1, 2, ...
+        dtype: ``np.uint8`` or ``np.uint16``.
+        who: what to call the labels in a complaint.
+
+    Returns:
+        The PNG's bytes.
+
+    Raises:
+        InputError: a label is too large for the dtype, or negative and not void.
+
+    >>> labels = np.array([[-1, 0], [1, 254]])
+    >>> decode_labels(encode_labels(labels, np.uint8, who="labels"), who="labels")
+    array([[ -1,   0],
+           [  1, 254]], dtype=int32)
+    """
+    void = np.iinfo(dtype).max
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    if low < VOID or high >= void:
+        raise InputError(
+            f"{who} must have labels from -1 to {void - 1}, got {low} to {high}"
+        )
+    return to_png(np.where(labels == VOID, void, labels).astype(dtype))
+
+
+def decode_labels(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes what `encode_labels` made; int32 [H, W] with -1 for void."""
+    codes = _decode(data, who, ("L", "I;16"))
+    void = np.iinfo(codes.dtype).max
+    labels = codes.astype(np.int32)
+    labels[codes == void] = VOID
+    return labels
+
+
+def decode_image(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes an image of 8 bits, grey or not, as uint8 [H, W, 3]."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.array(image.convert("RGB"))
+    except _BROKEN as error:
+        raise _unreadable(who, error) from error
+
+
+def decode_indices(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes a mask whose pixels are numbers: a palette's indices, or grey values.
+
+    Args:
+        data: the file's bytes.
+        who: what to call the mask in a complaint.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        InputError: the mask cannot be read, or holds colours instead of numbers.
+    """
+    return _decode(data, who, ("P", "L"))
+
+
+def encoded_size(data: bytes, *, who: str) -> tuple[int, int]:
+    """Reads (H, W) from an image's header and leaves its pixels alone."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.height, image.width
+    except _BROKEN as error:
+        raise _unreadable(who, error) from error
+
+
+def check_encoded(data: bytes, *, who: str) -> tuple[int, int]:
+    """Refuses an image that cannot be decoded to its end.
+
+    What is broken shall be found while a data set is prepared, not in the middle of
+    training.
+
+    Args:
+        data: the file's bytes.
+        who: what to call the image in a complaint.
+
+    Returns:
+        (H, W).
+
+    Raises:
+        InputError: no image, damaged, or cut short.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            size = image.height, image.width
+            # An eighth of the resolution still reads a JPEG to its end, much faster.
+            image.draft("RGB", (max(1, size[1] // 8), max(1, size[0] // 8)))
+            image.load()
+    except _BROKEN as error:
+        raise _unreadable(who, error) from error
+    return size
+
+
+def _decode(data: bytes, who: str, modes: tuple[str, ...]) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            found, array = image.mode, np.array(image)
+    except _BROKEN as error:
+        raise _unreadable(who, error) from error
+    if found not in modes:
+        raise InputError(
+            f"{who} must be an image of mode {' or '.join(modes)} (its pixels are "
+            f"numbers), got {found}"
+        )
+    return array
+
+
+def _unreadable(who: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{who} cannot be read: {reason}")

@@ -1,0 +1,104 @@
+"""Images and masks that lie in files, by random access.
+
+H W image size.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from sphemb.data._annotations import Annotations, read_annotations
+from sphemb.data._findings import FileError
+from sphemb.data._headers import read_size
+from sphemb.data._image_files import read_image
+from sphemb.data._layouts import Pair
+from sphemb.data._masks import Mask, inspect_mask
+
+
+class FolderExamples:
+    """Images and masks by random access.
+
+    Args:
+        pairs: what belongs together.
+        masks: see `read_mask`.
+        void: see `read_mask`.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        masks: str = "instances",
+        void: int | None = None,
+    ) -> None:
+        self.pairs = tuple(pairs)
+        self._masks, self._void = masks, void
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one example.
+
+        Args:
+            index: which.
+
+        Returns:
+            ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``.
+
+        Raises:
+            InputError: a file cannot be used; it is named.
+        """
+        return self.inspect(index)[0]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (H, W) of an example from the header of its image."""
+        return read_size(self.pairs[index].image)
+
+    def inspect(self, index: int) -> tuple[dict[str, Any], Mask]:
+        """Reads one example together with what is doubtful about its mask.
+
+        Args:
+            index: which.
+
+        Returns:
+            The example, and its mask.
+
+        Raises:
+            InputError: a file cannot be used; it is named.
+        """
+        pair = self.pairs[index]
+        image, mask = read_image(pair.image), self.mask(index)
+        if mask.instances.shape != image.shape[:2]:
+            height, width = image.shape[:2]
+            turned = mask.instances.shape == (width, height)
+            hint = ": images are turned as their camera says, masks are not" * turned
+            file = isinstance(pair.mask, pathlib.Path)
+            raise FileError(
+                f"{'mask' if file else 'annotations'} {pair.mask} must be {height} x "
+                f"{width} as the image {pair.image} is, got "
+                f"{' x '.join(map(str, mask.instances.shape))}{hint}",
+                kind="size mismatch",
+            )
+        example = {"image": image, "instances": mask.instances, "name": pair.name}
+        return example, mask
+
+    def mask(self, index: int) -> Mask:
+        """Reads the mask of one example alone.
+
+        Args:
+            index: which.
+
+        Returns:
+            The mask.
+
+        Raises:
+            FileError: its file cannot be used.
+        """
+        mask = self.pairs[index].mask
+        if isinstance(mask, Annotations):
+            return read_annotations(mask)
+        return inspect_mask(mask, masks=self._masks, void=self._void)

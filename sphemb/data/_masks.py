@@ -1,0 +1,225 @@
+"""Instances from mask files: what the stored numbers mean, and what is doubtful.
+
+H W image size.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import NamedTuple
+
+import numpy as np
+import scipy.ndimage
+
+from sphemb._checks import InputError, check_choice, check_count
+from sphemb._labels import VOID
+from sphemb.data._findings import FileError, Finding, PathLike
+from sphemb.data._mask_files import Stored, read_stored
+
+MASKS = ("instances", "components", "single")
+_PALETTE_VOID = 255
+_VOC_BORDER = 65536 * 224 + 256 * 224 + 192
+_HIGHEST = np.iinfo(np.int32).max
+_WHITE = (255, 2**16 - 1)
+_TABLE = 2**20  # larger values are sorted rather than counted
+_FEWEST_PIXELS = 4  # for each label, on average
+_PHOTO_LABELS, _PHOTO_CHANGES = 32, 0.5
+
+
+class Mask(NamedTuple):
+    """A mask file, read.
+
+    Attributes:
+        instances: int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
+        kind: what it was read from: ``"labels"``, ``"palette"``, ``"colours"`` or
+            ``"annotations"``.
+        only: the one value beside background and void if there is no other, else None.
+        findings: what is doubtful about it.
+    """
+
+    instances: np.ndarray
+    kind: str
+    only: int | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+def read_mask(
+    path: PathLike, *, masks: str = "instances", void: int | None = None
+) -> np.ndarray:
+    """Reads the instances of a mask file.
+
+    Grey PNG and TIFF hold ids, palette PNG holds indices, and in a colour image every
+    colour is an instance. Void are: 255 in a palette file, as in PASCAL VOC; -1; VOC's
+    border colour (224, 224, 192), where a palette file was saved as colours. Background
+    is 0 or black. The instances are numbered 1, 2, .. in the order of their values.
+
+    Args:
+        path: the file.
+        masks: what a value stands for: ``"instances"``, each an instance;
+            ``"components"``, every connected part (corners connect) of one value is an
+            instance; ``"single"``, all that is not background is one instance.
+        void: the value, in grey and palette files, of pixels that count for nothing.
+
+    Returns:
+        int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
+
+    Raises:
+        FileError: the file is missing or damaged, or does not hold ids.
+        InputError: an unknown setting.
+    """
+    return inspect_mask(path, masks=masks, void=void).instances
+
+
+def inspect_mask(
+    path: PathLike, *, masks: str = "instances", void: int | None = None
+) -> Mask:
+    """Reads a mask file together with what is doubtful; see `read_mask`.
+
+    Args:
+        path: the file.
+        masks: see `read_mask`.
+        void: see `read_mask`.
+
+    Returns:
+        The mask.
+
+    Raises:
+        FileError: the file is missing or damaged, or does not hold ids.
+        InputError: an unknown setting.
+    """
+    check_mask_settings(masks, void)
+    path = pathlib.Path(path)
+    stored = read_stored(path)
+    low, high = (int(end(stored.values, initial=0)) for end in (np.min, np.max))
+    if low < VOID or high > _HIGHEST:
+        raise FileError(
+            f"mask {path} must have values from -1 (void) to {_HIGHEST}, got {low} to "
+            f"{high}",
+            kind="not ids",
+        )
+    values = stored.values.astype(np.int32)
+    is_void = _void_pixels(stored.kind, values, void)
+    numbered, found = number_in_order(np.where(is_void, 0, values))
+    if masks == "single":
+        instances = np.minimum(numbered, 1)
+    else:
+        _check_labels(path, numbered, len(found))
+        instances = _split_parts(numbered) if masks == "components" else numbered
+    findings = []
+    if masks == "instances":
+        findings += _doubt_values(path, stored, found, void)
+    if stored.ground and any(stored.ground):
+        findings.append(
+            Finding(
+                "warning",
+                "palette",
+                f"mask {path} shows index 0 of its palette as {stored.ground}, not "
+                "black, but 0 is read as background",
+            )
+        )
+    instances = np.where(is_void, VOID, instances).astype(np.int32)
+    only = int(found[0]) if len(found) == 1 else None
+    return Mask(instances, stored.kind, only, tuple(findings))
+
+
+def check_mask_settings(masks: str, void: int | None) -> None:
+    """Complains about settings of `read_mask`."""
+    check_choice("masks", masks, MASKS)
+    if void is not None:
+        check_count("void", void)
+        if void == 0:
+            raise InputError("void must be an id that is not 0, the background")
+
+
+def number_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers the values that are not 0 by 1, 2, .. in their order.
+
+    Args:
+        values: int [H, W], none below 0.
+
+    Returns:
+        int32 [H, W], and the values, ascending, that 1, 2, .. stand for.
+    """
+    if values.size == 0 or values.max() < _TABLE:
+        seen = np.bincount(values.ravel(), minlength=1) > 0
+        seen[0] = False
+        return (np.cumsum(seen) * seen).astype(np.int32)[values], np.flatnonzero(seen)
+    found, numbers = np.unique(values, return_inverse=True)
+    without_zero = int(found[0] != 0)
+    numbers = numbers.reshape(values.shape) + without_zero
+    return numbers.astype(np.int32), found[1 - without_zero :]
+
+
+def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
+    if kind == "colours":
+        return values == _VOC_BORDER
+    if kind == "palette" and void is None:
+        void = _PALETTE_VOID
+    is_void = values == VOID
+    return is_void if void is None else is_void | (values == void)
+
+
+def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None:
+    """Refuses a photograph in the place of a label image."""
+    height, width = numbered.shape
+    if number * _FEWEST_PIXELS > max(numbered.size, _FEWEST_PIXELS):
+        raise FileError(
+            f"mask {path} must hold ids, but has {number} different values on "
+            f"{height} x {width} pixels: is it a photograph?",
+            kind="too many labels",
+        )
+    if number < _PHOTO_LABELS:
+        return
+    left, right = numbered[:, :-1], numbered[:, 1:]
+    inside = (left > 0) & (right > 0)
+    changes = float(np.mean(left[inside] != right[inside])) if inside.any() else 0.0
+    if changes > _PHOTO_CHANGES:
+        raise FileError(
+            f"mask {path} must hold ids, but {changes:.0%} of its neighbouring pixels "
+            f"differ and it has {number} values: is it a photograph?",
+            kind="too many labels",
+        )
+
+
+def _split_parts(numbered: np.ndarray) -> np.ndarray:
+    """Gives every connected part of every number a number of its own."""
+    parts = np.zeros_like(numbered)
+    total = 0
+    for k, window in enumerate(scipy.ndimage.find_objects(numbered), start=1):
+        labels, number = scipy.ndimage.label(numbered[window] == k, np.ones((3, 3)))
+        parts[window] += np.where(labels > 0, labels + total, 0).astype(np.int32)
+        total += number
+    return parts
+
+
+def _doubt_values(
+    path: pathlib.Path, stored: Stored, found: np.ndarray, void: int | None
+) -> list[Finding]:
+    if len(found) == 1:
+        white = stored.kind == "labels" and found[0] in _WHITE
+        value = _colour(found[0]) if stored.kind == "colours" else found[0]
+        return [
+            Finding(
+                "warning",
+                "0/255" if white else "binary",
+                f"mask {path} holds one value beside the background, {value}: "
+                "all of it is one instance",
+            )
+        ]
+    values = set(found.tolist())
+    byte = stored.kind == "labels" and stored.values.dtype == np.uint8
+    if byte and void is None and 255 in values and 254 not in values:
+        return [
+            Finding(
+                "warning",
+                "void",
+                f"mask {path} holds 255 beside other ids, and it counts as an "
+                "instance: if it means void, give void=255",
+            )
+        ]
+    return []
+
+
+def _colour(packed: int) -> tuple[int, int, int]:
+    red, rest = divmod(int(packed), 65536)
+    return red, *divmod(rest, 256)

@@ -1,0 +1,205 @@
+"""The check reports every fault with the line that training would stop at."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sphemb._checks import InputError
+from sphemb.data import check_data, open_folder
+
+SIZE = 32
+IDS = np.zeros((SIZE, SIZE), np.uint8)
+IDS[2:14, 2:14], IDS[16:30, 10:28] = 1, 2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three images to train on and one to validate on, without fault."""
+    for split, names in {"train": "abc", "val": "d"}.items():
+        for name in names:
+            write(tmp_path, split, name)
+    return tmp_path
+
+
+def write(folder, split, name, ids=IDS, image_of=None):
+    """Draws an image that depends on a name, and writes its mask."""
+    rng = np.random.default_rng(list((image_of or name).encode()))
+    pixels = rng.integers(256, size=(SIZE, SIZE, 3)).astype(np.uint8)
+    for kind, array in {"images": pixels, "masks": ids}.items():
+        path = folder / split / kind / f"{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(path)
+
+
+def found(report):
+    return [(finding.level, finding.kind) for finding in report.all_findings]
+
+
+class TestReport:
+    def test_a_folder_without_fault_has_no_findings(self, folder):
+        report = check_data(folder)
+        assert report.all_findings == []
+        total = report.totals()["train"]
+        assert total["images"] == total["usable"] == 3
+        assert total["instances"] == 6
+        assert total["median_instances"] == total["most_instances"] == 2
+        assert total["smallest"] == total["largest"] == [SIZE, SIZE]
+        assert total["masks"] == ["labels"]
+        assert list(report.totals()) == ["train", "validation"]
+
+    def test_it_can_be_written_as_json(self, folder):
+        write(folder, "train", "a", 0 * IDS)
+        report = check_data(folder)
+        content = json.loads(json.dumps(report.to_dict()))
+        assert content["warnings"] == 1
+        assert content["files"][0]["findings"][0]["kind"] == "no instances"
+        assert content["files"][1]["size"] == [SIZE, SIZE]
+
+    def test_progress_is_told(self, folder):
+        told = []
+        check_data(folder, progress=lambda *state: told.append(state))
+        assert told[-1] == ("validation", 1, 1)
+        assert told[2] == ("train", 3, 3)
+
+    def test_any_data_set_can_be_checked(self):
+        class Drawn:
+            def source(self, split):
+                image = np.full((SIZE, SIZE, 3), 0.5 if split == "train" else 2.0)
+                return [{"image": image, "instances": IDS, "name": split}]
+
+        report = check_data(Drawn())
+        assert [f.size for f in report.files] == [(SIZE, SIZE), None, None]
+        assert "must lie in [0, 1]" in report.errors[0].message
+
+    def test_settings_are_for_folders(self, folder):
+        with pytest.raises(InputError, match="masks must go with a folder"):
+            check_data(open_folder(folder), masks="single")
+        with pytest.raises(InputError, match="dir must be a folder"):
+            check_data(folder / "absent")
+        with pytest.raises(InputError, match="stride must be >= 1"):
+            check_data(folder, stride=0)
+
+
+class TestErrors:
+    """Each is found by the check, and raised with the same line by training."""
+
+    def same_line(self, folder, kind, index=0):
+        report = check_data(folder)
+        assert ("error", kind) in found(report)
+        with pytest.raises(InputError) as raised:
+            open_folder(folder).source("train")[index]
+        lines = [f.message for f in report.errors if f.kind == kind]
+        assert str(raised.value) in lines
+        assert all("\n" not in line for line in lines)
+        return report
+
+    @pytest.mark.parametrize("kind", ["images", "masks"])
+    def test_an_unreadable_file(self, folder, kind):
+        path = folder / "train" / kind / "a.png"
+        path.write_bytes(path.read_bytes()[:40])
+        report = self.same_line(folder, "unreadable")
+        assert report.totals()["train"]["usable"] == 2
+
+    def test_sizes_that_differ(self, folder):
+        write(folder, "train", "a", IDS[:-1])
+        self.same_line(folder, "size mismatch")
+
+    def test_a_photograph_in_the_place_of_a_mask(self, folder):
+        rng = np.random.default_rng(0)
+        noise = rng.integers(256, size=(SIZE, SIZE, 3)).astype(np.uint8)
+        write(folder, "train", "a", noise)
+        self.same_line(folder, "too many labels")
+
+    def test_a_mask_that_holds_no_ids(self, folder):
+        Image.fromarray(IDS).save(folder / "train" / "masks" / "a.png", format="JPEG")
+        self.same_line(folder, "not ids")
+
+    @pytest.mark.parametrize(
+        ("removed", "kind"), [("masks", "no mask"), ("images", "no image")]
+    )
+    def test_one_without_the_other(self, folder, removed, kind):
+        (folder / "train" / removed / "b.png").unlink()
+        report = self.same_line(folder, kind)
+        assert [path.rpartition("/")[2] for path in report.errors[0].files] == ["b.png"]
+
+    def test_masks_that_are_all_binary(self, folder):
+        for split, names in {"train": "abc", "val": "d"}.items():
+            for name in names:
+                write(folder, split, name, 255 * (IDS > 0).astype(np.uint8))
+        report = self.same_line(folder, "binary")
+        assert [kind for _, kind in found(report)] == ["binary", *["0/255"] * 4]
+        assert not check_data(folder, masks="single").all_findings
+        assert not check_data(folder, masks="components").all_findings
+
+    def test_a_split_without_images(self, tmp_path):
+        for name in "ab":
+            write(tmp_path, ".", name)
+        report = check_data(tmp_path, validation_fraction=0, test_fraction=0)
+        assert ("error", "no examples") in found(report)
+
+
+class TestWarnings:
+    def one(self, folder, **settings):
+        report = check_data(folder, **settings)
+        assert not report.errors
+        (finding,) = report.warnings
+        return finding
+
+    def test_one_binary_mask_among_others(self, folder):
+        write(folder, "train", "a", (IDS > 0).astype(np.uint8))
+        assert self.one(folder).kind == "binary"
+
+    def test_255_among_ids(self, folder):
+        ids = IDS.copy()
+        ids[16:24, :8] = 255
+        write(folder, "train", "a", ids)
+        assert self.one(folder).kind == "void"
+        assert not check_data(folder, void=255).all_findings
+
+    def test_mostly_void(self, folder):
+        ids = np.where(IDS > 0, IDS, 9).astype(np.uint8)
+        write(folder, "train", "a", ids)
+        finding = self.one(folder, void=9)
+        assert finding.kind == "void"
+        assert "a (train): 61% of its pixels are void" in finding.message
+
+    def test_no_instances(self, folder):
+        write(folder, "val", "d", 0 * IDS)
+        assert self.one(folder).kind == "no instances"
+
+    def test_instances_that_vanish_at_the_stride(self, folder):
+        ids = IDS.copy()
+        ids[0, 20:24] = 3  # four pixels
+        ids[0, :] = np.where(ids[0] == 0, 4, ids[0])  # a line beside what is sampled
+        ids[1, :] = 4
+        ids[:, 31] = 4
+        write(folder, "train", "a", ids)
+        assert (ids == 4).sum() > 64
+        finding = self.one(folder)
+        assert finding.kind == "vanishing"
+        assert "2 of 4 instances vanish at stride 8" in finding.message
+        assert not check_data(folder, stride=1).all_findings
+
+    def test_one_image_in_two_splits(self, folder):
+        write(folder, "val", "e", image_of="b")
+        finding = self.one(folder)
+        assert finding.kind == "duplicate"
+        assert finding.message == "e (validation) is the same image as b (train)"
+
+
+@pytest.mark.needs_data
+class TestNuclei:
+    def test_real_images_have_no_errors(self, data_dir, tmp_path):
+        images = sorted((data_dir / "dsb2018" / "images").iterdir())[::25]
+        for kind in ("images", "labels"):
+            (tmp_path / kind).mkdir()
+            for image in images:
+                source = data_dir / "dsb2018" / kind / image.name
+                (tmp_path / kind / image.name).symlink_to(source)
+        report = check_data(tmp_path, stride=2)
+        assert not report.errors
+        assert len(report.files) == len(images)
+        totals = report.totals().values()
+        assert sum(total["instances"] for total in totals) > 5 * len(images)
