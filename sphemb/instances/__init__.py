@@ -2,15 +2,25 @@
 
 * :func:`overlap_table`: how many pixels every pair of labels shares.
 * :func:`relabel`: group ids to instance ids, with 0 for the background.
+* :func:`connected_components`: an id for every connected part of equal labels.
+* :func:`split_components`: every connected part of a group an instance of its own.
+* :func:`pool_proposals`, :class:`ProposalPool`: the groups of several label maps as one
+  ordered set of proposals without duplicates.
 
 A label map holds -1 (:data:`sphemb.VOID`) where nothing counts, 0 for the background
 and 1, 2, ... for the instances.
 """
 
+from sphemb.instances._components import connected_components, split_components
 from sphemb.instances._group_ids import relabel
 from sphemb.instances._overlap import overlap_table
+from sphemb.instances._pooling import ProposalPool, pool_proposals
 
 __all__ = [
+    "ProposalPool",
+    "connected_components",
     "overlap_table",
+    "pool_proposals",
     "relabel",
+    "split_components",
 ]

@@ -1,14 +1,29 @@
 """Scores that add up over batches, devices and hosts.
 
 * :class:`AverageRecall`: mean best IoU, recall at .5 and three average recalls.
+* :class:`ProposalRecall`: the same for the first n proposals, for several n and by
+  the size of the objects.
+* :class:`MatchedPrecision`: TP / (TP + FP + FN), the AP50 of the literature on nuclei.
 * :class:`InstanceCount`: the number of instances found against the true number.
+* :func:`coco_scores`: average precision and recall by pycocotools, on the host and of
+  a whole data set at once.
 
-Every metric is a small pytree of sums. ``from_batch`` runs under ``jax.jit``, ``merge``
-adds two of them (in float64 and int64 once they are off the device), ``compute`` gives
-the scores on the host. Since all fields are sums, ``jax.lax.psum`` merges over devices.
+Every metric but the last is a small pytree of sums. ``from_batch`` runs under
+``jax.jit``, ``merge`` adds two of them (in float64 and int64 once they are off the
+device), ``compute`` gives the scores on the host. Since all fields are sums,
+``jax.lax.psum`` merges over devices.
 """
 
+from sphemb.metrics._coco import coco_scores
 from sphemb.metrics._count import InstanceCount
+from sphemb.metrics._matched import MatchedPrecision
+from sphemb.metrics._proposals import ProposalRecall
 from sphemb.metrics._recall import AverageRecall
 
-__all__ = ["AverageRecall", "InstanceCount"]
+__all__ = [
+    "AverageRecall",
+    "InstanceCount",
+    "MatchedPrecision",
+    "ProposalRecall",
+    "coco_scores",
+]

@@ -8,8 +8,9 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_count, check_integer, check_shape
+from sphemb._checks import check_count, check_integer, check_shape
 from sphemb.instances import overlap_table
+from sphemb.metrics._overlaps import refuse_lost
 from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
 
 
@@ -103,11 +104,7 @@ class InstanceCount(Sums):
         Raises:
             InputError: a label above ``max_true`` was met.
         """
-        if int(self.lost_true):
-            raise InputError(
-                f"max_true must be as large as the labels need, got "
-                f"{int(self.lost_true)} pixels with larger ones: raise max_true"
-            )
+        refuse_lost(max_true=self.lost_true)
         images = int(self.num_images)
         signed = int(self.sum_found) - int(self.sum_true)
         return {

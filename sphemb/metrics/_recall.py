@@ -7,16 +7,11 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from sphemb._checks import InputError, check_count, check_shape
+from sphemb._checks import check_count, check_shape
 from sphemb.instances import overlap_table
-from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
-
-# The IoU levels .5, .55, ..., 1 are 10/20 ... 20/20: as whole numbers they compare
-# without rounding, which decides at J* = .6 or .7 exactly.
-_LEVEL_UNIT = 20
-_LEVELS = np.arange(10, 21)
+from sphemb.metrics._overlaps import LEVELS, overlaps, recall_scores, refuse_lost
+from sphemb.metrics._sums import Sums, flatten_images, valid_images
 
 
 @jax.tree_util.register_dataclass
@@ -43,8 +38,8 @@ class AverageRecall(Sums):
         Kong and Fowlkes (2018), Table 1 and Fig. 8; Hosang et al. (2016) for the
         average recall that is twice the mean excess over .5.
 
-    >>> truth = np.array([[0, 0, 1, 1, 1, 1]])
-    >>> predicted = np.array([[0, 0, 0, 1, 1, 1]])
+    >>> truth = jnp.array([[0, 0, 1, 1, 1, 1]])
+    >>> predicted = jnp.array([[0, 0, 0, 1, 1, 1]])
     >>> scores = AverageRecall.from_batch(
     ...     predicted, truth, max_predicted=2, max_true=3
     ... ).compute()
@@ -105,11 +100,11 @@ class AverageRecall(Sums):
         both = table[:, :max_predicted, 1 : max_true + 1]
         group_size = table.sum(axis=2)[:, :max_predicted, None]
         object_size = table.sum(axis=1)[:, None, 1 : max_true + 1]
-        either = jnp.maximum(group_size + object_size - both, 1)
+        found = overlaps(both, group_size, object_size)
         is_object = object_size[:, 0] > 0
-        best_iou = jnp.where(is_object, jnp.max(both / either, axis=1), 0.0)
-        best_level = jnp.max(_LEVEL_UNIT * both // either, axis=1)
-        reached = is_object[..., None] & (best_level[..., None] >= _LEVELS)
+        best_iou = jnp.where(is_object, jnp.max(found.iou, axis=1), 0.0)
+        best_level = jnp.max(found.twentieths, axis=1)
+        reached = is_object[..., None] & (best_level[..., None] >= LEVELS)
         return cls(
             sum_best_iou=jnp.sum(best_iou),
             sum_excess=jnp.sum(jnp.maximum(best_iou - 0.5, 0.0)),
@@ -137,22 +132,8 @@ class AverageRecall(Sums):
             InputError: a label above ``max_true`` or ``max_predicted`` was met, so that
                 the scores would be of other objects than those asked for.
         """
-        for name, lost in (
-            ("max_true", self.lost_true),
-            ("max_predicted", self.lost_predicted),
-        ):
-            if int(lost):
-                raise InputError(
-                    f"{name} must be as large as the labels need, got {int(lost)} "
-                    f"pixels with larger ones: raise {name}"
-                )
-        hits = np.asarray(self.hits)
-        objects = int(self.num_objects)
-        return {
-            "mean_best_iou": ratio(self.sum_best_iou, objects),
-            "recall@0.5": ratio(hits[0], objects),
-            "average_recall": ratio(hits[:10].sum(), 10 * objects),
-            "average_recall_mcg": ratio(hits.sum(), 11 * objects),
-            "average_recall_hosang": ratio(2.0 * self.sum_excess, objects),
-            "num_objects": float(objects),
-        }
+        refuse_lost(max_true=self.lost_true, max_predicted=self.lost_predicted)
+        scores = recall_scores(
+            self.sum_best_iou, self.sum_excess, self.hits, self.num_objects
+        )
+        return scores | {"num_objects": float(self.num_objects)}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import (
+    InputError,
     InputTypeError,
     check_boolean,
     check_integer,
@@ -26,7 +27,11 @@ def _add(a: Any, b: Any) -> Any:
 
 
 class Sums:
-    """Base of the metric dataclasses, whose fields are sums and nothing else."""
+    """Base of the metric dataclasses, whose fields are sums.
+
+    Fields that are marked static say what was summed up, and are equal in all of a
+    kind.
+    """
 
     def merge(self, other: Self) -> Self:
         """Adds another metric of the same kind, in any order.
@@ -38,17 +43,25 @@ class Sums:
             The metric over the batches of both.
 
         Raises:
-            InputError: another class of metric.
+            InputError: another class of metric, or one with other settings.
         """
         if type(other) is not type(self):
             raise InputTypeError(
                 f"other must be {type(self).__name__}, got {type(other).__name__}"
             )
         # This class alone is no dataclass, but all that inherit from it are.
-        fields = [field.name for field in dataclasses.fields(self)]  # type: ignore
-        return type(self)(
-            **{name: _add(getattr(self, name), getattr(other, name)) for name in fields}
-        )
+        merged = {}
+        for field in dataclasses.fields(self):  # type: ignore
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if not field.metadata.get("static"):
+                merged[field.name] = _add(mine, theirs)
+            elif mine == theirs:
+                merged[field.name] = mine
+            else:
+                raise InputError(
+                    f"other must have the same {field.name}, {mine}, got {theirs}"
+                )
+        return type(self)(**merged)
 
 
 def ratio(total: Any, number: Any) -> float:

@@ -14,6 +14,7 @@ call:
 * :func:`draw_gradients`: where gradients are large, without and with mean shift.
 * :func:`draw_similarity_histograms`: similarities within and between instances.
 * :func:`draw_curves`: losses, learning rate and scores over the steps of training.
+* :func:`draw_recall_curves`: recall against the number of proposals, several methods.
 * :func:`save_figure`: writes a PNG of bounded size.
 """
 
@@ -25,12 +26,14 @@ from sphemb.viz._gradients import draw_gradients
 from sphemb.viz._groupings import draw_grouping
 from sphemb.viz._histograms import draw_similarity_histograms
 from sphemb.viz._outlines import overlay
+from sphemb.viz._recall_curves import draw_recall_curves
 from sphemb.viz._spheres import draw_sphere
 
 __all__ = [
     "draw_curves",
     "draw_gradients",
     "draw_grouping",
+    "draw_recall_curves",
     "draw_similarity_histograms",
     "draw_sphere",
     "embedding_rgb",

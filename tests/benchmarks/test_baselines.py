@@ -1,0 +1,79 @@
+"""Segments and nuclei without learning."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
+from sphemb.instances import pool_proposals
+from sphemb.metrics import MatchedPrecision, ProposalRecall
+
+H, W = 64, 80
+precision_of = jax.jit(
+    functools.partial(MatchedPrecision.from_batch, max_predicted=512, max_true=512)
+)
+
+
+def discs():
+    """Three discs, two of which touch."""
+    rows, columns = np.mgrid[:H, :W]
+    truth = np.zeros((H, W), np.int32)
+    for q, (r, c) in enumerate([(20, 20), (20, 37), (45, 60)], start=1):
+        truth[(rows - r) ** 2 + (columns - c) ** 2 < 81] = q
+    return truth
+
+
+class TestFelzenszwalbMaps:
+    def test_plain_patches_are_found_in_the_form_that_proposals_take(self):
+        truth = np.kron(np.array([[0, 1], [2, 3]]), np.ones((H // 2, W // 2), int))
+        image = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+        maps = felzenszwalb_maps(image[truth], scales=(100.0, 30.0), max_groups=8)
+        assert maps.shape == (2, H, W)
+        assert maps.dtype == np.int32
+        flat = maps.reshape(1, 2, -1)
+        pool = pool_proposals(flat, max_groups=8)
+        score = functools.partial(ProposalRecall.from_batch, max_true=3, budgets=(4,))
+        scores = jax.jit(score)(flat, pool, truth.reshape(1, -1)).compute()
+        assert scores["recall@0.5@4"] == 1.0
+        assert scores["num_proposals@4"] == 4
+
+    def test_groups_are_numbered_by_falling_size_and_the_rest_is_void(self):
+        rng = np.random.default_rng(0)
+        image = np.kron(rng.random((8, 10, 3)), np.ones((8, 8, 1)))
+        (found,) = felzenszwalb_maps(image, scales=(1.0,), max_groups=5)
+        sizes = np.bincount(found[found >= 0])
+        assert len(sizes) == 5
+        assert (np.diff(sizes) <= 0).all()
+        assert (found == -1).any()
+
+
+class TestWatershedNuclei:
+    @pytest.mark.parametrize("bright", [True, False])
+    def test_touching_discs_of_either_polarity_are_parted(self, bright):
+        truth = discs()
+        noise = np.random.default_rng(1).normal(0, 5, (H, W, 1))
+        level = np.where((truth > 0) == bright, 200, 50)[..., None]
+        image = np.clip(level + noise, 0, 255).astype(np.uint8).repeat(3, axis=2)
+        found = watershed_nuclei(image)
+        assert found.max() == 3
+        scores = precision_of(found[None], truth[None]).compute()
+        assert scores["matched_precision@0.75"] == 1.0
+
+    def test_a_plain_image_has_no_nuclei(self):
+        assert not watershed_nuclei(np.full((H, W, 3), 7, np.uint8)).any()
+
+    @pytest.mark.needs_data
+    def test_real_nuclei_are_mostly_found(self, data_dir):
+        folder = data_dir / "dsb2018"
+        total = None
+        for path in sorted((folder / "images").glob("*.png"))[:12]:
+            image = np.asarray(Image.open(path).convert("RGB"))
+            truth = np.asarray(Image.open(folder / "labels" / path.name), np.int32)
+            part = precision_of(watershed_nuclei(image)[None], truth[None])
+            total = part if total is None else total.merge(part)
+        assert total.compute()["matched_precision@0.5"] > 0.5
