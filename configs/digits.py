@@ -39,7 +39,7 @@ def get_config(variant: str = "sklearn") -> ml_collections.ConfigDict:
         "test": 500,
         "seed": 0,
     }
-    config.loader.augmentation = "digits"
+    config.augmentation.name = "digits"
     config.model = {
         "name": "Hourglass",
         "embedding_dim": 16,

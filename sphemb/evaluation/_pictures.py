@@ -21,12 +21,14 @@ from sphemb.viz import (
     draw_curves,
     draw_gradients,
     draw_grouping,
+    draw_recall_curves,
     draw_similarity_histograms,
     draw_sphere,
     save_figure,
 )
 
 _STEPS_SHOWN = 5
+_SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 
 def draw_pictures(
@@ -40,7 +42,8 @@ def draw_pictures(
     ``grouping.png``: images, truth, prediction, embedding; ``sphere.png``: the points
     at every step of the mean shift (Fig. 4); ``gradients.png``: the loss's gradient
     without and with a step of mean shift (Fig. 5); ``similarities.png``: within and
-    between instances at every step; ``curves.png``: the training.
+    between instances at every step; ``proposals.png``: recall against the number of
+    proposals (Fig. 8), where the task has budgets; ``curves.png``: the training.
 
     Args:
         trained: the network.
@@ -54,6 +57,9 @@ def draw_pictures(
     task, figures = trained.experiment.task, {}
     if isinstance(task, Proposals):
         figures = _grouping_figures(task, evaluation.samples)
+        if task.budgets:
+            name = trained.experiment.config.model.name
+            figures["proposals"] = draw_recall_curves({name: evaluation.scores})
     if records:
         figures["curves"] = draw_curves(records)
     return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
@@ -70,16 +76,21 @@ def _grouping_figures(
         AverageRecall.from_batch(
             jnp.asarray(p[None]),
             jnp.asarray(t[None]),
-            max_predicted=task.max_groups,
+            max_predicted=task.num_labels,
             max_true=task.max_objects,
         ).compute()["mean_best_iou"]
         for p, t in zip(samples["labels"], truth, strict=True)
     ]
     # The image with the most instances says most about how they part.
     chosen = int(np.argmax([len(np.unique(t)) for t in truth]))
-    embedding = samples["embedding"][chosen]
+    # Every pixel against every other is for small images; of larger ones, a grid.
+    step = -(-max(truth.shape[1:]) // _SIDE_COMPARED)
+    image, instances, embedding = (
+        samples[name][chosen][::step, ::step]
+        for name in ("image", "instances", "embedding")
+    )
     points = jnp.asarray(embedding.reshape(-1, embedding.shape[-1]))
-    labels = truth[chosen].reshape(-1)
+    labels = instances.reshape(-1)
     trajectory = np.asarray(
         gbms_trajectory(
             points, concentration=task.concentration, num_steps=_STEPS_SHOWN
@@ -104,7 +115,5 @@ def _grouping_figures(
         "similarities": draw_similarity_histograms(
             trajectory, labels, margin=task.margin
         ),
-        "gradients": draw_gradients(
-            samples["image"][chosen], truth[chosen], embedding, gradients
-        ),
+        "gradients": draw_gradients(image, instances, embedding, gradients),
     }

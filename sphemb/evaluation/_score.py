@@ -13,7 +13,13 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sphemb.data import make_loader
+from sphemb.data import (
+    ExampleSource,
+    PadExample,
+    SkippingSource,
+    make_loader,
+    size_buckets,
+)
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
 
@@ -40,39 +46,54 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         trained: from `sphemb.training.train` or `sphemb.training.load_run`.
         split: ``"validation"`` or ``"test"``; the first ``num_{split}`` images of it
             that ``config.evaluation`` asks for.
-        num_samples: images that are kept to look at.
+        num_samples: images that are kept to look at, of the commonest size.
 
     Returns:
         Scores and samples.
     """
     experiment = trained.experiment
     settings = experiment.config.evaluation
-    source = _First(experiment.source(split), settings[f"num_{split}"])
-    devices = jax.local_device_count()
-    loader = make_loader(
+    source = experiment.source(split)
+    indices = (
+        source.usable
+        if isinstance(source, SkippingSource)
+        else list(range(len(source)))
+    )[: settings[f"num_{split}"]]
+    buckets = size_buckets(
         source,
-        batch_size=-(-settings.batch_size // devices) * devices,
-        shard_index=jax.process_index(),
-        shard_count=jax.process_count(),
-        num_threads=experiment.config.loader.num_threads,
+        indices,
+        stride=experiment.model.stride,
+        multiple=settings.size_multiple,
     )
+    devices = jax.local_device_count()
     predict = _prediction(experiment)
-    state = replicate((trained.params, trained.memory))
+    state = replicate((trained.params, trained.batch_stats, trained.memory))
     totals: dict[str, Any] = {}
     samples: list[dict[str, np.ndarray]] = []
     kept = 0
-    for batch in loader:
-        predictions, metrics = predict(state, split_batch(batch))
-        for name, stacked in jax.device_get(metrics).items():
-            for device in range(devices):
-                metric = jax.tree.map(lambda leaf, i=device: leaf[i], stacked)
-                totals[name] = totals[name].merge(metric) if name in totals else metric
-        if kept < num_samples:
-            seen = {"image": batch["image"], "instances": batch["instances"]}
-            for name, value in jax.device_get(predictions).items():
-                seen[name] = value.reshape(-1, *value.shape[2:])
-            samples.append({k: v[batch["valid"]] for k, v in seen.items()})
-            kept += int(batch["valid"].sum())
+    for number, (size, chosen) in enumerate(buckets.items()):
+        loader = make_loader(
+            _Chosen(source, chosen),
+            batch_size=-(-settings.batch_size // devices) * devices,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            transforms=(PadExample(size),),
+            num_threads=experiment.config.loader.num_threads,
+        )
+        for batch in loader:
+            predictions, metrics = predict(state, split_batch(batch))
+            for name, stacked in jax.device_get(metrics).items():
+                for device in range(devices):
+                    metric = jax.tree.map(lambda leaf, i=device: leaf[i], stacked)
+                    old = totals.get(name)
+                    totals[name] = old.merge(metric) if old else metric
+            # Samples are of one size, that of most images, to be one array.
+            if number == 0 and kept < num_samples:
+                seen = {"image": batch["image"], "instances": batch["instances"]}
+                for name, value in jax.device_get(predictions).items():
+                    seen[name] = value.reshape(-1, *value.shape[2:])
+                samples.append({k: v[batch["valid"]] for k, v in seen.items()})
+                kept += int(batch["valid"].sum())
     if jax.process_count() > 1:
         totals = jax.tree.map(
             lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(totals)
@@ -81,7 +102,7 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     joined = {
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
     }
-    return Evaluation(scores, len(source), joined)
+    return Evaluation(scores, len(indices), joined)
 
 
 @functools.lru_cache(maxsize=4)
@@ -90,22 +111,25 @@ def _prediction(experiment: Any) -> Any:
     task = experiment.task
 
     def predict(state: Any, batch: Any) -> Any:
-        params, memory = state
-        apply = functools.partial(experiment.network, params)
+        params, batch_stats, memory = state
+        apply = functools.partial(experiment.network, params, batch_stats)
         predictions = task.predict(apply, memory, batch)
         return predictions, task.metrics(predictions, batch)
 
     return data_parallel(predict, replicated_output=False)
 
 
-class _First:
-    """The first examples of a source."""
+class _Chosen:
+    """Some examples of a source."""
 
-    def __init__(self, source: Any, count: int):
-        self._source, self._count = source, min(count, len(source))
+    def __init__(self, source: ExampleSource, indices: list[int]):
+        self._source, self._indices = source, indices
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._source[index]
+        return self._source[self._indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._source.size(self._indices[index])

@@ -15,7 +15,7 @@ higher order go through the checkpointed tiles.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -129,7 +129,7 @@ def _row_sums(
 
         # Matmuls, because a reduction along the rows of a tile is slower on CPUs. One
         # for each, because one column more than D would cost a matmul more.
-        def add(sums, pairs, weighted):
+        def add(sums, pairs, weighted) -> Any:
             if sums is None:
                 return None
             return sums + jnp.matmul(pairs, weighted, precision=precision)

@@ -3,7 +3,7 @@
 Kong & Fowlkes, CVPR 2018, sections 3 and 4. Drawn digits are grouped the same way.
 
 Shape letters: B images, H rows, W columns, N pixels, M sampled pixels, D dimension,
-T mean-shift steps.
+T mean-shift steps, h w size of the embedding map, K label maps.
 """
 
 from __future__ import annotations
@@ -18,15 +18,28 @@ import jax.numpy as jnp
 from sphemb._checks import check_count, check_number, check_shape
 from sphemb._labels import VOID
 from sphemb.grouping import (
+    Grouping,
     accelerated_gbms,
     bucket_size,
     gbms_trajectory,
     label_modes,
     pad_points,
 )
+from sphemb.instances import pool_proposals, split_components
 from sphemb.losses import margin_loss, sample_pixels
-from sphemb.metrics import AverageRecall, InstanceCount
-from sphemb.sphere import l2_normalize
+from sphemb.metrics import (
+    AverageRecall,
+    InstanceCount,
+    MatchedPrecision,
+    ProposalRecall,
+)
+from sphemb.tasks._pixels import (
+    cell_middles,
+    map_stride,
+    unit_map,
+    unit_vectors_at,
+    unit_vectors_of_all,
+)
 from sphemb.tasks._task import Apply, Batch, Maps
 
 
@@ -37,37 +50,55 @@ class Proposals:
     In training, M of an image's pixels are drawn uniformly without replacement, and
     that sample alone is shifted: a Monte-Carlo estimate of the density that all pixels
     have. The draw depends on the seed, the step and the image's index, not on the
-    device that the image happens to be on. To predict, every pixel is shifted.
+    device that the image happens to be on. To predict, every cell of the embedding map
+    is shifted, and a pixel goes to the group whose mode is nearest to its embedding,
+    interpolated between the cells. (For a map as large as the image, each pixel is a
+    cell.)
 
     Attributes:
         margin: :math:`\alpha` of Eq. 2.
         concentration: :math:`\kappa` of the kernel :math:`\exp(\kappa\cos\theta)`.
         num_steps: T, mean-shift steps that the loss looks at; 0 trains the embedding
             alone.
-        num_samples: M.
+        num_samples: M, at most.
+        sample_ratio: the share of the pixels that are drawn, as far as M allows.
         step_weights: weights of the losses on steps 0..T; all 1 by default.
         negative_weight: of the pairs from different instances.
         predict_steps: mean-shift steps of a prediction, at most.
-        predict_points: up to so many pixels, padding included, a prediction compares
-            every pixel with every other; beyond, see `sphemb.accelerated_gbms`.
-        threshold: cosine to a mode from which on a pixel belongs to it.
+        predict_points: up to so many points, padding included, a prediction compares
+            every one with every other; beyond, see `sphemb.accelerated_gbms`.
+        predict_pixels: shift every pixel and not every cell of a coarser map.
+        threshold: cosine to a mode from which on a point belongs to it.
         max_groups: groups that a prediction can hold.
         min_size: pixels that a group needs; smaller ones go to the nearest group.
+        max_parts: 0 leaves every group whole. Otherwise each connected part of a group
+            is an instance, up to so many: for many objects of one kind, which the
+            embedding need part from their neighbours only.
         max_objects: objects of an image that the scores can count.
+        pooled_concentrations: further ones at which a prediction groups, for more
+            proposals.
+        budgets: numbers of proposals at which recall is scored.
+        max_iou: overlap of two proposals beyond which the later one is dropped.
     """
 
     margin: float = 0.5
     concentration: float = 36.0
     num_steps: int = 5
     num_samples: int = 512
+    sample_ratio: float = 1.0
     step_weights: tuple[float, ...] | None = None
     negative_weight: float = 1.0
     predict_steps: int = 10
     predict_points: int = 8192
+    predict_pixels: bool = False
     threshold: float = 0.7
     max_groups: int = 32
     min_size: int = 8
+    max_parts: int = 0
     max_objects: int = 16
+    pooled_concentrations: tuple[float, ...] = ()
+    budgets: tuple[int, ...] = ()
+    max_iou: float = 0.9
     refresh_every: int = 0
 
     def __post_init__(self):
@@ -75,6 +106,12 @@ class Proposals:
         check_number("config.task.concentration", self.concentration, above=0)
         check_number("config.task.threshold", self.threshold, above=-1, below=1)
         check_number("config.task.negative_weight", self.negative_weight, at_least=0)
+        check_number("config.task.max_iou", self.max_iou, at_least=0, at_most=1)
+        check_number("config.task.sample_ratio", self.sample_ratio, above=0, at_most=1)
+        for value in self.pooled_concentrations:
+            check_number("config.task.pooled_concentrations", value, above=0)
+        for value in self.budgets:
+            check_count("config.task.budgets", value, at_least=1)
         for name, least in {
             "num_steps": 0,
             "num_samples": 2,
@@ -82,6 +119,7 @@ class Proposals:
             "predict_points": 8,
             "max_groups": 1,
             "min_size": 1,
+            "max_parts": 0,
             "max_objects": 1,
         }.items():
             check_count(f"config.task.{name}", getattr(self, name), at_least=least)
@@ -94,6 +132,11 @@ class Proposals:
                 dims=wanted,
                 beside="config.task.num_steps",
             )
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels a prediction can have, that of the background among them."""
+        return self.max_parts + 1 if self.max_parts else self.max_groups
 
     def init(self, key: jax.Array) -> tuple[()]:
         """No memory."""
@@ -119,9 +162,11 @@ class Proposals:
         Returns:
             The loss, and ``loss/step{t}`` for each step of the mean shift.
         """
-        embeddings = _flat_embeddings(apply(batch["image"]))
-        labels = batch["instances"].reshape(embeddings.shape[:2])
-        num_samples = min(self.num_samples, labels.shape[-1])
+        embedding = apply(batch["image"])["embedding"]
+        stride = map_stride(embedding, batch["image"].shape[1:3])
+        labels = batch["instances"].reshape(embedding.shape[0], -1)
+        wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
+        num_samples = min(self.num_samples, wanted)
 
         def draw(index: jax.Array, labels: jax.Array):
             return sample_pixels(
@@ -129,7 +174,7 @@ class Proposals:
             )
 
         sample = jax.vmap(draw)(batch["index"], labels)
-        embeddings = jnp.take_along_axis(embeddings, sample.indices[..., None], axis=1)
+        embeddings = unit_vectors_at(embedding, sample.indices, stride)
         labels = jnp.take_along_axis(labels, sample.indices, axis=1)
         trajectory = gbms_trajectory(
             embeddings,
@@ -154,7 +199,7 @@ class Proposals:
         """Groups every pixel.
 
         Called outside of `jax.jit` with a compiled network, the grouping is compiled
-        for a few numbers of pixels instead of every image size.
+        for a few numbers of points instead of every image size.
 
         Args:
             apply: the network.
@@ -163,18 +208,66 @@ class Proposals:
                 pixels are padding.
 
         Returns:
-            ``labels`` [B, H, W], groups by descending size, `VOID` where masked;
-            ``num_groups`` [B]; ``background`` [B], the group that is taken for it, the
-            largest; ``embedding`` [B, H, W, D], unit vectors before the mean shift.
+            ``labels`` [B, H, W], groups by descending size of their points, `VOID`
+            where masked; ``num_groups`` [B]; ``background`` [B], the group that is
+            taken for it, the largest; ``embedding`` [B, H, W, D], unit vectors before
+            the mean shift. With ``max_parts``, the labels are 0 for the background and
+            1, 2, .. for the parts by descending size. With ``budgets``,
+            ``proposals`` [B, K, H, W], such labels at every concentration.
         """
-        image = batch["image"]
-        embeddings = _flat_embeddings(apply(image))
+        size = batch["image"].shape[1:3]
+        embedding = apply(batch["image"])["embedding"]
+        stride = map_stride(embedding, size)
+        pixels = unit_vectors_of_all(embedding, stride)
         mask = batch.get("mask")
-        flat = None if mask is None else mask.reshape(embeddings.shape[:2])
-        padded = pad_points(embeddings, mask=flat)
+        if mask is None:
+            mask = jnp.ones(pixels.shape[:3], bool)
+        if stride == 1 or self.predict_pixels:
+            points, counts = pixels, mask
+        else:
+            points, counts = unit_map(embedding), cell_middles(mask, stride)
+
+        groupings = [self._group(points, counts, self.concentration)]
+        if self.budgets:
+            for concentration in self.pooled_concentrations:
+                groupings.append(self._group(points, counts, concentration))
+        maps = []
+        for grouping in groupings:
+            if points is pixels:
+                found = grouping.labels.reshape(mask.shape)
+            else:
+                found = _nearest_mode(pixels, grouping)
+            maps.append(jnp.where(mask, found, VOID))
+
+        num_groups = groupings[0].num_groups
+        background = jnp.zeros_like(num_groups)
+        if self.max_parts:
+            maps = [
+                split_components(
+                    found, background, max_parts=self.max_parts, min_size=self.min_size
+                )
+                for found in maps
+            ]
+            num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
+        proposals = {"proposals": jnp.stack(maps, axis=1)} if self.budgets else {}
+        return proposals | {
+            "labels": maps[0],
+            "num_groups": num_groups,
+            "background": background,
+            "embedding": pixels,
+        }
+
+    def _group(
+        self, points: jax.Array, mask: jax.Array, concentration: float
+    ) -> Grouping:
+        """Groups the points [B, h, w, D] that the mask [B, h, w] counts."""
+        batch, number = points.shape[0], mask[0].size
+        padded = pad_points(
+            points.reshape(batch, number, -1), mask=mask.reshape(batch, number)
+        )
         modes = accelerated_gbms(
             padded.points,
-            concentration=self.concentration,
+            concentration=concentration,
             num_steps=self.predict_steps,
             mask=padded.mask,
             max_points=bucket_size(self.predict_points),
@@ -186,34 +279,62 @@ class Proposals:
             min_size=self.min_size,
             mask=padded.mask,
         )
-        labels = grouping.labels[:, : embeddings.shape[1]]
-        return {
-            "labels": labels.reshape(image.shape[:3]),
-            "num_groups": grouping.num_groups,
-            "background": jnp.zeros_like(grouping.num_groups),
-            "embedding": embeddings.reshape(*image.shape[:3], -1),
-        }
+        return grouping._replace(labels=grouping.labels[:, :number])
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
-        """Recall of the objects, and their number."""
-        return {
+        """Recall of the objects, their number, and what each proposal adds."""
+        truth, valid = batch["instances"], batch["valid"]
+        scores: dict[str, Any] = {
             "average_recall": AverageRecall.from_batch(
                 predictions["labels"],
-                batch["instances"],
-                max_predicted=self.max_groups,
+                truth,
+                max_predicted=self.num_labels,
                 max_true=self.max_objects,
-                valid=batch["valid"],
+                valid=valid,
             ),
             "instance_count": InstanceCount.from_batch(
                 predictions["num_groups"] - 1,  # the background is no instance
-                batch["instances"],
+                truth,
                 max_true=self.max_objects,
-                valid=batch["valid"],
+                valid=valid,
             ),
         }
+        if self.max_parts:
+            scores["matched_precision"] = MatchedPrecision.from_batch(
+                predictions["labels"],
+                truth,
+                max_predicted=self.max_parts,
+                max_true=self.max_objects,
+                valid=valid,
+            )
+        if self.budgets:
+            maps = predictions["proposals"]
+            flat = maps.reshape(*maps.shape[:2], -1)
+            pool = pool_proposals(
+                flat,
+                max_groups=self.num_labels,
+                max_iou=self.max_iou,
+                min_size=self.min_size,
+            )
+            scores["proposals"] = ProposalRecall.from_batch(
+                maps,
+                pool,
+                truth,
+                max_true=self.max_objects,
+                budgets=self.budgets,
+                valid=valid,
+            )
+        return scores
 
 
-def _flat_embeddings(maps: Maps) -> jax.Array:
-    """The embedding map as unit vectors [B, N, D] in float32, whatever came before."""
-    raw = maps["embedding"].astype(jnp.float32)
-    return l2_normalize(raw.reshape(raw.shape[0], -1, raw.shape[-1]))
+def _nearest_mode(pixels: jax.Array, grouping: Grouping) -> jax.Array:
+    """The group [B, H, W] whose mode is nearest to each pixel [B, H, W, D]."""
+    cosine = jnp.einsum(
+        "bhwd,bkd->bhwk", pixels, grouping.modes, precision=jax.lax.Precision.HIGHEST
+    )
+    numbers = jnp.arange(grouping.modes.shape[1])
+    there = numbers < grouping.num_groups[:, None]
+    nearest = jnp.argmax(
+        jnp.where(there[:, None, None], cosine, -jnp.inf), axis=-1
+    ).astype(jnp.int32)
+    return jnp.where(grouping.num_groups[:, None, None] > 0, nearest, VOID)

@@ -4,6 +4,7 @@
 * `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
 * `make_train_step`, `TrainState`: the step of one device.
 * `data_parallel`, `replicate`, `split_batch`, `devices`: the step on all devices.
+* `join_processes`: several processes, one run.
 * `poly_schedule`, `make_optimizer`: from optax.
 * `read_log`, `write_json`, `read_json`: what a run has written.
 """
@@ -14,6 +15,7 @@ from sphemb.training._experiment import Experiment, Trained, load_run
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
+from sphemb.training._processes import join_processes
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
 from sphemb.training._workdir import (
@@ -36,6 +38,7 @@ __all__ = [
     "devices",
     "duration",
     "init_state",
+    "join_processes",
     "load_config",
     "load_run",
     "make_optimizer",

@@ -7,7 +7,7 @@ import ml_collections
 from sphemb._checks import InputError, check_count
 
 _SECTIONS = {
-    "loader": {"batch_size", "augmentation", "num_threads"},
+    "loader": {"batch_size", "num_threads", "skip_bad"},
     "optimizer": {
         "name",
         "learning_rate",
@@ -16,12 +16,20 @@ _SECTIONS = {
         "momentum",
         "weight_decay",
         "clip_norm",
+        "accumulate",
     },
-    "train": {"num_steps", "log_every", "eval_every", "checkpoint_every", "init_from"},
-    "evaluation": {"batch_size", "num_validation", "num_test"},
+    "train": {
+        "num_steps",
+        "log_every",
+        "eval_every",
+        "checkpoint_every",
+        "weights",
+        "init_from",
+    },
+    "evaluation": {"batch_size", "num_validation", "num_test", "size_multiple"},
 }
 # The settings of these sections are those of what their ``name`` stands for.
-_NAMED = ("data", "model", "task")
+_NAMED = ("data", "augmentation", "model", "task")
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -40,7 +48,13 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for section, counts in {
         "loader": {"batch_size": 1, "num_threads": 0},
         "train": {"num_steps": 1, "log_every": 1, "eval_every": 0},
-        "evaluation": {"batch_size": 1, "num_validation": 1, "num_test": 1},
+        "optimizer": {"accumulate": 1},
+        "evaluation": {
+            "batch_size": 1,
+            "num_validation": 1,
+            "num_test": 1,
+            "size_multiple": 1,
+        },
     }.items():
         for name, least in counts.items():
             value = config[section][name]

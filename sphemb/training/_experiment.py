@@ -54,20 +54,17 @@ class Experiment:
     @functools.cached_property
     def _dataset(self) -> Any:
         settings = _settings(self.config.data)
-        name = settings.pop("name")
-        if name not in sphemb.data.DATASETS:
-            known = ", ".join(sphemb.data.DATASETS)
-            raise InputError(f"config.data.name must be one of {known}, got {name!r}")
-        prepare = sphemb.data.DATASETS[name]
+        prepare = _named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
         return _call(prepare, settings, "config.data")
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
-        """The learning rate of each step."""
+        """The learning rate of each update."""
         settings = self.config.optimizer
+        updates = -(-self.config.train.num_steps // settings.accumulate)
         return poly_schedule(
             settings.learning_rate,
-            self.config.train.num_steps,
+            updates,
             power=settings.power,
             warmup_steps=settings.warmup_steps,
         )
@@ -82,6 +79,7 @@ class Experiment:
             momentum=settings.momentum,
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
+            accumulate=settings.accumulate,
         )
 
     @property  # not kept: a trace may be what asks first, and its values end with it
@@ -92,18 +90,41 @@ class Experiment:
         return dict(zip(uses, keys, strict=True))
 
     def source(self, split: str) -> sphemb.data.ExampleSource:
-        """The examples of ``"train"``, ``"validation"`` or ``"test"``."""
-        return sphemb.data.BuilderExamples(self._dataset, split)
+        """The examples of ``"train"``, ``"validation"`` or ``"test"``.
+
+        With ``config.loader.skip_bad``, those that cannot be used are stood in for by
+        the next that can.
+        """
+        if split not in self._sources:
+            source = self._dataset.source(split)
+            if self.config.loader.skip_bad:
+                source = sphemb.data.SkippingSource(source)
+            self._sources[split] = source
+        return self._sources[split]
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was wrong with the examples that could not be used, as far as met."""
+        return [
+            reason
+            for source in self._sources.values()
+            if isinstance(source, sphemb.data.SkippingSource)
+            for reason in source.skipped.values()
+        ]
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, sphemb.data.ExampleSource]:
+        return {}
 
     def train_batches(self) -> grain.DatasetIterator:
         """This host's endless stream of training batches, shuffled and augmented."""
-        name = self.config.loader.augmentation
-        if name and name not in sphemb.data.AUGMENTATIONS:
-            raise InputError(
-                "config.loader.augmentation must be one of "
-                f"{', '.join(sphemb.data.AUGMENTATIONS)}, got {name!r}"
-            )
-        transforms = (sphemb.data.AUGMENTATIONS[name](),) if name else ()
+        settings = _settings(self.config.augmentation)
+        name = settings.pop("name")
+        transforms = ()
+        if name:
+            known = sphemb.data.AUGMENTATIONS
+            augmentation = _named(known, name, "config.augmentation")
+            transforms = (_call(augmentation, settings, "config.augmentation"),)
         return iter(
             self._train_loader(shuffle=True, repeat=True, transforms=transforms)
         )
@@ -130,41 +151,81 @@ class Experiment:
             **settings,
         )
 
-    def network(self, params: Any, image: jax.Array) -> Maps:
-        """The network as a function of its parameters."""
-        maps: Any = self.model.apply({"params": params}, image)
+    def network(self, params: Any, batch_stats: Any, image: jax.Array) -> Maps:
+        """The network as a function of its variables, as it predicts."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        maps: Any = self.model.apply(variables, image)
         return maps
 
-    def init_state(self, params: Any = None) -> TrainState:
-        """The state at step 0, with new parameters or given ones."""
-        if params is None:
+    def training_network(
+        self, params: Any, batch_stats: Any, image: jax.Array
+    ) -> tuple[Maps, Any]:
+        """The network as it learns: with the next batch statistics."""
+        variables = {"params": params, "batch_stats": batch_stats}
+        maps: Any
+        maps, updated = self.model.apply(
+            variables, image, train=True, mutable=["batch_stats"]
+        )
+        return maps, updated.get("batch_stats", {})
+
+    def init_state(self, variables: Any = None) -> TrainState:
+        """The state at step 0, with new variables or given ones."""
+        if variables is None:
             size = self.model.stride
             image = jnp.zeros((1, size, size, 3))
-            params = self.model.init(self.keys["params"], image)["params"]
-        return init_state(self.task, params, self.optimizer, self.keys["memory"])
+            variables = self.model.init(self.keys["params"], image)
+        return init_state(
+            self.task,
+            variables["params"],
+            variables.get("batch_stats", {}),
+            self.optimizer,
+            self.keys["memory"],
+        )
 
     def start_state(self) -> TrainState:
-        """The state that training starts from: ``config.train.init_from``, if given.
+        """The state that training starts from.
+
+        That is the variables of the run ``config.train.init_from``; or new ones, with
+        the backbone's of ``config.train.weights``; or new ones.
 
         Raises:
-            InputError: the parameters of that run do not fit this network.
+            InputError: the variables do not fit this network.
         """
-        workdir = self.config.train.init_from
-        if not workdir:
-            return self.init_state()
-        params = load_run(pathlib.Path(workdir)).params
+        workdir, weights = self.config.train.init_from, self.config.train.weights
+        if workdir:
+            run = load_run(pathlib.Path(workdir))
+            variables = {"params": run.params, "batch_stats": run.batch_stats}
+            self._check_variables(variables, f"config.train.init_from {workdir}")
+            return self.init_state(variables)
+        state = self.init_state()
+        if not weights:
+            return state
+        backbone = getattr(self.model, "backbone", None)
+        if backbone is None:
+            raise InputError(
+                f"config.train.weights {weights} are those of a backbone, but "
+                f"config.model.name {self.config.model.name} has none"
+            )
+        loaded = sphemb.models.load_weights(weights, backbone=backbone)
+        variables = {
+            name: {**getattr(state, name), "backbone": loaded[name]}
+            for name in ("params", "batch_stats")
+        }
+        self._check_variables(variables, f"config.train.weights {weights}")
+        return self.init_state(variables)
+
+    def _check_variables(self, variables: Any, where: str) -> None:
+        own = self.abstract_state
+        wanted = {"params": own.params, "batch_stats": own.batch_stats}
         different = sorted(
-            set(_leaf_shapes(params).items())
-            ^ set(_leaf_shapes(self.abstract_state.params).items())
+            set(_leaf_shapes(variables).items()) ^ set(_leaf_shapes(wanted).items())
         )
         if different:
             name, shape = different[0]
             raise InputError(
-                f"config.train.init_from {workdir} must hold this network's parameters,"
-                f" but {len(different)} differ, such as {name} {shape}: is "
-                "config.model the same?"
+                f"{where} must hold this network's parameters, but {len(different)} "
+                f"differ, such as {name} {shape}: is config.model the same?"
             )
-        return self.init_state(params)
 
     @functools.cached_property
     def abstract_state(self) -> TrainState:
@@ -181,17 +242,19 @@ class Trained:
         params: the network's parameters.
         memory: the task's.
         step: how long it was trained.
+        batch_stats: the moments of the network's batch normalisation, if it has any.
     """
 
     experiment: Experiment
     params: Any
     memory: Memory
     step: int
+    batch_stats: Any = dataclasses.field(default_factory=dict)
 
     @property
     def apply(self) -> Apply:
         """The network with its parameters bound."""
-        return functools.partial(self.experiment.network, self.params)
+        return functools.partial(self.experiment.network, self.params, self.batch_stats)
 
 
 def load_run(workdir: str | pathlib.Path) -> Trained:
@@ -216,7 +279,9 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
         state = checkpoints.restore(experiment.abstract_state)
     finally:
         checkpoints.close()
-    return Trained(experiment, state.params, state.memory, int(state.step))
+    return Trained(
+        experiment, state.params, state.memory, int(state.step), state.batch_stats
+    )
 
 
 def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -227,14 +292,17 @@ def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _component(room: Any, section: Mapping[str, Any], where: str) -> Any:
     """An object of the class that a section names, with the rest as settings."""
     settings = _settings(section)
-    name = settings.pop("name")
-    known = [n for n in room.__all__ if inspect.isclass(getattr(room, n))]
+    classes = {n: getattr(room, n) for n in room.__all__}
+    classes = {n: found for n, found in classes.items() if inspect.isclass(found)}
+    return _call(_named(classes, settings.pop("name"), where), settings, where)
+
+
+def _named(known: Mapping[str, Any], name: str, where: str) -> Any:
     if name not in known:
         raise InputError(
-            f"{where}.name must be a class of {room.__name__} ({', '.join(known)}), "
-            f"got {name!r}"
+            f"{where}.name must be one of {', '.join(known)}, got {name!r}"
         )
-    return _call(getattr(room, name), settings, where)
+    return known[name]
 
 
 def _call(factory: Callable[..., Any], settings: dict[str, Any], where: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import math
 import pathlib
 import platform
@@ -26,6 +27,7 @@ from sphemb.training._state import TrainState
 from sphemb.training._step import make_train_step
 from sphemb.training._workdir import check_workdir, claim_workdir, write_json
 
+_SCORES_SAID = 6  # of a validation; all of them are in the log
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -65,7 +67,10 @@ def train(
     batches = experiment.train_batches()
     state = experiment.start_state()
     step_of_device = make_train_step(
-        task, experiment.network, experiment.optimizer, experiment.keys["step"]
+        task,
+        experiment.training_network,
+        experiment.optimizer,
+        experiment.keys["step"],
     )
     # What the user may have got wrong shows in a rehearsal, before anything is written.
     _rehearse(experiment, state, step_of_device)
@@ -117,13 +122,15 @@ def train(
             last = step == settings.num_steps
             if step % settings.log_every == 0 or last:
                 record = {k: _mean(window, k) for k in scalars}
-                rate = np.asarray(experiment.schedule(step - 1))
+                updates = (step - 1) // config.optimizer.accumulate
+                rate = np.asarray(experiment.schedule(updates))
                 write({**record, "learning_rate": float(rate)})
                 window = []
             if evaluate and settings.eval_every and step % settings.eval_every == 0:
                 scores = evaluate(_trained(experiment, state), "validation")
                 write({f"validation/{k}": v for k, v in scores.items()})
-                progress.say(f"step {step}: validation " + _listed(scores))
+                first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
+                progress.say(f"step {step}: validation " + _listed(first_scores))
             # After the records: whatever happened up to a checkpoint is in the log.
             if step % settings.checkpoint_every == 0 or last:
                 checkpoints.save(step, state, batches)
@@ -134,19 +141,23 @@ def train(
         progress.close()
     if leads and step > first + 1:
         images = (step - first - 1) * config.loader.batch_size
-        write_json(workdir / "training.json", _machine(images / busy))
+        told = _machine(images / busy)
+        if config.loader.skip_bad:
+            told["skipped"] = len(experiment.skipped)
+            progress.say(f"{len(experiment.skipped)} examples could not be used")
+        write_json(workdir / "training.json", told)
     return _trained(experiment, state)
 
 
 def _rehearse(experiment: Experiment, state: TrainState, step: Callable) -> None:
     """Traces a step and a prediction without computing them."""
-    batch = next(experiment.train_pass())
+    batch = next(experiment.train_batches())
     mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
     jax.eval_shape(mapped, state, split_batch(batch))
     task, memory = experiment.task, state.memory
 
     def predict(params: Any, batch: Any) -> Any:
-        apply = functools.partial(experiment.network, params)
+        apply = functools.partial(experiment.network, params, state.batch_stats)
         return task.predict(apply, memory, batch)
 
     jax.eval_shape(predict, state.params, batch)
@@ -177,7 +188,9 @@ def _refreshed(experiment: Experiment, state: TrainState) -> TrainState:
 
 
 def _trained(experiment: Experiment, state: TrainState) -> Trained:
-    return Trained(experiment, state.params, state.memory, int(state.step))
+    return Trained(
+        experiment, state.params, state.memory, int(state.step), state.batch_stats
+    )
 
 
 def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:

@@ -45,6 +45,7 @@ def make_optimizer(
     momentum: float = 0.9,
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
+    accumulate: int = 1,
 ) -> optax.GradientTransformation:
     """An optimiser by name.
 
@@ -55,6 +56,8 @@ def make_optimizer(
         weight_decay: of the parameters; for SGD added to the gradient, for AdamW
             decoupled from it.
         clip_norm: largest global norm of a gradient, None for no limit.
+        accumulate: steps whose mean gradient makes one update; the schedule counts
+            updates then.
 
     Returns:
         The optax transformation.
@@ -67,7 +70,12 @@ def make_optimizer(
     else:
         check_number("config.optimizer.clip_norm", clip_norm, above=0)
         clip = optax.clip_by_global_norm(clip_norm)
+    check_count("config.optimizer.accumulate", accumulate, at_least=1)
     if name == "sgd":
         decay = optax.add_decayed_weights(weight_decay)
-        return optax.chain(clip, decay, optax.sgd(schedule, momentum=momentum))
-    return optax.chain(clip, optax.adamw(schedule, weight_decay=weight_decay))
+        update = optax.chain(clip, decay, optax.sgd(schedule, momentum=momentum))
+    else:
+        update = optax.chain(clip, optax.adamw(schedule, weight_decay=weight_decay))
+    if accumulate == 1:
+        return update
+    return optax.MultiSteps(update, accumulate).gradient_transformation()

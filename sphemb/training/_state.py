@@ -22,23 +22,31 @@ class TrainState:
     Attributes:
         step: int32 scalar, the steps taken.
         params: the network's parameters.
+        batch_stats: what the network keeps beside them, the moments of its batch
+            normalisation; empty for a network without.
         opt_state: the optimiser's state.
         memory: the task's, see `sphemb.tasks.Task`.
     """
 
     step: jax.Array
     params: Any
+    batch_stats: Any
     opt_state: optax.OptState
     memory: Memory
 
 
 def init_state(
-    task: Task, params: Any, optimizer: optax.GradientTransformation, key: jax.Array
+    task: Task,
+    params: Any,
+    batch_stats: Any,
+    optimizer: optax.GradientTransformation,
+    key: jax.Array,
 ) -> TrainState:
     """The state at step 0."""
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
+        batch_stats=batch_stats,
         opt_state=optimizer.init(params),
         memory=task.init(key),
     )

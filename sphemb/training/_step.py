@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,8 +12,8 @@ from jax import lax
 from sphemb.tasks import Batch, Maps, Task
 from sphemb.training._state import TrainState
 
-Network = Callable[[Any, jax.Array], Maps]
-"""(parameters, images) -> named maps."""
+Network = Callable[[Any, Any, jax.Array], tuple[Maps, Any]]
+"""(parameters, batch statistics, images) -> (named maps, next batch statistics)."""
 
 
 def make_train_step(
@@ -30,7 +29,8 @@ def make_train_step(
 
     Args:
         task: gives the loss.
-        network: is given the parameters.
+        network: is given the parameters and the batch statistics. What it returns of
+            the latter must be the same on all devices.
         optimizer: turns gradients into updates.
         key: the run's; folded with the step for the task's draws.
 
@@ -41,14 +41,23 @@ def make_train_step(
 
     def step(state: TrainState, batch: Batch):
         def objective(params):
-            apply = functools.partial(network, params)
-            return task.loss(
+            batch_stats = state.batch_stats
+
+            # A task may look at several images one after the other, but not under a
+            # transformation of its own, out of which the statistics would not come.
+            def apply(image):
+                nonlocal batch_stats
+                maps, batch_stats = network(params, batch_stats, image)
+                return maps
+
+            loss, terms = task.loss(
                 apply, state.memory, batch, jax.random.fold_in(key, state.step)
             )
+            return loss, (terms, batch_stats)
 
-        (loss, terms), gradient = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
+        (loss, (terms, batch_stats)), gradient = jax.value_and_grad(
+            objective, has_aux=True
+        )(state.params)
         loss, terms, gradient = lax.pmean((loss, terms, gradient), "batch")
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         scalars = {
@@ -59,6 +68,7 @@ def make_train_step(
         next_state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
             opt_state=opt_state,
             memory=state.memory,
         )

@@ -233,7 +233,7 @@ class TestConfiguration:
     @pytest.mark.parametrize(
         ("section", "key", "value", "words"),
         [
-            ("loader", "augmentation", "mosaic", "must be one of digits, got 'mosaic'"),
+            ("augmentation", "name", "mosaic", r"must be one of .*, got 'mosaic'"),
             ("evaluation", "batch_size", 0, r"evaluation\.batch_size must be >= 1"),
             ("train", "log_every", 3, "multiple of config.train.log_every = 3, got 2"),
             ("optimizer", "power", -1.0, "power must satisfy 0 <= power, got -1.0"),

@@ -39,3 +39,25 @@ def test_a_gradient_is_clipped_before_the_optimiser_sees_it(name):
 def test_an_unknown_optimiser_names_the_known_ones():
     with pytest.raises(InputError, match="must be one of 'sgd', 'adamw', got 'lion'"):
         make_optimizer(poly_schedule(1.0, 10), name="lion")
+
+
+def test_accumulated_steps_make_one_update_of_their_mean_gradient():
+    settings = {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1}
+    once = make_optimizer(poly_schedule(0.1, 10), **settings)
+    twice = make_optimizer(poly_schedule(0.1, 10), accumulate=2, **settings)
+    params = accumulated = {"w": jnp.array([1.0, -2.0, 3.0])}
+    state, accumulating = once.init(params), twice.init(params)
+    gradients = [jnp.array([1.0, 2.0, 3.0]), jnp.array([3.0, -2.0, 5.0])]
+    for _ in range(3):
+        mean = {"w": 0.5 * (gradients[0] + gradients[1])}
+        updates, state = once.update(mean, state, params)
+        params = optax.apply_updates(params, updates)
+        for i, gradient in enumerate(gradients):
+            before = accumulated
+            updates, accumulating = twice.update(
+                {"w": gradient}, accumulating, accumulated
+            )
+            accumulated = optax.apply_updates(accumulated, updates)
+            if i == 0:
+                np.testing.assert_array_equal(accumulated["w"], before["w"])
+        np.testing.assert_allclose(accumulated["w"], params["w"], rtol=1e-6)

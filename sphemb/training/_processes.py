@@ -1,0 +1,57 @@
+"""Several processes that train one network: TPU pods, GPU clusters, a few machines."""
+
+from __future__ import annotations
+
+import jax
+
+from sphemb._checks import InputError, check_count
+
+
+def join_processes(
+    coordinator: str | None = None,
+    *,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the processes that share a run; call it before anything touches a device.
+
+    Every process runs the same command and trains on its own share of the data; their
+    devices act as one. One of them, number 0, writes logs and pictures; all write
+    checkpoints, so that the workdir must be a folder that all of them see.
+
+    Args:
+        coordinator: ``"HOST:PORT"`` of process 0; ``"auto"`` where JAX can find out by
+            itself (Cloud TPU pods, Slurm, Open MPI, Kubernetes); None for one process.
+        num_processes: how many there are, with ``HOST:PORT``.
+        process_id: which of them this is, from 0, with ``HOST:PORT``.
+
+    Raises:
+        InputError: the settings do not go together, or the others do not answer.
+    """
+    if coordinator is None:
+        if num_processes is not None or process_id is not None:
+            raise InputError(
+                "num_processes and process_id must come with coordinator=HOST:PORT"
+            )
+        return
+    address = None
+    if coordinator != "auto":
+        if num_processes is None or process_id is None:
+            raise InputError(
+                f"coordinator {coordinator} must come with num_processes and process_id"
+            )
+        check_count("num_processes", num_processes, at_least=1)
+        check_count("process_id", process_id)
+        if process_id >= num_processes:
+            raise InputError(
+                f"process_id must be below num_processes = {num_processes}, got "
+                f"{process_id}"
+            )
+        address = coordinator
+    try:
+        jax.distributed.initialize(address, num_processes, process_id)
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the processes of coordinator {coordinator} cannot be joined: {reason}"
+        ) from error

@@ -1,0 +1,80 @@
+"""The configs of photographs, shrunk, train, are scored and drawn."""
+
+import json
+
+import numpy as np
+import pytest
+
+from configs import coco, folder, nuclei, voc
+from sphemb import InputError
+from sphemb.cli import run_training
+from sphemb.models import DenseEmbedding
+from sphemb.tasks import Proposals
+from sphemb.training import Experiment, train
+from tests.scenes import write_coco, write_folder, write_voc
+from tests.tiny import shrink
+
+
+@pytest.fixture(scope="module")
+def folder_dir(tmp_path_factory):
+    return str(write_folder(tmp_path_factory.mktemp("folder") / "own"))
+
+
+def test_a_folder_is_trained_on_scored_and_drawn(folder_dir, tmp_path):
+    config = shrink(folder.get_config())
+    config.data.dir = folder_dir
+    summary = run_training(config, tmp_path / "run")
+    assert summary["step"] == 1
+    assert 0 <= summary["recall@0.5@10"] <= summary["recall@0.5@60"] <= 1
+    assert np.isfinite(summary["average_recall_hosang@60"])
+    pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
+    assert {"grouping.png", "proposals.png", "curves.png"} <= pictures
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 1
+
+
+def test_nuclei_are_scored_part_by_part(folder_dir, tmp_path):
+    config = shrink(nuclei.get_config())
+    config.data.dir = folder_dir
+    summary = run_training(config, tmp_path / "run")
+    assert 0 <= summary["matched_precision@0.5"] <= 1
+
+
+@pytest.mark.parametrize("variant", ["r50", "mean_shift"])
+def test_voc_takes_its_first_step(variant, tmp_path):
+    config = shrink(voc.get_config(variant))
+    config.data.voc_dir = str(write_voc(tmp_path / "voc"))
+    config.data.data_dir = str(tmp_path / "prepared")
+    config.task.num_steps = min(config.task.num_steps, 1)
+    assert train(config, tmp_path / "run").step == 1
+
+
+def test_coco_takes_its_first_step(tmp_path):
+    config = shrink(coco.get_config())
+    config.data.coco_dir = str(write_coco(tmp_path / "coco"))
+    config.data.data_dir = str(tmp_path / "prepared")
+    assert train(config, tmp_path / "run").step == 1
+
+
+@pytest.mark.parametrize("variant", voc.VARIANTS)
+def test_every_variant_names_a_network_and_a_task_that_exist(variant):
+    config = voc.get_config(variant)
+    experiment = Experiment(config)
+    assert isinstance(experiment.model, DenseEmbedding)
+    assert isinstance(experiment.task, Proposals)
+
+
+def test_an_unknown_variant_names_the_known_ones():
+    with pytest.raises(InputError, match="one of r50, r101, lite, mean_shift, got"):
+        voc.get_config("r152")
+
+
+def test_weights_that_are_not_there_are_asked_for_before_anything_is_written(
+    folder_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SPHEMB_WEIGHTS_DIR", str(tmp_path / "weights"))
+    config = shrink(folder.get_config())
+    config.data.dir = folder_dir
+    config.train.weights = "resnet18"
+    with pytest.raises(InputError, match=r"resnet18.* sphemb import-weights"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
