@@ -7,4 +7,8 @@
 * ``_measure``, ``_resident``, ``_agreement``: time, memory, error
 * ``_machine``, ``_report``, ``_figure``: the frame of the numbers, and their tables
 * ``_run``: all of it, case by case
+
+``python -m benchmarks.baselines`` scores what needs no learning beside a trained run:
+
+* ``_baselines``: segments and nuclei by scikit-image
 """

@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/folder.py``."""
     config = folder.get_config()
     config.augmentation.update(
-        size=(192, 192),
+        size=(128, 128),
         scale=(0.7, 1.4),
         rotation=45.0,
         quarter_turns=True,
@@ -29,14 +29,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.update(embedding_dim=32, decoder_stride=2)
     config.task.update(
         num_samples=2048,
-        # With Q instances a pixel has Q times as many pairs to push as to pull.
-        negative_weight=0.3,
+        normalize="terms",  # or the push of many instances drowns the pull of one
         min_size=6,
         max_parts=400,
         max_objects=400,
         budgets=(),
     )
-    config.train.num_steps = 600
-    config.train.eval_every = 200
+    config.train.num_steps = 1200
+    config.train.eval_every = 300
     config.evaluation.num_validation = 20
     return config

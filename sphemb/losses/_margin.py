@@ -50,7 +50,10 @@ def margin_loss(
         weights: [..., N] weights of the pixels; None takes :func:`instance_weights`.
         mask: [..., N] True = counts; None counts all pixels.
         normalize: ``"pixels"`` divides by the number of counting pixels, as Eq. 2;
-            ``"pairs"`` by the sum of all pairs' weights, as the authors' code.
+            ``"pairs"`` by the sum of all pairs' weights, as the authors' code;
+            ``"terms"`` divides each half by the weights of its own pairs, those of one
+            instance and those of different ones, so that with Q instances the pull is
+            not Q - 1 times weaker than the push.
         negative_weight: lambda; the authors use 5 on PASCAL VOC.
         power: 1 for Eq. 2; 2 for what the authors' backward pass really descends, with
             :math:`1 - s^2` and :math:`[s - \alpha]_+^2`.
@@ -118,7 +121,7 @@ def margin_loss_terms(
         margin: alpha in [0, 1]; an array may have any shape that broadcasts to [...].
         weights: [..., N] weights of the pixels; None takes :func:`instance_weights`.
         mask: [..., N] True = counts; None counts all pixels.
-        normalize: ``"pixels"`` or ``"pairs"``.
+        normalize: ``"pixels"``, ``"pairs"`` or ``"terms"``.
         power: 1 or 2.
         block_size: side of the tiles of pairs; None chooses.
         precision: of the matmuls, as ``jax.lax.Precision`` names it.

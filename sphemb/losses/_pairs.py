@@ -151,6 +151,14 @@ def _row_sums(
     return fold_tiles(tile, initial, points, columns, tiling)
 
 
+def weight_within(
+    weights: jax.Array, ids: jax.Array, *, axis_name: AxisName = None
+) -> jax.Array:
+    """Sum of w_i w_j over the pairs of one instance, [], of all instances."""
+    total, place = instance_sums(weights, ids, axis_name=axis_name)
+    return add_devices(jnp.sum(total[place] * weights), axis_name)
+
+
 def within_sum(
     x: jax.Array, weights: jax.Array, ids: jax.Array, *, axis_name: AxisName = None
 ) -> jax.Array:

@@ -21,7 +21,7 @@ from sphemb._labels import VOID
 from sphemb._ring import AxisName, add_devices, vary
 from sphemb._tiles import choose_tiling, map_batch
 from sphemb.losses._instances import FLATTEN, instance_ids, inverse_counts
-from sphemb.losses._pairs import pair_sum, within_sum
+from sphemb.losses._pairs import pair_sum, weight_within, within_sum
 
 
 class MarginLossTerms(NamedTuple):
@@ -51,7 +51,7 @@ def check_points(name, embeddings, labels, weights) -> tuple[int, ...]:
 
 
 def check_settings(normalize, power, block_size, axis_name) -> None:
-    check_choice("normalize", normalize, ("pixels", "pairs"))
+    check_choice("normalize", normalize, ("pixels", "pairs", "terms"))
     check_choice("power", power, (1, 2))
     if block_size is not None:
         check_count("block_size", block_size, at_least=1)
@@ -96,16 +96,17 @@ def compute_terms(
         def pairs(term):
             return pair_sum(term, tiling, x, weights, ids, margin)
 
+        weight = weight_within(weights, ids, axis_name=axis_name)
         if power == 1:
             within = within_sum(x, weights, ids, axis_name=axis_name)
-            return within, pairs("hinge")
-        return pairs("squared_fall"), pairs("squared_hinge")
+            return within, pairs("hinge"), weight
+        return pairs("squared_fall"), pairs("squared_hinge"), weight
 
     def each_image(array, *tail):
         shape = (math.prod(batch), *tail)
         return jnp.broadcast_to(array, batch + tail).reshape(shape)
 
-    sums = map_batch(
+    *sums, within = map_batch(
         image,
         x.reshape(math.prod(batch), num_points, dim),
         each_image(weights, num_points),
@@ -115,7 +116,19 @@ def compute_terms(
     )
     if normalize == "pixels":
         total = add_devices(jnp.sum(counts, axis=-1), axis_name).astype(dtype)
+        totals = total, total
     else:
         total = jnp.square(add_devices(jnp.sum(weights, axis=-1), axis_name))
-    scale = 1.0 / jnp.where(total == 0, 1.0, total)
-    return MarginLossTerms(*(scale * term.reshape(batch) for term in sums))
+        totals = total, total
+        if normalize == "terms":
+            within = within.reshape(batch)
+            between = total - within
+            # With one instance there is no pair between, and rounding must not be one.
+            rounding = 8 * jnp.finfo(dtype).eps * total
+            totals = within, jnp.where(between > rounding, between, 0.0)
+    return MarginLossTerms(
+        *(
+            term.reshape(batch) / jnp.where(total == 0, 1.0, total)
+            for term, total in zip(sums, totals, strict=True)
+        )
+    )

@@ -45,7 +45,7 @@ def trajectory_margin_loss(
         step_weights: [T+1] weight v of every step; None weighs all of them 1.
         weights: [..., N] weights of the pixels; None takes :func:`instance_weights`.
         mask: [..., N] True = counts; None counts all pixels.
-        normalize: ``"pixels"`` or ``"pairs"``, see :func:`margin_loss`.
+        normalize: ``"pixels"``, ``"pairs"`` or ``"terms"``, see :func:`margin_loss`.
         negative_weight: of pairs of different instances.
         power: 1 or 2, see :func:`margin_loss`.
         block_size: side of the tiles of pairs; None chooses.

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_count, check_number, check_shape
+from sphemb._checks import check_choice, check_count, check_number, check_shape
 from sphemb._labels import VOID
 from sphemb.grouping import (
     Grouping,
@@ -63,6 +63,7 @@ class Proposals:
         num_samples: M, at most.
         sample_ratio: the share of the pixels that are drawn, as far as M allows.
         step_weights: weights of the losses on steps 0..T; all 1 by default.
+        normalize: what the loss is divided by, see `sphemb.margin_loss`.
         negative_weight: of the pairs from different instances.
         predict_steps: mean-shift steps of a prediction, at most.
         predict_points: up to so many points, padding included, a prediction compares
@@ -87,6 +88,7 @@ class Proposals:
     num_samples: int = 512
     sample_ratio: float = 1.0
     step_weights: tuple[float, ...] | None = None
+    normalize: str = "pairs"
     negative_weight: float = 1.0
     predict_steps: int = 10
     predict_points: int = 8192
@@ -106,6 +108,9 @@ class Proposals:
         check_number("config.task.concentration", self.concentration, above=0)
         check_number("config.task.threshold", self.threshold, above=-1, below=1)
         check_number("config.task.negative_weight", self.negative_weight, at_least=0)
+        check_choice(
+            "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
+        )
         check_number("config.task.max_iou", self.max_iou, at_least=0, at_most=1)
         check_number("config.task.sample_ratio", self.sample_ratio, above=0, at_most=1)
         for value in self.pooled_concentrations:
@@ -188,7 +193,7 @@ class Proposals:
             jnp.broadcast_to(labels, trajectory.shape[:-1]),
             margin=self.margin,
             mask=jnp.broadcast_to(sample.mask, trajectory.shape[:-1]),
-            normalize="pairs",
+            normalize=self.normalize,
             negative_weight=self.negative_weight,
         ).mean(axis=-1)
         weights = self.step_weights or (1.0,) * (self.num_steps + 1)

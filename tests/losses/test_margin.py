@@ -29,7 +29,7 @@ def expected_terms(**settings):
 
 
 class TestAgainstTheEquation:
-    @pytest.mark.parametrize("normalize", ["pixels", "pairs"])
+    @pytest.mark.parametrize("normalize", ["pixels", "pairs", "terms"])
     @pytest.mark.parametrize("power", [1, 2])
     @pytest.mark.parametrize("extra", [{}, {"mask": MASK}, {"weights": WEIGHTS}])
     def test_both_terms_are_those_of_equation_2(self, normalize, power, extra):
@@ -144,7 +144,7 @@ class TestWhatChangesNothing:
 
 
 class TestEdges:
-    @pytest.mark.parametrize("normalize", ["pixels", "pairs"])
+    @pytest.mark.parametrize("normalize", ["pixels", "pairs", "terms"])
     @pytest.mark.parametrize("power", [1, 2])
     def test_nothing_that_counts_costs_nothing_and_pulls_nowhere(
         self, normalize, power
@@ -157,6 +157,17 @@ class TestEdges:
         value, slope = jax.value_and_grad(loss)(X[0])
         assert float(value) == 0.0
         assert not slope.any()
+
+    def test_one_instance_alone_has_no_term_between(self):
+        labels = np.ones(N, np.int32)
+        weights = np.full(N, 0.3, np.float32)
+        settings = {"margin": 0.1, "normalize": "terms", "weights": weights}
+        terms = losses.margin_loss_terms(X[0], labels, **settings)
+        wanted, _ = reference.margin_loss_terms(
+            X[0], labels, **{**settings, "normalize": "pairs"}
+        )
+        np.testing.assert_allclose(terms.positive, wanted, rtol=1e-5)
+        assert float(terms.negative) == 0.0
 
     def test_half_precision_is_worked_out_in_single(self):
         x = X.astype(jnp.bfloat16)

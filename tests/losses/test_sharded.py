@@ -51,7 +51,7 @@ def both(function, **settings):
 @pytest.mark.usefixtures("x64")
 class TestGradients:
     @pytest.mark.parametrize("check_vma", [True, False])
-    @pytest.mark.parametrize(("power", "normalize"), [(1, "pairs"), (2, "pixels")])
+    @pytest.mark.parametrize(("power", "normalize"), [(1, "terms"), (2, "pixels")])
     def test_taken_outside_is_that_of_one_device(self, power, normalize, check_vma):
         on_one, here = both(loss, power=power, normalize=normalize)
         args, which = arguments(np.float64), (0, 1, 2)

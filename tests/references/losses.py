@@ -43,5 +43,9 @@ def margin_loss_terms(
                 positive += pair * (1.0 - s**power)
             else:
                 negative += pair * max(s - margin, 0.0) ** power
+    if normalize == "terms":
+        pairs = np.outer(weights, weights)
+        same = np.asarray(labels)[:, None] == labels
+        return positive / pairs[same].sum(), negative / pairs[~same].sum()
     total = counts.sum() if normalize == "pixels" else weights.sum() ** 2
     return positive / total, negative / total

@@ -1,0 +1,97 @@
+"""Scores of what needs no learning, on the images that a run is tested on.
+
+    python -m benchmarks.baselines --workdir RUN [--split test]
+
+A run whose groups are parted (nuclei) is set beside the watershed, one whose proposals
+are counted beside Felzenszwalb's segments; the scores are those of the run's own
+``summary.json``, computed by the same code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+
+import numpy as np
+
+from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
+from sphemb.cli import door
+from sphemb.instances import pool_proposals
+from sphemb.metrics import AverageRecall, MatchedPrecision, ProposalRecall
+from sphemb.training import Experiment, load_config
+
+_SEGMENTS = 128  # of one scale
+
+
+def score_watershed(source, count: int, *, max_true: int) -> dict[str, float]:
+    """Scores the watershed's nuclei, the background a group like any other."""
+    totals = None
+    for i in range(count):
+        example = source[i]
+        found = watershed_nuclei(example["image"])[None]
+        truth = example["instances"][None]
+        most = max(int(found.max()), 1)
+        scores = (
+            AverageRecall.from_batch(
+                found, truth, max_predicted=most + 1, max_true=max_true
+            ),
+            MatchedPrecision.from_batch(
+                found, truth, max_predicted=most, max_true=max_true
+            ),
+        )
+        totals = scores if totals is None else _merged(totals, scores)
+    return {k: v for metric in totals or () for k, v in metric.compute().items()}
+
+
+def score_segments(
+    source, count: int, *, max_true: int, budgets: tuple[int, ...], max_iou: float
+) -> dict[str, float]:
+    """Scores Felzenszwalb's segments of several scales, pooled as a run's are."""
+    total = None
+    for i in range(count):
+        example = source[i]
+        maps = felzenszwalb_maps(example["image"], max_groups=_SEGMENTS)[None]
+        flat = maps.reshape(*maps.shape[:2], -1)
+        pool = pool_proposals(flat, max_groups=_SEGMENTS, max_iou=max_iou)
+        scores = ProposalRecall.from_batch(
+            flat,
+            pool,
+            example["instances"].reshape(1, -1),
+            max_true=max_true,
+            budgets=budgets,
+        )
+        total = scores if total is None else total.merge(scores)
+    return {} if total is None else total.compute()
+
+
+def _merged(totals, scores):
+    return tuple(a.merge(b) for a, b in zip(totals, scores, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=pathlib.Path, required=True)
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    flags = parser.parse_args()
+    with door():
+        config = load_config(flags.workdir)
+        experiment = Experiment(config)
+        source, task = experiment.source(flags.split), config.task
+        count = min(len(source), config.evaluation[f"num_{flags.split}"])
+        if task.get("max_parts"):
+            scores = score_watershed(source, count, max_true=task.max_objects)
+        else:
+            scores = score_segments(
+                source,
+                count,
+                max_true=task.max_objects,
+                budgets=tuple(task.budgets),
+                max_iou=task.max_iou,
+            )
+    finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
+    print(json.dumps({"images": count, **finite}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
