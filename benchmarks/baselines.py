@@ -13,6 +13,7 @@ import argparse
 import json
 import pathlib
 
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
@@ -29,8 +30,8 @@ def score_watershed(source, count: int, *, max_true: int) -> dict[str, float]:
     totals = None
     for i in range(count):
         example = source[i]
-        found = watershed_nuclei(example["image"])[None]
-        truth = example["instances"][None]
+        found = jnp.asarray(watershed_nuclei(example["image"])[None])
+        truth = jnp.asarray(example["instances"][None])
         most = max(int(found.max()), 1)
         scores = (
             AverageRecall.from_batch(
@@ -51,13 +52,13 @@ def score_segments(
     total = None
     for i in range(count):
         example = source[i]
-        maps = felzenszwalb_maps(example["image"], max_groups=_SEGMENTS)[None]
-        flat = maps.reshape(*maps.shape[:2], -1)
+        maps = jnp.asarray(felzenszwalb_maps(example["image"], max_groups=_SEGMENTS))
+        flat = maps.reshape(1, len(maps), -1)
         pool = pool_proposals(flat, max_groups=_SEGMENTS, max_iou=max_iou)
         scores = ProposalRecall.from_batch(
             flat,
             pool,
-            example["instances"].reshape(1, -1),
+            jnp.asarray(example["instances"].reshape(1, -1)),
             max_true=max_true,
             budgets=budgets,
         )

@@ -1,0 +1,144 @@
+"""Images a second of training, prediction and the input pipeline, for each backbone.
+
+    python -m benchmarks.throughput [--size 512] [--backbones resnet50 ...]
+
+Every step is that of `configs/folder.py` with a map of stride 8: one image, cut from
+drawn photographs of 640 x 480 pixels that are read from PNG files, scaled, turned and
+recoloured. The pipeline is measured by itself, with nothing else running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import pathlib
+import tempfile
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from PIL import Image
+
+from benchmarks._machine import describe
+from configs import folder
+from sphemb.models import BACKBONES
+from sphemb.training import (
+    Experiment,
+    data_parallel,
+    make_train_step,
+    replicate,
+    split_batch,
+)
+
+_SOURCE = (480, 640)
+_PHOTOGRAPHS = 16
+
+
+def write_photographs(root: pathlib.Path) -> None:
+    """Smooth noise, as incompressible as a photograph, with eight discs each."""
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+    rows, columns = np.mgrid[: _SOURCE[0], : _SOURCE[1]]
+    for i in range(_PHOTOGRAPHS):
+        rng = np.random.default_rng(i)
+        coarse = rng.integers(256, size=(60, 80, 3)).astype(np.uint8)
+        image = Image.fromarray(coarse).resize(_SOURCE[::-1], Image.Resampling.BICUBIC)
+        noisy = np.asarray(image) + rng.normal(0, 4, (*_SOURCE, 3))
+        labels = np.zeros(_SOURCE, np.uint8)
+        for number in range(1, 9):
+            row, column = rng.uniform(size=2) * _SOURCE
+            radius = rng.uniform(15, 70)
+            labels[(rows - row) ** 2 + (columns - column) ** 2 < radius**2] = number
+        pixels = np.clip(noisy, 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(root / "images" / f"{i}.png")
+        Image.fromarray(labels).save(root / "masks" / f"{i}.png")
+
+
+def make_experiment(root: pathlib.Path, backbone: str, size: int) -> Experiment:
+    config = folder.get_config()
+    config.data.dir = str(root)
+    config.augmentation.size = (size, size)
+    config.loader.batch_size = 1
+    config.model.update(backbone=backbone, output_stride=8, decoder_stride=None)
+    config.model.embedding_dim = 64
+    config.task.budgets = ()
+    config.train.weights = None
+    return Experiment(config)
+
+
+def seconds_per_call(call, *, budget: float) -> float:
+    """The median of at least three calls, after one that compiles."""
+    call()
+    taken: list[float] = []
+    while len(taken) < 3 or sum(taken) < budget:
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return float(np.median(taken))
+
+
+def measure(experiment: Experiment, *, budget: float) -> tuple[float, float]:
+    """Seconds of a training step and of a prediction, of one image."""
+    batch = next(experiment.train_batches())
+    step = data_parallel(
+        make_train_step(
+            experiment.task,
+            experiment.training_network,
+            experiment.optimizer,
+            experiment.keys["step"],
+        ),
+        replicated_output=True,
+        donate_state=True,
+    )
+    state = replicate(experiment.init_state())
+    variables = jax.device_get((state.params, state.batch_stats))
+
+    def train() -> None:
+        nonlocal state
+        state, _ = step(state, split_batch(batch))
+        jax.block_until_ready(state.params)
+
+    training = seconds_per_call(train, budget=budget)
+    apply = functools.partial(jax.jit(experiment.network), *variables)
+    image = {"image": jnp.asarray(batch["image"])}
+
+    def predict() -> None:
+        jax.block_until_ready(experiment.task.predict(apply, (), image)["labels"])
+
+    return training, seconds_per_call(predict, budget=budget)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--backbones", nargs="+", default=list(BACKBONES))
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds a number")
+    flags = parser.parse_args()
+    machine = describe(os.cpu_count() or 1)
+    print(
+        f"{machine['date']}, {machine['cpu']}, {machine['cores']} cores, "
+        f"jax {machine['versions']['jax']} on {machine['device']}, load average "
+        f"{machine['load']:.2f}, {flags.size} x {flags.size} pixels"
+    )
+    with tempfile.TemporaryDirectory() as folder_name:
+        root = pathlib.Path(folder_name) / "photographs"
+        write_photographs(root)
+        batches = make_experiment(root, "resnet18", flags.size).train_batches()
+        pipeline = seconds_per_call(lambda: next(batches), budget=flags.budget)
+        print(f"\ninput pipeline: {1 / pipeline:.1f} images/s\n")
+        print("| backbone | training, images/s | prediction, images/s | pipeline |")
+        print("| --- | ---: | ---: | ---: |")
+        for backbone in flags.backbones:
+            experiment = make_experiment(root, backbone, flags.size)
+            training, prediction = measure(experiment, budget=flags.budget)
+            print(
+                f"| {backbone} | {1 / training:.3f} | {1 / prediction:.3f} | "
+                f"{training / pipeline:.0f}x training |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
