@@ -53,6 +53,7 @@ def get_config() -> ml_collections.ConfigDict:
         "concentration": 36.0,
         "num_steps": 0,
         "num_samples": 1024,
+        "weight_power": 1.0,
         "normalize": "pairs",
         "negative_weight": 1.0,
         "predict_steps": 10,

@@ -29,13 +29,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.update(embedding_dim=32, decoder_stride=2)
     config.task.update(
         num_samples=2048,
+        weight_power=0.5,  # or outlines grow
         normalize="terms",  # or the push of many instances drowns the pull of one
         min_size=6,
         max_parts=400,
         max_objects=400,
         budgets=(),
     )
-    config.train.num_steps = 1200
+    config.train.num_steps = 1500
     config.train.eval_every = 300
     config.evaluation.num_validation = 20
     return config

@@ -26,7 +26,7 @@ from sphemb.grouping import (
     pad_points,
 )
 from sphemb.instances import pool_proposals, split_components
-from sphemb.losses import margin_loss, sample_pixels
+from sphemb.losses import instance_weights, margin_loss, sample_pixels
 from sphemb.metrics import (
     AverageRecall,
     InstanceCount,
@@ -63,6 +63,9 @@ class Proposals:
         num_samples: M, at most.
         sample_ratio: the share of the pixels that are drawn, as far as M allows.
         step_weights: weights of the losses on steps 0..T; all 1 by default.
+        weight_power: of the weights that make all instances count the same; at 1, the
+            paper's, few pixels of a large background hold the outlines of small
+            objects, and those grow.
         normalize: what the loss is divided by, see `sphemb.margin_loss`.
         negative_weight: of the pairs from different instances.
         predict_steps: mean-shift steps of a prediction, at most.
@@ -88,6 +91,7 @@ class Proposals:
     num_samples: int = 512
     sample_ratio: float = 1.0
     step_weights: tuple[float, ...] | None = None
+    weight_power: float = 1.0
     normalize: str = "pairs"
     negative_weight: float = 1.0
     predict_steps: int = 10
@@ -108,6 +112,7 @@ class Proposals:
         check_number("config.task.concentration", self.concentration, above=0)
         check_number("config.task.threshold", self.threshold, above=-1, below=1)
         check_number("config.task.negative_weight", self.negative_weight, at_least=0)
+        check_number("config.task.weight_power", self.weight_power, at_least=0)
         check_choice(
             "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
         )
@@ -188,10 +193,12 @@ class Proposals:
             mask=sample.mask,
         )
         # The steps are one more batch axis, so that each loss can be logged by itself.
+        pixel_weights = instance_weights(labels, mask=sample.mask) ** self.weight_power
         losses = margin_loss(
             trajectory,
             jnp.broadcast_to(labels, trajectory.shape[:-1]),
             margin=self.margin,
+            weights=jnp.broadcast_to(pixel_weights, trajectory.shape[:-1]),
             mask=jnp.broadcast_to(sample.mask, trajectory.shape[:-1]),
             normalize=self.normalize,
             negative_weight=self.negative_weight,
