@@ -38,5 +38,5 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    with door():
+    with door(interrupted="stopped; the same command goes on from the last checkpoint"):
         app.run(main, flags_parser=parse_flags)

@@ -59,7 +59,7 @@ def get_config() -> ml_collections.ConfigDict:
         "predict_steps": 10,
         "threshold": 0.7,
         "max_groups": 64,
-        "min_size": 8,
+        "min_size": 32,
         "max_parts": 0,
         "max_objects": 128,
         "pooled_concentrations": (),

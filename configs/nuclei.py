@@ -31,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
         num_samples=2048,
         weight_power=0.5,  # or outlines grow
         normalize="terms",  # or the push of many instances drowns the pull of one
-        min_size=6,
+        min_size=20,
         max_parts=400,
         max_objects=400,
         budgets=(),

@@ -39,7 +39,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "data_dir": placeholder(str),
     }
     config.augmentation = {"name": "images", "size": (384, 384)}
-    config.loader.batch_size = 1  # for each device; raise it with their number
+    config.loader.batch_size = placeholder(int)  # one image on each device
     config.model = {
         "name": "DenseEmbedding",
         "backbone": backbone,
@@ -60,7 +60,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "predict_steps": 10,
         "threshold": 0.7,
         "max_groups": 32,
-        "min_size": 4,
+        "min_size": 64,  # pixels: one cell
         "max_objects": 64,
         "pooled_concentrations": (18.0, 72.0, 144.0),
         "budgets": (1, 2, 5, 10, 20, 30, 60),

@@ -11,10 +11,13 @@ from sphemb.training import NonFiniteLossError
 
 
 @contextlib.contextmanager
-def door() -> Iterator[None]:
+def door(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and exit status 2.
 
     A mistake of ours keeps its traceback.
+
+    Args:
+        interrupted: what is said on Ctrl-C; the exit status is 130.
     """
     try:
         yield
@@ -23,8 +26,5 @@ def door() -> Iterator[None]:
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print(
-            "stopped; the same command goes on from the last checkpoint",
-            file=sys.stderr,
-        )
+        print(interrupted, file=sys.stderr)
         sys.exit(130)

@@ -77,9 +77,6 @@ def run_evaluation(
     pictures = workdir / "pictures"
     if split != "test":
         pictures /= split
-    if jax.process_index() == 0:
-        pictures.mkdir(parents=True, exist_ok=True)
-        draw_pictures(trained, evaluation, records, pictures)
     told = workdir / "training.json"
     summary = {
         **evaluation.scores,
@@ -92,6 +89,8 @@ def run_evaluation(
     if jax.process_index() == 0:
         name = "summary.json" if split == "test" else f"summary_{split}.json"
         write_json(workdir / name, summary)
+        pictures.mkdir(parents=True, exist_ok=True)
+        draw_pictures(trained, evaluation, records, pictures)
         for name, score in evaluation.scores.items():
             if _SHOWN.fullmatch(name):
                 print(f"{name:21} {score:.3f}")

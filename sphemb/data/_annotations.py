@@ -16,6 +16,7 @@ from sphemb._labels import VOID
 from sphemb.data._findings import FileError, Finding
 from sphemb.data._masks import Mask, number_in_order
 
+_LONGEST_NUMBER = 35  # bits of a run length
 _POLYGON_REACH = 1  # image sizes that a polygon may go beyond its image
 
 
@@ -153,6 +154,8 @@ def _unpack(text: str) -> list[int]:
             raise ValueError(f"run lengths with the character {character!r}")
         value |= (digit & 31) << shift
         shift += 5
+        if shift > _LONGEST_NUMBER:
+            raise ValueError("a run length that no image has")
         if digit & 32:
             continue
         if digit & 16:

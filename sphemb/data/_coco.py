@@ -175,15 +175,13 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                 else:
                     who = f"annotations of {image['file_name']} in {path}"
                     drawn_on = (image["height"], image["width"])
+                    # Before anything as large as the file says is set aside.
+                    _check_size(drawn_on, size, who)
                     maps = paint_outlines(
                         Annotations(path, image["file_name"], drawn_on, found), classes
                     )
                 instances, semantic = maps
-                if instances.shape != size:
-                    raise InputError(
-                        f"{who} must have the size of the image, {size}, got "
-                        f"{instances.shape}"
-                    )
+                _check_size(instances.shape, size, who)
                 yield (
                     i,
                     {
@@ -198,6 +196,11 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                 f"{path} must be an annotation file of COCO, but lacks "
                 f"{' '.join(str(error).split())}, or has it in another form"
             ) from error
+
+
+def _check_size(found: tuple[int, ...], size: tuple[int, int], who: str) -> None:
+    if found != size:
+        raise InputError(f"{who} must have the size of the image, {size}, got {found}")
 
 
 # Whoever asks for the signature gets that of `coco_config`.

@@ -72,17 +72,7 @@ class FolderExamples:
         """
         pair = self.pairs[index]
         image, mask = read_image(pair.image), self.mask(index)
-        if mask.instances.shape != image.shape[:2]:
-            height, width = image.shape[:2]
-            turned = mask.instances.shape == (width, height)
-            hint = ": images are turned as their camera says, masks are not" * turned
-            file = isinstance(pair.mask, pathlib.Path)
-            raise FileError(
-                f"{'mask' if file else 'annotations'} {pair.mask} must be {height} x "
-                f"{width} as the image {pair.image} is, got "
-                f"{' x '.join(map(str, mask.instances.shape))}{hint}",
-                kind="size mismatch",
-            )
+        _check_size(pair, mask.instances.shape, image.shape[:2])
         example = {"image": image, "instances": mask.instances, "name": pair.name}
         return example, mask
 
@@ -100,5 +90,21 @@ class FolderExamples:
         """
         mask = self.pairs[index].mask
         if isinstance(mask, Annotations):
+            # Before anything as large as the file says is set aside.
+            _check_size(self.pairs[index], mask.size, self.size(index))
             return read_annotations(mask)
         return inspect_mask(mask, masks=self._masks, void=self._void)
+
+
+def _check_size(pair: Pair, found: tuple[int, ...], size: tuple[int, ...]) -> None:
+    if tuple(found) == tuple(size):
+        return
+    height, width = size
+    turned = tuple(found) == (width, height)
+    hint = ": images are turned as their camera says, masks are not" * turned
+    file = isinstance(pair.mask, pathlib.Path)
+    raise FileError(
+        f"{'mask' if file else 'annotations'} {pair.mask} must be {height} x {width} "
+        f"as the image {pair.image} is, got {' x '.join(map(str, found))}{hint}",
+        kind="size mismatch",
+    )

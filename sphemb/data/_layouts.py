@@ -67,7 +67,8 @@ def find_layout(root: pathlib.Path) -> Layout:
     problems: list[FileError] = []
     kind, pairs = "", {}
     images, masks = _subfolder(root, _IMAGE_FOLDERS), _subfolder(root, _MASK_FOLDERS)
-    if _splits_of(root):
+    # Beside images and masks, a folder called test may be anything.
+    if _splits_of(root) and not (images and masks):
         kind = "a folder for each split"
         for split, folder in _splits_of(root).items():
             pairs[split] = _pairs_within(folder, problems)

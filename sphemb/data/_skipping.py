@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import itertools
 import sys
 import threading
 from typing import Any
@@ -60,10 +60,13 @@ class SkippingSource:
         """
         return self._usable(index)[1]
 
-    @functools.cached_property
-    def usable(self) -> list[int]:
-        """The indices of the examples that can be used; reads all, once."""
-        return [i for i in range(len(self)) if self._read(i) is not None]
+    def usable(self, count: int) -> list[int]:
+        """Returns the indices of the first so many examples that can be used."""
+        readable = (i for i in range(len(self)) if self._read(i) is not None)
+        found = list(itertools.islice(readable, count))
+        if not found:
+            raise self._nothing()
+        return found
 
     def _usable(self, index: int) -> tuple[int, dict[str, Any]]:
         for offset in range(len(self)):
@@ -71,7 +74,10 @@ class SkippingSource:
             example = self._read(place)
             if example is not None:
                 return place, example
-        raise InputError(f"none of the {len(self)} examples can be used")
+        raise self._nothing()
+
+    def _nothing(self) -> InputError:
+        return InputError(f"none of the {len(self)} examples can be used")
 
     def _read(self, index: int) -> dict[str, Any] | None:
         with self._lock:

@@ -57,7 +57,7 @@ def draw_pictures(
     task, figures = trained.experiment.task, {}
     if isinstance(task, Proposals):
         figures = _grouping_figures(task, evaluation.samples)
-        if task.budgets:
+        if task.budgets and evaluation.scores["num_objects"]:
             name = trained.experiment.config.model.name
             figures["proposals"] = draw_recall_curves({name: evaluation.scores})
     if records:
@@ -69,6 +69,8 @@ def _grouping_figures(
     task: Proposals, samples: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     truth = samples["instances"]
+    if not (truth >= 0).any():
+        return {}  # nothing that could be set beside what was found
     found = np.asarray(
         relabel(jnp.asarray(samples["labels"]), jnp.asarray(samples["background"]))
     )
@@ -82,7 +84,7 @@ def _grouping_figures(
         for p, t in zip(samples["labels"], truth, strict=True)
     ]
     # The image with the most instances says most about how they part.
-    chosen = int(np.argmax([len(np.unique(t)) for t in truth]))
+    chosen = int(np.argmax([len(np.unique(t[t >= 0])) for t in truth]))
     # Every pixel against every other is for small images; of larger ones, a grid.
     step = -(-max(truth.shape[1:]) // _SIDE_COMPARED)
     image, instances, embedding = (

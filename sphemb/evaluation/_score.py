@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sphemb._checks import InputError
 from sphemb.data import (
     ExampleSource,
     PadExample,
@@ -54,11 +55,11 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     experiment = trained.experiment
     settings = experiment.config.evaluation
     source = experiment.source(split)
-    indices = (
-        source.usable
-        if isinstance(source, SkippingSource)
-        else list(range(len(source)))
-    )[: settings[f"num_{split}"]]
+    wanted = settings[f"num_{split}"]
+    if isinstance(source, SkippingSource):
+        indices = source.usable(wanted)
+    else:
+        indices = list(range(min(wanted, len(source))))
     buckets = size_buckets(
         source,
         indices,
@@ -98,7 +99,15 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         totals = jax.tree.map(
             lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(totals)
         )
-    scores = {k: v for metric in totals.values() for k, v in metric.compute().items()}
+    scores: dict[str, float] = {}
+    for name, metric in totals.items():
+        try:
+            scores |= metric.compute()
+        except InputError as error:
+            raise InputError(
+                f"{name} of the {split} split cannot be computed, where max_true is "
+                f"config.task.max_objects: {error}"
+            ) from error
     joined = {
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
     }

@@ -197,6 +197,9 @@ def _extend(target: Any, items: list[Any]) -> None:
 
 
 def _named(path: pathlib.Path, module: Any, name: Any) -> Name:
+    # Others could be nested so that their hash, or their text, takes for ever.
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise TypeError("a name that is no string")
     known = (module, name) in _CALLS or (module == "torch" and name in STORAGES)
     if not known:
         what = repr(f"{module}.{name}"[:100])

@@ -100,7 +100,8 @@ def load_weights(name_or_path: str | pathlib.Path, *, backbone: str) -> dict[str
             source = _packaged(name)
             if source is None or name != backbone:
                 raise InputError(f"weights {name!r} are not there: {_advice(name)}")
-            import_weights(source, backbone=backbone, name=name)
+            # Several processes may be here at once; each writes the same file, whole.
+            import_weights(source, backbone=backbone, name=name, overwrite=True)
     return _read(path, backbone)
 
 

@@ -15,7 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_number, check_shape
+from sphemb._checks import (
+    InputError,
+    check_choice,
+    check_count,
+    check_number,
+    check_shape,
+)
 from sphemb._labels import VOID
 from sphemb.grouping import (
     Grouping,
@@ -122,6 +128,10 @@ class Proposals:
             check_number("config.task.pooled_concentrations", value, above=0)
         for value in self.budgets:
             check_count("config.task.budgets", value, at_least=1)
+        if list(self.budgets) != sorted(set(self.budgets)):
+            raise InputError(
+                f"config.task.budgets must be rising numbers, got {self.budgets}"
+            )
         for name, least in {
             "num_steps": 0,
             "num_samples": 2,
@@ -217,14 +227,15 @@ class Proposals:
             apply: the network.
             memory: ``()``.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding.
+                pixels are padding, and ``instances`` [B, H, W] where there is something
+                to be scored.
 
         Returns:
             ``labels`` [B, H, W], groups by descending size of their points, `VOID`
             where masked; ``num_groups`` [B]; ``background`` [B], the group that is
             taken for it, the largest; ``embedding`` [B, H, W, D], unit vectors before
             the mean shift. With ``max_parts``, the labels are 0 for the background and
-            1, 2, .. for the parts by descending size. With ``budgets``,
+            1, 2, .. for the parts by descending size. With ``budgets`` and instances,
             ``proposals`` [B, K, H, W], such labels at every concentration.
         """
         size = batch["image"].shape[1:3]
@@ -239,10 +250,12 @@ class Proposals:
         else:
             points, counts = unit_map(embedding), cell_middles(mask, stride)
 
-        groupings = [self._group(points, counts, self.concentration)]
-        if self.budgets:
+        cell = 1 if points is pixels else stride**2
+        groupings = [self._group(points, counts, self.concentration, cell)]
+        scored = bool(self.budgets) and "instances" in batch
+        if scored:
             for concentration in self.pooled_concentrations:
-                groupings.append(self._group(points, counts, concentration))
+                groupings.append(self._group(points, counts, concentration, cell))
         maps = []
         for grouping in groupings:
             if points is pixels:
@@ -261,7 +274,7 @@ class Proposals:
                 for found in maps
             ]
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
-        proposals = {"proposals": jnp.stack(maps, axis=1)} if self.budgets else {}
+        proposals = {"proposals": jnp.stack(maps, axis=1)} if scored else {}
         return proposals | {
             "labels": maps[0],
             "num_groups": num_groups,
@@ -270,9 +283,9 @@ class Proposals:
         }
 
     def _group(
-        self, points: jax.Array, mask: jax.Array, concentration: float
+        self, points: jax.Array, mask: jax.Array, concentration: float, cell: int
     ) -> Grouping:
-        """Groups the points [B, h, w, D] that the mask [B, h, w] counts."""
+        """Groups the points [B, h, w, D], each a cell of so many pixels."""
         batch, number = points.shape[0], mask[0].size
         padded = pad_points(
             points.reshape(batch, number, -1), mask=mask.reshape(batch, number)
@@ -288,7 +301,7 @@ class Proposals:
             modes,
             threshold=self.threshold,
             max_groups=self.max_groups,
-            min_size=self.min_size,
+            min_size=max(1, round(self.min_size / cell)),
             mask=padded.mask,
         )
         return grouping._replace(labels=grouping.labels[:, :number])

@@ -58,6 +58,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     }.items():
         for name, least in counts.items():
             value = config[section][name]
+            if value is None and (section, name) == ("loader", "batch_size"):
+                continue  # one image on each device
             check_count(f"config.{section}.{name}", value, at_least=least)
     train = config.train
     check_count("config.train.checkpoint_every", train.checkpoint_every, at_least=1)

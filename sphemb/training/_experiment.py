@@ -103,6 +103,11 @@ class Experiment:
         return self._sources[split]
 
     @property
+    def batch_size(self) -> int:
+        """Images of a training step, on all devices; one on each if not said."""
+        return self.config.loader.batch_size or jax.device_count()
+
+    @property
     def skipped(self) -> list[str]:
         """What was wrong with the examples that could not be used, as far as met."""
         return [
@@ -136,14 +141,14 @@ class Experiment:
     def _train_loader(self, **settings: Any) -> grain.IterDataset:
         loader = self.config.loader
         hosts = jax.process_count()
-        if loader.batch_size % jax.device_count():
+        if self.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
-                f"{jax.device_count()}, got {loader.batch_size}"
+                f"{jax.device_count()}, got {self.batch_size}"
             )
         return sphemb.data.make_loader(
             self.source("train"),
-            batch_size=loader.batch_size // hosts,
+            batch_size=self.batch_size // hosts,
             seed=self.config.seed,
             shard_index=jax.process_index(),
             shard_count=hosts,

@@ -18,6 +18,7 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sphemb._checks import InputError
 from sphemb._version import __version__
 from sphemb.training._checkpoints import Checkpoints
 from sphemb.training._devices import data_parallel, devices, replicate, split_batch
@@ -65,7 +66,9 @@ def train(
     check_workdir(workdir, config)
     task = experiment.task
     batches = experiment.train_batches()
-    state = experiment.start_state()
+    # What a run starts from need not be there any more when it goes on.
+    goes_on = (workdir / "checkpoints").is_dir()
+    state = experiment.init_state() if goes_on else experiment.start_state()
     step_of_device = make_train_step(
         task,
         experiment.training_network,
@@ -74,6 +77,9 @@ def train(
     )
     # What the user may have got wrong shows in a rehearsal, before anything is written.
     _rehearse(experiment, state, step_of_device)
+    for split in ("validation", "test") if evaluate else ():
+        if not len(experiment.source(split)):
+            raise InputError(f"config.data must have images in the {split} split")
 
     # Processes that share a run share its folder; one of them writes.
     leads = jax.process_index() == 0
@@ -84,6 +90,8 @@ def train(
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest is not None:
         state = checkpoints.restore(state, batches)
+    elif goes_on:
+        state = experiment.start_state()
     step = int(state.step)
     state = replicate(state)
     log = MetricLog(workdir, step=step) if leads else None
@@ -140,7 +148,7 @@ def train(
             log.close()
         progress.close()
     if leads and step > first + 1:
-        images = (step - first - 1) * config.loader.batch_size
+        images = (step - first - 1) * experiment.batch_size
         told = _machine(images / busy)
         if config.loader.skip_bad:
             told["skipped"] = len(experiment.skipped)
@@ -158,7 +166,8 @@ def _rehearse(experiment: Experiment, state: TrainState, step: Callable) -> None
 
     def predict(params: Any, batch: Any) -> Any:
         apply = functools.partial(experiment.network, params, state.batch_stats)
-        return task.predict(apply, memory, batch)
+        predictions = task.predict(apply, memory, batch)
+        return predictions, task.metrics(predictions, batch)
 
     jax.eval_shape(predict, state.params, batch)
 
@@ -195,7 +204,7 @@ def _trained(experiment: Experiment, state: TrainState) -> Trained:
 
 def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
-    batch_size = experiment.config.loader.batch_size
+    batch_size = experiment.batch_size
     total = experiment.config.train.num_steps
     going_on = f", going on after step {int(state.step)}" if int(state.step) else ""
     return (

@@ -16,17 +16,35 @@ import ml_collections
 
 from sphemb._checks import InputError
 
+# What may change when a run goes on: nothing that is learned depends on it.
+_FREE = (
+    "config.evaluation.",
+    "config.loader.num_threads",
+    "config.loader.skip_bad",
+    "config.task.budgets",
+    "config.task.max_",
+    "config.task.min_size",
+    "config.task.pooled_concentrations",
+    "config.task.predict_",
+    "config.task.threshold",
+    "config.train.eval_every",
+)
+
 
 def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Makes sure that a folder is new, or that of a run with this configuration.
 
     Raises:
-        InputError: it holds a run of another configuration, or something that is no
-            run; nothing is touched.
+        InputError: it holds a run of another configuration (what only scoring reads
+            may differ), or something that is no run; nothing is touched.
     """
     path = workdir / "config.json"
     if path.is_file():
-        different = sorted(_differences(read_json(path), _plain(config)))
+        different = sorted(
+            name
+            for name in _differences(read_json(path), _plain(config))
+            if not name.startswith(_FREE)
+        )
         if different:
             raise InputError(
                 f"workdir {workdir} holds a run of another configuration (different: "

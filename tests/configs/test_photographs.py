@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from configs import coco, folder, nuclei, voc
+from examples.coco_to_voc import export
 from sphemb import InputError
 from sphemb.cli import run_training
+from sphemb.data import BuilderDataset, prepare_coco
 from sphemb.models import DenseEmbedding
 from sphemb.tasks import Proposals
 from sphemb.training import Experiment, train
@@ -46,6 +48,28 @@ def test_voc_takes_its_first_step(variant, tmp_path):
     config.data.data_dir = str(tmp_path / "prepared")
     config.task.num_steps = min(config.task.num_steps, 1)
     assert train(config, tmp_path / "run").step == 1
+
+
+@pytest.mark.needs_data
+def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_path):
+    prepared = prepare_coco(
+        coco_dir=data_dir / "coco128",
+        masks="panoptic",
+        categories="voc",
+        data_dir=tmp_path / "prepared",
+    )
+    export(BuilderDataset(prepared), tmp_path / "voc")
+    config = shrink(voc.get_config())
+    config.data.voc_dir = str(tmp_path / "voc")
+    config.data.data_dir = str(tmp_path / "prepared")
+    config.evaluation.size_multiple = 640  # one size for all
+    config.model.output_stride = 32
+    with pytest.raises(InputError, match=r"max_true is config\.task\.max_objects: "):
+        run_training(config, tmp_path / "run")
+    config.task.max_objects = 64  # only scoring reads it: the run is not trained again
+    summary = run_training(config, tmp_path / "run")
+    assert summary["num_images"] == 4
+    assert 0 <= summary["recall@0.5@60"] <= 1
 
 
 def test_coco_takes_its_first_step(tmp_path):

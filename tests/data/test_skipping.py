@@ -50,7 +50,11 @@ class TestSkipping:
         assert SkippingSource(Faulty(1, 2)).size(1) == (8, 11)
 
     def test_those_that_can_be_used_are_known(self):
-        assert SkippingSource(Faulty(0, 3)).usable == [1, 2, 4]
+        source = SkippingSource(Faulty(0, 3))
+        assert source.usable(2) == [1, 2]
+        assert source.usable(9) == [1, 2, 4]
+        with pytest.raises(InputError, match="none of the 6 examples can be used"):
+            SkippingSource(Faulty(0, 1, 2, 3, 4)).usable(1)
 
     def test_where_nothing_can_be_used_it_ends(self):
         with pytest.raises(InputError, match="none of the 6 examples can be used"):

@@ -102,6 +102,18 @@ class TestLoop:
             train(config, workdir)
         assert {p: p.stat().st_mtime_ns for p in workdir.rglob("*")} == before
 
+    def test_what_only_scoring_reads_may_change(self, unbroken, drawings_dir):
+        workdir, trained = unbroken
+        config = tiny_config(drawings_dir)
+        config.task.update(max_objects=20, min_size=9, predict_steps=3)
+        config.evaluation.num_test = 3
+        config.loader.skip_bad = True
+        assert_same(train(config, workdir).params, trained.params)
+        assert (
+            json.loads((workdir / "config.json").read_text())["task"]["min_size"] == 9
+        )
+        train(tiny_config(drawings_dir), workdir)
+
     def test_a_folder_of_other_things_is_refused(self, drawings_dir, tmp_path):
         (tmp_path / "thesis.txt").write_text("mine")
         with pytest.raises(InputError, match="it holds other things"):
