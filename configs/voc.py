@@ -56,6 +56,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "num_steps": 0,
         "num_samples": 4000,
         "sample_ratio": 0.3,
+        "normalize": "pairs",
         "negative_weight": 5.0,
         "predict_steps": 10,
         "threshold": 0.7,

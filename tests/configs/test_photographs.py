@@ -72,8 +72,9 @@ def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_pa
     assert 0 <= summary["recall@0.5@60"] <= 1
 
 
-def test_coco_takes_its_first_step(tmp_path):
-    config = shrink(coco.get_config())
+@pytest.mark.parametrize("variant", ["r50", "small"])
+def test_coco_takes_its_first_step(variant, tmp_path):
+    config = shrink(coco.get_config(variant))
     config.data.coco_dir = str(write_coco(tmp_path / "coco"))
     config.data.data_dir = str(tmp_path / "prepared")
     assert train(config, tmp_path / "run").step == 1
@@ -87,9 +88,10 @@ def test_every_variant_names_a_network_and_a_task_that_exist(variant):
     assert isinstance(experiment.task, Proposals)
 
 
-def test_an_unknown_variant_names_the_known_ones():
-    with pytest.raises(InputError, match="one of r50, r101, lite, mean_shift, got"):
-        voc.get_config("r152")
+@pytest.mark.parametrize("module", [voc, coco])
+def test_an_unknown_variant_names_the_known_ones(module):
+    with pytest.raises(InputError, match=r"one of r50, r101, lite, mean_shift.*, got"):
+        module.get_config("r152")
 
 
 def test_weights_that_are_not_there_are_asked_for_before_anything_is_written(
