@@ -44,6 +44,8 @@ def get_config() -> ml_collections.ConfigDict:
         "embedding_dim": 32,
         "output_stride": 16,
         "decoder_stride": 4,
+        "decoder_features": 64,
+        "coordinate_period": placeholder(float),
         "batch_norm": "fixed",
         "dtype": "float32",
     }

@@ -25,6 +25,7 @@ class SkippingSource:
         skipped: index -> what was wrong, of those met so far; each is told once, on
             stderr.
 
+    >>> import numpy as np
     >>> class Faulty:
     ...     def __len__(self):
     ...         return 2

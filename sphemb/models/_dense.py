@@ -7,6 +7,7 @@ of the embedding.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,10 +48,15 @@ class DenseEmbedding(nn.Module):
             the help of the finer ones.
         decoder_features: channels of the decoder, a multiple of 8.
         head_features: channels of the head, a multiple of 8.
-        coordinates: tell the head where in the image a cell is. A network that is
-            blind to translation cannot tell two equal objects apart.
+        coordinates: tell the decoder's coarsest cells, and the head, where in the image
+            they are. A network that is blind to translation cannot tell two equal
+            objects apart.
         coordinate_unit: pixels of the image per unit of the coordinate; an image of 512
             pixels goes from -2 to 2.
+        coordinate_period: None, or pixels after which the coordinates repeat; the sine
+            and cosine of each are told instead. For objects that need differ from those
+            within a period only, in images of any size: no cell is anywhere that
+            training crops, of at most a period, have not been.
         batch_norm: ``"fixed"`` for the moments that came with the weights, or
             ``"trained"``, see `BatchNorm`.
         axis_name: of the devices, for ``"trained"``.
@@ -69,6 +75,7 @@ class DenseEmbedding(nn.Module):
     head_features: int = 64
     coordinates: bool = True
     coordinate_unit: float = 128.0
+    coordinate_period: float | None = None
     batch_norm: str = "fixed"
     axis_name: str | None = "batch"
     dtype: str = "float32"
@@ -97,6 +104,8 @@ class DenseEmbedding(nn.Module):
                 )
         check_choice("coordinates", self.coordinates, (True, False))
         check_number("coordinate_unit", self.coordinate_unit, above=0)
+        if self.coordinate_period is not None:
+            check_number("coordinate_period", self.coordinate_period, above=0)
         super().__post_init__()
 
     @property
@@ -133,7 +142,7 @@ class DenseEmbedding(nn.Module):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
-        batch, height, width = check_image(image, self.stride)
+        check_image(image, self.stride)
         maps = BACKBONES[self.backbone](
             output_stride=self.output_stride,
             batch_norm=self.batch_norm,
@@ -144,6 +153,8 @@ class DenseEmbedding(nn.Module):
         feature_maps = self.feature_maps
         x = maps[feature_maps[-1].name]
         if self.decoder_stride:
+            if self.coordinates:
+                x = self._placed(x, self.output_stride)
             finer, stride = [], self.output_stride // 2
             while stride >= self.decoder_stride:
                 finer.append(maps[last_map_at(feature_maps, stride).name])
@@ -158,12 +169,17 @@ class DenseEmbedding(nn.Module):
         # neighbouring cells.
         x = x.astype(jnp.float32)
         if self.coordinates:
-            s = self.embedding_stride
-            where = pixel_coordinates(
-                height // s, width // s, unit=self.coordinate_unit / s
-            )
-            where = jnp.broadcast_to(where, (batch, *where.shape))
-            x = jnp.concatenate([x, where], axis=-1)
+            x = self._placed(x, self.embedding_stride)
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
         maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
         return maps
+
+    def _placed(self, x: jax.Array, stride: int) -> jax.Array:
+        """Adds to each cell where it is: 2 channels, or 4 where they repeat."""
+        period = self.coordinate_period
+        unit = self.coordinate_unit if period is None else period / (2 * math.pi)
+        where = pixel_coordinates(*x.shape[1:3], unit=unit / stride)
+        if period is not None:
+            where = jnp.concatenate([jnp.sin(where), jnp.cos(where)], axis=-1)
+        where = jnp.broadcast_to(where.astype(x.dtype), (*x.shape[:3], where.shape[-1]))
+        return jnp.concatenate([x, where], axis=-1)

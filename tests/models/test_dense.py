@@ -140,10 +140,27 @@ class TestNumbers:
         beside = apply(variables, np.stack([1 - IMAGE[0], IMAGE[1]]))["embedding"]
         np.testing.assert_array_equal(beside[1], maps["embedding"][1])
 
-    def test_the_head_can_do_without_places(self):
-        for coordinates, inputs in ((True, 10), (False, 8)):
-            variables, _ = shapes(coordinates=coordinates)
-            assert variables["params"]["hidden"]["kernel"].shape == (inputs, 8)
+    @pytest.mark.parametrize(
+        ("settings", "number"),
+        [({}, 2), ({"coordinates": False}, 0), ({"coordinate_period": 32.0}, 4)],
+    )
+    def test_places_are_told_to_the_head_and_the_decoder(self, settings, number):
+        head = shapes(**settings)[0]["params"]["hidden"]["kernel"].shape[0]
+        deep = shapes(**settings, decoder_stride=4)[0]["params"]
+        bare = shapes(coordinates=False, decoder_stride=4)[0]["params"]
+        kernels = [p["decoder"]["lateral0"]["kernel"].shape[2] for p in (deep, bare)]
+        assert head == 8 + number
+        assert kernels[0] - kernels[1] == number
+
+    def test_places_repeat_after_a_period(self):
+        told = DenseEmbedding("resnet18", coordinate_period=32.0)._placed(
+            jnp.zeros((1, 12, 20, 0)), 8
+        )
+        np.testing.assert_allclose(told[:, 4:], told[:, :-4], atol=1e-5)
+        np.testing.assert_allclose(told[:, :, 4:], told[:, :, :-4], atol=1e-5)
+        different = np.asarray(told[0, :4, :4]).reshape(16, 4)
+        distances = np.linalg.norm(different[:, None] - different, axis=-1)
+        assert distances[np.triu_indices(16, 1)].min() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -161,6 +178,7 @@ class TestNumbers:
         ({"decoder_features": 7}, "decoder_features must be a multiple of 8"),
         ({"coordinates": "x"}, "coordinates must be one of True, False, got 'x'"),
         ({"coordinate_unit": 0}, "coordinate_unit must satisfy 0 <"),
+        ({"coordinate_period": 0}, "coordinate_period must satisfy 0 <"),
         ({"batch_norm": "on"}, "batch_norm must be one of 'fixed', 'trained'"),
         ({"dtype": "half"}, "dtype must be one of 'float32', 'bfloat16', got 'half'"),
     ],
