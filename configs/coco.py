@@ -4,9 +4,10 @@
     python train.py --config=configs/coco.py:lite --config.data.coco_dir=DIR
     python train.py --config=configs/coco.py:small --config.data.coco_dir=DIR
 
-The last is for a laptop and a few images: the small backbone, small crops, ten minutes.
-What DIR must hold: docs/datasets.md. Measured by us on 100 + 100 images (``small``):
-docs/reproduction.md; on all of COCO: not yet run.
+The last is for a laptop and a few images: the small backbone and small crops. What DIR
+must hold: docs/datasets.md.
+
+Measured by us: not yet run.
 """
 
 import ml_collections

@@ -45,6 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
         "output_stride": 16,
         "decoder_stride": 4,
         "decoder_features": 64,
+        "head_features": 64,
         "coordinate_period": placeholder(float),
         "batch_norm": "fixed",
         "dtype": "float32",

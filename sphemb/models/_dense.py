@@ -24,7 +24,13 @@ from sphemb.models._backbone import (
 )
 from sphemb.models._decoder import TopDown
 from sphemb.models._efficientnet import EfficientNetLite0
-from sphemb.models._layers import GROUPS, pixel_coordinates
+from sphemb.models._layers import (
+    GROUPS,
+    chromaticity,
+    depth_to_space,
+    pixel_coordinates,
+    space_to_depth,
+)
 from sphemb.models._resnet import BLOCKS, ResNet
 
 BACKBONES: dict[str, Callable[..., Any]] = {
@@ -44,8 +50,10 @@ class DenseEmbedding(nn.Module):
         backbone: a name of `BACKBONES`.
         embedding_dim: D.
         output_stride: of the backbone's last map: 4, 8, 16 or 32.
-        decoder_stride: None, or 4 or 2: bring the last map back to this stride, with
-            the help of the finer ones.
+        decoder_stride: None, or 4, 2 or 1: bring the last map back to this stride, with
+            the help of the finer ones. At 1 the map of stride 2 is unfolded, and meets
+            each pixel's own colour in a small network per pixel, which draws the exact
+            outline, as in `Hourglass`.
         decoder_features: channels of the decoder, a multiple of 8.
         head_features: channels of the head, a multiple of 8.
         coordinates: tell the decoder's coarsest cells, and the head, where in the image
@@ -88,7 +96,7 @@ class DenseEmbedding(nn.Module):
             batch_norm=self.batch_norm,
             dtype=self.dtype,
         )
-        check_choice("decoder_stride", self.decoder_stride, (None, 4, 2))
+        check_choice("decoder_stride", self.decoder_stride, (None, 4, 2, 1))
         if self.decoder_stride and self.decoder_stride >= self.output_stride:
             raise InputError(
                 f"decoder_stride must be below output_stride {self.output_stride}, got "
@@ -136,7 +144,8 @@ class DenseEmbedding(nn.Module):
 
         Returns:
             The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
-            C], what the head reads, where there is a decoder; ``embedding``:
+            C], what the head reads, where there is a decoder (of stride 2 where S is
+            1); ``embedding``:
             [B, H / S, W / S, D] in float32, of any length: normalise it before use.
 
         Raises:
@@ -156,7 +165,7 @@ class DenseEmbedding(nn.Module):
             if self.coordinates:
                 x = self._placed(x, self.output_stride)
             finer, stride = [], self.output_stride // 2
-            while stride >= self.decoder_stride:
+            while stride >= max(self.decoder_stride, 2):
                 finer.append(maps[last_map_at(feature_maps, stride).name])
                 stride //= 2
             decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
@@ -168,6 +177,11 @@ class DenseEmbedding(nn.Module):
         # From here in float32: bfloat16 has too few digits for the coordinates of
         # neighbouring cells.
         x = x.astype(jnp.float32)
+        if self.decoder_stride == 1:
+            pixel = jnp.concatenate([image, chromaticity(image)], axis=-1)
+            x = jnp.concatenate([x, space_to_depth(pixel)], axis=-1)
+            x = depth_to_space(nn.Dense(4 * self.head_features, name="unfold")(x))
+            x = nn.relu(jnp.concatenate([x, pixel], axis=-1))
         if self.coordinates:
             x = self._placed(x, self.embedding_stride)
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))

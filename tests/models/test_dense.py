@@ -54,13 +54,25 @@ class TestMaps:
         }
 
     @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
-    @pytest.mark.parametrize(("coarse", "fine"), [(4, 2), (8, 4), (32, 2)])
+    @pytest.mark.parametrize(("coarse", "fine"), [(4, 2), (8, 4), (32, 2), (16, 1)])
     def test_the_decoder_goes_up_from_any_stride(self, backbone, coarse, fine):
         settings = {"output_stride": coarse, "decoder_stride": fine}
         _, maps = shapes(backbone=backbone, decoder_features=16, **settings)
-        size = (2, 64 // fine, 32 // fine)
-        assert maps["decoded"].shape == (*size, 16)
-        assert maps["embedding"].shape == (*size, 4)
+        decoded = max(fine, 2)  # the last step is a network per pixel
+        assert maps["decoded"].shape == (2, 64 // decoded, 32 // decoded, 16)
+        assert maps["embedding"].shape == (2, 64 // fine, 32 // fine, 4)
+
+    def test_at_stride_1_a_pixels_own_colour_draws_the_outline(self):
+        model = DenseEmbedding(**SMALL, decoder_stride=1, decoder_features=8)
+        image = jnp.full((1, 16, 16, 3), 0.5)
+        variables = jax.jit(model.init)(jax.random.key(0), image)
+        params = dict(variables["params"])
+        params["unfold"] = jax.tree.map(jnp.zeros_like, params["unfold"])
+        variables = {**variables, "params": params}  # blind to all but the pixel
+        apply = jax.jit(lambda image: model.apply(variables, image)["embedding"])
+        change = apply(image.at[0, 5, 7].set(1.0)) - apply(image)
+        changed = np.argwhere(np.abs(np.asarray(change[0])).max(axis=-1) > 0)
+        assert changed.tolist() == [[5, 7]]
 
     def test_the_last_map_is_what_is_announced(self):
         model = DenseEmbedding(**SMALL, output_stride=16)
@@ -169,7 +181,7 @@ class TestNumbers:
         ({"backbone": "vgg"}, "backbone must be one of 'resnet18', .*, got 'vgg'"),
         ({"embedding_dim": 0}, "embedding_dim must be >= 1, got 0"),
         ({"output_stride": 2}, "output_stride must be one of 4, 8, 16, 32, got 2"),
-        ({"decoder_stride": 8}, "decoder_stride must be one of None, 4, 2, got 8"),
+        ({"decoder_stride": 8}, "decoder_stride must be one of None, 4, 2, 1, got 8"),
         (
             {"decoder_stride": 4, "output_stride": 4},
             "decoder_stride must be below output_stride 4, got 4: None is no decoder",
