@@ -6,7 +6,7 @@ Objects of one kind need differ from their neighbours only, so every connected p
 group is an instance, and coordinates repeat. Every pixel has an embedding of its own,
 many are drawn to meet every object, and images have no upside.
 
-Measured by us on nuclei, in earlier forms only: docs/reproduction.md.
+Measured by us, below a watershed so far: docs/reproduction.md.
 """
 
 import ml_collections
