@@ -375,7 +375,7 @@ class TestArchives:
         message = r"10582.*1449.*1103.*got \{'train': 3, .*voc_dir"
         self.refuses(message, tmp_path, manual_dir=manual_dir)
 
-    @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "..\\e"])
+    @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\e"])
     def test_that_lead_out_of_themselves_are_refused(
         self, manual_dir, publish, tmp_path, name
     ):
