@@ -1,8 +1,8 @@
 """The doors: what people start from a shell.
 
 * `main`: the command ``sphemb``.
-* `run_training`, `run_evaluation`, `run_prediction`, `run_import`, `run_check`: its
-  verbs as functions.
+* `run_training`, `run_evaluation`, `run_prediction`, `run_import`, `run_check`,
+  `run_boundary_scores`: its verbs as functions.
 * `door`, `parse_flags`: a mistake becomes one line and an exit status.
 """
 
@@ -11,6 +11,7 @@ from sphemb.cli._door import door
 from sphemb.cli._flags import parse_flags
 from sphemb.cli._main import main
 from sphemb.cli._predict import run_prediction
+from sphemb.cli._score import run_boundary_scores
 from sphemb.cli._train import default_workdir, run_evaluation, run_training
 from sphemb.cli._weights import run_import
 
@@ -19,6 +20,7 @@ __all__ = [
     "door",
     "main",
     "parse_flags",
+    "run_boundary_scores",
     "run_check",
     "run_evaluation",
     "run_import",

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sphemb.cli._check import run_check
 from sphemb.cli._door import door
 from sphemb.cli._predict import run_prediction
+from sphemb.cli._score import run_boundary_scores
 from sphemb.cli._train import run_evaluation
 from sphemb.cli._weights import run_import
 
@@ -77,6 +78,34 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--limit", type=int, default=5, help="lines for each kind; 0 for all"
     )
 
+    score = verbs.add_parser("score", help="score result files by a benchmark")
+    benchmarks = score.add_subparsers(dest="benchmark", required=True)
+    bounds = benchmarks.add_parser(
+        "boundaries",
+        help="ODS, OIS and AP of boundary maps, as BSDS has it",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    bounds.add_argument(
+        "--maps", type=pathlib.Path, required=True, help="a folder of *.png or *.npy"
+    )
+    bounds.add_argument(
+        "--groundtruth", type=pathlib.Path, required=True, help="a folder of *.mat"
+    )
+    bounds.add_argument(
+        "--nms", action="store_true", help="keep maxima across boundaries only"
+    )
+    bounds.add_argument("--thresholds", type=int, default=99, help="their number")
+    bounds.add_argument(
+        "--tolerance", type=float, default=0.0075, help="as a share of the diagonal"
+    )
+    bounds.add_argument("--out", type=pathlib.Path, help="the folder for the results")
+    bounds.add_argument(
+        "--overwrite", action="store_true", help="replace results that are there"
+    )
+    bounds.add_argument(
+        "--processes", type=int, help="images at a time (default: all processors)"
+    )
+
     flags = parser.parse_args(arguments)
     with door():
         if flags.verb == "evaluate":
@@ -84,6 +113,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         elif flags.verb == "check-data":
             settings = {k: v for k, v in vars(flags).items() if k != "verb"}
             raise SystemExit(run_check(settings.pop("dir"), **settings))
+        elif flags.verb == "score":
+            settings = vars(flags)
+            for name in ("verb", "benchmark"):
+                settings.pop(name)
+            run_boundary_scores(**settings)
         elif flags.verb == "import-weights":
             run_import(
                 flags.source,

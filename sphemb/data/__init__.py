@@ -1,12 +1,16 @@
 """Data: from handwriting, data sets and your own files to batches.
 
 * `DATASETS`: what a configuration can name, each a function that gives a data set:
-  `BuilderDataset` or `FolderDataset`, whose ``source(split)`` are its examples.
+  `BuilderDataset`, `BoundaryDataset` or `FolderDataset`, whose ``source(split)`` are
+  its examples.
 * Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
   `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
   `Finding` entries for each file; `FileError` is what reading a file raises.
 * PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
   `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`.
+* BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
+  `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
+  `BsdsBoundaries`; `read_boundaries` of one of its files.
 * Drawings: `draw_digits` from `load_handwriting`, `Handwriting`; as a TFDS data set
   `DrawnDigits` with `digits_config` and `DigitsConfig`, prepared by `prepare_digits`.
 * Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`.
@@ -19,6 +23,14 @@
 """
 
 from sphemb.data._augmentation import DigitsAugmentation
+from sphemb.data._boundary_examples import (
+    BoundaryDataset,
+    BoundaryExamples,
+    boundary_target,
+    open_bsds,
+)
+from sphemb.data._bsds import BsdsBoundaries, BsdsConfig, bsds_config, prepare_bsds
+from sphemb.data._bsds_files import read_boundaries
 from sphemb.data._buckets import PadExample, size_buckets
 from sphemb.data._builders import BuilderDataset, as_dataset
 from sphemb.data._check import CheckedFile, Report, check_data
@@ -54,6 +66,7 @@ DATASETS = {
     "digits": as_dataset(prepare_digits),
     "voc": as_dataset(prepare_voc),
     "coco": as_dataset(prepare_coco),
+    "bsds": open_bsds,
     "folder": open_folder,
 }
 """Data sets that a configuration can name: name -> function that opens them."""
@@ -65,6 +78,10 @@ __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
     "VOC_CLASSES",
+    "BoundaryDataset",
+    "BoundaryExamples",
+    "BsdsBoundaries",
+    "BsdsConfig",
     "BuilderDataset",
     "BuilderExamples",
     "CheckedFile",
@@ -86,6 +103,8 @@ __all__ = [
     "SkippingSource",
     "VocConfig",
     "VocMasks",
+    "boundary_target",
+    "bsds_config",
     "check_data",
     "coco_config",
     "digits_config",
@@ -94,11 +113,14 @@ __all__ = [
     "inspect_mask",
     "load_handwriting",
     "make_loader",
+    "open_bsds",
     "open_folder",
     "pad_to_multiple",
+    "prepare_bsds",
     "prepare_coco",
     "prepare_digits",
     "prepare_voc",
+    "read_boundaries",
     "read_image",
     "read_mask",
     "read_size",

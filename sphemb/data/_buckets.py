@@ -1,6 +1,6 @@
 """Few image sizes instead of many, so that networks are compiled for few of them.
 
-Shape letters: H W image size.
+Shape letters: A annotators, H W image size.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from sphemb.data._loader import ExampleSource
 class PadExample(grain.transforms.Map):
     """Extends an example at the bottom and the right to a given size.
 
-    The image's border is repeated, so that no new edge appears; the instances are void
-    there, and ``"mask"`` is False.
+    The image's border is repeated, so that no new edge appears; the instances, and the
+    boundaries if there are some, are void there, and ``"mask"`` is False.
 
     Attributes:
         size: (H, W).
@@ -42,12 +42,12 @@ class PadExample(grain.transforms.Map):
         """Pads one example.
 
         Args:
-            element: ``"image"`` [h, w, 3] and ``"instances"`` [h, w]; other entries
-                pass.
+            element: ``"image"`` [h, w, 3] and ``"instances"`` [h, w]; perhaps
+                ``"boundaries"`` [A, h, w]; other entries pass.
 
         Returns:
-            The example with image [H, W, 3], instances [H, W] and bool ``"mask"``
-            [H, W].
+            The example with image [H, W, 3], instances [H, W], bool ``"mask"`` [H, W],
+            and boundaries [A, H, W] if they were there.
 
         Raises:
             InputError: the example is larger than H x W.
@@ -61,12 +61,18 @@ class PadExample(grain.transforms.Map):
                 f"{self.size[0]} x {self.size[1]}, got {height} x {width}"
             )
         border = ((0, below), (0, right))
-        return {
+        padded = {
             **element,
             "image": np.pad(image, (*border, (0, 0)), mode="edge"),
             "instances": np.pad(instances, border, constant_values=VOID),
             "mask": np.pad(np.ones((height, width), bool), border),
         }
+        if "boundaries" in element:
+            maps = ((0, 0), *border)
+            padded["boundaries"] = np.pad(
+                element["boundaries"], maps, constant_values=VOID
+            )
+        return padded
 
 
 def size_buckets(

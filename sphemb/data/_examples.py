@@ -3,6 +3,8 @@
 An example is ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``
 with -1 for pixels that do not count, 0 for background and 1, 2, .. for instances. Some
 have ``"semantic"`` as well: int32 [H, W], -1 void, 0 background, 1, 2, .. classes.
+Those of BSDS500 have ``"boundaries"``: int8 [A, H, W], 1, 0, or -1 where an annotator
+is absent.
 """
 
 from __future__ import annotations

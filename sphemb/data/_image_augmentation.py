@@ -15,6 +15,7 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb._labels import VOID
+from sphemb.data._curves import mend_curves
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
 
@@ -26,6 +27,10 @@ class ImageAugmentation(grain.transforms.RandomMap):
     Everything that moves pixels is one map from the pixels that come out to those that
     go in, by which the image is read bilinearly and the instances as they are, so that
     nothing is resampled twice. What lies outside of the example is black and void.
+
+    The instances of an example with ``"boundaries"`` are curves, thin enough to break
+    when they are read so: they are followed from pixel to pixel as well, and stay
+    connected. The boundaries of the single annotators are left out of what comes out.
 
     With a ``size``, examples of that size come out, as batches need: a window anywhere
     in the scaled example, or around it where it is smaller. Without one, up to
@@ -99,12 +104,13 @@ class ImageAugmentation(grain.transforms.RandomMap):
         """Changes one example.
 
         Args:
-            element: ``"image"`` uint8 [H, W, 3] and ``"instances"`` int [H, W]; other
-                entries pass.
+            element: ``"image"`` uint8 [H, W, 3] and ``"instances"`` int [H, W];
+                ``"boundaries"`` says that the latter are curves. Other entries pass.
             rng: the only source of chance.
 
         Returns:
-            The example with image uint8 [h, w, 3] and instances [h, w].
+            The example with image uint8 [h, w, 3] and instances [h, w], without
+            boundaries.
 
         Raises:
             InputError: the image is no uint8 [H, W, 3], or the instances no [H, W]
@@ -135,10 +141,13 @@ class ImageAugmentation(grain.transforms.RandomMap):
         # From a pixel's centre that comes out, about the middle, to one that goes in.
         offset = np.array([top, left]) + 0.5 - 0.5 * extent
         offset = linear @ offset + 0.5 * np.array(instances.shape) - 0.5
+        moved = _read_instances(instances, linear, offset, size)
+        if "boundaries" in element:
+            moved = mend_curves(moved, instances, linear, offset)
         return {
-            **element,
+            **{key: value for key, value in element.items() if key != "boundaries"},
             "image": self._recolour(_read_image(image, linear, offset, size), colours),
-            "instances": _read_instances(instances, linear, offset, size),
+            "instances": moved,
         }
 
     def _window(

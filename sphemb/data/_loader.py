@@ -1,6 +1,6 @@
 """From a random-access source to batches: shuffled, augmented, sharded, resumable.
 
-B batch, H W image size.
+B batch, A annotators, H W image size.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from sphemb._checks import InputError, check_count
 from sphemb.data._examples import network_ready
 
 _PADDING = -1
+_AS_THEY_ARE = ("mask", "boundaries")
 
 
 class ExampleSource(Protocol):
@@ -84,7 +85,8 @@ def make_loader(
         A dataset of ``{"image": float32 [B, H, W, 3] in [0, 1], "instances": int32
         [B, H, W], "valid": bool [B], "index": int64 [B]}``; index is the position in
         the source, -1 where not valid. Where a transform gives ``"mask"``, bool
-        [H, W], it comes too.
+        [H, W], it comes too, and so do ``"boundaries"``, int8 [A, H, W], of examples
+        that have some.
 
     Raises:
         InputError: a setting does not fit; while iterating: an image with NaN or
@@ -159,8 +161,7 @@ class _Fetch:
 def _finish(example: dict[str, Any]) -> dict[str, Any]:
     image, instances = network_ready(example)
     valid = bool(example["index"] != _PADDING)
-    mask = {"mask": example["mask"]} if "mask" in example else {}
-    return mask | {
+    return {key: example[key] for key in _AS_THEY_ARE if key in example} | {
         "image": image if valid else np.zeros_like(image),
         "instances": instances if valid else np.zeros_like(instances),
         "valid": np.bool_(valid),

@@ -5,14 +5,11 @@ H W image size.
 
 from __future__ import annotations
 
-import io
-import zlib
-
 import numpy as np
-import scipy.io
 
 from sphemb._checks import InputError
 from sphemb.data._archives import Publication
+from sphemb.data._matlab import load_variable, reading_matlab
 
 SBD = Publication(
     what="the Semantic Boundaries Dataset",
@@ -23,17 +20,6 @@ SBD = Publication(
     root="benchmark_RELEASE/dataset",
     landmark="inst",
     folders=("inst",),
-)
-_BROKEN = (
-    OSError,
-    KeyError,
-    IndexError,
-    ValueError,
-    TypeError,
-    EOFError,
-    NotImplementedError,  # MATLAB's format 7.3
-    scipy.io.matlab.MatReadError,
-    zlib.error,
 )
 
 
@@ -56,14 +42,10 @@ def read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
     References:
         Hariharan et al., "Semantic Contours from Inverse Detectors", ICCV 2011.
     """
-    try:
-        content = scipy.io.loadmat(io.BytesIO(data), variable_names=["GTinst"])
-        truth = content["GTinst"][0, 0]
+    with reading_matlab(who, "a mask of SBD"):
+        truth = load_variable(data, "GTinst")[0, 0]
         instances = np.asarray(truth["Segmentation"]).astype(np.int32)
         classes = np.asarray(truth["Categories"]).ravel().astype(np.int32)
-    except _BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"{who} cannot be read as a mask of SBD: {reason}") from error
     if instances.ndim != 2 or instances.size == 0:
         raise InputError(
             f"{who} must have GTinst.Segmentation [H, W], got {instances.shape}"

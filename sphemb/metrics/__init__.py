@@ -5,15 +5,23 @@
   the size of the objects.
 * :class:`MatchedPrecision`: TP / (TP + FP + FN), the AP50 of the literature on nuclei.
 * :class:`InstanceCount`: the number of instances found against the true number.
+* :class:`BoundaryScores`: ODS, OIS and AP of boundaries, from the
+  :func:`boundary_counts` of each image, computed on the host;
+  :func:`suppress_non_maxima` before it, :func:`match_boundaries` in it;
+  :class:`BoundaryCurve` is its precision over recall.
 * :func:`coco_scores`: average precision and recall by pycocotools, on the host and of
   a whole data set at once.
 
-Every metric but the last is a small pytree of sums. ``from_batch`` runs under
-``jax.jit``, ``merge`` adds two of them (in float64 and int64 once they are off the
-device), ``compute`` gives the scores on the host. Since all fields are sums,
-``jax.lax.psum`` merges over devices.
+Every metric but :func:`coco_scores` is a small pytree of sums. ``from_batch`` runs
+under ``jax.jit`` (``from_counts`` of boundaries does not), ``merge`` adds two of them
+(in float64 and int64 once they are off the device), ``compute`` gives the scores on the
+host. Since all fields are sums, ``jax.lax.psum`` merges over devices.
 """
 
+from sphemb.metrics._boundary_counts import boundary_counts
+from sphemb.metrics._boundary_matching import match_boundaries
+from sphemb.metrics._boundary_scores import BoundaryCurve, BoundaryScores
+from sphemb.metrics._boundary_thinning import suppress_non_maxima
 from sphemb.metrics._coco import coco_scores
 from sphemb.metrics._count import InstanceCount
 from sphemb.metrics._matched import MatchedPrecision
@@ -22,8 +30,13 @@ from sphemb.metrics._recall import AverageRecall
 
 __all__ = [
     "AverageRecall",
+    "BoundaryCurve",
+    "BoundaryScores",
     "InstanceCount",
     "MatchedPrecision",
     "ProposalRecall",
+    "boundary_counts",
     "coco_scores",
+    "match_boundaries",
+    "suppress_non_maxima",
 ]

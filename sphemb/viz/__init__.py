@@ -5,6 +5,7 @@ Arrays in [0, 1]:
 * :func:`embedding_rgb`: an embedding map as colours.
 * :func:`label_rgb`, :func:`overlay`: instances in distinct colours, alone or painted
   over the image with their outlines.
+* :func:`ink`: boundaries over a paled image.
 
 Figures, made without pyplot and its global state; Matplotlib is loaded on the first
 call:
@@ -13,11 +14,15 @@ call:
 * :func:`draw_sphere`: the points on the sphere at every step of mean shift.
 * :func:`draw_gradients`: where gradients are large, without and with mean shift.
 * :func:`draw_similarity_histograms`: similarities within and between instances.
+* :func:`draw_boundaries`: image, annotators, boundaries found and every branch.
+* :func:`draw_orientations`: an embedding against a boundary's direction and distance.
 * :func:`draw_curves`: losses, learning rate and scores over the steps of training.
+* :func:`draw_precision_curve`: precision over recall, with lines of equal F.
 * :func:`draw_recall_curves`: recall against the number of proposals, several methods.
 * :func:`save_figure`: writes a PNG of bounded size.
 """
 
+from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
 from sphemb.viz._colours import label_rgb
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
@@ -26,17 +31,22 @@ from sphemb.viz._gradients import draw_gradients
 from sphemb.viz._groupings import draw_grouping
 from sphemb.viz._histograms import draw_similarity_histograms
 from sphemb.viz._outlines import overlay
+from sphemb.viz._precision_curve import draw_precision_curve
 from sphemb.viz._recall_curves import draw_recall_curves
 from sphemb.viz._spheres import draw_sphere
 
 __all__ = [
+    "draw_boundaries",
     "draw_curves",
     "draw_gradients",
     "draw_grouping",
+    "draw_orientations",
+    "draw_precision_curve",
     "draw_recall_curves",
     "draw_similarity_histograms",
     "draw_sphere",
     "embedding_rgb",
+    "ink",
     "label_rgb",
     "overlay",
     "save_figure",
