@@ -1,4 +1,4 @@
-"""What can be seen of a trained grouping: pictures after the paper's Figs. 4 and 5."""
+"""What can be seen of a trained network: pictures after the paper's figures."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from sphemb.grouping import gbms, gbms_trajectory
 from sphemb.instances import relabel
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import Proposals
-from sphemb.training import Trained
+from sphemb.tasks import Boundaries, Proposals
+from sphemb.training import Trained, load_run
 from sphemb.viz import (
+    draw_boundaries,
     draw_curves,
     draw_gradients,
     draw_grouping,
+    draw_orientations,
+    draw_precision_curve,
     draw_recall_curves,
     draw_similarity_histograms,
     draw_sphere,
@@ -28,6 +31,7 @@ from sphemb.viz import (
 )
 
 _STEPS_SHOWN = 5
+_BOUNDARIES_SHOWN = 3  # images
 _SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 
@@ -43,7 +47,11 @@ def draw_pictures(
     at every step of the mean shift (Fig. 4); ``gradients.png``: the loss's gradient
     without and with a step of mean shift (Fig. 5); ``similarities.png``: within and
     between instances at every step; ``proposals.png``: recall against the number of
-    proposals (Fig. 8), where the task has budgets; ``curves.png``: the training.
+    proposals (Fig. 8), where the task has budgets. Of boundaries: ``boundaries.png``:
+    images, annotators, boundaries found and the branches' embeddings, before and after
+    a fine-tuning (Fig. 7); ``orientations.png``: the finest branch against a boundary's
+    direction and distance (Fig. 3 of the supplement); ``precision.png``: precision
+    against recall (Fig. 6). ``curves.png``: the training.
 
     Args:
         trained: the network.
@@ -60,6 +68,8 @@ def draw_pictures(
         if task.budgets and evaluation.scores["num_objects"]:
             name = trained.experiment.config.model.name
             figures["proposals"] = draw_recall_curves({name: evaluation.scores})
+    elif isinstance(task, Boundaries):
+        figures = _boundary_figures(trained, evaluation)
     if records:
         figures["curves"] = draw_curves(records)
     return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
@@ -119,3 +129,38 @@ def _grouping_figures(
         ),
         "gradients": draw_gradients(image, instances, embedding, gradients),
     }
+
+
+def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
+    experiment, samples = trained.experiment, evaluation.samples
+    name = pathlib.Path(experiment.config.train.init_from or "")
+    branches = {"after": samples["branches"]}
+    if experiment.config.train.init_from and (name / "checkpoints").is_dir():
+        before = load_run(name)
+        predict = jax.jit(
+            lambda image: experiment.task.predict(before.apply, (), {"image": image})
+        )
+        found = [predict(image[None])["branches"] for image in samples["image"]]
+        branches = {"before": np.concatenate(found)} | branches
+    there = samples["boundaries"][:, :, :1, :1] >= 0
+    marked = np.where(there, samples["boundaries"] > 0, 0)
+    truth = marked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+    rows = slice(0, _BOUNDARIES_SHOWN)
+    figures = {
+        "boundaries": draw_boundaries(
+            samples["image"][rows],
+            truth[rows],
+            samples["boundary"][rows],
+            {name: array[rows] for name, array in branches.items()},
+            branch_names=experiment.config.model.branches,
+        ),
+        "precision": draw_precision_curve(evaluation.metrics["boundaries"]),
+    }
+    # The image with most boundaries says most about their directions.
+    chosen = int(np.argmax(truth.sum(axis=(1, 2))))
+    first = marked[chosen, 0].astype(bool)
+    if first.any():
+        figures["orientations"] = draw_orientations(
+            samples["branches"][chosen, 0], first
+        )
+    return figures

@@ -21,7 +21,10 @@ from sphemb.data import (
     make_loader,
     size_buckets,
 )
+from sphemb.tasks import predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
+
+_SHOWN = ("image", "instances", "boundaries")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +34,14 @@ class Evaluation:
     Attributes:
         scores: name -> score, over all images.
         num_images: how many they were.
-        samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W] and
-            what the task predicts.
+        metrics: name -> the metric that the scores are computed from.
+        samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
+            ``boundaries`` where the data set has them, and what the task predicts.
     """
 
     scores: dict[str, float]
     num_images: int
+    metrics: dict[str, Any]
     samples: dict[str, np.ndarray]
 
 
@@ -67,6 +72,7 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         multiple=settings.size_multiple,
     )
     devices = jax.local_device_count()
+    task = experiment.task
     predict = _prediction(experiment)
     state = replicate((trained.params, trained.batch_stats, trained.memory))
     totals: dict[str, Any] = {}
@@ -83,16 +89,25 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         )
         for batch in loader:
             predictions, metrics = predict(state, split_batch(batch))
-            for name, stacked in jax.device_get(metrics).items():
-                for device in range(devices):
-                    metric = jax.tree.map(lambda leaf, i=device: leaf[i], stacked)
+            if task.metrics_on_host:
+                predictions = _joined(predictions)
+                parts = [task.metrics(predictions, batch)]
+            else:
+                metrics = jax.device_get(metrics)
+                parts = [
+                    jax.tree.map(lambda leaf, i=device: leaf[i], metrics)
+                    for device in range(devices)
+                ]
+            for part in parts:
+                for name, metric in part.items():
                     old = totals.get(name)
                     totals[name] = old.merge(metric) if old else metric
             # Samples are of one size, that of most images, to be one array.
             if number == 0 and kept < num_samples:
-                seen = {"image": batch["image"], "instances": batch["instances"]}
-                for name, value in jax.device_get(predictions).items():
-                    seen[name] = value.reshape(-1, *value.shape[2:])
+                seen = {k: batch[k] for k in _SHOWN if k in batch}
+                if not task.metrics_on_host:
+                    predictions = _joined(predictions)
+                seen |= predictions
                 samples.append({k: v[batch["valid"]] for k, v in seen.items()})
                 kept += int(batch["valid"].sum())
     if jax.process_count() > 1:
@@ -111,7 +126,13 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     joined = {
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
     }
-    return Evaluation(scores, len(indices), joined)
+    return Evaluation(scores, len(indices), totals, joined)
+
+
+def _joined(stacked: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+    """The arrays of all devices, one after the other, on the host."""
+    arrays = jax.device_get(stacked)
+    return {k: v.reshape(-1, *v.shape[2:]) for k, v in arrays.items()}
 
 
 @functools.lru_cache(maxsize=4)
@@ -122,8 +143,7 @@ def _prediction(experiment: Any) -> Any:
     def predict(state: Any, batch: Any) -> Any:
         params, batch_stats, memory = state
         apply = functools.partial(experiment.network, params, batch_stats)
-        predictions = task.predict(apply, memory, batch)
-        return predictions, task.metrics(predictions, batch)
+        return predict_and_measure(task, apply, memory, batch)
 
     return data_parallel(predict, replicated_output=False)
 

@@ -1,6 +1,8 @@
 """Networks: an image comes in, named maps go out.
 
 * `DenseEmbedding`: an embedding on a grid, from a backbone with pretrained weights.
+* `SideBranches`: embeddings at several depths, and a map fused from them, for
+  boundaries.
 * `Hourglass`: a small residual network with full-resolution output.
 * `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `FeatureMap`,
   `last_map_at`: what they return, and how to pick from it.
@@ -15,6 +17,7 @@ named maps; the entry ``"embedding"`` is what the grouping tasks read. Its prope
 """
 
 from sphemb.models._backbone import FeatureMap, last_map_at
+from sphemb.models._branches import SideBranches
 from sphemb.models._conversion import convert_state_dict
 from sphemb.models._decoder import TopDown
 from sphemb.models._dense import BACKBONES, DenseEmbedding
@@ -41,6 +44,7 @@ __all__ = [
     "Hourglass",
     "ResNet",
     "ResidualBlock",
+    "SideBranches",
     "TopDown",
     "chromaticity",
     "convert_state_dict",

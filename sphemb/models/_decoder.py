@@ -1,4 +1,4 @@
-"""A light decoder that brings a deep map back to a finer grid.
+"""A light decoder that carries what a deep map knows to finer grids.
 
 Shape letters: B images, H rows, W columns, C channels, F features.
 """
@@ -19,7 +19,7 @@ from sphemb.models._layers import GROUPS
 class TopDown(nn.Module):
     """Adds finer and finer maps to a coarse one (Lin et al., CVPR 2017).
 
-    Each map enters through a 1 x 1 convolution; what comes from above is doubled by
+    Each map enters through a 1 x 1 convolution; what comes from above is enlarged by
     repetition, whose blocks the separable 3 x 3 convolution after the sum smooths away
     (a full one would be what the network spends its time on).
 
@@ -32,14 +32,15 @@ class TopDown(nn.Module):
     dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, maps: Sequence[jax.Array]) -> jax.Array:
+    def __call__(self, maps: Sequence[jax.Array]) -> list[jax.Array]:
         """Goes from the coarsest map to the finest.
 
         Args:
-            maps: [B, H, W, C], [B, 2 H, 2 W, C'], ...: each twice the one before it.
+            maps: [B, H, W, C], [B, s H, s W, C'], ...: each a whole multiple of the one
+                before it, or as large.
 
         Returns:
-            [B, H, W, F], as large as the last one.
+            [B, H, W, F], [B, s H, s W, F], ...: one for each map, as large as that.
         """
 
         def convolve(x, name):
@@ -53,11 +54,14 @@ class TopDown(nn.Module):
             )(x)
 
         x = convolve(maps[0], "lateral0")
+        levels = [x]
         for i, finer in enumerate(maps[1:], start=1):
-            x = x.repeat(2, axis=1).repeat(2, axis=2)
+            factor = finer.shape[1] // x.shape[1]
+            x = x.repeat(factor, axis=1).repeat(factor, axis=2)
             x = x + convolve(finer, f"lateral{i}")
             x = DepthwiseConv(3, dtype=self.dtype, name=f"smooth{i}")(x)
             x = convolve(x, f"mix{i}")
             x = nn.GroupNorm(GROUPS, dtype=jnp.dtype(self.dtype), name=f"norm{i}")(x)
             x = nn.relu(x)
-        return x
+            levels.append(x)
+        return levels

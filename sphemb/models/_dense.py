@@ -169,7 +169,7 @@ class DenseEmbedding(nn.Module):
                 finer.append(maps[last_map_at(feature_maps, stride).name])
                 stride //= 2
             decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
-            x = maps["decoded"] = decoder([x, *finer])
+            x = maps["decoded"] = decoder([x, *finer])[-1]
 
         dtype = jnp.dtype(self.dtype)
         x = nn.Dense(self.head_features, use_bias=False, dtype=dtype, name="reduce")(x)

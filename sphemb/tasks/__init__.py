@@ -1,12 +1,31 @@
 """Tasks: which stations of the data meet. One file each, all a `Task`.
 
+* `Boundaries`: boundaries by margin loss, logistic loss, or one after the other.
 * `Proposals`: instances by margin loss and recurrent mean shift.
+* `predict_and_measure`: what is compiled of a prediction that is scored.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
 entries of ``config.task`` are its settings.
 """
 
+from sphemb.tasks._boundaries import Boundaries
 from sphemb.tasks._proposals import Proposals
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Task
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    Maps,
+    Memory,
+    Task,
+    predict_and_measure,
+)
 
-__all__ = ["Apply", "Batch", "Maps", "Memory", "Proposals", "Task"]
+__all__ = [
+    "Apply",
+    "Batch",
+    "Boundaries",
+    "Maps",
+    "Memory",
+    "Proposals",
+    "Task",
+    "predict_and_measure",
+]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -112,6 +112,7 @@ class Proposals:
     budgets: tuple[int, ...] = ()
     max_iou: float = 0.9
     refresh_every: int = 0
+    metrics_on_host: ClassVar[bool] = False
 
     def __post_init__(self):
         check_number("config.task.margin", self.margin, at_least=0, at_most=1)

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import jax
 
-Maps = dict[str, jax.Array]
+Maps = dict[str, Any]
+"""Arrays by name; where a network has several of a kind, a tuple of them."""
 Batch = Mapping[str, jax.Array]
 Apply = Callable[[jax.Array], Maps]
 """The network with its parameters bound: images [B, H, W, 3] -> named maps."""
@@ -20,9 +21,12 @@ class Task(Protocol):
 
     Attributes:
         refresh_every: steps between two calls of `refresh`; 0 = never.
+        metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
+            at a time, and is not compiled.
     """
 
     refresh_every: int
+    metrics_on_host: bool
 
     def init(self, key: jax.Array) -> Memory:
         """The memory at step 0."""
@@ -51,3 +55,17 @@ class Task(Protocol):
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Metric states of a batch; each has ``merge`` and ``compute``."""
         ...
+
+
+def predict_and_measure(
+    task: Task, apply: Apply, memory: Memory, batch: Batch
+) -> tuple[Maps, dict[str, Any]]:
+    """What is compiled of a prediction that is scored.
+
+    Returns:
+        The predictions, and the metrics unless the task's are for the host.
+    """
+    predictions = task.predict(apply, memory, batch)
+    return predictions, (
+        {} if task.metrics_on_host else task.metrics(predictions, batch)
+    )

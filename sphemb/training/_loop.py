@@ -20,6 +20,7 @@ from jax.experimental import multihost_utils
 
 from sphemb._checks import InputError
 from sphemb._version import __version__
+from sphemb.tasks import predict_and_measure
 from sphemb.training._checkpoints import Checkpoints
 from sphemb.training._devices import data_parallel, devices, replicate, split_batch
 from sphemb.training._experiment import Experiment, Trained
@@ -166,8 +167,7 @@ def _rehearse(experiment: Experiment, state: TrainState, step: Callable) -> None
 
     def predict(params: Any, batch: Any) -> Any:
         apply = functools.partial(experiment.network, params, state.batch_stats)
-        predictions = task.predict(apply, memory, batch)
-        return predictions, task.metrics(predictions, batch)
+        return predict_and_measure(task, apply, memory, batch)
 
     jax.eval_shape(predict, state.params, batch)
 

@@ -1,0 +1,25 @@
+"""Boundaries, second stage: all of the network by the logistic loss on the fusion.
+
+    python train.py --config=configs/bsds_finetune.py
+
+Starts from the network of ``configs/bsds.py`` in ``runs/bsds``; another run of it is
+``--config.train.init_from=RUN``.
+
+Measured by us: docs/reproduction.md.
+"""
+
+import ml_collections
+
+from configs import bsds
+
+
+def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
+    """The settings that differ from ``configs/bsds.py``."""
+    config = bsds.get_config(variant)
+    config.model.detach_fusion = False
+    config.task.update(margin_weight=0.0, side_weight=0.0)
+    config.train.weights = None
+    config.train.init_from = (
+        "runs/bsds" if variant == "lite" else f"runs/bsds-{variant}"
+    )
+    return config

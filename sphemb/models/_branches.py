@@ -1,0 +1,162 @@
+"""Embeddings at several depths of a backbone, and a map fused from all of them.
+
+Shape letters: B images, H rows, W columns, K branches, s_k the stride of branch k, D
+embedding dimension.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import InputError, check_choice, check_count
+from sphemb.models._backbone import FeatureMap, check_image, check_settings, he_normal
+from sphemb.models._decoder import TopDown
+from sphemb.models._dense import BACKBONES
+from sphemb.models._layers import GROUPS
+from sphemb.sphere import l2_normalize
+
+
+class SideBranches(nn.Module):
+    """Embeds an image from several of its backbone's maps, and fuses the embeddings.
+
+    Each branch reads one map. The fusion reads the unit vectors of all branches,
+    enlarged to the image's size bilinearly, and nothing else: a 3 x 3 convolution and
+    one number per pixel. What it knows is what the embeddings tell.
+
+    Attributes:
+        backbone: a name of `BACKBONES`.
+        branches: names of the backbone's maps, from the image inwards; the paper takes
+            the ResNet's blocks 2 to 5, ``stage1`` to ``stage4`` here.
+        embedding_dim: D; three can be looked at as colours.
+        output_stride: of the backbone's last map: 4, 8, 16 or 32.
+        decoder_features: 0 lets every branch read its map alone, as in the paper.
+            Otherwise a decoder of so many channels, a multiple of 8, hands down to each
+            what the deeper ones have seen, which small backbones are in need of.
+        head_features: channels of a branch before its embedding, a multiple of 8.
+        fusion_features: channels of the fusion's convolution.
+        detach_fusion: the fusion's gradient ends at the embeddings: what it learns says
+            how good they are, and does not change them.
+        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that backbone and decoder compute in, ``"float32"`` or ``"bfloat16"``;
+            parameters, embeddings and fusion are float32.
+
+    Raises:
+        InputError: a setting that makes no network.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, section 5.2; Xie & Tu, ICCV 2015, for the side
+        branches.
+    """
+
+    backbone: str = "resnet50"
+    branches: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
+    embedding_dim: int = 3
+    output_stride: int = 8
+    decoder_features: int = 0
+    head_features: int = 32
+    fusion_features: int = 16
+    detach_fusion: bool = False
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_settings(
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+        )
+        for name, least in {"decoder_features": 0, "head_features": 1}.items():
+            number = getattr(self, name)
+            check_count(name, number, at_least=least)
+            if number % GROUPS:
+                raise InputError(
+                    f"{name} must be a multiple of {GROUPS}, the groups of the "
+                    f"normalisation, got {number}"
+                )
+        check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_count("fusion_features", self.fusion_features, at_least=1)
+        check_choice("detach_fusion", self.detach_fusion, (True, False))
+        known = [m.name for m in self.feature_maps]
+        wanted = [name for name in known if name in self.branches]
+        if not self.branches or list(self.branches) != wanted:
+            raise InputError(
+                f"branches must be some of {', '.join(known)}, in this order, got "
+                f"{self.branches}"
+            )
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return self.output_stride
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """The backbone's maps, from the image inwards."""
+        make = BACKBONES[self.backbone]
+        return make(output_stride=self.output_stride, parent=None).feature_maps
+
+    @nn.compact
+    def __call__(self, image: jax.Array, *, train: bool = False) -> dict[str, Any]:
+        """Maps an image to named maps.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+            train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+
+        Returns:
+            The backbone's maps; ``branches``: a tuple of [B, H / s_k, W / s_k, D]
+            embeddings of any length; ``sides``: float32 [B, H, W, K], a linear reading
+            of each branch's unit vectors; ``fused``: float32 [B, H, W].
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        _, height, width = check_image(image, self.stride)
+        maps: dict[str, Any] = BACKBONES[self.backbone](
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="backbone",
+        )(image, train=train)
+        read = [maps[name] for name in self.branches]
+        if self.decoder_features:
+            decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
+            read = decoder(read[::-1])[::-1]
+
+        dtype = jnp.dtype(self.dtype)
+        branches, enlarged = [], []
+        for name, x in zip(self.branches, read, strict=True):
+            x = nn.Dense(
+                self.head_features, use_bias=False, dtype=dtype, name=f"{name}_reduce"
+            )(x)
+            x = nn.relu(nn.GroupNorm(GROUPS, dtype=dtype, name=f"{name}_norm")(x))
+            x = nn.Dense(self.embedding_dim, name=f"{name}_embed")(
+                x.astype(jnp.float32)
+            )
+            branches.append(x)
+            size = (x.shape[0], height, width, self.embedding_dim)
+            enlarged.append(l2_normalize(jax.image.resize(x, size, "bilinear")))
+        maps["branches"] = tuple(branches)
+        if self.detach_fusion:
+            enlarged = [jax.lax.stop_gradient(x) for x in enlarged]
+        maps["sides"] = jnp.concatenate(
+            [
+                nn.Dense(1, name=f"{name}_side")(x)
+                for name, x in zip(self.branches, enlarged, strict=True)
+            ],
+            axis=-1,
+        )
+        x = nn.Conv(
+            self.fusion_features, (3, 3), kernel_init=he_normal, name="fusion_conv"
+        )(jnp.concatenate(enlarged, axis=-1))
+        maps["fused"] = nn.Dense(1, name="fusion")(nn.relu(x))[..., 0]
+        return maps

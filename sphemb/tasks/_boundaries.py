@@ -1,0 +1,244 @@
+"""Boundaries: group the pixels into two, those on a boundary and all the others.
+
+Kong & Fowlkes, CVPR 2018, section 5.2.
+
+Shape letters: B images, H rows, W columns, K branches, h_k w_k size of a branch's map,
+M sampled pixels, D dimension, A annotators.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sphemb._checks import (
+    InputError,
+    check_choice,
+    check_count,
+    check_number,
+)
+from sphemb._labels import VOID
+from sphemb.losses import balanced_logistic_loss, margin_loss, sample_pixels
+from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
+from sphemb.tasks._pixels import map_stride, unit_vectors_at, unit_vectors_of_all
+from sphemb.tasks._task import Apply, Batch, Maps
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Boundaries:
+    r"""Learns where boundaries are, by grouping, by classifying, or by both.
+
+    The grouping loss is the margin loss on each branch, with boundary and non-boundary
+    for its two instances. Its weights let both count the same, which is all that is
+    done about nine in ten pixels being no boundary. The logistic losses are balanced
+    the same way, and read what the network has fused from the branches, and each branch
+    by itself.
+
+    Attributes:
+        margin: :math:`\alpha` of Eq. 2.
+        margin_weight: of the margin losses, averaged over the branches.
+        num_samples: pixels of an image that are compared in them, at most.
+        logistic_weight: of the logistic loss on the fused map.
+        side_weight: of those on the branches, averaged over them.
+        scales: an image is predicted at each of these sizes, and the maps averaged.
+        scale_multiple: what the sides of a resized image are multiples of; what the
+            network needs.
+        nms: thin the maps by non-maximum suppression before they are scored.
+        thresholds: number of levels at which they are scored.
+        tolerance: how far a found boundary may be from a true one, in diagonals of the
+            image.
+    """
+
+    margin: float = 0.2
+    margin_weight: float = 1.0
+    num_samples: int = 1024
+    logistic_weight: float = 1.0
+    side_weight: float = 0.0
+    scales: tuple[float, ...] = (1.0,)
+    scale_multiple: int = 32
+    nms: bool = True
+    thresholds: int = 33
+    tolerance: float = 0.0075
+    refresh_every: int = 0
+    metrics_on_host: ClassVar[bool] = True
+
+    def __post_init__(self):
+        check_number("config.task.margin", self.margin, at_least=0, at_most=1)
+        for name in ("margin_weight", "logistic_weight", "side_weight"):
+            check_number(f"config.task.{name}", getattr(self, name), at_least=0)
+        check_number("config.task.tolerance", self.tolerance, above=0, at_most=1)
+        for name, least in {
+            "num_samples": 2,
+            "scale_multiple": 1,
+            "thresholds": 1,
+        }.items():
+            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        check_choice("config.task.nms", self.nms, (True, False))
+        if not self.scales:
+            raise InputError("config.task.scales must have one scale at least, got ()")
+        for scale in self.scales:
+            check_number("config.task.scales", scale, above=0)
+
+    def init(self, key: jax.Array) -> tuple[()]:
+        """No memory."""
+        return ()
+
+    def refresh(
+        self, apply: Apply, memory: tuple[()], batches: Iterable[Batch], key: jax.Array
+    ) -> tuple[()]:
+        """Nothing to renew."""
+        return memory
+
+    def loss(
+        self, apply: Apply, memory: tuple[()], batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted losses, averaged over the images.
+
+        Args:
+            apply: the network: ``branches``, ``sides`` and ``fused``, as
+                `sphemb.models.SideBranches` gives them.
+            memory: ``()``.
+            batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W] with 0 and 1,
+                ``index`` [B].
+            key: of this step.
+
+        Returns:
+            The loss, and those of its terms whose weight is not zero:
+            ``loss/branch{k}``, ``loss/fused``, ``loss/sides``.
+        """
+        maps = apply(batch["image"])
+        images = batch["image"].shape[0]
+        labels = batch["instances"].reshape(images, -1)
+        total, terms = jnp.zeros(()), {}
+        if self.margin_weight:
+            losses = self._margin_losses(maps["branches"], labels, batch, key)
+            total += self.margin_weight * losses.mean()
+            terms |= {f"loss/branch{k + 1}": loss for k, loss in enumerate(losses)}
+        if self.logistic_weight:
+            fused = maps["fused"].reshape(images, -1)
+            terms["loss/fused"] = balanced_logistic_loss(fused, labels).mean()
+            total += self.logistic_weight * terms["loss/fused"]
+        if self.side_weight:
+            sides = jnp.moveaxis(maps["sides"], -1, 0).reshape(-1, *labels.shape)
+            every = jnp.broadcast_to(labels, sides.shape)
+            terms["loss/sides"] = balanced_logistic_loss(sides, every).mean()
+            total += self.side_weight * terms["loss/sides"]
+        return total, terms
+
+    def _margin_losses(
+        self,
+        branches: tuple[jax.Array, ...],
+        labels: jax.Array,
+        batch: Batch,
+        key: jax.Array,
+    ) -> jax.Array:
+        """The margin loss of every branch, [K]; all of them see the same pixels."""
+        num_samples = min(self.num_samples, labels.shape[-1])
+
+        def draw(index: jax.Array, labels: jax.Array):
+            return sample_pixels(
+                jax.random.fold_in(key, index), labels != VOID, num_samples=num_samples
+            )
+
+        sample = jax.vmap(draw)(batch["index"], labels)
+        size = batch["image"].shape[1:3]
+        vectors = jnp.stack(
+            [
+                unit_vectors_at(branch, sample.indices, map_stride(branch, size))
+                for branch in branches
+            ]
+        )
+        labels = jnp.take_along_axis(labels, sample.indices, axis=1)
+        return margin_loss(
+            vectors,
+            jnp.broadcast_to(labels, vectors.shape[:-1]),
+            margin=self.margin,
+            mask=jnp.broadcast_to(sample.mask, vectors.shape[:-1]),
+            normalize="pairs",
+        ).mean(axis=-1)
+
+    def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:
+        """Maps every pixel to how much it looks like a boundary.
+
+        Args:
+            apply: the network.
+            memory: ``()``.
+            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
+                pixels are padding.
+
+        Returns:
+            ``boundary`` [B, H, W] in [0, 1], 0 where masked; ``branches``
+            [B, K, H, W, D], the unit vectors at scale 1, or at the first scale.
+        """
+        image, mask = batch["image"], batch.get("mask")
+        size = image.shape[1:3]
+        first = 1.0 if 1.0 in self.scales else self.scales[0]
+        total = jnp.zeros(image.shape[:3])
+        branches = jnp.zeros(())
+        for scale in self.scales:
+            maps = apply(self._resized(image, scale))
+            found = jax.nn.sigmoid(maps["fused"])
+            total += jax.image.resize(found, total.shape, "bilinear")
+            if scale == first:
+                seen = self._resized(image, scale).shape[1:3]
+                branches = jnp.stack(
+                    [
+                        unit_vectors_of_all(b, map_stride(b, seen))
+                        for b in maps["branches"]
+                    ],
+                    axis=1,
+                )
+        if branches.shape[2:4] != size:
+            wanted = (*branches.shape[:2], *size, branches.shape[-1])
+            branches = jax.image.resize(branches, wanted, "bilinear")
+        boundary = total / len(self.scales)
+        if mask is not None:
+            boundary = jnp.where(mask, boundary, 0.0)
+        return {"boundary": boundary, "branches": branches}
+
+    def _resized(self, image: jax.Array, scale: float) -> jax.Array:
+        if scale == 1.0:
+            return image
+        size = (
+            max(1, round(scale * side / self.scale_multiple)) * self.scale_multiple
+            for side in image.shape[1:3]
+        )
+        shape = (image.shape[0], *size, image.shape[-1])
+        return jax.image.resize(image, shape, "bilinear")
+
+    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+        """The boundary benchmark, on the host: pixels are matched one to one.
+
+        Args:
+            predictions: of :meth:`predict`, as NumPy arrays.
+            batch: ``boundaries`` int8 [B, A, H, W], -1 where an annotator is absent;
+                ``mask`` and ``valid``.
+        """
+        counts = []
+        for i in np.flatnonzero(batch["valid"]):
+            mask = np.asarray(batch["mask"][i])
+            height, width = mask.any(axis=1).sum(), mask.any(axis=0).sum()
+            found = np.asarray(predictions["boundary"][i])[:height, :width]
+            annotators = np.asarray(batch["boundaries"][i])[:, :height, :width]
+            annotators = annotators[annotators[:, 0, 0] >= 0] > 0
+            if self.nms:
+                found = suppress_non_maxima(found)
+            counts.append(
+                boundary_counts(
+                    found,
+                    annotators,
+                    thresholds=self.thresholds,
+                    tolerance=self.tolerance,
+                )
+            )
+        stacked = np.stack(counts) if counts else np.zeros((0, self.thresholds, 4), int)
+        return {
+            "boundaries": BoundaryScores.from_counts(
+                stacked, thresholds=self.thresholds
+            )
+        }
