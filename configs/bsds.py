@@ -81,7 +81,9 @@ def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 1e-3
     config.train.weights = "efficientnet_lite0"
     config.train.num_steps = 1000
-    config.evaluation.update(batch_size=1, num_validation=10, num_test=200)
+    config.evaluation.update(
+        batch_size=1, num_validation=10, num_test=200, size_multiple=32
+    )
     if variant == "logistic":
         config.task.update(margin_weight=0.0, side_weight=1.0)
         config.model.detach_fusion = False

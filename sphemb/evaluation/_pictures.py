@@ -142,6 +142,15 @@ def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any
         )
         found = [predict(image[None])["branches"] for image in samples["image"]]
         branches = {"before": np.concatenate(found)} | branches
+    # Padding is no part of what people should look at.
+    inside = np.all(samples["mask"], axis=0)
+    height, width = np.any(inside, axis=1).sum(), np.any(inside, axis=0).sum()
+    samples = {
+        "image": samples["image"][:, :height, :width],
+        "boundary": samples["boundary"][:, :height, :width],
+        "boundaries": samples["boundaries"][:, :, :height, :width],
+    }
+    branches = {k: b[:, :, :height, :width] for k, b in branches.items()}
     there = samples["boundaries"][:, :, :1, :1] >= 0
     marked = np.where(there, samples["boundaries"] > 0, 0)
     truth = marked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
@@ -160,7 +169,5 @@ def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any
     chosen = int(np.argmax(truth.sum(axis=(1, 2))))
     first = marked[chosen, 0].astype(bool)
     if first.any():
-        figures["orientations"] = draw_orientations(
-            samples["branches"][chosen, 0], first
-        )
+        figures["orientations"] = draw_orientations(branches["after"][chosen, 0], first)
     return figures

@@ -24,7 +24,7 @@ from sphemb.data import (
 from sphemb.tasks import predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
-_SHOWN = ("image", "instances", "boundaries")
+_SHOWN = ("image", "instances", "boundaries", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Evaluation:
         num_images: how many they were.
         metrics: name -> the metric that the scores are computed from.
         samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
-            ``boundaries`` where the data set has them, and what the task predicts.
+            ``mask`` where they are no padding, ``boundaries`` where the data set has
+            them, and what the task predicts.
     """
 
     scores: dict[str, float]

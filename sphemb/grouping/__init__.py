@@ -6,6 +6,8 @@
 * :func:`accelerated_gbms`: the same ends without a gradient, for hundreds of thousands
   of points.
 * :func:`mean_shift`: seeds climbing a density that stays.
+* :func:`place_points`, :class:`PlacedPoints`: unit vectors that carry the place they
+  come from, for a mean shift in the joint domain.
 * :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
   share compiled programs.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
@@ -17,11 +19,13 @@ from sphemb.grouping._accelerated import accelerated_gbms
 from sphemb.grouping._blurring import gbms, gbms_step, gbms_trajectory
 from sphemb.grouping._buckets import PaddedPoints, bucket_size, pad_points
 from sphemb.grouping._modes import Grouping, label_modes
+from sphemb.grouping._places import PlacedPoints, place_points
 from sphemb.grouping._seeded import mean_shift
 
 __all__ = [
     "Grouping",
     "PaddedPoints",
+    "PlacedPoints",
     "accelerated_gbms",
     "bucket_size",
     "gbms",
@@ -30,4 +34,5 @@ __all__ = [
     "label_modes",
     "mean_shift",
     "pad_points",
+    "place_points",
 ]

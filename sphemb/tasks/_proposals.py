@@ -30,6 +30,7 @@ from sphemb.grouping import (
     gbms_trajectory,
     label_modes,
     pad_points,
+    place_points,
 )
 from sphemb.instances import pool_proposals, split_components
 from sphemb.losses import instance_weights, margin_loss, sample_pixels
@@ -84,6 +85,13 @@ class Proposals:
         max_parts: 0 leaves every group whole. Otherwise each connected part of a group
             is an instance, up to so many: for many objects of one kind, which the
             embedding need part from their neighbours only.
+        reach: 0 parts groups by their embedding alone. Otherwise what is not background
+            is grouped in the joint domain of embedding and place, by a kernel of this
+            standard deviation in pixels, see `sphemb.grouping.place_points`: objects
+            that touch are parted though their embeddings be alike. Needs ``max_parts``.
+        reach_concentration: of the embeddings in that kernel.
+        foreground_below: cosine to the background's mode below which a pixel is no
+            background there.
         max_objects: objects of an image that the scores can count.
         pooled_concentrations: further ones at which a prediction groups, for more
             proposals.
@@ -107,6 +115,9 @@ class Proposals:
     max_groups: int = 32
     min_size: int = 8
     max_parts: int = 0
+    reach: float = 0.0
+    reach_concentration: float = 3.0
+    foreground_below: float = 0.1
     max_objects: int = 16
     pooled_concentrations: tuple[float, ...] = ()
     budgets: tuple[int, ...] = ()
@@ -122,6 +133,18 @@ class Proposals:
         check_number("config.task.weight_power", self.weight_power, at_least=0)
         check_choice(
             "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
+        )
+        check_number("config.task.reach", self.reach, at_least=0)
+        if self.reach and not self.max_parts:
+            raise InputError(
+                f"config.task.reach {self.reach} needs config.task.max_parts, the "
+                "number of parts that a prediction can hold"
+            )
+        check_number(
+            "config.task.reach_concentration", self.reach_concentration, above=0
+        )
+        check_number(
+            "config.task.foreground_below", self.foreground_below, above=-1, below=1
         )
         check_number("config.task.max_iou", self.max_iou, at_least=0, at_most=1)
         check_number("config.task.sample_ratio", self.sample_ratio, above=0, at_most=1)
@@ -259,7 +282,9 @@ class Proposals:
                 groupings.append(self._group(points, counts, concentration, cell))
         maps = []
         for grouping in groupings:
-            if points is pixels:
+            if self.reach:
+                found = self._parted(pixels, mask, grouping)
+            elif points is pixels:
                 found = grouping.labels.reshape(mask.shape)
             else:
                 found = _nearest_mode(pixels, grouping)
@@ -306,6 +331,44 @@ class Proposals:
             mask=padded.mask,
         )
         return grouping._replace(labels=grouping.labels[:, :number])
+
+    def _parted(
+        self, pixels: jax.Array, mask: jax.Array, grouping: Grouping
+    ) -> jax.Array:
+        """Groups the foreground once more where it is; [B, H, W], 0 the background."""
+        batch, height, width, _ = pixels.shape
+        cosine = jnp.einsum(
+            "bhwd,bd->bhw",
+            pixels,
+            grouping.modes[:, 0],
+            precision=jax.lax.Precision.HIGHEST,
+        )
+        foreground = mask & (cosine < self.foreground_below)
+        rows, columns = jnp.mgrid[:height, :width]
+        places = jnp.stack([rows, columns], axis=-1).astype(jnp.float32)
+        joint = place_points(
+            pixels.reshape(batch, height * width, -1),
+            jnp.broadcast_to(places.reshape(-1, 2), (batch, height * width, 2)),
+            concentration=self.reach_concentration,
+            reach=self.reach,
+        )
+        padded = pad_points(joint.points, mask=foreground.reshape(batch, -1))
+        modes = accelerated_gbms(
+            padded.points,
+            concentration=joint.concentration,
+            num_steps=self.predict_steps,
+            mask=padded.mask,
+            max_points=bucket_size(self.predict_points),
+        )
+        parts = label_modes(
+            modes,
+            threshold=1.0 - 0.5 / joint.concentration,  # one standard deviation
+            max_groups=self.max_parts,
+            min_size=self.min_size,
+            mask=padded.mask,
+        )
+        labels = parts.labels[:, : height * width].reshape(mask.shape)
+        return jnp.where(foreground, labels + 1, 0)
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Recall of the objects, their number, and what each proposal adds."""

@@ -22,11 +22,16 @@ _FREE = (
     "config.loader.num_threads",
     "config.loader.skip_bad",
     "config.task.budgets",
+    "config.task.foreground_below",
     "config.task.max_",
     "config.task.min_size",
+    "config.task.nms",
     "config.task.pooled_concentrations",
     "config.task.predict_",
+    "config.task.reach",
+    "config.task.scale",
     "config.task.threshold",
+    "config.task.tolerance",
     "config.train.eval_every",
 )
 

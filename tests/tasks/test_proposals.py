@@ -140,3 +140,35 @@ class TestProposals:
     def test_a_setting_out_of_range_is_named(self, settings, words):
         with pytest.raises(InputError, match=words):
             Proposals(**settings)
+
+
+class TestReach:
+    def test_parts_what_touches_though_its_embeddings_are_alike(self):
+        height, width = 32, 48
+        rows, columns = np.mgrid[:height, :width]
+        true = np.zeros((1, height, width), np.int32)
+        for k, middle in enumerate((15, 30)):
+            true[0][np.hypot(rows - 16, columns - middle) < 8] = k + 1
+        embedding = jnp.asarray(np.eye(4, dtype=np.float32)[(true > 0).astype(int)])
+        image = jnp.zeros((1, height, width, 3))
+        settings = {"max_parts": 8, "max_groups": 4, "threshold": 0.6}
+
+        def found(**more):
+            task = Proposals(**settings, **more)
+            maps = task.predict(
+                lambda _: {"embedding": embedding}, (), {"image": image}
+            )
+            return np.asarray(maps["labels"])
+
+        assert set(np.unique(found())) == {0, 1}
+        parts = found(reach=3.0)
+        assert set(np.unique(parts)) == {0, 1, 2}
+        agree = (parts == true) | (parts == np.array([0, 2, 1])[true])
+        assert agree.mean() > 0.98
+        assert ((parts > 0) == (true > 0)).all()
+
+    def test_needs_parts_that_it_can_number(self):
+        with pytest.raises(
+            InputError, match=r"reach 5\.0 needs config\.task\.max_parts"
+        ):
+            Proposals(reach=5.0)

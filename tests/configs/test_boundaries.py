@@ -1,0 +1,64 @@
+"""The configs of boundaries, shrunk, train in two stages, are scored and drawn."""
+
+import json
+
+import pytest
+
+from configs import bsds, bsds_finetune
+from sphemb import InputError
+from sphemb.cli import run_prediction, run_training
+from sphemb.data import read_image
+from tests.data.test_bsds import write_tree
+
+
+def shrink(config, tree, data_dir):
+    config.data.update(bsds_dir=str(tree), data_dir=str(data_dir))
+    config.augmentation.size = (32, 32)
+    config.loader.update(batch_size=8, num_threads=0)
+    config.model.update(
+        backbone="resnet18",
+        branches=("stage1", "stage3"),
+        output_stride=16,
+        decoder_features=8,
+        head_features=8,
+        fusion_features=4,
+    )
+    config.task.update(num_samples=64, thresholds=3)
+    config.train.update(num_steps=1, log_every=1, checkpoint_every=1)
+    config.train.weights = None
+    config.optimizer.warmup_steps = 0
+    config.evaluation.update(num_validation=1, num_test=2)
+    return config
+
+
+def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
+    tree, data_dir = write_tree(tmp_path / "tree"), tmp_path / "tfds"
+    run_training(shrink(bsds.get_config(), tree, data_dir), tmp_path / "first")
+    config = shrink(bsds_finetune.get_config(), tree, data_dir)
+    config.train.init_from = str(tmp_path / "first")
+    summary = run_training(config, tmp_path / "second")
+    assert 0 <= summary["ods"] <= 1
+    assert summary["num_images"] == 2
+    pictures = {path.name for path in (tmp_path / "second" / "pictures").iterdir()}
+    assert {"boundaries.png", "orientations.png", "precision.png"} <= pictures
+    assert json.loads((tmp_path / "second" / "summary.json").read_text())["step"] == 1
+
+    out = tmp_path / "maps"
+    image = tree / "images" / "test" / "300.jpg"
+    assert run_prediction(tmp_path / "second", [str(image)], out) == 1
+    assert sorted(p.name for p in out.rglob("*.png")) == ["300.png", "300.png"]
+    assert read_image(out / "overlays" / "300.png").shape == (8, 12, 3)
+    with pytest.raises(InputError, match=r"300\.png exists already: give --overwrite"):
+        run_prediction(tmp_path / "second", [str(image)], out)
+
+
+@pytest.mark.parametrize("variant", ["logistic", "r50"])
+def test_a_variant_takes_its_first_step(variant, tmp_path):
+    tree = write_tree(tmp_path / "tree")
+    config = shrink(bsds.get_config(variant), tree, tmp_path / "tfds")
+    assert run_training(config, tmp_path / "run")["step"] == 1
+
+
+def test_an_unknown_variant_names_the_known_ones():
+    with pytest.raises(InputError, match=r"one of lite, logistic, r50, got 'hed'"):
+        bsds.get_config("hed")
