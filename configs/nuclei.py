@@ -37,7 +37,7 @@ def get_config() -> ml_collections.ConfigDict:
         normalize="terms",  # or the push of many instances drowns the pull of one
         min_size=20,
         max_parts=400,
-        reach=8.0,  # the joint domain parts nuclei that touch
+        reach=6.5,  # the joint domain parts nuclei that touch
         max_objects=400,
         budgets=(),
     )
