@@ -5,16 +5,24 @@
 Starts from the network of ``configs/bsds.py`` in ``runs/bsds``; another run of it is
 ``--config.train.init_from=RUN``.
 
-Measured by us: docs/reproduction.md.
+``:r50`` goes on from ``configs/bsds.py:r50``. Measured by us: not yet run.
 """
 
 import ml_collections
 
 from configs import bsds
+from sphemb import InputError
+
+VARIANTS = ("lite", "r50")
 
 
 def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/bsds.py``."""
+    if variant not in VARIANTS:
+        raise InputError(
+            "the variant of configs/bsds_finetune.py must be one of "
+            f"{', '.join(VARIANTS)}, got {variant!r}"
+        )
     config = bsds.get_config(variant)
     config.model.detach_fusion = False
     config.task.update(margin_weight=0.0, side_weight=0.0)

@@ -4,8 +4,8 @@
 
 Objects of one kind need differ from their neighbours only: what is no background is
 grouped where it is, every connected part of a group is an instance, and coordinates
-repeat. Every pixel has an embedding of its own,
-many are drawn to meet every object, and images have no upside.
+repeat. Every pixel has an embedding of its own, many are drawn to meet every object,
+and images have no upside.
 
 Measured by us, below a watershed so far: docs/reproduction.md.
 """

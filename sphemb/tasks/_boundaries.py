@@ -22,10 +22,14 @@ from sphemb._checks import (
     check_count,
     check_number,
 )
-from sphemb._labels import VOID
-from sphemb.losses import balanced_logistic_loss, margin_loss, sample_pixels
+from sphemb.losses import balanced_logistic_loss, margin_loss
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
-from sphemb.tasks._pixels import map_stride, unit_vectors_at, unit_vectors_of_all
+from sphemb.tasks._pixels import (
+    draw_pixels,
+    map_stride,
+    unit_vectors_at,
+    unit_vectors_of_all,
+)
 from sphemb.tasks._task import Apply, Batch, Maps
 
 
@@ -138,14 +142,7 @@ class Boundaries:
         key: jax.Array,
     ) -> jax.Array:
         """The margin loss of every branch, [K]; all of them see the same pixels."""
-        num_samples = min(self.num_samples, labels.shape[-1])
-
-        def draw(index: jax.Array, labels: jax.Array):
-            return sample_pixels(
-                jax.random.fold_in(key, index), labels != VOID, num_samples=num_samples
-            )
-
-        sample = jax.vmap(draw)(batch["index"], labels)
+        sample = draw_pixels(batch, key, self.num_samples)
         size = batch["image"].shape[1:3]
         vectors = jnp.stack(
             [

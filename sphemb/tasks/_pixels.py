@@ -13,7 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError
+from sphemb._labels import VOID
+from sphemb.losses import PixelSample, sample_pixels
 from sphemb.sphere import l2_normalize
+from sphemb.tasks._task import Batch
 
 
 def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
@@ -35,6 +38,31 @@ def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
 def cell_middles(values: jax.Array, stride: int) -> jax.Array:
     """What per-pixel values [B, H, W] are in the middle of each cell, [B, h, w]."""
     return values[:, stride // 2 :: stride, stride // 2 :: stride]
+
+
+def draw_pixels(batch: Batch, key: jax.Array, num_samples: int) -> PixelSample:
+    """Draws pixels of every image, uniformly and without replacement.
+
+    The draw depends on the key and the image's index, not on the device that the image
+    happens to be on.
+
+    Args:
+        batch: ``instances`` [B, H, W], `VOID` where pixels do not count; ``index`` [B].
+        key: of this step.
+        num_samples: M, at most H W.
+
+    Returns:
+        ``indices`` and ``mask`` [B, M], see `sphemb.sample_pixels`.
+    """
+    labels = batch["instances"].reshape(batch["instances"].shape[0], -1)
+    number = min(num_samples, labels.shape[-1])
+
+    def draw(index: jax.Array, labels: jax.Array) -> PixelSample:
+        return sample_pixels(
+            jax.random.fold_in(key, index), labels != VOID, num_samples=number
+        )
+
+    return jax.vmap(draw)(batch["index"], labels)
 
 
 def unit_map(embedding: jax.Array) -> jax.Array:

@@ -33,7 +33,7 @@ from sphemb.grouping import (
     place_points,
 )
 from sphemb.instances import pool_proposals, split_components
-from sphemb.losses import instance_weights, margin_loss, sample_pixels
+from sphemb.losses import instance_weights, margin_loss
 from sphemb.metrics import (
     AverageRecall,
     InstanceCount,
@@ -42,6 +42,7 @@ from sphemb.metrics import (
 )
 from sphemb.tasks._pixels import (
     cell_middles,
+    draw_pixels,
     map_stride,
     unit_map,
     unit_vectors_at,
@@ -210,14 +211,7 @@ class Proposals:
         stride = map_stride(embedding, batch["image"].shape[1:3])
         labels = batch["instances"].reshape(embedding.shape[0], -1)
         wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
-        num_samples = min(self.num_samples, wanted)
-
-        def draw(index: jax.Array, labels: jax.Array):
-            return sample_pixels(
-                jax.random.fold_in(key, index), labels != VOID, num_samples=num_samples
-            )
-
-        sample = jax.vmap(draw)(batch["index"], labels)
+        sample = draw_pixels(batch, key, min(self.num_samples, wanted))
         embeddings = unit_vectors_at(embedding, sample.indices, stride)
         labels = jnp.take_along_axis(labels, sample.indices, axis=1)
         trajectory = gbms_trajectory(
@@ -309,7 +303,14 @@ class Proposals:
         }
 
     def _group(
-        self, points: jax.Array, mask: jax.Array, concentration: float, cell: int
+        self,
+        points: jax.Array,
+        mask: jax.Array,
+        concentration: float,
+        cell: int = 1,
+        *,
+        threshold: float | None = None,
+        max_groups: int | None = None,
     ) -> Grouping:
         """Groups the points [B, h, w, D], each a cell of so many pixels."""
         batch, number = points.shape[0], mask[0].size
@@ -325,8 +326,8 @@ class Proposals:
         )
         grouping = label_modes(
             modes,
-            threshold=self.threshold,
-            max_groups=self.max_groups,
+            threshold=self.threshold if threshold is None else threshold,
+            max_groups=max_groups or self.max_groups,
             min_size=max(1, round(self.min_size / cell)),
             mask=padded.mask,
         )
@@ -352,23 +353,14 @@ class Proposals:
             concentration=self.reach_concentration,
             reach=self.reach,
         )
-        padded = pad_points(joint.points, mask=foreground.reshape(batch, -1))
-        modes = accelerated_gbms(
-            padded.points,
-            concentration=joint.concentration,
-            num_steps=self.predict_steps,
-            mask=padded.mask,
-            max_points=bucket_size(self.predict_points),
-        )
-        parts = label_modes(
-            modes,
+        parts = self._group(
+            joint.points.reshape(*mask.shape, -1),
+            foreground,
+            joint.concentration,
             threshold=1.0 - 0.5 / joint.concentration,  # one standard deviation
             max_groups=self.max_parts,
-            min_size=self.min_size,
-            mask=padded.mask,
         )
-        labels = parts.labels[:, : height * width].reshape(mask.shape)
-        return jnp.where(foreground, labels + 1, 0)
+        return jnp.where(foreground, parts.labels.reshape(mask.shape) + 1, 0)
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Recall of the objects, their number, and what each proposal adds."""

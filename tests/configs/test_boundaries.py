@@ -62,3 +62,5 @@ def test_a_variant_takes_its_first_step(variant, tmp_path):
 def test_an_unknown_variant_names_the_known_ones():
     with pytest.raises(InputError, match=r"one of lite, logistic, r50, got 'hed'"):
         bsds.get_config("hed")
+    with pytest.raises(InputError, match=r"one of lite, r50, got 'logistic'"):
+        bsds_finetune.get_config("logistic")

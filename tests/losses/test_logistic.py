@@ -61,7 +61,5 @@ class TestBalancedLogisticLoss:
         assert not gradient.any()
 
     def test_other_shapes_are_refused(self):
-        with pytest.raises(
-            InputError, match=r"labels must have shape \[\.\.\. N\]|labels"
-        ):
+        with pytest.raises(InputError, match=r"labels must have shape .* got \(2, 2\)"):
             balanced_logistic_loss(jnp.zeros(4), jnp.zeros((2, 2), int))
