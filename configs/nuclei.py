@@ -37,6 +37,8 @@ def get_config() -> ml_collections.ConfigDict:
         normalize="terms",  # or the push of many instances drowns the pull of one
         min_size=20,
         max_parts=400,
+        outline=2,
+        grow=2,
         reach=6.5,  # the joint domain parts nuclei that touch
         max_objects=400,
         budgets=(),

@@ -4,6 +4,8 @@
 * :func:`relabel`: group ids to instance ids, with 0 for the background.
 * :func:`connected_components`: an id for every connected part of equal labels.
 * :func:`split_components`: every connected part of a group an instance of its own.
+* :func:`shrink_instances`, :func:`grow_instances`: the outlines to the background, so
+  that no two touch, and back.
 * :func:`pool_proposals`, :class:`ProposalPool`: the groups of several label maps as one
   ordered set of proposals without duplicates.
 
@@ -13,14 +15,17 @@ and 1, 2, ... for the instances.
 
 from sphemb.instances._components import connected_components, split_components
 from sphemb.instances._group_ids import relabel
+from sphemb.instances._outlines import grow_instances, shrink_instances
 from sphemb.instances._overlap import overlap_table
 from sphemb.instances._pooling import ProposalPool, pool_proposals
 
 __all__ = [
     "ProposalPool",
     "connected_components",
+    "grow_instances",
     "overlap_table",
     "pool_proposals",
     "relabel",
+    "shrink_instances",
     "split_components",
 ]

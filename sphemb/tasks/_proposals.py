@@ -32,7 +32,12 @@ from sphemb.grouping import (
     pad_points,
     place_points,
 )
-from sphemb.instances import pool_proposals, split_components
+from sphemb.instances import (
+    grow_instances,
+    pool_proposals,
+    shrink_instances,
+    split_components,
+)
 from sphemb.losses import instance_weights, margin_loss
 from sphemb.metrics import (
     AverageRecall,
@@ -93,6 +98,10 @@ class Proposals:
         reach_concentration: of the embeddings in that kernel.
         foreground_below: cosine to the background's mode below which a pixel is no
             background there.
+        outline: pixels at the border of each object that training counts as background,
+            so that objects which touch have a gap between them.
+        grow: pixels by which the parts of a prediction grow back into such gaps. Needs
+            ``max_parts``.
         max_objects: objects of an image that the scores can count.
         pooled_concentrations: further ones at which a prediction groups, for more
             proposals.
@@ -119,6 +128,8 @@ class Proposals:
     reach: float = 0.0
     reach_concentration: float = 3.0
     foreground_below: float = 0.1
+    outline: int = 0
+    grow: int = 0
     max_objects: int = 16
     pooled_concentrations: tuple[float, ...] = ()
     budgets: tuple[int, ...] = ()
@@ -136,11 +147,12 @@ class Proposals:
             "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
         )
         check_number("config.task.reach", self.reach, at_least=0)
-        if self.reach and not self.max_parts:
-            raise InputError(
-                f"config.task.reach {self.reach} needs config.task.max_parts, the "
-                "number of parts that a prediction can hold"
-            )
+        for name in ("reach", "grow"):
+            if getattr(self, name) and not self.max_parts:
+                raise InputError(
+                    f"config.task.{name} {getattr(self, name)} needs config.task."
+                    "max_parts, the number of parts that a prediction can hold"
+                )
         check_number(
             "config.task.reach_concentration", self.reach_concentration, above=0
         )
@@ -165,6 +177,8 @@ class Proposals:
             "max_groups": 1,
             "min_size": 1,
             "max_parts": 0,
+            "outline": 0,
+            "grow": 0,
             "max_objects": 1,
         }.items():
             check_count(f"config.task.{name}", getattr(self, name), at_least=least)
@@ -209,11 +223,17 @@ class Proposals:
         """
         embedding = apply(batch["image"])["embedding"]
         stride = map_stride(embedding, batch["image"].shape[1:3])
-        labels = batch["instances"].reshape(embedding.shape[0], -1)
+        apart = shrink_instances(batch["instances"], self.outline)
+        labels = apart.reshape(embedding.shape[0], -1)
+        # Outlines weigh as one more instance: a large background would drown them.
+        kinds = jnp.where(apart == batch["instances"], apart, apart.size)
+        kinds = kinds.reshape(labels.shape)
         wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
         sample = draw_pixels(batch, key, min(self.num_samples, wanted))
         embeddings = unit_vectors_at(embedding, sample.indices, stride)
-        labels = jnp.take_along_axis(labels, sample.indices, axis=1)
+        labels, kinds = (
+            jnp.take_along_axis(x, sample.indices, axis=1) for x in (labels, kinds)
+        )
         trajectory = gbms_trajectory(
             embeddings,
             concentration=self.concentration,
@@ -221,7 +241,7 @@ class Proposals:
             mask=sample.mask,
         )
         # The steps are one more batch axis, so that each loss can be logged by itself.
-        pixel_weights = instance_weights(labels, mask=sample.mask) ** self.weight_power
+        pixel_weights = instance_weights(kinds, mask=sample.mask) ** self.weight_power
         losses = margin_loss(
             trajectory,
             jnp.broadcast_to(labels, trajectory.shape[:-1]),
@@ -288,8 +308,14 @@ class Proposals:
         background = jnp.zeros_like(num_groups)
         if self.max_parts:
             maps = [
-                split_components(
-                    found, background, max_parts=self.max_parts, min_size=self.min_size
+                grow_instances(
+                    split_components(
+                        found,
+                        background,
+                        max_parts=self.max_parts,
+                        min_size=self.min_size,
+                    ),
+                    self.grow,
                 )
                 for found in maps
             ]

@@ -23,6 +23,7 @@ _FREE = (
     "config.loader.skip_bad",
     "config.task.budgets",
     "config.task.foreground_below",
+    "config.task.grow",
     "config.task.max_",
     "config.task.min_size",
     "config.task.nms",

@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
+from benchmarks._baselines import (
+    canny_edges,
+    felzenszwalb_maps,
+    sobel_edges,
+    watershed_nuclei,
+)
 from sphemb.instances import pool_proposals
 from sphemb.metrics import MatchedPrecision, ProposalRecall
 
@@ -77,3 +82,25 @@ class TestWatershedNuclei:
             part = precision_of(watershed_nuclei(image)[None], truth[None])
             total = part if total is None else total.merge(part)
         assert total.compute()["matched_precision@0.5"] > 0.5
+
+
+class TestEdges:
+    @pytest.mark.parametrize("edges_of", [canny_edges, sobel_edges])
+    def test_the_stronger_of_two_steps_has_the_higher_value(self, edges_of):
+        image = np.zeros((H, W, 3), np.uint8)
+        image[:, 20:] = 100
+        image[:, 60:] = 255
+        edges = edges_of(image)[H // 2]
+        assert 0 < edges[18:22].max() < edges[58:62].max() <= 1
+        assert edges[38:42].max() < 1e-6
+
+    def test_canny_is_thin_and_has_the_unit_of_sobel(self):
+        image = np.zeros((H, W, 3), np.uint8)
+        image[:, 40:] = 200
+        thin, smooth = canny_edges(image), sobel_edges(image)
+        assert (thin[10:-10] > 0).sum(axis=1).max() <= 2
+        assert abs(thin.max() - smooth.max()) <= smooth.max() / 30
+
+    @pytest.mark.parametrize("edges_of", [canny_edges, sobel_edges])
+    def test_a_plain_image_has_no_edges(self, edges_of):
+        assert edges_of(np.full((H, W, 3), 7, np.uint8)).max() < 1e-6

@@ -8,6 +8,7 @@ import pytest
 import sphemb
 from sphemb import InputError
 from sphemb.grouping import _accelerated
+from sphemb.instances import shrink_instances
 from sphemb.tasks import Proposals
 
 B, H, W = 2, 8, 8
@@ -172,3 +173,32 @@ class TestReach:
             InputError, match=r"reach 5\.0 needs config\.task\.max_parts"
         ):
             Proposals(reach=5.0)
+
+
+class TestOutline:
+    def test_training_takes_outlines_for_background(self, batch, embedding):
+        arguments = (lambda _: {"embedding": embedding}, ())
+        key = jax.random.key(1)
+        settings = {"num_steps": 0, "num_samples": H * W, "weight_power": 0.0}
+        loss, _ = Proposals(**settings, outline=1).loss(*arguments, batch, key)
+        apart = {**batch, "instances": shrink_instances(batch["instances"], 1)}
+        expected, _ = Proposals(**settings).loss(*arguments, apart, key)
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+    def test_parts_grow_back_into_the_gaps(self):
+        true = np.zeros((1, 24, 40), np.int32)
+        true[0, 4:20, 4:20] = 1
+        true[0, 4:20, 20:36] = 2
+        inside = np.asarray(shrink_instances(true, 2)) > 0
+        embedding = jnp.asarray(np.eye(4, dtype=np.float32)[inside.astype(int)])
+        task = Proposals(max_parts=8, max_groups=4, threshold=0.6, outline=2, grow=2)
+        maps = task.predict(
+            lambda _: {"embedding": embedding},
+            (),
+            {"image": jnp.zeros((1, 24, 40, 3))},
+        )
+        np.testing.assert_array_equal(maps["labels"], true)
+
+    def test_needs_parts_that_can_grow(self):
+        with pytest.raises(InputError, match=r"grow 2 needs config\.task\.max_parts"):
+            Proposals(grow=2)
