@@ -39,7 +39,7 @@ def get_config() -> ml_collections.ConfigDict:
         max_parts=400,
         outline=2,
         grow=2,
-        reach=6.5,  # the joint domain parts nuclei that touch
+        foreground_below=0.1,
         max_objects=400,
         budgets=(),
     )

@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check.add_argument(
         "--masks",
         default="instances",
-        help="what a value is: instances, components or single",
+        help="what a value is: instances, components, single or classes",
     )
     check.add_argument("--void", type=int, help="the value that counts for nothing")
     check.add_argument("--validation-fraction", type=float, default=0.15)

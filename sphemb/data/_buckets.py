@@ -14,6 +14,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
+from sphemb.data._examples import LABEL_MAPS
 from sphemb.data._loader import ExampleSource
 
 
@@ -21,8 +22,8 @@ from sphemb.data._loader import ExampleSource
 class PadExample(grain.transforms.Map):
     """Extends an example at the bottom and the right to a given size.
 
-    The image's border is repeated, so that no new edge appears; the instances, and the
-    boundaries if there are some, are void there, and ``"mask"`` is False.
+    The image's border is repeated, so that no new edge appears; the instances, and what
+    else there is of label maps and boundaries, are void there, and ``"mask"`` is False.
 
     Attributes:
         size: (H, W).
@@ -43,11 +44,12 @@ class PadExample(grain.transforms.Map):
 
         Args:
             element: ``"image"`` [h, w, 3] and ``"instances"`` [h, w]; perhaps
-                ``"boundaries"`` [A, h, w]; other entries pass.
+                ``"semantic"`` [h, w] and ``"boundaries"`` [A, h, w]; other entries
+                pass.
 
         Returns:
             The example with image [H, W, 3], instances [H, W], bool ``"mask"`` [H, W],
-            and boundaries [A, H, W] if they were there.
+            and what else there was in the same size.
 
         Raises:
             InputError: the example is larger than H x W.
@@ -64,7 +66,11 @@ class PadExample(grain.transforms.Map):
         padded = {
             **element,
             "image": np.pad(image, (*border, (0, 0)), mode="edge"),
-            "instances": np.pad(instances, border, constant_values=VOID),
+            **{
+                key: np.pad(element[key], border, constant_values=VOID)
+                for key in LABEL_MAPS
+                if key in element
+            },
             "mask": np.pad(np.ones((height, width), bool), border),
         }
         if "boundaries" in element:

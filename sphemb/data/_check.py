@@ -187,7 +187,7 @@ def _check_example(
                 values.append(mask.only)
         else:
             example = source[index]
-        _, instances = network_ready(example)
+        instances = network_ready(example)["instances"]
     except InputError as error:
         return CheckedFile(split, name, None, 0, 0, 0.0, kind, (error_finding(error),))
     name = str(example.get("name") or name)

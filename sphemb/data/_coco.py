@@ -129,8 +129,11 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
         al., "Panoptic Segmentation", CVPR 2019.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own form)
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (TFDS's own form)
+        "1.0.0": "First version.",
+        "1.1.0": "The names of the classes.",
+    }
     config_class = CocoConfig
     config_function = "coco_config"
 
@@ -139,6 +142,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
             builder=self,
             description="Photographs with masks of everyday objects.",
             features=photograph_features(np.uint16),
+            metadata=tfds.core.MetadataDict(),  # the names are in the annotations
             disable_shuffling=True,  # kept in the order of the images' ids
         )
 
@@ -159,6 +163,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
         content = load_annotations(path)
         try:
             classes = choose_classes(content["categories"], settings.categories, path)
+            self.info.metadata["class_names"] = list(classes.names)
             wanted = by_image(content, panoptic=settings.masks == "panoptic")
             for i, (image, found) in enumerate(wanted):
                 jpeg = files.read(image["file_name"])

@@ -9,7 +9,7 @@ from typing import Any
 
 from sphemb._checks import InputError
 from sphemb.data._coco_masks import Classes
-from sphemb.data._voc_files import VOC_CLASSES
+from sphemb.data._voc_files import BACKGROUND, VOC_CLASSES
 
 _VOC_NAMES = {
     "airplane": "aeroplane",
@@ -66,8 +66,12 @@ def choose_classes(
     """Numbers all categories by their id, or those of VOC as VOC does."""
     things = frozenset(c["id"] for c in listed if c.get("isthing", 1))
     if categories is None:
-        ids = sorted(category["id"] for category in listed)
-        return Classes({key: i for i, key in enumerate(ids, start=1)}, things)
+        ascending = sorted(listed, key=lambda category: category["id"])
+        return Classes(
+            {c["id"]: i for i, c in enumerate(ascending, start=1)},
+            things,
+            (BACKGROUND, *(str(category["name"]) for category in ascending)),
+        )
     numbers = {}
     for category in listed:
         name = _VOC_NAMES.get(category["name"], category["name"])
@@ -75,4 +79,4 @@ def choose_classes(
         numbers[category["id"]] = VOC_CLASSES.index(name) + 1 if known else 0
     if not any(numbers.values()):
         raise InputError(f"{path} must have categories of VOC by COCO's names")
-    return Classes(numbers, things)
+    return Classes(numbers, things, (BACKGROUND, *VOC_CLASSES))

@@ -23,10 +23,12 @@ class Classes(NamedTuple):
     Attributes:
         numbers: category id -> class 1, 2, ..; 0 makes its instances background.
         things: the ids of the categories that have instances.
+        names: of the classes 0, 1, 2, ..
     """
 
     numbers: Mapping[int, int]
     things: frozenset[int]
+    names: tuple[str, ...]
 
 
 def paint_outlines(

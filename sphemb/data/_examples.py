@@ -18,7 +18,10 @@ from sphemb._checks import InputError, InputTypeError, check_shape
 from sphemb._labels import VOID
 from sphemb.data._encoded import decode_image, decode_labels, encoded_size
 
-_HIGHEST_INSTANCE = np.iinfo(np.int32).max
+LABEL_MAPS = ("instances", "semantic")
+"""The entries of an example that number its pixels, the second one optional."""
+
+_HIGHEST_LABEL = np.iinfo(np.int32).max
 
 
 class BuilderExamples:
@@ -34,12 +37,18 @@ class BuilderExamples:
             format that is readable without TensorFlow, such as array_record.
         split: ``"train"``, or a part such as ``"train[:10%]"``.
 
+    Attributes:
+        class_names: what the numbers in ``"semantic"`` stand for, from 0 on; empty
+            where the builder's metadata do not say.
+
     Raises:
         InputError: the split does not exist, or needs TensorFlow to be read.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
         """Opens the split; see the class."""
+        metadata: Any = builder.info.metadata or {}
+        self.class_names: tuple[str, ...] = tuple(metadata.get("class_names", ()))
         self._images = [
             key
             for key, feature in dict(builder.info.features or {}).items()
@@ -81,23 +90,23 @@ class BuilderExamples:
         return encoded_size(record["image"], who=f"image of {record['name']!r}")
 
 
-def network_ready(example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
     """Checks an example and returns what a network takes.
 
     Args:
-        example: image, uint8 or floating point in [0, 1], integer instances, a name.
+        example: image, uint8 or floating point in [0, 1], integer instances, perhaps
+            integer ``"semantic"``, a name.
 
     Returns:
-        float32 [H, W, 3] in [0, 1] and int32 [H, W].
+        ``"image"`` float32 [H, W, 3] in [0, 1]; the label maps int32 [H, W].
 
     Raises:
         InputError: a shape, dtype or value is impossible; the name is in the message.
     """
-    image, instances = np.asarray(example["image"]), np.asarray(example["instances"])
+    image = np.asarray(example["image"])
     who = f"example {example.get('name', '')!r}"
     sizes = check_shape(f"image of {who}", image, "H W 3")
     sizes = {letter: sizes[letter] for letter in "HW"}
-    check_shape(f"instances of {who}", instances, "H W", dims=sizes, beside="its image")
     if image.dtype == np.uint8:
         image = image.astype(np.float32) / 255.0
     elif np.issubdtype(image.dtype, np.floating):
@@ -113,15 +122,19 @@ def network_ready(example: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         raise InputTypeError(
             f"image of {who} must be uint8 or floating point, got {image.dtype}"
         )
-    if not np.issubdtype(instances.dtype, np.integer):
-        raise InputTypeError(
-            f"instances of {who} must be integers, got {instances.dtype}"
-        )
-    if instances.size:
-        low, high = int(instances.min()), int(instances.max())
-        if low < VOID or high > _HIGHEST_INSTANCE:
-            raise InputError(
-                f"instances of {who} must be -1 (void), 0 (background) or 1, 2, .., "
-                f"got values from {low} to {high}"
-            )
-    return image, instances.astype(np.int32)
+    maps = {key: np.asarray(example[key]) for key in LABEL_MAPS if key in example}
+    for key, labels in maps.items():
+        check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
+        if labels.size:
+            low, high = int(labels.min()), int(labels.max())
+            if low < VOID or high > _HIGHEST_LABEL:
+                raise InputError(
+                    f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
+                    f"got values from {low} to {high}"
+                )
+    return {
+        "image": image,
+        **{key: labels.astype(np.int32) for key, labels in maps.items()},
+    }

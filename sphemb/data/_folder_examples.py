@@ -47,7 +47,8 @@ class FolderExamples:
             index: which.
 
         Returns:
-            ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``.
+            ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``, and
+            ``"semantic"``, int32 [H, W], where the masks hold classes.
 
         Raises:
             InputError: a file cannot be used; it is named.
@@ -74,6 +75,8 @@ class FolderExamples:
         image, mask = read_image(pair.image), self.mask(index)
         _check_size(pair, mask.instances.shape, image.shape[:2])
         example = {"image": image, "instances": mask.instances, "name": pair.name}
+        if mask.semantic is not None:
+            example["semantic"] = mask.semantic
         return example, mask
 
     def mask(self, index: int) -> Mask:
@@ -92,6 +95,11 @@ class FolderExamples:
         if isinstance(mask, Annotations):
             # Before anything as large as the file says is set aside.
             _check_size(self.pairs[index], mask.size, self.size(index))
+            if self._masks == "classes":
+                raise FileError(
+                    f"annotations {mask} are no mask of classes: give label images",
+                    kind="not ids",
+                )
             return read_annotations(mask)
         return inspect_mask(mask, masks=self._masks, void=self._void)
 

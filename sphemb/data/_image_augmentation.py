@@ -16,6 +16,7 @@ import numpy as np
 from sphemb._checks import InputError, check_count, check_number
 from sphemb._labels import VOID
 from sphemb.data._curves import mend_curves
+from sphemb.data._examples import LABEL_MAPS
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
 
@@ -105,11 +106,12 @@ class ImageAugmentation(grain.transforms.RandomMap):
 
         Args:
             element: ``"image"`` uint8 [H, W, 3] and ``"instances"`` int [H, W];
-                ``"boundaries"`` says that the latter are curves. Other entries pass.
+                perhaps ``"semantic"`` int [H, W], which moves along. ``"boundaries"``
+                says that the instances are curves. Other entries pass.
             rng: the only source of chance.
 
         Returns:
-            The example with image uint8 [h, w, 3] and instances [h, w], without
+            The example with image uint8 [h, w, 3] and label maps [h, w], without
             boundaries.
 
         Raises:
@@ -141,13 +143,19 @@ class ImageAugmentation(grain.transforms.RandomMap):
         # From a pixel's centre that comes out, about the middle, to one that goes in.
         offset = np.array([top, left]) + 0.5 - 0.5 * extent
         offset = linear @ offset + 0.5 * np.array(instances.shape) - 0.5
-        moved = _read_instances(instances, linear, offset, size)
+        moved = {
+            key: _read_labels(element[key], linear, offset, size)
+            for key in LABEL_MAPS
+            if key in element
+        }
         if "boundaries" in element:
-            moved = mend_curves(moved, instances, linear, offset)
+            moved["instances"] = mend_curves(
+                moved["instances"], instances, linear, offset
+            )
         return {
             **{key: value for key, value in element.items() if key != "boundaries"},
             "image": self._recolour(_read_image(image, linear, offset, size), colours),
-            "instances": moved,
+            **moved,
         }
 
     def _window(
@@ -192,8 +200,8 @@ def _read_image(
     return cv2.warpAffine(image, matrix, size[::-1], flags=flags)
 
 
-def _read_instances(
-    instances: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
+def _read_labels(
+    labels: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
     rows = np.arange(size[0])[:, None]
     columns = np.arange(size[1])[None, :]
@@ -202,7 +210,7 @@ def _read_instances(
         np.rint(linear[i, 0] * rows + linear[i, 1] * columns + offset[i]).astype(int)
         for i in range(2)
     )
-    height, width = instances.shape
+    height, width = labels.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    found = instances[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    found = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
     return np.where(inside, found, VOID).astype(np.int32)

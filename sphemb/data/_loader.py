@@ -84,9 +84,9 @@ def make_loader(
     Returns:
         A dataset of ``{"image": float32 [B, H, W, 3] in [0, 1], "instances": int32
         [B, H, W], "valid": bool [B], "index": int64 [B]}``; index is the position in
-        the source, -1 where not valid. Where a transform gives ``"mask"``, bool
-        [H, W], it comes too, and so do ``"boundaries"``, int8 [A, H, W], of examples
-        that have some.
+        the source, -1 where not valid. Where examples have them, ``"semantic"``, int32
+        [B, H, W], and ``"boundaries"``, int8 [B, A, H, W], come too, and so does
+        ``"mask"``, bool [B, H, W], where a transform gives it.
 
     Raises:
         InputError: a setting does not fit; while iterating: an image with NaN or
@@ -159,11 +159,12 @@ class _Fetch:
 
 
 def _finish(example: dict[str, Any]) -> dict[str, Any]:
-    image, instances = network_ready(example)
+    ready = network_ready(example)
     valid = bool(example["index"] != _PADDING)
+    if not valid:
+        ready = {key: np.zeros_like(array) for key, array in ready.items()}
     return {key: example[key] for key in _AS_THEY_ARE if key in example} | {
-        "image": image if valid else np.zeros_like(image),
-        "instances": instances if valid else np.zeros_like(instances),
+        **ready,
         "valid": np.bool_(valid),
         "index": example["index"],
     }

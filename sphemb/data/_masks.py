@@ -16,7 +16,7 @@ from sphemb._labels import VOID
 from sphemb.data._findings import FileError, Finding, PathLike
 from sphemb.data._mask_files import Stored, read_stored
 
-MASKS = ("instances", "components", "single")
+MASKS = ("instances", "components", "single", "classes")
 _PALETTE_VOID = 255
 _VOC_BORDER = 65536 * 224 + 256 * 224 + 192
 _HIGHEST = np.iinfo(np.int32).max
@@ -35,12 +35,15 @@ class Mask(NamedTuple):
             ``"annotations"``.
         only: the one value beside background and void if there is no other, else None.
         findings: what is doubtful about it.
+        semantic: int32 [H, W], -1 void, 0 background, 1, 2, .. classes, if it holds
+            classes.
     """
 
     instances: np.ndarray
     kind: str
     only: int | None = None
     findings: tuple[Finding, ...] = ()
+    semantic: np.ndarray | None = None
 
 
 def read_mask(
@@ -57,7 +60,8 @@ def read_mask(
         path: the file.
         masks: what a value stands for: ``"instances"``, each an instance;
             ``"components"``, every connected part (corners connect) of one value is an
-            instance; ``"single"``, all that is not background is one instance.
+            instance; ``"single"``, all that is not background is one instance;
+            ``"classes"``, a class, whose connected parts are the instances.
         void: the value, in grey and palette files, of pixels that count for nothing.
 
     Returns:
@@ -104,7 +108,14 @@ def inspect_mask(
         instances = np.minimum(numbered, 1)
     else:
         _check_labels(path, numbered, len(found))
-        instances = _split_parts(numbered) if masks == "components" else numbered
+        whole = masks == "instances"
+        instances = numbered if whole else _split_parts(numbered)
+    if masks == "classes" and stored.kind == "colours":
+        raise FileError(
+            f"mask {path} must hold the numbers of classes, in grey or as a palette, "
+            "but holds colours",
+            kind="not ids",
+        )
     findings = []
     if masks == "instances":
         findings += _doubt_values(path, stored, found, void)
@@ -119,7 +130,8 @@ def inspect_mask(
         )
     instances = np.where(is_void, VOID, instances).astype(np.int32)
     only = int(found[0]) if len(found) == 1 else None
-    return Mask(instances, stored.kind, only, tuple(findings))
+    semantic = np.where(is_void, VOID, values) if masks == "classes" else None
+    return Mask(instances, stored.kind, only, tuple(findings), semantic)
 
 
 def check_mask_settings(masks: str, void: int | None) -> None:

@@ -27,7 +27,9 @@ from sphemb.data._encoded import check_encoded, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
 from sphemb.data._sbd import SBD, read_sbd
 from sphemb.data._voc_files import (
+    BACKGROUND,
     VOC,
+    VOC_CLASSES,
     digest_tree,
     read_list,
     read_mask,
@@ -134,8 +136,11 @@ class VocMasks(LabelledBuilder, skip_registration=True):
         Retrospective", IJCV 2015; Hariharan et al., ICCV 2011.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own form)
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {  # noqa: RUF012 (TFDS's own form)
+        "1.0.0": "First version.",
+        "1.1.0": "The names of the classes.",
+    }
     config_class = VocConfig
     config_function = "voc_config"
 
@@ -144,6 +149,7 @@ class VocMasks(LabelledBuilder, skip_registration=True):
             builder=self,
             description="Photographs with masks of the objects of twenty classes.",
             features=photograph_features(np.uint8),
+            metadata=tfds.core.MetadataDict(class_names=[BACKGROUND, *VOC_CLASSES]),
             disable_shuffling=True,  # kept in the order of their names
         )
 

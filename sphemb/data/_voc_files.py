@@ -22,6 +22,9 @@ VOC_CLASSES = (
 )
 """VOC's classes; ``semantic`` is 1 for the first."""
 
+BACKGROUND = "background"
+"""The name of class 0, of whatever is none of the others."""
+
 VOC = Publication(
     what="VOC 2012",
     url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",

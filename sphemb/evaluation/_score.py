@@ -14,17 +14,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sphemb._checks import InputError
-from sphemb.data import (
-    ExampleSource,
-    PadExample,
-    SkippingSource,
-    make_loader,
-    size_buckets,
-)
 from sphemb.tasks import predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
-_SHOWN = ("image", "instances", "boundaries", "mask")
+_SHOWN = ("image", "instances", "semantic", "boundaries", "mask")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +29,8 @@ class Evaluation:
         num_images: how many they were.
         metrics: name -> the metric that the scores are computed from.
         samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
-            ``mask`` where they are no padding, ``boundaries`` where the data set has
-            them, and what the task predicts.
+            ``mask`` where they are no padding, ``semantic`` and ``boundaries`` where
+            the data set has them, and what the task predicts.
     """
 
     scores: dict[str, float]
@@ -60,18 +53,6 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     """
     experiment = trained.experiment
     settings = experiment.config.evaluation
-    source = experiment.source(split)
-    wanted = settings[f"num_{split}"]
-    if isinstance(source, SkippingSource):
-        indices = source.usable(wanted)
-    else:
-        indices = list(range(min(wanted, len(source))))
-    buckets = size_buckets(
-        source,
-        indices,
-        stride=experiment.model.stride,
-        multiple=settings.size_multiple,
-    )
     devices = jax.local_device_count()
     task = experiment.task
     predict = _prediction(experiment)
@@ -79,38 +60,32 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     totals: dict[str, Any] = {}
     samples: list[dict[str, np.ndarray]] = []
     kept = 0
-    for number, (size, chosen) in enumerate(buckets.items()):
-        loader = make_loader(
-            _Chosen(source, chosen),
-            batch_size=-(-settings.batch_size // devices) * devices,
-            shard_index=jax.process_index(),
-            shard_count=jax.process_count(),
-            transforms=(PadExample(size),),
-            num_threads=experiment.config.loader.num_threads,
-        )
-        for batch in loader:
-            predictions, metrics = predict(state, split_batch(batch))
-            if task.metrics_on_host:
+    indices = experiment.usable(split, settings[f"num_{split}"])
+    batch_size = -(-settings.batch_size // devices) * devices
+    for batch in experiment.one_pass(split, indices, batch_size=batch_size):
+        predictions, metrics = predict(state, split_batch(batch))
+        if task.metrics_on_host:
+            predictions = _joined(predictions)
+            parts = [task.metrics(predictions, batch)]
+        else:
+            metrics = jax.device_get(metrics)
+            parts = [
+                jax.tree.map(lambda leaf, i=device: leaf[i], metrics)
+                for device in range(devices)
+            ]
+        for part in parts:
+            for name, metric in part.items():
+                old = totals.get(name)
+                totals[name] = old.merge(metric) if old else metric
+        # Samples are of one size, that of most images, to be one array.
+        shape = batch["image"].shape[1:]
+        if kept < num_samples and all(s["image"].shape[1:] == shape for s in samples):
+            seen = {k: batch[k] for k in _SHOWN if k in batch}
+            if not task.metrics_on_host:
                 predictions = _joined(predictions)
-                parts = [task.metrics(predictions, batch)]
-            else:
-                metrics = jax.device_get(metrics)
-                parts = [
-                    jax.tree.map(lambda leaf, i=device: leaf[i], metrics)
-                    for device in range(devices)
-                ]
-            for part in parts:
-                for name, metric in part.items():
-                    old = totals.get(name)
-                    totals[name] = old.merge(metric) if old else metric
-            # Samples are of one size, that of most images, to be one array.
-            if number == 0 and kept < num_samples:
-                seen = {k: batch[k] for k in _SHOWN if k in batch}
-                if not task.metrics_on_host:
-                    predictions = _joined(predictions)
-                seen |= predictions
-                samples.append({k: v[batch["valid"]] for k, v in seen.items()})
-                kept += int(batch["valid"].sum())
+            seen |= predictions
+            samples.append({k: v[batch["valid"]] for k, v in seen.items()})
+            kept += int(batch["valid"].sum())
     if jax.process_count() > 1:
         totals = jax.tree.map(
             lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(totals)
@@ -147,19 +122,3 @@ def _prediction(experiment: Any) -> Any:
         return predict_and_measure(task, apply, memory, batch)
 
     return data_parallel(predict, replicated_output=False)
-
-
-class _Chosen:
-    """Some examples of a source."""
-
-    def __init__(self, source: ExampleSource, indices: list[int]):
-        self._source, self._indices = source, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return self._source[self._indices[index]]
-
-    def size(self, index: int) -> tuple[int, int]:
-        return self._source.size(self._indices[index])

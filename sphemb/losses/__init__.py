@@ -2,10 +2,12 @@
 
 * margin: :func:`margin_loss` (Eq. 2), its halves :func:`margin_loss_terms`, and
   :func:`trajectory_margin_loss` for every step of a mean shift
-* logistic: :func:`balanced_logistic_loss`, for classes of very different size
+* classes: :func:`cross_entropy`; :func:`balanced_logistic_loss`, for two of very
+  different size
 * pixels: :func:`instance_weights`, :func:`sample_pixels`
 """
 
+from sphemb.losses._cross_entropy import cross_entropy
 from sphemb.losses._instances import instance_weights
 from sphemb.losses._logistic import balanced_logistic_loss
 from sphemb.losses._margin import margin_loss, margin_loss_terms
@@ -17,6 +19,7 @@ __all__ = [
     "MarginLossTerms",
     "PixelSample",
     "balanced_logistic_loss",
+    "cross_entropy",
     "instance_weights",
     "margin_loss",
     "margin_loss_terms",

@@ -8,14 +8,15 @@
   `last_map_at`: what they return, and how to pick from it.
 * `import_weights`, `load_weights`, `weights_dir`: pretrained weights by name;
   `read_state_dict`, `convert_state_dict`: the steps of the import.
-* `BatchNorm`, `ResidualBlock`, `TopDown`, `space_to_depth`, `depth_to_space`,
-  `pixel_coordinates`, `chromaticity`: what networks are made of.
+* `BatchNorm`, `ResidualBlock`, `AtrousPyramid`, `TopDown`, `space_to_depth`,
+  `depth_to_space`, `pixel_coordinates`, `chromaticity`: what networks are made of.
 
 A model is a Flax module whose ``__call__(image, *, train=False)`` returns a dict of
 named maps; the entry ``"embedding"`` is what the grouping tasks read. Its property
 ``stride`` is what height and width must be divisible by.
 """
 
+from sphemb.models._atrous import AtrousPyramid
 from sphemb.models._backbone import FeatureMap, last_map_at
 from sphemb.models._branches import SideBranches
 from sphemb.models._conversion import convert_state_dict
@@ -37,6 +38,7 @@ from sphemb.models._weights import import_weights, load_weights, weights_dir
 
 __all__ = [
     "BACKBONES",
+    "AtrousPyramid",
     "BatchNorm",
     "DenseEmbedding",
     "EfficientNetLite0",

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb.models._atrous import AtrousPyramid
 from sphemb.models._backbone import (
     FeatureMap,
     check_image,
@@ -65,6 +66,12 @@ class DenseEmbedding(nn.Module):
             and cosine of each are told instead. For objects that need differ from those
             within a period only, in images of any size: no cell is anywhere that
             training crops, of at most a period, have not been.
+        atrous_rates: dilations of an `AtrousPyramid` of ``decoder_features`` channels
+            between backbone and decoder; none for no pyramid.
+        num_classes: K, for one more map with a number for each class; 0 for none.
+        classes_from: what the classes are read from: ``"embedding"``, by a linear map,
+            or ``"features"``, those that the embedding is made of, so that the
+            embedding can tell apart what is of one class.
         batch_norm: ``"fixed"`` for the moments that came with the weights, or
             ``"trained"``, see `BatchNorm`.
         axis_name: of the devices, for ``"trained"``.
@@ -84,6 +91,9 @@ class DenseEmbedding(nn.Module):
     coordinates: bool = True
     coordinate_unit: float = 128.0
     coordinate_period: float | None = None
+    atrous_rates: tuple[int, ...] = ()
+    num_classes: int = 0
+    classes_from: str = "embedding"
     batch_norm: str = "fixed"
     axis_name: str | None = "batch"
     dtype: str = "float32"
@@ -114,6 +124,10 @@ class DenseEmbedding(nn.Module):
         check_number("coordinate_unit", self.coordinate_unit, above=0)
         if self.coordinate_period is not None:
             check_number("coordinate_period", self.coordinate_period, above=0)
+        for rate in self.atrous_rates:
+            check_count("atrous_rates", rate, at_least=1)
+        check_count("num_classes", self.num_classes)
+        check_choice("classes_from", self.classes_from, ("embedding", "features"))
         super().__post_init__()
 
     @property
@@ -146,7 +160,8 @@ class DenseEmbedding(nn.Module):
             The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
             C], what the head reads, where there is a decoder (of stride 2 where S is
             1); ``embedding``:
-            [B, H / S, W / S, D] in float32, of any length: normalise it before use.
+            [B, H / S, W / S, D] in float32, of any length: normalise it before use;
+            ``logits``: float32 [B, H / S, W / S, K], where there are classes.
 
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
@@ -161,6 +176,10 @@ class DenseEmbedding(nn.Module):
         )(image, train=train)
         feature_maps = self.feature_maps
         x = maps[feature_maps[-1].name]
+        if self.atrous_rates:
+            x = AtrousPyramid(
+                self.decoder_features, self.atrous_rates, self.dtype, name="pyramid"
+            )(x)
         if self.decoder_stride:
             if self.coordinates:
                 x = self._placed(x, self.output_stride)
@@ -182,10 +201,14 @@ class DenseEmbedding(nn.Module):
             x = jnp.concatenate([x, space_to_depth(pixel)], axis=-1)
             x = depth_to_space(nn.Dense(4 * self.head_features, name="unfold")(x))
             x = nn.relu(jnp.concatenate([x, pixel], axis=-1))
+        features = x
         if self.coordinates:
             x = self._placed(x, self.embedding_stride)
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
         maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
+        if self.num_classes:
+            read = maps["embedding"] if self.classes_from == "embedding" else features
+            maps["logits"] = nn.Dense(self.num_classes, name="classify")(read)
         return maps
 
     def _placed(self, x: jax.Array, stride: int) -> jax.Array:

@@ -119,3 +119,12 @@ def unit_vectors_of_all(embedding: jax.Array, stride: int) -> jax.Array:
         size = (batch, stride * height, stride * width, dim)
         embedding = jax.image.resize(embedding, size, "bilinear")
     return l2_normalize(embedding)
+
+
+def enlarged(values: jax.Array, size: tuple[int, ...]) -> jax.Array:
+    """A map [B, h, w, K] at the size (H, W) of the image, float32 [B, H, W, K]."""
+    values = values.astype(jnp.float32)
+    if values.shape[1:3] == tuple(size):
+        return values
+    shape = (values.shape[0], *size, values.shape[-1])
+    return jax.image.resize(values, shape, "bilinear")

@@ -91,13 +91,16 @@ class Proposals:
         max_parts: 0 leaves every group whole. Otherwise each connected part of a group
             is an instance, up to so many: for many objects of one kind, which the
             embedding need part from their neighbours only.
-        reach: 0 parts groups by their embedding alone. Otherwise what is not background
-            is grouped in the joint domain of embedding and place, by a kernel of this
+        foreground_below: None parts each group by itself. Otherwise all pixels are
+            parted together whose cosine to the background's mode is below this: for
+            objects that ``outline`` keeps apart, whatever groups they fall into. Needs
+            ``max_parts``.
+        reach: 0 parts them where they are not connected. Otherwise they are grouped
+            first, in the joint domain of embedding and place, by a kernel of this
             standard deviation in pixels, see `sphemb.grouping.place_points`: objects
-            that touch are parted though their embeddings be alike. Needs ``max_parts``.
+            of about that radius are parted though they touch and their embeddings be
+            alike. Needs ``foreground_below``.
         reach_concentration: of the embeddings in that kernel.
-        foreground_below: cosine to the background's mode below which a pixel is no
-            background there.
         outline: pixels at the border of each object that training counts as background,
             so that objects which touch have a gap between them.
         grow: pixels by which the parts of a prediction grow back into such gaps. Needs
@@ -125,9 +128,9 @@ class Proposals:
     max_groups: int = 32
     min_size: int = 8
     max_parts: int = 0
+    foreground_below: float | None = None
     reach: float = 0.0
     reach_concentration: float = 3.0
-    foreground_below: float = 0.1
     outline: int = 0
     grow: int = 0
     max_objects: int = 16
@@ -147,18 +150,25 @@ class Proposals:
             "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
         )
         check_number("config.task.reach", self.reach, at_least=0)
-        for name in ("reach", "grow"):
-            if getattr(self, name) and not self.max_parts:
+        needy = {"foreground_below": self.foreground_below, "grow": self.grow or None}
+        for name, value in needy.items():
+            if value is not None and not self.max_parts:
                 raise InputError(
-                    f"config.task.{name} {getattr(self, name)} needs config.task."
-                    "max_parts, the number of parts that a prediction can hold"
+                    f"config.task.{name} {value} needs config.task.max_parts, the "
+                    "number of parts that a prediction can hold"
                 )
+        if self.reach and self.foreground_below is None:
+            raise InputError(
+                f"config.task.reach {self.reach} needs config.task.foreground_below, "
+                "which says what is to be grouped"
+            )
         check_number(
             "config.task.reach_concentration", self.reach_concentration, above=0
         )
-        check_number(
-            "config.task.foreground_below", self.foreground_below, above=-1, below=1
-        )
+        if self.foreground_below is not None:
+            check_number(
+                "config.task.foreground_below", self.foreground_below, above=-1, below=1
+            )
         check_number("config.task.max_iou", self.max_iou, at_least=0, at_most=1)
         check_number("config.task.sample_ratio", self.sample_ratio, above=0, at_most=1)
         for value in self.pooled_concentrations:
@@ -296,8 +306,8 @@ class Proposals:
                 groupings.append(self._group(points, counts, concentration, cell))
         maps = []
         for grouping in groupings:
-            if self.reach:
-                found = self._parted(pixels, mask, grouping)
+            if self.foreground_below is not None:
+                found = self._foreground(pixels, mask, grouping)
             elif points is pixels:
                 found = grouping.labels.reshape(mask.shape)
             else:
@@ -359,10 +369,10 @@ class Proposals:
         )
         return grouping._replace(labels=grouping.labels[:, :number])
 
-    def _parted(
+    def _foreground(
         self, pixels: jax.Array, mask: jax.Array, grouping: Grouping
     ) -> jax.Array:
-        """Groups the foreground once more where it is; [B, H, W], 0 the background."""
+        """What is no background, grouped by place if asked for; int [B, H, W]."""
         batch, height, width, _ = pixels.shape
         cosine = jnp.einsum(
             "bhwd,bd->bhw",
@@ -371,6 +381,8 @@ class Proposals:
             precision=jax.lax.Precision.HIGHEST,
         )
         foreground = mask & (cosine < self.foreground_below)
+        if not self.reach:
+            return foreground.astype(jnp.int32)
         rows, columns = jnp.mgrid[:height, :width]
         places = jnp.stack([rows, columns], axis=-1).astype(jnp.float32)
         joint = place_points(

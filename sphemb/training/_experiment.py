@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import inspect
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,6 +14,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 import optax
 
 import sphemb.data
@@ -26,6 +27,8 @@ from sphemb.training._config import check_config
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._workdir import load_config
+
+_PADDING = -1  # the index of what fills up a batch
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,31 +133,72 @@ class Experiment:
             known = sphemb.data.AUGMENTATIONS
             augmentation = _named(known, name, "config.augmentation")
             transforms = (_call(augmentation, settings, "config.augmentation"),)
-        return iter(
-            self._train_loader(shuffle=True, repeat=True, transforms=transforms)
-        )
-
-    def train_pass(self) -> grain.DatasetIterator:
-        """One pass over this host's training images as they are, for `Task.refresh`."""
-        return iter(self._train_loader())
-
-    def _train_loader(self, **settings: Any) -> grain.IterDataset:
-        loader = self.config.loader
-        hosts = jax.process_count()
         if self.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
                 f"{jax.device_count()}, got {self.batch_size}"
             )
-        return sphemb.data.make_loader(
-            self.source("train"),
-            batch_size=self.batch_size // hosts,
-            seed=self.config.seed,
-            shard_index=jax.process_index(),
-            shard_count=hosts,
-            num_threads=loader.num_threads,
-            **settings,
+        hosts = jax.process_count()
+        return iter(
+            sphemb.data.make_loader(
+                self.source("train"),
+                batch_size=self.batch_size // hosts,
+                seed=self.config.seed,
+                shuffle=True,
+                repeat=True,
+                shard_index=jax.process_index(),
+                shard_count=hosts,
+                transforms=transforms,
+                num_threads=self.config.loader.num_threads,
+            )
         )
+
+    def usable(self, split: str, number: int | None = None) -> list[int]:
+        """The places of the first so many images of a split that can be used."""
+        source = self.source(split)
+        number = len(source) if number is None else number
+        if isinstance(source, sphemb.data.SkippingSource):
+            return source.usable(number)
+        return list(range(min(number, len(source))))
+
+    def one_pass(
+        self, split: str, indices: list[int], *, batch_size: int
+    ) -> Iterator[dict[str, Any]]:
+        """One pass over this host's images of a split as they are, in order of size.
+
+        Args:
+            split: which.
+            indices: places in the split of the images, for all hosts.
+            batch_size: images of a batch on this host.
+
+        Yields:
+            Batches of images of one size each, the commonest first, padded to few
+            sizes; ``index`` is the place in the split.
+        """
+        source = self.source(split)
+        buckets = sphemb.data.size_buckets(
+            source,
+            indices,
+            stride=self.model.stride,
+            multiple=self.config.evaluation.size_multiple,
+        )
+        for size, chosen in buckets.items():
+            loader = sphemb.data.make_loader(
+                _Chosen(source, chosen),
+                batch_size=batch_size,
+                shard_index=jax.process_index(),
+                shard_count=jax.process_count(),
+                transforms=(sphemb.data.PadExample(size),),
+                num_threads=self.config.loader.num_threads,
+            )
+            places = np.array([*chosen, _PADDING])
+            for batch in loader:
+                yield {**batch, "index": places[batch["index"]]}
+
+    def train_pass(self) -> Iterator[dict[str, Any]]:
+        """One pass over this host's training images as they are, for `Task.refresh`."""
+        size = self.batch_size // jax.process_count()
+        return self.one_pass("train", self.usable("train"), batch_size=size)
 
     def network(self, params: Any, batch_stats: Any, image: jax.Array) -> Maps:
         """The network as a function of its variables, as it predicts."""
@@ -287,6 +331,22 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     return Trained(
         experiment, state.params, state.memory, int(state.step), state.batch_stats
     )
+
+
+class _Chosen:
+    """Some examples of a source."""
+
+    def __init__(self, source: sphemb.data.ExampleSource, indices: list[int]):
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[self._indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._source.size(self._indices[index])
 
 
 def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:

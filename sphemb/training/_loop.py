@@ -135,6 +135,9 @@ def train(
                 rate = np.asarray(experiment.schedule(updates))
                 write({**record, "learning_rate": float(rate)})
                 window = []
+            if task.refresh_every and last:
+                # The memory that is kept is that of the network that is kept.
+                state = _refreshed(experiment, state)
             if evaluate and settings.eval_every and step % settings.eval_every == 0:
                 scores = evaluate(_trained(experiment, state), "validation")
                 write({f"validation/{k}": v for k, v in scores.items()})

@@ -65,6 +65,14 @@ class TestPadding:
         np.testing.assert_array_equal(batch["instances"] == VOID, ~batch["mask"])
         np.testing.assert_array_equal(batch["image"][1], np.float32(10 / 255))
 
+    def test_a_map_of_classes_is_void_in_the_padding(self):
+        example = Sized((3, 5))[0]
+        classes = np.full((3, 5), 7)
+        padded = PadExample((4, 8)).map({**example, "semantic": classes})["semantic"]
+        np.testing.assert_array_equal(padded[:3, :5], classes)
+        assert (padded[3:] == VOID).all()
+        assert (padded[:, 5:] == VOID).all()
+
     def test_a_larger_example_is_named(self):
         with pytest.raises(InputError, match=r"'0' must be at most 2 x 8, got 3 x 5"):
             PadExample((2, 8)).map(Sized((3, 5))[0])

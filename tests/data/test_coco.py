@@ -163,6 +163,8 @@ class TestOutlines:
             (CROWD_MASK, 1), (PERSON_MASK, 1), (COUCH_MASK, 3), (TIE_MASK, 2)
         )
         np.testing.assert_array_equal(source[0]["semantic"], expected)
+        names = ("background", "person", "tie", "couch")
+        assert source.class_names == names
 
     def test_an_image_without_outlines_is_background(self, source):
         assert source[1]["name"] == "000000000009"
@@ -183,8 +185,13 @@ class TestOutlines:
         self, outlines, tfds_dir
     ):
         builder = prepare_coco(coco_dir=outlines, categories="voc", data_dir=tfds_dir)
-        example = BuilderDataset(builder).source("train")[0]
+        source = BuilderDataset(builder).source("train")
+        example = source[0]
         person, sofa = 15, 18  # VOC's classes are in alphabetical order
+        assert (source.class_names[person], source.class_names[sofa]) == (
+            "person",
+            "sofa",
+        )
         np.testing.assert_array_equal(
             example["instances"],
             paint((CROWD_MASK, -1), (PERSON_MASK, 1), (COUCH_MASK, 2), (TIE_MASK, 0)),

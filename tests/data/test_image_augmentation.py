@@ -57,6 +57,16 @@ class TestGeometry:
             assert np.mean(shown[inside] == found["instances"][inside]) > 0.85
             assert set(np.unique(found["instances"])) <= {VOID, 0, 3, 5}
 
+    def test_classes_move_with_the_instances(self, example):
+        both = {
+            **example,
+            "semantic": np.array([0, 0, 0, 9, 0, 4])[example["instances"]],
+        }
+        for seed in range(5):
+            found = changed(both, seed, size=(40, 40), quarter_turns=True)
+            expected = np.array([0, 0, 0, 9, 0, 4, VOID])[found["instances"]]
+            np.testing.assert_array_equal(found["semantic"], expected)
+
     def test_a_mirror_is_exact_and_comes_half_of_the_time(self, example):
         settings = STILL | {"flip": True}
         mirrored = 0

@@ -53,6 +53,12 @@ class TestOnePass:
         assert not batches[2]["instances"][2:].any()
         assert all(batch["valid"].all() for batch in batches[:2])
 
+    def test_a_map_of_classes_comes_along(self, source):
+        classes = [{**e, "semantic": e["instances"].astype(np.uint8)} for e in source]
+        *_, batch = make_loader(classes, batch_size=4)
+        assert batch["semantic"].dtype == np.int32
+        assert batch["semantic"][:, 0, 0].tolist() == [8, 9, 0, 0]
+
     def test_leaves_the_last_batch_out_if_told_to(self, source):
         batches = make_loader(source, batch_size=4, drop_remainder=True)
         assert indices(batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
@@ -255,6 +261,11 @@ class TestBadExamples:
                 {"instances": np.full((8, 8), 2**32 - 1, np.uint32)},
                 InputError,
                 "from 4294967295 to 4294967295",
+            ),
+            (
+                {"semantic": np.zeros((4, 8), np.int32)},
+                InputError,
+                r"semantic of example 'example-1' .*\(8, 8\).*got \(4, 8\)",
             ),
         ],
     )

@@ -146,6 +146,22 @@ class TestSettings:
         path = save(tmp_path / "a.png", STORED)
         np.testing.assert_array_equal(read_mask(path, masks="single"), STORED > 0)
 
+    def test_classes_keep_their_values_and_their_parts_are_instances(self, tmp_path):
+        path = save(tmp_path / "a.png", STORED)
+        mask = inspect_mask(path, masks="classes", void=7)
+        np.testing.assert_array_equal(
+            mask.semantic, np.where(STORED == 7, -1, STORED.astype(int))
+        )
+        parts = read_mask(path, masks="components", void=7)
+        np.testing.assert_array_equal(mask.instances, parts)
+        assert inspect_mask(path).semantic is None
+
+    def test_colours_are_no_classes(self, tmp_path):
+        colours = np.stack([STORED, STORED, 0 * STORED], axis=-1)
+        path = save(tmp_path / "a.png", colours)
+        with pytest.raises(FileError, match="must hold the numbers of classes"):
+            read_mask(path, masks="classes")
+
     def test_void_can_be_named(self, tmp_path):
         path = save(tmp_path / "a.png", STORED)
         expected = np.where(STORED == 200, -1, NUMBERED)

@@ -162,17 +162,37 @@ class TestReach:
             return np.asarray(maps["labels"])
 
         assert set(np.unique(found())) == {0, 1}
-        parts = found(reach=3.0)
+        parts = found(foreground_below=0.1, reach=3.0)
         assert set(np.unique(parts)) == {0, 1, 2}
         agree = (parts == true) | (parts == np.array([0, 2, 1])[true])
         assert agree.mean() > 0.98
         assert ((parts > 0) == (true > 0)).all()
 
-    def test_needs_parts_that_it_can_number(self):
-        with pytest.raises(
-            InputError, match=r"reach 5\.0 needs config\.task\.max_parts"
-        ):
-            Proposals(reach=5.0)
+    def test_what_it_needs_is_named(self):
+        with pytest.raises(InputError, match=r"reach 5\.0 needs config\.task\.foregr"):
+            Proposals(reach=5.0, max_parts=8)
+        with pytest.raises(InputError, match=r"below 0\.1 needs config\.task\.max_p"):
+            Proposals(foreground_below=0.1)
+
+
+class TestForeground:
+    def test_is_parted_as_a_whole_whatever_its_groups(self):
+        true = np.zeros((1, 24, 40), np.int32)
+        true[0, 4:20, 2:18] = 1
+        true[0, 4:20, 22:38] = 2
+        # Each square is embedded as two halves, opposite to each other.
+        halves = np.where(true > 0, 1 + (np.mgrid[:24, :40][0] >= 12), 0)
+        corners = np.array([[1, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
+        maps = {"embedding": jnp.asarray(corners[halves])}
+        image = jnp.zeros((1, 24, 40, 3))
+        settings = {"max_parts": 8, "max_groups": 4, "threshold": 0.6}
+
+        def found(**more):
+            task = Proposals(**settings, **more)
+            return task.predict(lambda _: maps, (), {"image": image})["labels"]
+
+        assert found().max() == 4
+        np.testing.assert_array_equal(found(foreground_below=0.1), true)
 
 
 class TestOutline:

@@ -133,7 +133,7 @@ class TestLoop:
             train(config, tmp_path / "astray")
 
 
-def test_a_task_renews_its_memory_on_schedule_and_keeps_it_in_checkpoints(
+def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
     drawings_dir, tmp_path, monkeypatch
 ):
     class Counting(sphemb.tasks.Proposals):
@@ -151,8 +151,9 @@ def test_a_task_renews_its_memory_on_schedule_and_keeps_it_in_checkpoints(
     with config.unlocked():
         config.task.refresh_every = 3
     trained = train(config, tmp_path / "run")
-    assert int(trained.memory) == 2 * 24
-    assert int(load_run(tmp_path / "run").memory) == 2 * 24
+    # Before the steps 1 and 4, and when training ends.
+    assert int(trained.memory) == 3 * 24
+    assert int(load_run(tmp_path / "run").memory) == 3 * 24
 
 
 def test_a_run_on_eight_devices_is_loaded_and_continued_on_one(
