@@ -307,7 +307,9 @@ class Proposals:
         maps = []
         for grouping in groupings:
             if self.foreground_below is not None:
-                found = self._foreground(pixels, mask, grouping)
+                found = self._foreground(
+                    pixels, mask, grouping, below=self.foreground_below
+                )
             elif points is pixels:
                 found = grouping.labels.reshape(mask.shape)
             else:
@@ -370,7 +372,7 @@ class Proposals:
         return grouping._replace(labels=grouping.labels[:, :number])
 
     def _foreground(
-        self, pixels: jax.Array, mask: jax.Array, grouping: Grouping
+        self, pixels: jax.Array, mask: jax.Array, grouping: Grouping, *, below: float
     ) -> jax.Array:
         """What is no background, grouped by place if asked for; int [B, H, W]."""
         batch, height, width, _ = pixels.shape
@@ -380,7 +382,7 @@ class Proposals:
             grouping.modes[:, 0],
             precision=jax.lax.Precision.HIGHEST,
         )
-        foreground = mask & (cosine < self.foreground_below)
+        foreground = mask & (cosine < below)
         if not self.reach:
             return foreground.astype(jnp.int32)
         rows, columns = jnp.mgrid[:height, :width]
