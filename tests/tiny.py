@@ -30,7 +30,8 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.augmentation.size = (32, 32)
     config.loader.update(batch_size=8, num_threads=0)
     config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
-    config.task.update(num_samples=64, predict_steps=2, max_groups=8, max_objects=8)
+    fewer = {"num_samples": 64, "predict_steps": 2, "max_groups": 8, "max_objects": 8}
+    config.task.update({k: v for k, v in fewer.items() if k in config.task})
     if config.task.get("max_parts"):
         config.task.max_parts = 16
     config.train.update(num_steps=1, log_every=1, checkpoint_every=1, eval_every=0)

@@ -12,13 +12,14 @@ import numpy as np
 
 from sphemb.evaluation._score import Evaluation
 from sphemb.grouping import gbms, gbms_trajectory
-from sphemb.instances import relabel
+from sphemb.instances import Detections, relabel, select_detections
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import Boundaries, Proposals
+from sphemb.tasks import Boundaries, Instances, Proposals, Semantic
 from sphemb.training import Trained, load_run
 from sphemb.viz import (
     draw_boundaries,
+    draw_classes,
     draw_curves,
     draw_gradients,
     draw_grouping,
@@ -27,11 +28,13 @@ from sphemb.viz import (
     draw_recall_curves,
     draw_similarity_histograms,
     draw_sphere,
+    draw_trimap_curves,
     save_figure,
 )
 
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
+_LEAST_SCORE = 0.3  # of an instance that is drawn
 _SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 
@@ -51,7 +54,10 @@ def draw_pictures(
     images, annotators, boundaries found and the branches' embeddings, before and after
     a fine-tuning (Fig. 7); ``orientations.png``: the finest branch against a boundary's
     direction and distance (Fig. 3 of the supplement); ``precision.png``: precision
-    against recall (Fig. 6). ``curves.png``: the training.
+    against recall (Fig. 6). Of classes: ``classes.png``: images, classes, instances if
+    there are some, three projections of the embedding (Figs. 10 and 11);
+    ``trimap.png``: mean IoU by the distance from true boundaries (Fig. 9).
+    ``curves.png``: the training.
 
     Args:
         trained: the network.
@@ -70,6 +76,8 @@ def draw_pictures(
             figures["proposals"] = draw_recall_curves({name: evaluation.scores})
     elif isinstance(task, Boundaries):
         figures = _boundary_figures(trained, evaluation)
+    if isinstance(task, Semantic | Instances):
+        figures |= _class_figures(trained, evaluation)
     if records:
         figures["curves"] = draw_curves(records)
     return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
@@ -131,6 +139,52 @@ def _grouping_figures(
     }
 
 
+def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
+    samples = evaluation.samples
+    height, width = _common_size(samples["mask"])
+    shown = {
+        name: samples[name][:, :height, :width]
+        for name in ("image", "semantic", "classes", "embedding")
+    }
+    detections: list[Detections] | None = None
+    if "proposals" in samples:
+        detections = [
+            select_detections(
+                maps[:, :height, :width],
+                scores=scores,
+                classes=classes,
+                min_score=_LEAST_SCORE,
+            )
+            for maps, scores, classes in zip(
+                samples["proposals"],
+                samples["proposal_scores"],
+                samples["proposal_classes"],
+                strict=True,
+            )
+        ]
+    experiment = trained.experiment
+    figures = {
+        "classes": draw_classes(
+            shown["image"],
+            shown["semantic"],
+            shown["classes"],
+            shown["embedding"],
+            class_names=getattr(experiment.source("validation"), "class_names", ()),
+            detections=detections,
+        )
+    }
+    if "trimap" in evaluation.metrics:
+        curve = evaluation.metrics["trimap"].curve()
+        figures["trimap"] = draw_trimap_curves({experiment.config.model.name: curve})
+    return figures
+
+
+def _common_size(mask: np.ndarray) -> tuple[int, int]:
+    """(H, W) that no image [B, H', W'] is padded in."""
+    inside = np.all(mask, axis=0)
+    return int(np.any(inside, axis=1).sum()), int(np.any(inside, axis=0).sum())
+
+
 def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
     experiment, samples = trained.experiment, evaluation.samples
     name = pathlib.Path(experiment.config.train.init_from or "")
@@ -143,8 +197,7 @@ def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any
         found = [predict(image[None])["branches"] for image in samples["image"]]
         branches = {"before": np.concatenate(found)} | branches
     # Padding is no part of what people should look at.
-    inside = np.all(samples["mask"], axis=0)
-    height, width = np.any(inside, axis=1).sum(), np.any(inside, axis=0).sum()
+    height, width = _common_size(samples["mask"])
     samples = {
         "image": samples["image"][:, :height, :width],
         "boundary": samples["boundary"][:, :height, :width],

@@ -8,24 +8,41 @@
   that no two touch, and back.
 * :func:`pool_proposals`, :class:`ProposalPool`: the groups of several label maps as one
   ordered set of proposals without duplicates.
+* :func:`vote_classes`, :class:`Votes`: the class of a proposal by the vote of its
+  pixels; :func:`proposal_features` (`PROPOSAL_FEATURES`): its shape in numbers;
+  :func:`fit_scores`, :func:`apply_scores`, :class:`ScoreLine`: how good it is.
+* :func:`select_detections`, :class:`Detections`: the best of scored proposals.
 
 A label map holds -1 (:data:`sphemb.VOID`) where nothing counts, 0 for the background
 and 1, 2, ... for the instances.
 """
 
 from sphemb.instances._components import connected_components, split_components
+from sphemb.instances._detections import Detections, select_detections
 from sphemb.instances._group_ids import relabel
+from sphemb.instances._morphology import PROPOSAL_FEATURES, proposal_features
 from sphemb.instances._outlines import grow_instances, shrink_instances
 from sphemb.instances._overlap import overlap_table
 from sphemb.instances._pooling import ProposalPool, pool_proposals
+from sphemb.instances._rescoring import ScoreLine, apply_scores, fit_scores
+from sphemb.instances._voting import Votes, vote_classes
 
 __all__ = [
+    "PROPOSAL_FEATURES",
+    "Detections",
     "ProposalPool",
+    "ScoreLine",
+    "Votes",
+    "apply_scores",
     "connected_components",
+    "fit_scores",
     "grow_instances",
     "overlap_table",
     "pool_proposals",
+    "proposal_features",
     "relabel",
+    "select_detections",
     "shrink_instances",
     "split_components",
+    "vote_classes",
 ]

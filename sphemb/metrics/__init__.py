@@ -9,11 +9,15 @@
   :func:`boundary_counts` of each image, computed on the host;
   :func:`suppress_non_maxima` before it, :func:`match_boundaries` in it;
   :class:`BoundaryCurve` is its precision over recall.
+* :class:`MeanIoU` of classes; :class:`TrimapIoU`, near their boundaries and far from
+  them, whose :class:`TrimapCurve` goes over all widths.
+* :class:`RegionPrecision`: AP^r of regions with classes, at `REGION_LEVELS`.
 * :func:`coco_scores`: average precision and recall by pycocotools, on the host and of
   a whole data set at once.
 
-Every metric but :func:`coco_scores` is a small pytree of sums. ``from_batch`` runs
-under ``jax.jit`` (``from_counts`` of boundaries does not), ``merge`` adds two of them
+Every metric but :func:`coco_scores` and :class:`RegionPrecision` (which keeps a row for
+each detection) is a small pytree of sums. ``from_batch`` runs under ``jax.jit``, what
+is made of counts or of a single image is made on the host, ``merge`` adds two of them
 (in float64 and int64 once they are off the device), ``compute`` gives the scores on the
 host. Since all fields are sums, ``jax.lax.psum`` merges over devices.
 """
@@ -25,16 +29,24 @@ from sphemb.metrics._boundary_thinning import suppress_non_maxima
 from sphemb.metrics._coco import coco_scores
 from sphemb.metrics._count import InstanceCount
 from sphemb.metrics._matched import MatchedPrecision
+from sphemb.metrics._mean_iou import MeanIoU
 from sphemb.metrics._proposals import ProposalRecall
 from sphemb.metrics._recall import AverageRecall
+from sphemb.metrics._regions import REGION_LEVELS, RegionPrecision
+from sphemb.metrics._trimap import TrimapCurve, TrimapIoU
 
 __all__ = [
+    "REGION_LEVELS",
     "AverageRecall",
     "BoundaryCurve",
     "BoundaryScores",
     "InstanceCount",
     "MatchedPrecision",
+    "MeanIoU",
     "ProposalRecall",
+    "RegionPrecision",
+    "TrimapCurve",
+    "TrimapIoU",
     "boundary_counts",
     "coco_scores",
     "match_boundaries",

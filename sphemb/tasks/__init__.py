@@ -2,6 +2,8 @@
 
 * `Boundaries`: boundaries by margin loss, logistic loss, or one after the other.
 * `Proposals`: instances by margin loss and recurrent mean shift.
+* `Semantic`: a class for each pixel, with or without an embedding loss.
+* `Instances`: proposals with a class and a score.
 * `predict_and_measure`: what is compiled of a prediction that is scored.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
@@ -9,7 +11,9 @@ entries of ``config.task`` are its settings.
 """
 
 from sphemb.tasks._boundaries import Boundaries
+from sphemb.tasks._instances import Instances
 from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._task import (
     Apply,
     Batch,
@@ -23,9 +27,11 @@ __all__ = [
     "Apply",
     "Batch",
     "Boundaries",
+    "Instances",
     "Maps",
     "Memory",
     "Proposals",
+    "Semantic",
     "Task",
     "predict_and_measure",
 ]

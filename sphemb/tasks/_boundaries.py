@@ -9,7 +9,6 @@ M sampled pixels, D dimension, A annotators.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -26,15 +25,16 @@ from sphemb.losses import balanced_logistic_loss, margin_loss
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
 from sphemb.tasks._pixels import (
     draw_pixels,
+    image_size,
     map_stride,
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._task import Apply, Batch, Maps
+from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Boundaries:
+class Boundaries(Memoryless):
     r"""Learns where boundaries are, by grouping, by classifying, or by both.
 
     The grouping loss is the margin loss on each branch, with boundary and non-boundary
@@ -68,7 +68,6 @@ class Boundaries:
     nms: bool = True
     thresholds: int = 33
     tolerance: float = 0.0075
-    refresh_every: int = 0
     metrics_on_host: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -88,18 +87,8 @@ class Boundaries:
         for scale in self.scales:
             check_number("config.task.scales", scale, above=0)
 
-    def init(self, key: jax.Array) -> tuple[()]:
-        """No memory."""
-        return ()
-
-    def refresh(
-        self, apply: Apply, memory: tuple[()], batches: Iterable[Batch], key: jax.Array
-    ) -> tuple[()]:
-        """Nothing to renew."""
-        return memory
-
     def loss(
-        self, apply: Apply, memory: tuple[()], batch: Batch, key: jax.Array
+        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted losses, averaged over the images.
 
@@ -159,7 +148,7 @@ class Boundaries:
             normalize="pairs",
         ).mean(axis=-1)
 
-    def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:
+    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
         """Maps every pixel to how much it looks like a boundary.
 
         Args:
@@ -218,8 +207,7 @@ class Boundaries:
         """
         counts = []
         for i in np.flatnonzero(batch["valid"]):
-            mask = np.asarray(batch["mask"][i])
-            height, width = mask.any(axis=1).sum(), mask.any(axis=0).sum()
+            height, width = image_size(batch["mask"][i])
             found = np.asarray(predictions["boundary"][i])[:height, :width]
             annotators = np.asarray(batch["boundaries"][i])[:, :height, :width]
             annotators = annotators[annotators[:, 0, 0] >= 0] > 0

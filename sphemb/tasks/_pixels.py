@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
@@ -113,12 +115,8 @@ def unit_vectors_of_all(embedding: jax.Array, stride: int) -> jax.Array:
     Returns:
         float32 [B, H, W, D].
     """
-    embedding = embedding.astype(jnp.float32)
-    if stride > 1:
-        batch, height, width, dim = embedding.shape
-        size = (batch, stride * height, stride * width, dim)
-        embedding = jax.image.resize(embedding, size, "bilinear")
-    return l2_normalize(embedding)
+    height, width = embedding.shape[1:3]
+    return l2_normalize(enlarged(embedding, (stride * height, stride * width)))
 
 
 def enlarged(values: jax.Array, size: tuple[int, ...]) -> jax.Array:
@@ -128,3 +126,9 @@ def enlarged(values: jax.Array, size: tuple[int, ...]) -> jax.Array:
         return values
     shape = (values.shape[0], *size, values.shape[-1])
     return jax.image.resize(values, shape, "bilinear")
+
+
+def image_size(mask: ArrayLike) -> tuple[int, int]:
+    """(H, W) of an image that is padded below and to the right, by its mask."""
+    inside = np.asarray(mask)
+    return int(inside.any(axis=1).sum()), int(inside.any(axis=0).sum())

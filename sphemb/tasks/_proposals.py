@@ -9,7 +9,6 @@ T mean-shift steps, h w size of the embedding map, K label maps.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
@@ -53,11 +52,11 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._task import Apply, Batch, Maps
+from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Proposals:
+class Proposals(Memoryless):
     r"""Learns to group, by the margin loss on every step of a mean shift.
 
     In training, M of an image's pixels are drawn uniformly without replacement, and
@@ -137,7 +136,6 @@ class Proposals:
     pooled_concentrations: tuple[float, ...] = ()
     budgets: tuple[int, ...] = ()
     max_iou: float = 0.9
-    refresh_every: int = 0
     metrics_on_host: ClassVar[bool] = False
 
     def __post_init__(self):
@@ -207,18 +205,8 @@ class Proposals:
         """How many labels a prediction can have, that of the background among them."""
         return self.max_parts + 1 if self.max_parts else self.max_groups
 
-    def init(self, key: jax.Array) -> tuple[()]:
-        """No memory."""
-        return ()
-
-    def refresh(
-        self, apply: Apply, memory: tuple[()], batches: Iterable[Batch], key: jax.Array
-    ) -> tuple[()]:
-        """Nothing to renew."""
-        return memory
-
     def loss(
-        self, apply: Apply, memory: tuple[()], batch: Batch, key: jax.Array
+        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The trajectory's margin loss, averaged over the images.
 
@@ -265,7 +253,7 @@ class Proposals:
         total = jnp.sum(jnp.asarray(weights) * losses)
         return total, {f"loss/step{t}": losses[t] for t in range(len(weights))}
 
-    def predict(self, apply: Apply, memory: tuple[()], batch: Batch) -> Maps:
+    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
         """Groups every pixel.
 
         Called outside of `jax.jit` with a compiled network, the grouping is compiled
@@ -300,8 +288,8 @@ class Proposals:
 
         cell = 1 if points is pixels else stride**2
         groupings = [self._group(points, counts, self.concentration, cell)]
-        scored = bool(self.budgets) and "instances" in batch
-        if scored:
+        pooled = self._pools(batch)
+        if pooled:
             for concentration in self.pooled_concentrations:
                 groupings.append(self._group(points, counts, concentration, cell))
         maps = []
@@ -332,13 +320,17 @@ class Proposals:
                 for found in maps
             ]
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
-        proposals = {"proposals": jnp.stack(maps, axis=1)} if scored else {}
+        proposals = {"proposals": jnp.stack(maps, axis=1)} if pooled else {}
         return proposals | {
             "labels": maps[0],
             "num_groups": num_groups,
             "background": background,
             "embedding": pixels,
         }
+
+    def _pools(self, batch: Batch) -> bool:
+        """Whether to group at the other concentrations, too."""
+        return bool(self.budgets) and "instances" in batch
 
     def _group(
         self,

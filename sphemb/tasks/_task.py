@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -56,6 +57,23 @@ class Task(Protocol):
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Metric states of a batch; each has ``merge`` and ``compute``."""
         ...
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Memoryless:
+    """What tasks inherit that remember nothing between steps."""
+
+    refresh_every: int = 0
+
+    def init(self, key: jax.Array) -> Memory:
+        """No memory."""
+        return ()
+
+    def refresh(
+        self, apply: Apply, memory: Memory, batches: Iterable[Batch], key: jax.Array
+    ) -> Memory:
+        """Nothing to renew."""
+        return memory
 
 
 def predict_and_measure(

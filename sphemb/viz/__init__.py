@@ -16,6 +16,8 @@ call:
 * :func:`draw_similarity_histograms`: similarities within and between instances.
 * :func:`draw_boundaries`: image, annotators, boundaries found and every branch.
 * :func:`draw_orientations`: an embedding against a boundary's direction and distance.
+* :func:`draw_classes`: classes, instances with names, projections of the embedding.
+* :func:`draw_trimap_curves`: mean IoU against the distance from true boundaries.
 * :func:`draw_curves`: losses, learning rate and scores over the steps of training.
 * :func:`draw_precision_curve`: precision over recall, with lines of equal F.
 * :func:`draw_recall_curves`: recall against the number of proposals, several methods.
@@ -23,6 +25,7 @@ call:
 """
 
 from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
+from sphemb.viz._classes import draw_classes, draw_trimap_curves
 from sphemb.viz._colours import label_rgb
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
@@ -37,6 +40,7 @@ from sphemb.viz._spheres import draw_sphere
 
 __all__ = [
     "draw_boundaries",
+    "draw_classes",
     "draw_curves",
     "draw_gradients",
     "draw_grouping",
@@ -45,6 +49,7 @@ __all__ = [
     "draw_recall_curves",
     "draw_similarity_histograms",
     "draw_sphere",
+    "draw_trimap_curves",
     "embedding_rgb",
     "ink",
     "label_rgb",

@@ -1,0 +1,58 @@
+"""Instances with class and score: grouped, voted for, scored by a line (AP^r).
+
+    python train.py --config=configs/voc_instances.py                 ResNet-50
+    python train.py --config=configs/voc_instances.py:r101            ResNet-101
+    python train.py --config=configs/voc_instances.py:lite            EfficientNet-Lite0
+    python train.py --config=configs/voc_instances.py:small --config.data.coco_dir=DIR
+
+Published (Kong & Fowlkes 2018, Table 2): AP^r at IoU .5 of 64.5 on VOC 2012 val, by two
+networks, one for the groups and one for the classes. Here one network has both heads.
+The last is for a laptop: VOC's classes on a few images of COCO.
+
+Measured by us: ``small`` on 100 + 100 images, docs/reproduction.md; on VOC not yet run.
+"""
+
+import ml_collections
+
+from configs import voc, voc_semantic
+from sphemb import InputError
+
+VARIANTS = voc_semantic.VARIANTS
+
+
+def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
+    """The settings that differ from ``configs/voc.py``."""
+    if variant not in VARIANTS:
+        raise InputError(
+            "the variant of configs/voc_instances.py must be one of "
+            f"{', '.join(VARIANTS)}, got {variant!r}"
+        )
+    config = voc.get_config("lite" if variant == "small" else variant)
+    config.model.update(
+        decoder_features=64,
+        atrous_rates=(),
+        num_classes=21,
+        classes_from="features",  # the embedding parts what is of one class
+    )
+    config.task.update(
+        name="Instances",
+        num_classes=21,
+        classes_weight=1.0,
+        class_balance=0.0,
+        trimap_width=0,
+        fit_images=200,
+        ridge=1.0,
+    )
+    if variant == "small":
+        config.data = voc_semantic.get_config("small").data
+        voc_semantic.small_images(config)
+        config.task.update(
+            num_samples=2048,
+            sample_ratio=1.0,
+            normalize="terms",
+            negative_weight=1.0,
+            min_size=32,
+            max_objects=200,
+            fit_images=100,
+        )
+    return config

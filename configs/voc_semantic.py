@@ -1,0 +1,81 @@
+"""Semantic segmentation, with the embedding loss beside the cross-entropy or without.
+
+    python train.py --config=configs/voc_semantic.py                  ResNet-50
+    python train.py --config=configs/voc_semantic.py:r101             ResNet-101
+    python train.py --config=configs/voc_semantic.py:lite             EfficientNet-Lite0
+    python train.py --config=configs/voc_semantic.py:small --config.data.coco_dir=DIR
+
+After Kong & Fowlkes 2018, section 5.4 and Fig. 9, who show a curve only. The last is
+for a laptop: VOC's classes on a few images of COCO. Without the embedding loss:
+``--config.task.embedding_weight=0``. Images and weights: docs/datasets.md,
+docs/weights.md.
+
+Measured by us: ``small`` on 100 + 100 images, docs/reproduction.md; on VOC not yet run.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from configs import common, voc
+from sphemb import InputError
+
+VARIANTS = (*voc.BACKBONES, "small")
+
+
+def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
+    """The settings of a variant."""
+    if variant not in VARIANTS:
+        raise InputError(
+            "the variant of configs/voc_semantic.py must be one of "
+            f"{', '.join(VARIANTS)}, got {variant!r}"
+        )
+    config = voc.get_config("lite" if variant == "small" else variant)
+    config.model.update(
+        decoder_stride=4,
+        decoder_features=256,
+        head_features=256,
+        coordinates=False,  # a class is the same everywhere
+        atrous_rates=(6, 12, 18),
+        num_classes=21,
+    )
+    config.task = {
+        "name": "Semantic",
+        "num_classes": 21,
+        "class_balance": 0.0,
+        "embedding_weight": 1.0,
+        "embedding_groups": "classes",
+        "margin": 0.5,
+        "num_samples": 4000,
+        "normalize": "pairs",
+        "negative_weight": 1.0,
+        "trimap_width": 40,
+    }
+    if variant == "small":
+        config.data = {
+            "name": "coco",
+            "coco_dir": placeholder(str),
+            "masks": "panoptic",
+            "categories": "voc",
+            "data_dir": placeholder(str),
+        }
+        small_images(config)
+        config.model.atrous_rates = (2, 4)
+        config.task.num_samples = 1024
+    return config
+
+
+def small_images(config: ml_collections.ConfigDict) -> None:
+    """Makes a run one for a laptop: small crops, a small network, few steps."""
+    config.augmentation.size = (256, 256)
+    config.loader.batch_size = 4
+    config.model.update(
+        embedding_dim=32,
+        output_stride=16,
+        decoder_stride=4,
+        decoder_features=64,
+        head_features=64,
+    )
+    config.optimizer = common.get_config().optimizer
+    config.optimizer.learning_rate = 5e-4
+    config.train.update(num_steps=400, log_every=20, checkpoint_every=200, eval_every=0)
+    config.evaluation.update(num_validation=40, num_test=100)

@@ -1,0 +1,335 @@
+"""Instances with a class and a score: proposals, what their pixels vote for, how good.
+
+Kong & Fowlkes, CVPR 2018, section 5.4.
+
+Shape letters: B images, H rows, W columns, N = H W pixels, K label maps, G groups, C
+classes, F features, Q objects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sphemb._checks import check_count, check_number
+from sphemb._labels import VOID
+from sphemb.instances import (
+    PROPOSAL_FEATURES,
+    ScoreLine,
+    apply_scores,
+    fit_scores,
+    pool_proposals,
+    proposal_features,
+    vote_classes,
+)
+from sphemb.metrics import RegionPrecision
+from sphemb.tasks._pixels import enlarged
+from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
+from sphemb.tasks._task import Apply, Batch, Maps, Memory
+
+_AT_THE_END = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instances(Proposals):
+    """Learns to group and to classify, and then to score what it found.
+
+    The loss is that of `Proposals` and the cross-entropy of every pixel's class. To
+    predict, the groups at all concentrations are pooled; each takes the class that its
+    pixels vote for, and a score, a line through numbers that tell its shape and how it
+    goes with the map of classes. The line is the task's memory. It is fitted when
+    training ends, to proposals in training images and their IoU with the object that
+    they overlap most; until then the vote is the score.
+
+    Attributes:
+        num_classes: C, that of the background among them.
+        classes_weight: of the cross-entropy.
+        class_balance: see `Semantic`.
+        trimap_width: see `Semantic`.
+        fit_images: training images whose proposals the line is fitted to, at most.
+        ridge: see `sphemb.instances.fit_scores`.
+    """
+
+    num_classes: int = 21
+    classes_weight: float = 1.0
+    class_balance: float = 0.0
+    trimap_width: int = 0
+    fit_images: int = 200
+    ridge: float = 1.0
+    refresh_every: int = _AT_THE_END
+    metrics_on_host: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_count("config.task.num_classes", self.num_classes, at_least=2)
+        check_number("config.task.classes_weight", self.classes_weight, at_least=0)
+        check_number("config.task.class_balance", self.class_balance, at_least=0)
+        check_count("config.task.trimap_width", self.trimap_width)
+        check_count("config.task.fit_images", self.fit_images, at_least=1)
+        check_number("config.task.ridge", self.ridge, at_least=0)
+
+    def init(self, key: jax.Array) -> Memory:
+        """The line that takes the vote for the score."""
+        number = len(PROPOSAL_FEATURES)
+        return ScoreLine(
+            mean=jnp.zeros(number),
+            scale=jnp.ones(number),
+            slope=jnp.eye(number)[PROPOSAL_FEATURES.index("probability")],
+            offset=jnp.zeros(()),
+        )
+
+    def refresh(
+        self,
+        apply: Apply,
+        memory: Memory,
+        batches: Iterable[Batch],
+        key: jax.Array,
+    ) -> Memory:
+        """The line, fitted to the proposals of training images.
+
+        Args:
+            apply: the network.
+            memory: the line so far, which stays where there is no proposal.
+            batches: of training images as they are.
+            key: not used.
+        """
+        predict = jax.jit(lambda batch: self.predict(apply, memory, batch))
+        room = -(-self.fit_images // jax.process_count())
+        groups = self.num_maps * self.num_labels
+        features = np.zeros((room, groups, len(PROPOSAL_FEATURES)), np.float32)
+        targets = np.full((room, groups), np.nan, np.float32)
+        seen = 0
+        for batch in batches:
+            found = jax.device_get(
+                predict({k: batch[k] for k in ("image", "mask") if k in batch})
+            )
+            for i in np.flatnonzero(np.asarray(batch["valid"]))[: room - seen]:
+                truth = np.asarray(batch["instances"][i])
+                ious = _object_ious(found["proposals"][i], truth, self.num_labels)
+                there = np.isfinite(found["proposal_scores"][i])
+                best = ious.max(axis=-1, initial=0.0)
+                targets[seen] = np.where(there, best, np.nan).reshape(-1)
+                features[seen] = found["proposal_features"][i].reshape(groups, -1)
+                seen += 1
+            if seen == room:
+                break
+        if jax.process_count() > 1:
+            features, targets = (
+                multihost_utils.process_allgather(x) for x in (features, targets)
+            )
+        there = np.isfinite(targets).reshape(-1)
+        if not there.any():
+            return memory
+        rows = features.reshape(-1, features.shape[-1])[there]
+        line = fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
+        return line
+
+    @property
+    def num_maps(self) -> int:
+        """K, the label maps whose groups are pooled."""
+        return 1 + len(self.pooled_concentrations)
+
+    def loss(
+        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The loss of `Proposals`, and the cross-entropy, averaged over the images.
+
+        Args:
+            apply: the network, with ``embedding`` and ``logits``.
+            memory: not used.
+            batch: as for `Proposals`, with ``semantic`` [B, H, W].
+            key: of this step.
+
+        Returns:
+            The loss, the terms of `Proposals`, and ``loss/classes``.
+        """
+        maps = apply(batch["image"])
+        total, terms = super().loss(lambda _: maps, (), batch, key)
+        classes = classes_loss(
+            maps,
+            true_classes(batch),
+            num_classes=self.num_classes,
+            balance=self.class_balance,
+        )
+        return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
+
+    def _pools(self, batch: Batch) -> bool:
+        return True
+
+    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+        """Groups, classifies and scores.
+
+        Args:
+            apply: the network.
+            memory: the line of the scores.
+            batch: as for `Proposals`.
+
+        Returns:
+            What `Proposals` returns; ``classes`` [B, H, W], `VOID` where masked;
+            ``proposals`` [B, K, H, W], groups at every concentration;
+            ``proposal_classes``, ``proposal_scores`` (-inf for what is none, or a
+            duplicate) [B, K, G] and ``proposal_features`` [B, K, G, F].
+        """
+        maps = apply(batch["image"])
+        found = super().predict(lambda _: maps, (), batch)
+        logits = enlarged(maps["logits"], batch["image"].shape[1:3])
+        probabilities = jax.nn.softmax(logits, axis=-1)
+        classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        mask = batch.get("mask")
+        if mask is None:
+            mask = jnp.ones(classes.shape, bool)
+        proposals = found["proposals"]
+        flat = proposals.reshape(*proposals.shape[:2], -1)
+        by_pixel = probabilities.reshape(len(classes), 1, -1, self.num_classes)
+        votes = vote_classes(
+            flat,
+            jnp.broadcast_to(by_pixel, (*flat.shape, self.num_classes)),
+            max_groups=self.num_labels,
+        )
+        features = proposal_features(
+            proposals,
+            jnp.broadcast_to(classes[:, None], proposals.shape),
+            votes,
+            mask=jnp.broadcast_to(mask[:, None], proposals.shape),
+        )
+        pool = pool_proposals(
+            flat,
+            max_groups=self.num_labels,
+            max_iou=self.max_iou,
+            min_size=self.min_size,
+        )
+        kept = jax.vmap(
+            lambda source, group, keep: (
+                jnp.zeros(votes.classes.shape[1:], bool).at[source, group].set(keep)
+            )
+        )(pool.source, pool.group, pool.keep)
+        if self.max_parts:
+            kept = kept.at[..., 0].set(False)  # the background
+        return found | {
+            "classes": jnp.where(mask, classes, VOID),
+            "proposals": proposals,
+            "proposal_classes": votes.classes,
+            "proposal_scores": jnp.where(
+                kept, apply_scores(memory, features), -jnp.inf
+            ),
+            "proposal_features": features,
+        }
+
+    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+        """Scores of the proposals, of the classes, and AP^r with its parts.
+
+        ``ap_r`` is what is found. Beside it, what it would be if one stage were
+        perfect: ``ap_r_true_classes``, each proposal with the class of the object that
+        it overlaps most; ``ap_r_true_scores``, with that IoU for its score;
+        ``ap_r_true_masks``, the true masks, each with the class and the share of most
+        of its pixels in the map of classes.
+        """
+        scores = dict(_proposal_metrics(self, predictions, batch))
+        scores |= class_scores(
+            np.asarray(predictions["classes"]),
+            batch,
+            num_classes=self.num_classes,
+            trimap_width=self.trimap_width,
+        )
+        names = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
+        totals = {
+            name: RegionPrecision.empty(num_classes=self.num_classes, name=name)
+            for name in names
+        }
+        for i in np.flatnonzero(np.asarray(batch["valid"])):
+            for name, metric in self._regions(predictions, batch, int(i)).items():
+                totals[name] = totals[name].merge(metric)
+        return scores | totals
+
+    def _regions(
+        self, predictions: Maps, batch: Batch, i: int
+    ) -> dict[str, RegionPrecision]:
+        """AP^r of one image and its parts."""
+        truth = np.asarray(batch["instances"][i])
+        semantic = np.asarray(true_classes(batch)[i])
+        objects = majority(truth, semantic, self.num_classes)[0]
+        maps = np.asarray(predictions["proposals"][i])
+        ious = _object_ious(maps, truth, self.num_labels)
+        best = ious.argmax(axis=-1) + 1 if ious.shape[-1] else np.zeros(ious.shape[:-1])
+        classes = np.asarray(predictions["proposal_classes"][i])
+        scores = np.asarray(predictions["proposal_scores"][i])
+        perfect = np.where(np.isfinite(scores), ious.max(axis=-1, initial=0.0), -np.inf)
+        found = np.asarray(predictions["classes"][i])
+        voted, share = majority(truth, found, self.num_classes)
+        given = {
+            "ap_r": (maps, scores, classes),
+            "ap_r_true_classes": (maps, scores, objects[best.astype(int)]),
+            "ap_r_true_scores": (maps, perfect, classes),
+            "ap_r_true_masks": (truth, share, voted),
+        }
+        return {
+            name: RegionPrecision.from_image(
+                labels,
+                truth,
+                scores=score,
+                classes=which,
+                true_classes=objects,
+                num_classes=self.num_classes,
+                name=name,
+            )
+            for name, (labels, score, which) in given.items()
+        }
+
+
+_proposal_metrics = jax.jit(Proposals.metrics, static_argnums=0)
+
+
+def majority(
+    labels: np.ndarray, classes: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The commonest class but the background of every label, and its share.
+
+    Args:
+        labels: int [H, W]; 0, 1, .., Q.
+        classes: int [H, W].
+        num_classes: C.
+
+    Returns:
+        int [Q + 1], 0 where no pixel has another class than the background; float
+        [Q + 1], -inf there and for label 0.
+    """
+    number = int(labels.max(initial=0)) + 1
+    counts = (labels >= 0) & (classes >= 0) & (classes < num_classes)
+    table = _joint_counts(labels[counts], classes[counts], number, num_classes)
+    best = 1 + table[:, 1:].argmax(axis=1)
+    votes = table[np.arange(number), best]
+    there = (votes > 0) & (np.arange(number) > 0)
+    share = votes / np.maximum(table.sum(axis=1), 1)
+    return np.where(there, best, 0), np.where(there, share, -np.inf)
+
+
+def _object_ious(maps: np.ndarray, truth: np.ndarray, groups: int) -> np.ndarray:
+    """IoU of every group of the maps [K, H, W] with every object: [K, G, Q]."""
+    number = int(truth.max(initial=0))
+    table = np.stack(
+        [
+            _joint_counts(labels[there], truth[there], groups, number + 1)
+            for labels in maps
+            for there in [(truth >= 0) & (labels >= 0)]
+        ]
+    )
+    both = table[..., 1:]
+    sizes = np.bincount(truth[truth >= 0], minlength=number + 1)[1:]
+    either = table.sum(axis=-1)[..., None] + sizes - both
+    return both / np.maximum(either, 1)
+
+
+def _joint_counts(
+    rows: np.ndarray, columns: np.ndarray, num_rows: int, num_columns: int
+) -> np.ndarray:
+    """How often each pair occurs; on the host, where sizes may differ by image."""
+    pairs = rows.astype(np.int64) * num_columns + columns
+    counts = np.bincount(pairs, minlength=num_rows * num_columns)
+    return counts.reshape(num_rows, num_columns)

@@ -1,0 +1,72 @@
+"""The configs of classes and of their instances, shrunk, train and are scored."""
+
+import numpy as np
+import pytest
+
+from configs import voc_instances, voc_semantic
+from sphemb import InputError
+from sphemb.cli import run_training
+from sphemb.tasks import Instances, Semantic
+from sphemb.training import Experiment, load_run, train
+from tests.scenes import write_coco, write_voc
+from tests.tiny import shrink
+
+
+def small(config):
+    config = shrink(config)
+    config.model.update(decoder_features=8, head_features=8, decoder_stride=4)
+    return config
+
+
+@pytest.fixture(scope="module")
+def coco_dir(tmp_path_factory):
+    return str(write_coco(tmp_path_factory.mktemp("coco") / "coco"))
+
+
+def test_classes_are_trained_scored_and_drawn(coco_dir, tmp_path):
+    config = small(voc_semantic.get_config("small"))
+    config.model.atrous_rates = (1,)
+    config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")
+    summary = run_training(config, tmp_path / "run")
+    assert 0 <= summary["mean_iou"] <= 1
+    assert 0 <= summary["iou_inside@5"] <= 1
+    pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
+    assert {"classes.png", "trimap.png", "curves.png"} <= pictures
+
+
+def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path):
+    config = small(voc_instances.get_config("small"))
+    config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")
+    summary = run_training(config, tmp_path / "run")
+    assert 0 <= summary["ap_r@0.5"] <= 1
+    assert 0 <= summary["ap_r_true_classes_vol"] <= 1
+    assert 0 <= summary["recall@0.5@10"] <= 1
+    assert (tmp_path / "run" / "pictures" / "classes.png").is_file()
+    line = load_run(tmp_path / "run").memory
+    assert np.isfinite(line.slope).all()
+    # No more the line that training begins with.
+    assert np.abs(line.mean).max() > 0
+
+
+@pytest.mark.parametrize("module", [voc_semantic, voc_instances])
+def test_voc_takes_its_first_step(module, tmp_path):
+    config = small(module.get_config())
+    if config.model.atrous_rates:
+        config.model.atrous_rates = (1,)
+    config.data.voc_dir = str(write_voc(tmp_path / "voc"))
+    config.data.data_dir = str(tmp_path / "prepared")
+    assert train(config, tmp_path / "run").step == 1
+
+
+@pytest.mark.parametrize("variant", voc_semantic.VARIANTS)
+def test_every_variant_names_a_network_and_a_task_that_exist(variant):
+    assert isinstance(Experiment(voc_semantic.get_config(variant)).task, Semantic)
+    experiment = Experiment(voc_instances.get_config(variant))
+    assert isinstance(experiment.task, Instances)
+    assert experiment.model.num_classes == experiment.task.num_classes
+
+
+@pytest.mark.parametrize("module", [voc_semantic, voc_instances])
+def test_an_unknown_variant_names_the_known_ones(module):
+    with pytest.raises(InputError, match="one of r50, r101, lite, small, got 'r152'"):
+        module.get_config("r152")

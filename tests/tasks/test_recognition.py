@@ -1,0 +1,184 @@
+"""Classes, and instances with classes, on maps that are known, without a network."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sphemb
+from sphemb import VOID, InputError
+from sphemb.instances import PROPOSAL_FEATURES
+from sphemb.losses import cross_entropy, instance_weights
+from sphemb.tasks import Instances, Proposals, Semantic
+
+B, H, W, K = 2, 16, 16, 4
+
+
+def maps_of(semantic, instances):
+    """What a perfect network would say, on a grid of stride 2, with some noise."""
+    rng = np.random.default_rng(0)
+    middle = (slice(None), slice(None, None, 2), slice(None, None, 2))
+    classes, groups = np.maximum(semantic, 0)[middle], np.maximum(instances, 0)[middle]
+    return {
+        "logits": jnp.asarray(8.0 * np.eye(K)[classes]),
+        "embedding": jnp.asarray(np.eye(8)[groups] + rng.normal(0, 0.02, (B, 8, 8, 8))),
+    }
+
+
+@pytest.fixture(scope="module")
+def batch():
+    """Two images of a background, two objects of class 1, and one of class 3."""
+    instances = np.zeros((B, H, W), np.int32)
+    instances[:, 2:8, 2:8] = 1
+    instances[:, 2:8, 10:16] = 2
+    instances[:, 10:16, 4:12] = 3
+    instances[1] = instances[1].T
+    semantic = np.array([0, 1, 1, 3])[instances]
+    instances[:, :2, :2] = VOID  # a crowd: its class is known
+    return {
+        "image": jnp.zeros((B, H, W, 3)),
+        "instances": jnp.asarray(instances),
+        "semantic": jnp.asarray(semantic),
+        "valid": jnp.array([True, True]),
+        "mask": jnp.ones((B, H, W), bool),
+        "index": jnp.arange(B),
+    }
+
+
+@pytest.fixture(scope="module")
+def apply(batch):
+    maps = maps_of(np.asarray(batch["semantic"]), np.asarray(batch["instances"]))
+    return lambda image: maps
+
+
+class TestSemantic:
+    def test_the_loss_is_the_cross_entropy_of_all_pixels_that_count(self, batch, apply):
+        loss, terms = Semantic(num_classes=K).loss(apply, (), batch, jax.random.key(0))
+        logits = jax.image.resize(apply(None)["logits"], (B, H, W, K), "bilinear")
+        labels = jnp.where(batch["instances"] == VOID, VOID, batch["semantic"])
+        expected = cross_entropy(logits.reshape(B, -1, K), labels.reshape(B, -1)).mean()
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+        assert list(terms) == ["loss/classes"]
+
+    def test_balanced_every_class_of_an_image_weighs_the_same(self, batch, apply):
+        task = Semantic(num_classes=K, class_balance=1.0)
+        loss, _ = task.loss(apply, (), batch, jax.random.key(0))
+        logits = jax.image.resize(apply(None)["logits"], (B, H, W, K), "bilinear")
+        labels = jnp.where(batch["instances"] == VOID, VOID, batch["semantic"])
+        labels = labels.reshape(B, -1)
+        weights = instance_weights(labels)
+        flat = logits.reshape(B, -1, K)
+        expected = cross_entropy(flat, labels, weights=weights).mean()
+        np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+    @pytest.mark.parametrize("groups", ["classes", "instances"])
+    def test_the_embedding_loss_groups_what_it_is_told_to(self, batch, apply, groups):
+        settings = {"num_classes": K, "num_samples": H * W, "embedding_groups": groups}
+        task = Semantic(**settings, embedding_weight=2.0)
+        loss, terms = task.loss(apply, (), batch, jax.random.key(0))
+        labels = batch["semantic" if groups == "classes" else "instances"]
+        labels = jnp.where(batch["instances"] == VOID, VOID, labels).reshape(B, -1)
+        embedding = apply(None)["embedding"]
+        pixels = jax.image.resize(embedding, (B, H, W, 8), "bilinear")
+        expected = sphemb.margin_loss(
+            sphemb.sphere.l2_normalize(pixels.reshape(B, -1, 8)),
+            labels,
+            margin=0.5,
+            normalize="pairs",
+        ).mean()
+        np.testing.assert_allclose(terms["loss/embedding"], expected, rtol=1e-4)
+        np.testing.assert_allclose(
+            loss, terms["loss/classes"] + 2 * terms["loss/embedding"], rtol=1e-6
+        )
+
+    def test_predictions_are_scored_by_their_distance_from_boundaries(
+        self, batch, apply
+    ):
+        task = Semantic(num_classes=K, trimap_width=5)
+        shifted = dict(apply(None))
+        shifted["logits"] = jnp.roll(shifted["logits"], 1, axis=1)  # by two pixels
+        found = task.predict(lambda image: shifted, (), batch)
+        scores = {}
+        for metric in task.metrics(found, batch).values():
+            scores |= metric.compute()
+        assert scores["iou_outside@2"] == 1.0
+        assert scores["iou_inside@1"] < scores["mean_iou"] < 1.0
+
+    def test_data_without_classes_and_networks_of_others_are_named(self, batch, apply):
+        bare = {k: v for k, v in batch.items() if k != "semantic"}
+        key = jax.random.key(0)
+        with pytest.raises(InputError, match="the data must have classes"):
+            Semantic(num_classes=K).loss(apply, (), bare, key)
+        with pytest.raises(
+            InputError, match=r"must be config\.task\.num_classes 9, got"
+        ):
+            Semantic(num_classes=9).loss(apply, (), batch, key)
+
+
+class TestInstances:
+    settings = {  # noqa: RUF012 (read only)
+        "num_classes": K,
+        "num_steps": 0,
+        "num_samples": H * W,
+        "max_groups": 6,
+        "min_size": 8,
+        "pooled_concentrations": (18.0,),
+        "budgets": (5,),
+    }
+
+    def test_the_loss_is_that_of_both(self, batch, apply):
+        key = jax.random.key(0)
+        loss, terms = Instances(**self.settings, classes_weight=3.0).loss(
+            apply, None, batch, key
+        )
+        shared = {k: v for k, v in self.settings.items() if k != "num_classes"}
+        grouping, _ = Proposals(**shared).loss(apply, (), batch, key)
+        classes, _ = Semantic(num_classes=K).loss(apply, (), batch, key)
+        np.testing.assert_allclose(loss, grouping + 3 * classes, rtol=1e-5)
+        assert {"loss/step0", "loss/classes"} == set(terms)
+
+    def test_objects_are_found_with_their_classes(self, batch, apply):
+        task = Instances(**self.settings)
+        memory = task.init(jax.random.key(0))
+        found = jax.jit(lambda b: task.predict(apply, memory, b))(batch)
+        scores = {}
+        for metric in task.metrics(found, batch).values():
+            scores |= metric.compute()
+        assert scores["ap_r@0.5"] == 1.0
+        assert scores["ap_r_true_masks@0.5"] == 1.0
+        assert scores["recall@0.5@5"] == 1.0
+
+    def test_a_perfect_stage_helps_where_the_other_fails(self, batch, apply):
+        task = Instances(**self.settings)
+        wrong = dict(apply(None))
+        wrong["logits"] = jnp.roll(wrong["logits"], 1, axis=-1)  # 3 becomes 0, 1 two
+        memory = task.init(jax.random.key(0))
+        found = task.predict(lambda image: wrong, memory, batch)
+        scores = {}
+        for metric in task.metrics(found, batch).values():
+            scores |= metric.compute()
+        assert scores["ap_r@0.5"] == scores["ap_r_true_scores@0.5"] == 0.0
+        assert scores["ap_r_true_masks@0.5"] == 0.0
+        assert scores["ap_r_true_classes@0.5"] > 0.5
+
+    def test_the_line_learns_which_proposals_are_objects(self, batch, apply):
+        task = Instances(**self.settings, ridge=1e-3)
+        memory = task.init(jax.random.key(0))
+        line = task.refresh(apply, memory, [batch], jax.random.key(0))
+        found = task.predict(apply, line, batch)
+        scores = np.asarray(found["proposal_scores"])
+        there = np.isfinite(scores)
+        background = np.asarray(found["proposal_features"])[..., 0] > 0.6  # its size
+        assert (scores[there & background] < 0.5).all()
+        assert (scores[there & ~background] > 0.7).all()
+
+    def test_without_a_proposal_the_line_stays(self, batch):
+        task = Instances(**{**self.settings, "min_size": H * W + 1})
+        memory = task.init(jax.random.key(0))
+        empty = {
+            "embedding": jnp.ones((B, 8, 8, 8)),
+            "logits": jnp.zeros((B, 8, 8, K)),
+        }
+        line = task.refresh(lambda image: empty, memory, [batch], jax.random.key(0))
+        assert line is memory
+        assert line.slope[PROPOSAL_FEATURES.index("probability")] == 1
