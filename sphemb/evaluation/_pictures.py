@@ -162,20 +162,21 @@ def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
                 strict=True,
             )
         ]
-    experiment = trained.experiment
     figures = {
         "classes": draw_classes(
             shown["image"],
             shown["semantic"],
             shown["classes"],
             shown["embedding"],
-            class_names=getattr(experiment.source("validation"), "class_names", ()),
+            class_names=trained.class_names,
             detections=detections,
         )
     }
     if "trimap" in evaluation.metrics:
         curve = evaluation.metrics["trimap"].curve()
-        figures["trimap"] = draw_trimap_curves({experiment.config.model.name: curve})
+        figures["trimap"] = draw_trimap_curves(
+            {trained.experiment.config.model.name: curve}
+        )
     return figures
 
 

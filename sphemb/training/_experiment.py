@@ -26,7 +26,7 @@ from sphemb.training._checkpoints import Checkpoints
 from sphemb.training._config import check_config
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._state import TrainState, init_state
-from sphemb.training._workdir import load_config
+from sphemb.training._workdir import load_class_names, load_config
 
 _PADDING = -1  # the index of what fills up a batch
 
@@ -152,6 +152,11 @@ class Experiment:
                 num_threads=self.config.loader.num_threads,
             )
         )
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the data set's classes, from 0 on, where it has some."""
+        return tuple(getattr(self.source("train"), "class_names", ()))
 
     def usable(self, split: str, number: int | None = None) -> list[int]:
         """The places of the first so many images of a split that can be used."""
@@ -292,6 +297,7 @@ class Trained:
         memory: the task's.
         step: how long it was trained.
         batch_stats: the moments of the network's batch normalisation, if it has any.
+        class_names: of the classes it learned, from 0 on, where the data set has some.
     """
 
     experiment: Experiment
@@ -299,6 +305,7 @@ class Trained:
     memory: Memory
     step: int
     batch_stats: Any = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
 
     @property
     def apply(self) -> Apply:
@@ -329,7 +336,12 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     finally:
         checkpoints.close()
     return Trained(
-        experiment, state.params, state.memory, int(state.step), state.batch_stats
+        experiment,
+        state.params,
+        state.memory,
+        int(state.step),
+        state.batch_stats,
+        load_class_names(workdir),
     )
 
 

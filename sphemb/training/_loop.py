@@ -85,7 +85,7 @@ def train(
     # Processes that share a run share its folder; one of them writes.
     leads = jax.process_index() == 0
     if leads:
-        claim_workdir(workdir, config)
+        claim_workdir(workdir, config, class_names=experiment.class_names)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the workdir is claimed")
     checkpoints = Checkpoints(workdir / "checkpoints")
@@ -201,7 +201,12 @@ def _refreshed(experiment: Experiment, state: TrainState) -> TrainState:
 
 def _trained(experiment: Experiment, state: TrainState) -> Trained:
     return Trained(
-        experiment, state.params, state.memory, int(state.step), state.batch_stats
+        experiment,
+        state.params,
+        state.memory,
+        int(state.step),
+        state.batch_stats,
+        experiment.class_names,
     )
 
 

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import ml_collections
@@ -17,6 +18,7 @@ import ml_collections
 from sphemb._checks import InputError
 
 # What may change when a run goes on: nothing that is learned depends on it.
+_CLASSES = "classes.json"
 _FREE = (
     "config.evaluation.",
     "config.loader.num_threads",
@@ -64,8 +66,18 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
         )
 
 
-def claim_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def claim_workdir(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    *,
+    class_names: Sequence[str] = (),
+) -> None:
     """Makes a folder the run's own.
+
+    Args:
+        workdir: the folder.
+        config: of the run.
+        class_names: what the run goes by when its data are out of reach.
 
     Raises:
         InputError: see `check_workdir`; or the folder cannot be made.
@@ -73,6 +85,8 @@ def claim_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
     check_workdir(workdir, config)
     try:
         (workdir / "pictures").mkdir(parents=True, exist_ok=True)
+        if class_names:
+            write_json(workdir / _CLASSES, list(class_names))
         write_json(workdir / "config.json", _plain(config))
     except OSError as error:
         raise InputError(f"workdir {workdir} cannot be made: {error}") from error
@@ -93,6 +107,19 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a configuration, got {config!r}")
     return ml_collections.ConfigDict(config)
+
+
+def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:
+    """The names of a run's classes, from 0 on; none where it has no names.
+
+    Raises:
+        InputError: its file holds something else.
+    """
+    path = workdir / _CLASSES
+    names = read_json(path) if path.exists() else []
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise InputError(f"{path} must hold a list of names, got {names!r}")
+    return tuple(names)
 
 
 def read_json(path: pathlib.Path) -> Any:

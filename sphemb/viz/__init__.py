@@ -16,6 +16,7 @@ call:
 * :func:`draw_similarity_histograms`: similarities within and between instances.
 * :func:`draw_boundaries`: image, annotators, boundaries found and every branch.
 * :func:`draw_orientations`: an embedding against a boundary's direction and distance.
+* :func:`draw_detections`: instances with class and score over their image.
 * :func:`draw_classes`: classes, instances with names, projections of the embedding.
 * :func:`draw_trimap_curves`: mean IoU against the distance from true boundaries.
 * :func:`draw_curves`: losses, learning rate and scores over the steps of training.
@@ -25,7 +26,7 @@ call:
 """
 
 from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
-from sphemb.viz._classes import draw_classes, draw_trimap_curves
+from sphemb.viz._classes import draw_classes, draw_detections, draw_trimap_curves
 from sphemb.viz._colours import label_rgb
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
@@ -42,6 +43,7 @@ __all__ = [
     "draw_boundaries",
     "draw_classes",
     "draw_curves",
+    "draw_detections",
     "draw_gradients",
     "draw_grouping",
     "draw_orientations",

@@ -87,6 +87,30 @@ def draw_classes(
     return figure
 
 
+def draw_detections(
+    image: np.ndarray, detections: Detections, *, class_names: Sequence[str] = ()
+) -> Figure:
+    """Draws the instances of one image over it, with class and score of the best.
+
+    Args:
+        image: uint8 or float in [0, 1], [H, W, 3].
+        detections: found in it.
+        class_names: the background's first; numbers where there are none.
+
+    Returns:
+        A Matplotlib figure.
+
+    Raises:
+        InputError: the image is no [H, W, 3], or of another size.
+    """
+    dims = check_shape("image", image, "H W 3")
+    figure = new_figure(5.0, 5.0 * dims["H"] / dims["W"])
+    axes = figure.subplots()
+    show_image(axes, overlay(image, detections.labels))
+    _write_names(axes, detections, class_names)
+    return figure
+
+
 def _listed(labels: np.ndarray, names: Sequence[str]) -> str:
     values, counts = np.unique(labels[labels > 0], return_counts=True)
     largest = values[np.argsort(-counts, kind="stable")][:3]

@@ -1,11 +1,15 @@
 """The configs of classes and of their instances, shrunk, train and are scored."""
 
+import json
+
 import numpy as np
 import pytest
+from PIL import Image
+from pycocotools import mask as coco_mask
 
 from configs import voc_instances, voc_semantic
 from sphemb import InputError
-from sphemb.cli import run_training
+from sphemb.cli import main, run_training
 from sphemb.tasks import Instances, Semantic
 from sphemb.training import Experiment, load_run, train
 from tests.scenes import write_coco, write_voc
@@ -16,6 +20,11 @@ def small(config):
     config = shrink(config)
     config.model.update(decoder_features=8, head_features=8, decoder_stride=4)
     return config
+
+
+def predict(run, coco_dir, out):
+    image = f"{coco_dir}/val2017/000000000000.jpg"
+    main(["predict", "--workdir", str(run), image, "--out", str(out)])
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +41,10 @@ def test_classes_are_trained_scored_and_drawn(coco_dir, tmp_path):
     assert 0 <= summary["iou_inside@5"] <= 1
     pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
     assert {"classes.png", "trimap.png", "curves.png"} <= pictures
+    predict(tmp_path / "run", coco_dir, tmp_path / "out")
+    classes = np.asarray(Image.open(tmp_path / "out" / "000000000000_classes.png"))
+    assert classes.max() < 21
+    assert (tmp_path / "out" / "000000000000_overlay.png").is_file()
 
 
 def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path):
@@ -46,6 +59,17 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
     assert np.isfinite(line.slope).all()
     # No more the line that training begins with.
     assert np.abs(line.mean).max() > 0
+    predict(tmp_path / "run", coco_dir, tmp_path / "out")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {result["image_id"] for result in results} <= {0}
+    names = load_run(tmp_path / "run").class_names
+    assert names[0] == "background"
+    for result in results:
+        assert 0 < result["category_id"] < len(names)
+        assert coco_mask.area(result["segmentation"]) > 0
+    with Image.open(tmp_path / "out" / "000000000000_labels.png") as labels:
+        with Image.open(f"{coco_dir}/val2017/000000000000.jpg") as image:
+            assert labels.size == image.size
 
 
 @pytest.mark.parametrize("module", [voc_semantic, voc_instances])
