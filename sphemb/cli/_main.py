@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
+from sphemb.cli._boundary_scores import run_boundary_scores
 from sphemb.cli._check import run_check
+from sphemb.cli._class_scores import run_class_scores
 from sphemb.cli._door import door
+from sphemb.cli._instance_scores import run_instance_scores
 from sphemb.cli._predict import run_prediction
-from sphemb.cli._score import run_boundary_scores
 from sphemb.cli._train import run_evaluation
 from sphemb.cli._weights import run_import
 
@@ -78,12 +81,81 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--limit", type=int, default=5, help="lines for each kind; 0 for all"
     )
 
-    score = verbs.add_parser("score", help="score result files by a benchmark")
+    _add_benchmarks(verbs.add_parser("score", help="score result files by a benchmark"))
+
+    flags = parser.parse_args(arguments)
+    with door():
+        if flags.verb == "evaluate":
+            run_evaluation(flags.workdir, flags.split)
+        elif flags.verb == "check-data":
+            settings = {k: v for k, v in vars(flags).items() if k != "verb"}
+            raise SystemExit(run_check(settings.pop("dir"), **settings))
+        elif flags.verb == "score":
+            settings = {k: v for k, v in vars(flags).items() if k != "verb"}
+            run = {
+                "boundaries": run_boundary_scores,
+                "semantic": run_class_scores,
+                "instances": run_instance_scores,
+            }[settings.pop("benchmark")]
+            run(**settings)
+        elif flags.verb == "import-weights":
+            run_import(
+                flags.source,
+                backbone=flags.backbone,
+                name=flags.name,
+                overwrite=flags.overwrite,
+            )
+        else:
+            run_prediction(
+                flags.workdir, flags.images, flags.out, overwrite=flags.overwrite
+            )
+
+
+def _add_benchmarks(score: argparse.ArgumentParser) -> None:
+    """What ``sphemb score`` can score."""
     benchmarks = score.add_subparsers(dest="benchmark", required=True)
+    results = argparse.ArgumentParser(add_help=False)
+    results.add_argument("--out", type=pathlib.Path, help="the folder for the results")
+    results.add_argument(
+        "--overwrite", action="store_true", help="replace results that are there"
+    )
+    of_results: dict[str, Any] = {
+        "parents": [results],
+        "formatter_class": argparse.ArgumentDefaultsHelpFormatter,
+    }
+    classes = benchmarks.add_parser(
+        "semantic", help="mean IoU of classes, also near their boundaries", **of_results
+    )
+    classes.add_argument(
+        "--predictions", type=pathlib.Path, required=True, help="a folder of *.png"
+    )
+    classes.add_argument(
+        "--groundtruth", type=pathlib.Path, required=True, help="a folder of *.png"
+    )
+    classes.add_argument(
+        "--classes", type=int, help="their number, the background among them"
+    )
+    classes.add_argument(
+        "--names", type=pathlib.Path, help="a text file, a name in each line"
+    )
+    classes.add_argument("--void", type=int, help="the value that counts for nothing")
+    classes.add_argument("--trimap", type=int, default=40, help="the widest band")
+    instances = benchmarks.add_parser(
+        "instances", help="AP^r and COCO's AP of instances with classes", **of_results
+    )
+    instances.add_argument(
+        "--results", type=pathlib.Path, required=True, help="COCO's results, JSON"
+    )
+    instances.add_argument(
+        "--groundtruth",
+        type=pathlib.Path,
+        required=True,
+        help="COCO's annotations, JSON",
+    )
     bounds = benchmarks.add_parser(
         "boundaries",
         help="ODS, OIS and AP of boundary maps, as BSDS has it",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        **of_results,
     )
     bounds.add_argument(
         "--maps", type=pathlib.Path, required=True, help="a folder of *.png or *.npy"
@@ -98,34 +170,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bounds.add_argument(
         "--tolerance", type=float, default=0.0075, help="as a share of the diagonal"
     )
-    bounds.add_argument("--out", type=pathlib.Path, help="the folder for the results")
-    bounds.add_argument(
-        "--overwrite", action="store_true", help="replace results that are there"
-    )
     bounds.add_argument(
         "--processes", type=int, help="images at a time (default: all processors)"
     )
-
-    flags = parser.parse_args(arguments)
-    with door():
-        if flags.verb == "evaluate":
-            run_evaluation(flags.workdir, flags.split)
-        elif flags.verb == "check-data":
-            settings = {k: v for k, v in vars(flags).items() if k != "verb"}
-            raise SystemExit(run_check(settings.pop("dir"), **settings))
-        elif flags.verb == "score":
-            settings = vars(flags)
-            for name in ("verb", "benchmark"):
-                settings.pop(name)
-            run_boundary_scores(**settings)
-        elif flags.verb == "import-weights":
-            run_import(
-                flags.source,
-                backbone=flags.backbone,
-                name=flags.name,
-                overwrite=flags.overwrite,
-            )
-        else:
-            run_prediction(
-                flags.workdir, flags.images, flags.out, overwrite=flags.overwrite
-            )

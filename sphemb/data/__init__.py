@@ -8,6 +8,7 @@
   `Finding` entries for each file; `FileError` is what reading a file raises.
 * PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
   `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`.
+* `draw_annotations`: annotations or results of COCO as a label map.
 * BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
   `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
   `BsdsBoundaries`; `read_boundaries` of one of its files.
@@ -22,6 +23,7 @@
   `write_image`, `write_labels`.
 """
 
+from sphemb.data._annotations import draw_annotations
 from sphemb.data._augmentation import DigitsAugmentation
 from sphemb.data._boundary_examples import (
     BoundaryDataset,
@@ -108,6 +110,7 @@ __all__ = [
     "check_data",
     "coco_config",
     "digits_config",
+    "draw_annotations",
     "draw_digits",
     "find_images",
     "inspect_mask",

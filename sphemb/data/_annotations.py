@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +55,48 @@ def read_annotations(annotations: Annotations) -> Mask:
     Raises:
         FileError: an annotation has no outline, or an impossible one.
     """
+    instances, found = _painted(annotations)
+    wanted = sum(not item.get("iscrowd") for item in annotations.items)
+    findings = ()
+    if len(found) < wanted:
+        message = (
+            f"annotations {annotations}: {wanted - len(found)} of {wanted} instances "
+            "have no pixel, or others cover them"
+        )
+        findings = (Finding("warning", "vanishing", message),)
+    return Mask(instances, "annotations", findings=findings)
+
+
+def draw_annotations(
+    items: Sequence[dict[str, Any]],
+    size: tuple[int, int],
+    *,
+    path: pathlib.Path,
+    image: str | int = "an image",
+) -> tuple[np.ndarray, list[int]]:
+    """Draws annotations, or results, of one image as a label map.
+
+    Crowds are void; smaller instances lie over larger ones.
+
+    Args:
+        items: as in COCO's ``annotations``, or in its results.
+        size: (H, W).
+        path: of the file, for complaints.
+        image: what it is called in it.
+
+    Returns:
+        int32 [H, W], -1 void, 0 background, 1, 2, .. what can be seen, in the order of
+        the items; and the category of each.
+
+    Raises:
+        FileError: an annotation has no outline, or an impossible one.
+    """
+    instances, found = _painted(Annotations(path, str(image), size, list(items)))
+    return instances, [items[number - 1]["category_id"] for number in found]
+
+
+def _painted(annotations: Annotations) -> tuple[np.ndarray, np.ndarray]:
+    """The label map, and the places, from 1, of the items that it numbers."""
     runs = [run_lengths(item, annotations) for item in annotations.items]
     areas = [int(coco_mask.area(run)) for run in runs]
     crowds = np.zeros(annotations.size, bool)
@@ -66,15 +109,7 @@ def read_annotations(annotations: Annotations) -> Mask:
             drawn[shape] = i + 1
     instances, found = number_in_order(drawn)
     instances = np.where(crowds & (instances == 0), VOID, instances)
-    wanted = sum(not item.get("iscrowd") for item in annotations.items)
-    findings = ()
-    if len(found) < wanted:
-        message = (
-            f"annotations {annotations}: {wanted - len(found)} of {wanted} instances "
-            "have no pixel, or others cover them"
-        )
-        findings = (Finding("warning", "vanishing", message),)
-    return Mask(instances.astype(np.int32), "annotations", findings=findings)
+    return instances.astype(np.int32), found
 
 
 def decode_runs(runs: Any) -> np.ndarray:

@@ -147,6 +147,8 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v) for v in value]
         is_number = not isinstance(value, float) or math.isfinite(value)
         return value if is_number else None
 

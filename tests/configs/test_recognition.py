@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 from configs import voc_instances, voc_semantic
 from sphemb import InputError
 from sphemb.cli import main, run_training
+from sphemb.data import read_size
 from sphemb.tasks import Instances, Semantic
 from sphemb.training import Experiment, load_run, train
 from tests.scenes import write_coco, write_voc
@@ -68,8 +69,7 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
         assert 0 < result["category_id"] < len(names)
         assert coco_mask.area(result["segmentation"]) > 0
     with Image.open(tmp_path / "out" / "000000000000_labels.png") as labels:
-        with Image.open(f"{coco_dir}/val2017/000000000000.jpg") as image:
-            assert labels.size == image.size
+        assert labels.size == read_size(f"{coco_dir}/val2017/000000000000.jpg")[::-1]
 
 
 @pytest.mark.parametrize("module", [voc_semantic, voc_instances])

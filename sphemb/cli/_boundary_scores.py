@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import concurrent.futures
-import csv
 import multiprocessing
 import os
 import pathlib
 import signal
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb.cli._boundary_files import pair_files, read_pair
+from sphemb.cli._results import check_results, make_folder, progress, write_table
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
 from sphemb.training import write_json
 from sphemb.viz import draw_precision_curve, save_figure
@@ -75,15 +73,12 @@ def run_boundary_scores(
     check_number("tolerance", tolerance, at_least=0, at_most=1)
     if processes is not None:
         check_count("processes", processes, at_least=1)
-    _check_target(out, overwrite)
+    check_results(out, (_SCORES, _IMAGES, _PICTURE), overwrite=overwrite)
     pairs = pair_files(maps, groundtruth)
-    for pair in _bar(pairs, "checking"):
+    for pair in progress(pairs, "checking"):
         read_pair(pair)
     if out is not None:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out must be a folder for results: {error}") from error
+        make_folder(out)
 
     counts: dict[str, np.ndarray] = {}
     jobs = (_job(pair, nms) for pair in pairs)
@@ -92,7 +87,7 @@ def run_boundary_scores(
     done = (
         _in_processes(jobs, settings, number) if number > 1 else _here(jobs, settings)
     )
-    for name, found in _bar(done, "scoring", len(pairs)):
+    for name, found in progress(done, "scoring", len(pairs)):
         counts[name] = found
     names = [pair.name for pair in pairs]
     stacked = np.stack([counts[name] for name in names])
@@ -102,25 +97,6 @@ def run_boundary_scores(
         _write(out, scores, record, names, stacked)
     print("\n".join(_lines(record, thresholds, out)), flush=True)
     return record
-
-
-def _check_target(out: pathlib.Path | None, overwrite: bool) -> None:
-    if out is None:
-        return
-    there = [
-        out / name for name in (_SCORES, _IMAGES, _PICTURE) if (out / name).exists()
-    ]
-    if there and not overwrite:
-        raise InputError(
-            f"{there[0]} exists already: give --overwrite or another --out"
-        )
-    if out.exists() and not out.is_dir():
-        raise InputError(f"--out must be a folder for results, got the file {out}")
-
-
-def _bar(items: Iterable[Any], what: str, total: int | None = None) -> Iterable[Any]:
-    shown = sys.stderr.isatty()
-    return tqdm(items, what, total, unit="image", leave=False, disable=not shown)
 
 
 def _job(pair: Any, nms: bool) -> tuple[str, np.ndarray, np.ndarray]:
@@ -193,14 +169,19 @@ def _write(
     counts: np.ndarray,
 ) -> None:
     try:
-        unfinished = out / f"{_IMAGES}.part"
-        with unfinished.open("w", newline="") as file:
-            table = csv.writer(file)
-            table.writerow(_COLUMNS)
-            for name, found in zip(names, counts, strict=True):
-                row = _image_row(found, scores.thresholds, record["ods_threshold"])
-                table.writerow([name, *(f"{value:.6f}" for value in row)])
-        os.replace(unfinished, out / _IMAGES)
+        rows = (
+            [
+                name,
+                *(
+                    f"{value:.6f}"
+                    for value in _image_row(
+                        found, scores.thresholds, record["ods_threshold"]
+                    )
+                ),
+            ]
+            for name, found in zip(names, counts, strict=True)
+        )
+        write_table(out / _IMAGES, _COLUMNS, rows)
         figure = draw_precision_curve(scores)
         save_figure(figure, out / _PICTURE)
         write_json(out / _SCORES, record)  # last: where it is, the others are

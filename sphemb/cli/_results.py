@@ -1,0 +1,63 @@
+"""What the scoring doors share: where results go, and how far they are."""
+
+from __future__ import annotations
+
+import csv
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from sphemb._checks import InputError
+
+
+def check_results(
+    out: pathlib.Path | None, names: Sequence[str], *, overwrite: bool
+) -> None:
+    """Makes sure that results can be written before anything is computed.
+
+    Raises:
+        InputError: one of the files is there already, or ``out`` is no folder.
+    """
+    if out is None:
+        return
+    there = [out / name for name in names if (out / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            f"{there[0]} exists already: give --overwrite or another --out"
+        )
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out must be a folder for results, got the file {out}")
+
+
+def make_folder(out: pathlib.Path) -> None:
+    """Makes the folder of the results.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out must be a folder for results: {error}") from error
+
+
+def write_table(
+    path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
+) -> None:
+    """Writes a CSV file, whole or not at all."""
+    unfinished = path.with_name(f"{path.name}.part")
+    with unfinished.open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(columns)
+        table.writerows(rows)
+    os.replace(unfinished, path)
+
+
+def progress(items: Iterable[Any], what: str, total: int | None = None) -> Iterable:
+    """A progress bar over images, on a terminal only."""
+    shown = sys.stderr.isatty()
+    return tqdm(items, what, total, unit="image", leave=False, disable=not shown)
