@@ -93,7 +93,8 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     scores: dict[str, float] = {}
     for name, metric in totals.items():
         try:
-            scores |= metric.compute()
+            named = (trained.class_names,) if metric.per_class else ()
+            scores |= metric.compute(*named)
         except InputError as error:
             raise InputError(
                 f"{name} of the {split} split cannot be computed, where max_true is "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,7 @@ class MeanIoU(Sums):
     (0.667, 0.8)
     """
 
+    per_class: ClassVar[bool] = True
     confusion: jax.Array
     stray: jax.Array
 

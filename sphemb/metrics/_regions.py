@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Self
+from typing import ClassVar, Self
 
 import jax
 import numpy as np
@@ -62,6 +62,7 @@ class RegionPrecision:
     0.5
     """
 
+    per_class: ClassVar[bool] = True
     scores: np.ndarray
     classes: np.ndarray
     right: np.ndarray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,12 @@ class Sums:
 
     Fields that are marked static say what was summed up, and are equal in all of a
     kind.
+
+    Attributes:
+        per_class: whether ``compute`` takes the names of classes.
     """
+
+    per_class: ClassVar[bool] = False
 
     def merge(self, other: Self) -> Self:
         """Adds another metric of the same kind, in any order.

@@ -53,6 +53,8 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
     config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")
     summary = run_training(config, tmp_path / "run")
     assert 0 <= summary["ap_r@0.5"] <= 1
+    assert summary["ap_r@0.5/person"] == summary["ap_r@0.5"]  # the one that there is
+    assert np.isnan(summary["iou/cat"])
     assert 0 <= summary["ap_r_true_classes_vol"] <= 1
     assert 0 <= summary["recall@0.5@10"] <= 1
     assert (tmp_path / "run" / "pictures" / "classes.png").is_file()
