@@ -54,5 +54,6 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
             min_size=32,
             max_objects=200,
             fit_images=100,
+            class_balance=0.5,
         )
     return config
