@@ -8,7 +8,7 @@ of what is no background is an instance, and grows back by the outline. Coordina
 repeat, every pixel has an embedding of its own, many are drawn to meet every object,
 and images have no upside.
 
-Measured by us, below a watershed so far: docs/reproduction.md.
+Measured by us, beside a watershed: docs/reproduction.md.
 """
 
 import ml_collections
