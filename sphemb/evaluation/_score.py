@@ -87,9 +87,7 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
             samples.append({k: v[batch["valid"]] for k, v in seen.items()})
             kept += int(batch["valid"].sum())
     if jax.process_count() > 1:
-        totals = jax.tree.map(
-            lambda leaf: leaf.sum(axis=0), multihost_utils.process_allgather(totals)
-        )
+        totals = {name: _gathered(metric) for name, metric in totals.items()}
     scores: dict[str, float] = {}
     for name, metric in totals.items():
         try:
@@ -104,6 +102,26 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
     }
     return Evaluation(scores, len(indices), totals, joined)
+
+
+def _gathered(metric: Any) -> Any:
+    """The metric of all processes; one may have more rows than another."""
+    leaves, tree = jax.tree.flatten(metric)
+    everyones = []
+    for leaf in map(np.asarray, leaves):
+        rows = leaf.shape[0] if leaf.ndim else 0
+        numbers = np.ravel(multihost_utils.process_allgather(np.asarray(rows)))
+        longer = [(0, int(numbers.max()) - rows)] + [(0, 0)] * (leaf.ndim - 1)
+        padded = np.pad(leaf, longer[: leaf.ndim])
+        gathered = np.asarray(multihost_utils.process_allgather(padded))
+        everyones.append(
+            [
+                part[:number] if leaf.ndim else part
+                for part, number in zip(gathered, numbers, strict=True)
+            ]
+        )
+    parts = [tree.unflatten(part) for part in zip(*everyones, strict=True)]
+    return functools.reduce(lambda total, part: total.merge(part), parts)
 
 
 def _joined(stacked: dict[str, jax.Array]) -> dict[str, np.ndarray]:

@@ -15,8 +15,12 @@ from sphemb.training import join_processes, read_log
 
 ROOT = pathlib.Path(__file__).parents[2]
 _CODE = """
-import pathlib, sys
+import json, pathlib, sys
 import jax
+import numpy as np
+from sphemb.evaluation import evaluate
+from sphemb.evaluation._score import _gathered
+from sphemb.metrics import RegionPrecision
 from sphemb.training import join_processes, train
 from tests.tiny import tiny_config
 workdir, data_dir, address, count, number = sys.argv[1:]
@@ -24,7 +28,17 @@ if int(count) > 1:
     join_processes(address, num_processes=int(count), process_id=int(number))
 assert jax.device_count() == 2 and jax.process_count() == int(count)
 config = tiny_config(pathlib.Path(data_dir))
-train(config, workdir)
+scores = evaluate(train(config, workdir), "test").scores
+if int(number) == 0:
+    (pathlib.Path(workdir) / "scores.json").write_text(json.dumps(scores))
+# A metric whose rows differ in number: one of the first process, two of the second.
+rows = int(number) + 1
+mine = RegionPrecision(
+    np.arange(rows) + 0.5, np.ones(rows, int), np.ones((rows, 9), bool), np.array([0, 3])
+)
+if int(count) > 1:
+    every = _gathered(mine)
+    assert every.scores.tolist() == [0.5, 0.5, 1.5] and every.num_objects[1] == 6
 """
 
 
@@ -65,6 +79,9 @@ def test_two_processes_have_the_losses_of_one_with_two_devices(drawings_dir, tmp
         [r["gradient_norm"] for r in read_log(workdir)] for workdir in (alone, together)
     ]
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
+    scores = [json.loads((w / "scores.json").read_text()) for w in (alone, together)]
+    for name, score in scores[0].items():
+        np.testing.assert_allclose(scores[1][name], score, rtol=1e-5, err_msg=name)
     told = json.loads((together / "training.json").read_text())
     assert told["device"].startswith("2 cpu devices")
     assert {p.name for p in (together / "checkpoints").iterdir()} == {"2", "4"}
