@@ -34,7 +34,10 @@ if int(number) == 0:
 # A metric whose rows differ in number: one of the first process, two of the second.
 rows = int(number) + 1
 mine = RegionPrecision(
-    np.arange(rows) + 0.5, np.ones(rows, int), np.ones((rows, 9), bool), np.array([0, 3])
+    np.arange(rows) + 0.5,
+    np.ones(rows, int),
+    np.ones((rows, 9), bool),
+    np.array([0, 3]),
 )
 if int(count) > 1:
     every = _gathered(mine)
