@@ -22,8 +22,9 @@ from sphemb.data._loader import ExampleSource
 class PadExample(grain.transforms.Map):
     """Extends an example at the bottom and the right to a given size.
 
-    The image's border is repeated, so that no new edge appears; the instances, and what
-    else there is of label maps and boundaries, are void there, and ``"mask"`` is False.
+    The image is mirrored at its border, so that no new edge appears; the instances, and
+    what else there is of label maps and boundaries, are void there, and ``"mask"`` is
+    False.
 
     Attributes:
         size: (H, W).
@@ -65,7 +66,7 @@ class PadExample(grain.transforms.Map):
         border = ((0, below), (0, right))
         padded = {
             **element,
-            "image": np.pad(image, (*border, (0, 0)), mode="edge"),
+            "image": np.pad(image, (*border, (0, 0)), mode="symmetric"),
             **{
                 key: np.pad(element[key], border, constant_values=VOID)
                 for key in LABEL_MAPS

@@ -207,7 +207,7 @@ def pad_to_multiple(
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Extends an image at the bottom and the right until a network takes its size.
 
-    The border is repeated, so that no new edge appears.
+    The image is mirrored at its border, so that no new edge appears.
 
     Args:
         image: [H, W, ...], at least one pixel.
@@ -229,4 +229,4 @@ def pad_to_multiple(
     height, width = image.shape[:2]
     border = [(0, -height % multiple), (0, -width % multiple)]
     border += [(0, 0)] * (image.ndim - 2)
-    return np.pad(image, border, mode="edge"), (height, width)
+    return np.pad(image, border, mode="symmetric"), (height, width)

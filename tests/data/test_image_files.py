@@ -223,7 +223,12 @@ class TestPadding:
         padded, (height, width) = pad_to_multiple(rgb)
         assert padded.shape == (8, 16, 3)
         np.testing.assert_array_equal(padded[:height, :width], rgb)
-        np.testing.assert_array_equal(padded[:6, 9:], np.repeat(rgb[:, -1:], 7, axis=1))
+        # A mirror goes on where a repeated border would be a stripe, and its end an edge.
+        np.testing.assert_array_equal(padded[:6, 9:], rgb[:, :-8:-1])
+
+    def test_a_small_image_is_mirrored_as_often_as_it_takes(self):
+        padded, _ = pad_to_multiple(np.arange(3).reshape(1, 3), multiple=8)
+        assert padded[0].tolist() == [0, 1, 2, 2, 1, 0, 0, 1]
 
     def test_leaves_alone_what_fits(self, rgb):
         padded, size = pad_to_multiple(rgb, multiple=3)
