@@ -223,7 +223,7 @@ class TestPadding:
         padded, (height, width) = pad_to_multiple(rgb)
         assert padded.shape == (8, 16, 3)
         np.testing.assert_array_equal(padded[:height, :width], rgb)
-        # A mirror goes on where a repeated border would be a stripe, and its end an edge.
+        # A repeated border would be a stripe, and its end an edge.
         np.testing.assert_array_equal(padded[:6, 9:], rgb[:, :-8:-1])
 
     def test_a_small_image_is_mirrored_as_often_as_it_takes(self):
