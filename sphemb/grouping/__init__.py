@@ -11,6 +11,8 @@
 * :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
   share compiled programs.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
+* :func:`kwik_cluster`, :func:`orthogonal_rounding`, :class:`Rounding`: a partition
+  whose affinity the products of the embeddings come close to.
 """
 
 from __future__ import annotations
@@ -18,21 +20,27 @@ from __future__ import annotations
 from sphemb.grouping._accelerated import accelerated_gbms
 from sphemb.grouping._blurring import gbms, gbms_step, gbms_trajectory
 from sphemb.grouping._buckets import PaddedPoints, bucket_size, pad_points
+from sphemb.grouping._kwik import kwik_cluster
 from sphemb.grouping._modes import Grouping, label_modes
 from sphemb.grouping._places import PlacedPoints, place_points
+from sphemb.grouping._rotation import orthogonal_rounding
+from sphemb.grouping._rounding import Rounding
 from sphemb.grouping._seeded import mean_shift
 
 __all__ = [
     "Grouping",
     "PaddedPoints",
     "PlacedPoints",
+    "Rounding",
     "accelerated_gbms",
     "bucket_size",
     "gbms",
     "gbms_step",
     "gbms_trajectory",
+    "kwik_cluster",
     "label_modes",
     "mean_shift",
+    "orthogonal_rounding",
     "pad_points",
     "place_points",
 ]

@@ -53,8 +53,14 @@ def lead(
     max_groups: int,
     precision: Any,
     axis_name: AxisName,
+    *,
+    recentre: bool = True,
 ) -> Leaders:
-    """Takes balls of points around one leader after the other until none is free."""
+    """Takes balls of points around one leader after the other until none is free.
+
+    The ball around the mean direction of what is near the leader is taken, or else that
+    around the leader itself.
+    """
 
     def cosine(center: jax.Array) -> jax.Array:
         return jnp.matmul(x, center, precision=precision)
@@ -64,13 +70,15 @@ def lead(
 
     def next_group(state: Leaders) -> Leaders:
         point, chosen = _leader(x, state.free, axis_name)
-        near = state.free & (cosine(point) > threshold)
-        total = jnp.matmul(near.astype(x.dtype), x, precision=precision)
-        total = add_devices(total, axis_name)
-        center = l2_normalize(jnp.where(_any(near, axis_name), total, point))
+        near, center = state.free & (cosine(point) > threshold), point
+        if recentre:
+            total = jnp.matmul(near.astype(x.dtype), x, precision=precision)
+            total = add_devices(total, axis_name)
+            center = l2_normalize(jnp.where(_any(near, axis_name), total, point))
+            near = state.free & (cosine(center) > threshold)
         # The leader goes along even when rounding or a wide ball leaves it outside, so
         # that every round frees the queue of one point at least.
-        taken = state.free & ((cosine(center) > threshold) | chosen)
+        taken = near | (state.free & chosen)
         free = state.free & ~taken
         return Leaders(
             free=free,

@@ -23,7 +23,7 @@ from sphemb._checks import (
 )
 from sphemb._labels import VOID
 from sphemb._ring import AxisName, add_devices
-from sphemb.grouping._leaders import lead
+from sphemb.grouping._leaders import Leaders, lead
 
 
 class Grouping(NamedTuple):
@@ -50,18 +50,38 @@ def _counts(labels: jax.Array, max_groups: int, axis_name: AxisName) -> jax.Arra
     return add_devices(counts, axis_name)
 
 
-def _one_image(
+def countable_points(
+    embeddings: jax.Array, mask: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """Checks points and mask; returns float points, zero where they do not count."""
+    sizes = check_shape("embeddings", embeddings, "... N D")
+    check_floating("embeddings", embeddings)
+    x = jax.lax.stop_gradient(jnp.asarray(embeddings))
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if mask is None:
+        counts = jnp.ones(x.shape[:-1], bool)
+    else:
+        dims = {"...": sizes["..."], "N": sizes["N"]}
+        check_shape("mask", mask, "... N", dims=dims, beside="embeddings")
+        check_boolean("mask", mask)
+        counts = jnp.asarray(mask)
+    # A matmul with a row that is not finite spoils all rows, even at weight zero.
+    counts &= jnp.all(jnp.isfinite(x), axis=-1)
+    return jnp.where(counts[..., None], x, 0.0), counts
+
+
+def number_groups(
+    found: Leaders,
     x: jax.Array,
     counts: jax.Array,
     *,
-    threshold: Any,
-    max_groups: int,
     min_size: int,
     stray: str,
     precision: Any,
-    axis_name: AxisName,
+    axis_name: AxisName = None,
 ) -> Grouping:
-    found = lead(x, counts, threshold, max_groups, precision, axis_name)
+    """Numbers the groups of an image by size, and sees to its strays."""
+    max_groups = found.modes.shape[0]
     large = _counts(found.labels, max_groups, axis_name) >= min_size
     kept = (found.labels != VOID) & large[found.labels]
     labels = jnp.where(kept, found.labels, VOID)
@@ -88,12 +108,28 @@ def _one_image(
     static_argnames=("max_groups", "min_size", "stray", "precision", "axis_name"),
 )
 def _images(
-    x: jax.Array, counts: jax.Array, threshold: jax.Array, **settings: Any
+    x: jax.Array,
+    counts: jax.Array,
+    threshold: jax.Array,
+    *,
+    max_groups: int,
+    min_size: int,
+    stray: str,
+    precision: Any,
+    axis_name: AxisName,
 ) -> Grouping:
     """Groups every image of a batch [B, N, D]."""
 
     def one(x: jax.Array, counts: jax.Array) -> Grouping:
-        return _one_image(x, counts, threshold=threshold, **settings)
+        return number_groups(
+            lead(x, counts, threshold, max_groups, precision, axis_name),
+            x,
+            counts,
+            min_size=min_size,
+            stray=stray,
+            precision=precision,
+            axis_name=axis_name,
+        )
 
     return jax.vmap(one)(x, counts)
 
@@ -162,26 +198,13 @@ def label_modes(
     >>> groups.labels.tolist(), groups.sizes.tolist(), int(groups.num_groups)
     ([1, 0, 0], [2, 1, 0, 0], 2)
     """
-    sizes = check_shape("embeddings", embeddings, "... N D")
-    check_floating("embeddings", embeddings)
+    x, counts = countable_points(embeddings, mask)
     check_count("max_groups", max_groups, at_least=1)
     check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
     check_count("min_size", min_size, at_least=1)
     check_choice("stray", stray, ("nearest", "void"))
     check_axis_name("axis_name", axis_name)
-
-    x = jax.lax.stop_gradient(jnp.asarray(embeddings))
-    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    batch, num_points, dim = x.shape[:-2], sizes["N"], sizes["D"]
-    if mask is None:
-        counts = jnp.ones(x.shape[:-1], bool)
-    else:
-        dims = {"...": sizes["..."], "N": num_points}
-        check_shape("mask", mask, "... N", dims=dims, beside="embeddings")
-        check_boolean("mask", mask)
-        counts = jnp.asarray(mask)
-    # A matmul with a row that is not finite spoils all rows, even at weight zero.
-    counts &= jnp.all(jnp.isfinite(x), axis=-1)
+    *batch, num_points, dim = x.shape
     if x.size == 0:
         return Grouping(
             jnp.full((*batch, num_points), VOID, jnp.int32),
@@ -190,7 +213,7 @@ def label_modes(
             jnp.zeros(batch, jnp.int32),
         )
     grouping = _images(
-        jnp.where(counts[..., None], x, 0.0).reshape(-1, num_points, dim),
+        x.reshape(-1, num_points, dim),
         counts.reshape(-1, num_points),
         jnp.asarray(threshold, x.dtype),
         max_groups=int(max_groups),

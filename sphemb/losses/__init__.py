@@ -4,6 +4,7 @@
   :func:`trajectory_margin_loss` for every step of a mean shift
 * classes: :func:`cross_entropy`; :func:`balanced_logistic_loss`, for two of very
   different size
+* affinity: :func:`spectral_loss`, products of embeddings against those of the truth
 * pixels: :func:`instance_weights`, :func:`sample_pixels`
 """
 
@@ -12,6 +13,7 @@ from sphemb.losses._instances import instance_weights
 from sphemb.losses._logistic import balanced_logistic_loss
 from sphemb.losses._margin import margin_loss, margin_loss_terms
 from sphemb.losses._sampling import PixelSample, sample_pixels
+from sphemb.losses._spectral import spectral_loss
 from sphemb.losses._terms import MarginLossTerms
 from sphemb.losses._trajectory import trajectory_margin_loss
 
@@ -24,5 +26,6 @@ __all__ = [
     "margin_loss",
     "margin_loss_terms",
     "sample_pixels",
+    "spectral_loss",
     "trajectory_margin_loss",
 ]

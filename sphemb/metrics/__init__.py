@@ -5,6 +5,8 @@
   the size of the objects.
 * :class:`MatchedPrecision`: TP / (TP + FP + FN), the AP50 of the literature on nuclei.
 * :class:`InstanceCount`: the number of instances found against the true number.
+* :class:`PairScores`: pairwise accuracy, precision and recall of a partition, and its
+  adjusted Rand index.
 * :class:`BoundaryScores`: ODS, OIS and AP of boundaries, from the
   :func:`boundary_counts` of each image, computed on the host;
   :func:`suppress_non_maxima` before it, :func:`match_boundaries` in it;
@@ -30,6 +32,7 @@ from sphemb.metrics._coco import coco_scores
 from sphemb.metrics._count import InstanceCount
 from sphemb.metrics._matched import MatchedPrecision
 from sphemb.metrics._mean_iou import MeanIoU
+from sphemb.metrics._pairs import PairScores
 from sphemb.metrics._proposals import ProposalRecall
 from sphemb.metrics._recall import AverageRecall
 from sphemb.metrics._regions import REGION_LEVELS, RegionPrecision
@@ -43,6 +46,7 @@ __all__ = [
     "InstanceCount",
     "MatchedPrecision",
     "MeanIoU",
+    "PairScores",
     "ProposalRecall",
     "RegionPrecision",
     "TrimapCurve",

@@ -1,6 +1,8 @@
 """Networks: an image comes in, named maps go out.
 
 * `DenseEmbedding`: an embedding on a grid, from a backbone with pretrained weights.
+* `FCN8`: scores at strides 8, 16 and 32 of a backbone, added up; classes or an
+  embedding.
 * `SideBranches`: embeddings at several depths, and a map fused from them, for
   boundaries.
 * `Hourglass`: a small residual network with full-resolution output.
@@ -23,6 +25,7 @@ from sphemb.models._conversion import convert_state_dict
 from sphemb.models._decoder import TopDown
 from sphemb.models._dense import BACKBONES, DenseEmbedding
 from sphemb.models._efficientnet import EfficientNetLite0
+from sphemb.models._fcn import FCN8
 from sphemb.models._hourglass import Hourglass
 from sphemb.models._layers import (
     ResidualBlock,
@@ -38,6 +41,7 @@ from sphemb.models._weights import import_weights, load_weights, weights_dir
 
 __all__ = [
     "BACKBONES",
+    "FCN8",
     "AtrousPyramid",
     "BatchNorm",
     "DenseEmbedding",

@@ -8,8 +8,18 @@
 * room: :func:`margin_for`, :func:`feasible_margin_table`, :func:`min_dimension`
 * bounds: :func:`total_similarity` and :func:`total_similarity_bound` (Prop. 1),
   :func:`necessary_margin` (Prop. 2), :func:`fejes_toth_margin`
+* affinity of a partition: :func:`oracle_affinity`, :func:`oracle_laplacian`,
+  :func:`oracle_spectrum` with its :class:`OracleSpectrum` (Barnes & Dubrawski, Theorem
+  2.1); :func:`affinity_error`, how far products of embeddings are from it
 """
 
+from sphemb.sphere._affinity import (
+    OracleSpectrum,
+    affinity_error,
+    oracle_affinity,
+    oracle_laplacian,
+    oracle_spectrum,
+)
 from sphemb.sphere._bounds import (
     fejes_toth_margin,
     necessary_margin,
@@ -41,6 +51,8 @@ from sphemb.sphere._vectors import (
 __all__ = [
     "FeasibleMargin",
     "MarginTable",
+    "OracleSpectrum",
+    "affinity_error",
     "bandwidth_from_concentration",
     "calibrated_similarity",
     "concentration_from_bandwidth",
@@ -55,6 +67,9 @@ __all__ = [
     "margin_from_concentration",
     "min_dimension",
     "necessary_margin",
+    "oracle_affinity",
+    "oracle_laplacian",
+    "oracle_spectrum",
     "pairwise_dot",
     "total_similarity",
     "total_similarity_bound",

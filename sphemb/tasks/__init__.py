@@ -4,6 +4,7 @@
 * `Proposals`: instances by margin loss and recurrent mean shift.
 * `Semantic`: a class for each pixel, with or without an embedding loss.
 * `Instances`: proposals with a class and a score.
+* `Spectral`: instances by spectral loss, rounded by one of `ROUNDINGS`.
 * `predict_and_measure`: what is compiled of a prediction that is scored.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
@@ -14,6 +15,7 @@ from sphemb.tasks._boundaries import Boundaries
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import Semantic
+from sphemb.tasks._spectral import ROUNDINGS, Spectral
 from sphemb.tasks._task import (
     Apply,
     Batch,
@@ -24,6 +26,7 @@ from sphemb.tasks._task import (
 )
 
 __all__ = [
+    "ROUNDINGS",
     "Apply",
     "Batch",
     "Boundaries",
@@ -32,6 +35,7 @@ __all__ = [
     "Memory",
     "Proposals",
     "Semantic",
+    "Spectral",
     "Task",
     "predict_and_measure",
 ]

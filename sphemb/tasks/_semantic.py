@@ -19,6 +19,7 @@ from sphemb._checks import InputError, check_choice, check_count, check_number
 from sphemb._labels import VOID
 from sphemb.losses import cross_entropy, instance_weights, margin_loss
 from sphemb.metrics import MeanIoU, TrimapIoU
+from sphemb.tasks._partitions import class_pairs
 from sphemb.tasks._pixels import (
     draw_pixels,
     enlarged,
@@ -52,6 +53,9 @@ class Semantic(Memoryless):
         negative_weight: of its pairs from different groups.
         trimap_width: pixels of the widest band around true boundaries in which the
             scores are told apart; 0 for no bands.
+        pair_scores: score the classes as partitions of the pixels, too, see
+            `sphemb.metrics.PairScores`.
+        max_objects: objects of an image that these can count.
     """
 
     num_classes: int = 21
@@ -63,6 +67,8 @@ class Semantic(Memoryless):
     normalize: str = "pairs"
     negative_weight: float = 1.0
     trimap_width: int = 40
+    pair_scores: bool = False
+    max_objects: int = 64
     metrics_on_host: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -81,6 +87,8 @@ class Semantic(Memoryless):
         )
         check_number("config.task.negative_weight", self.negative_weight, at_least=0)
         check_count("config.task.trimap_width", self.trimap_width)
+        check_choice("config.task.pair_scores", self.pair_scores, (True, False))
+        check_count("config.task.max_objects", self.max_objects, at_least=1)
 
     def loss(
         self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
@@ -158,12 +166,25 @@ class Semantic(Memoryless):
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Mean IoU, and inside and outside of bands around the true boundaries."""
-        return class_scores(
+        scores = class_scores(
             np.asarray(predictions["classes"]),
             batch,
             num_classes=self.num_classes,
             trimap_width=self.trimap_width,
         )
+        if self.pair_scores:
+            scores |= _class_pairs(
+                jnp.asarray(predictions["classes"]),
+                true_classes(batch),
+                jnp.asarray(batch["instances"]),
+                num_classes=self.num_classes,
+                max_objects=self.max_objects,
+                valid=jnp.asarray(batch["valid"]),
+            )
+        return scores
+
+
+_class_pairs = jax.jit(class_pairs, static_argnames=("num_classes", "max_objects"))
 
 
 def true_classes(batch: Batch) -> jax.Array:

@@ -37,7 +37,10 @@ def test_classes_are_trained_scored_and_drawn(coco_dir, tmp_path):
     config = small(voc_semantic.get_config("small"))
     config.model.atrous_rates = (1,)
     config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")
+    config.task.update(pair_scores=True, max_objects=8)
     summary = run_training(config, tmp_path / "run")
+    for name in ("classes/pair_accuracy", "parts/pair_precision"):
+        assert 0 <= summary[name] <= 1
     assert 0 <= summary["mean_iou"] <= 1
     assert 0 <= summary["iou_inside@5"] <= 1
     pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}

@@ -1,0 +1,129 @@
+"""A fully convolutional network with skips at strides 8, 16 and 32, on any backbone.
+
+Shape letters: B images, H rows, W columns, D channels of a pixel's output.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import check_choice, check_count
+from sphemb.models._backbone import (
+    FeatureMap,
+    check_image,
+    check_settings,
+    he_normal,
+    last_map_at,
+)
+from sphemb.models._dense import BACKBONES
+
+_STRIDES = (32, 16, 8)
+
+
+class FCN8(nn.Module):
+    """Scores maps of three strides and adds them up, enlarged bilinearly.
+
+    Every map is read by a 1 x 1 convolution and nothing else, so that the network has
+    as many parameters for D classes as for D dimensions of an embedding: whether its
+    output is taken for the one or the other is the task's affair. The last step, from
+    stride 8 to the image, is bilinear too, and the tasks take it: before unit length,
+    or the softmax.
+
+    There are no coordinates. Equal objects in different places are told apart by what
+    is around them, as far as the network sees, and by the image's border.
+
+    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
+    ``batch_stats``; `load_weights` gives what belongs there.
+
+    Attributes:
+        backbone: a name of `BACKBONES`.
+        embedding_dim: D, 21 as in the paper: as many as VOC has classes.
+        head_features: 0 reads the last map as it is. Otherwise two convolutions of so
+            many channels come first, where the original has VGG's fully connected
+            layers; the paper's has 4096.
+        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``;
+            parameters and scores are float32.
+
+    Raises:
+        InputError: a setting that makes no network.
+
+    References:
+        Long, Shelhamer & Darrell, "Fully convolutional networks for semantic
+        segmentation", CVPR 2015; Barnes & Dubrawski, "Deep spectral clustering for
+        object instance segmentation", ICLR 2018 workshop, section 3.
+    """
+
+    backbone: str = "resnet50"
+    embedding_dim: int = 21
+    head_features: int = 0
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_count("head_features", self.head_features)
+        check_settings(
+            output_stride=_STRIDES[0], batch_norm=self.batch_norm, dtype=self.dtype
+        )
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return _STRIDES[0]
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """The backbone's maps, from the image inwards."""
+        make = BACKBONES[self.backbone]
+        return make(output_stride=_STRIDES[0], parent=None).feature_maps
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, *, train: bool = False
+    ) -> dict[str, jax.Array]:
+        """Maps an image to named maps.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+            train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+
+        Returns:
+            The backbone's maps, as `feature_maps` says; ``embedding`` and ``logits``,
+            the same [B, H / 8, W / 8, D] in float32, of any length.
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        check_image(image, self.stride)
+        maps = BACKBONES[self.backbone](
+            output_stride=_STRIDES[0],
+            batch_norm=self.batch_norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="backbone",
+        )(image, train=train)
+        coarse, *finer = (
+            maps[last_map_at(self.feature_maps, stride).name].astype(jnp.float32)
+            for stride in _STRIDES
+        )
+        for i, size in enumerate(((3, 3), (1, 1)) if self.head_features else ()):
+            name = f"head{i}"
+            convolve = nn.Conv(
+                self.head_features, size, kernel_init=he_normal, name=name
+            )
+            coarse = nn.relu(convolve(coarse))
+        # Not zero at first, as the original's: a zero vector has no direction, and no
+        # gradient either.
+        total = nn.Dense(self.embedding_dim, name=f"score{_STRIDES[0]}")(coarse)
+        for stride, x in zip(_STRIDES[1:], finer, strict=True):
+            scores = nn.Dense(self.embedding_dim, name=f"score{stride}")(x)
+            total = scores + jax.image.resize(total, scores.shape, "bilinear")
+        maps["embedding"] = maps["logits"] = total
+        return maps
