@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sphemb._checks import InputError, check_count
+from sphemb._labels import VOID
+from sphemb.cli._label_files import (
+    LabelPairs,
+    check_sizes,
+    pair_labels,
+    read_lines,
+    read_values,
+)
 from sphemb.cli._results import check_results, make_folder, progress, write_table
-from sphemb.data import inspect_mask
 from sphemb.metrics import MeanIoU, TrimapIoU
 from sphemb.training import write_json
 from sphemb.viz import draw_trimap_curves, save_figure
 
-_SCORES, _CLASSES, _PICTURE = "scores.json", "classes.csv", "trimap.png"
+_SCORES, _CLASSES, _IMAGES = "scores.json", "classes.csv", "images.csv"
+_PICTURE = "trimap.png"
+_OF_IMAGES = ("mean_iou", "pixel_accuracy")
 _TAIL = "_classes"  # of what `sphemb predict` writes
 
 
@@ -24,12 +34,16 @@ def run_class_scores(
     *,
     classes: int | None = None,
     names: pathlib.Path | None = None,
+    images: pathlib.Path | None = None,
     void: int | None = None,
     trimap: int = 40,
     out: pathlib.Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores label images of classes, and prints mean IoU and IoU of each class.
+
+    All files are read once before the first is scored, so that a bad one costs no time,
+    and no more than two are held at a time.
 
     Args:
         predictions: a folder of ``NAME.png`` or ``NAME_classes.png``, grey or palette,
@@ -38,10 +52,12 @@ def run_class_scores(
         classes: their number, the background among them; by default that of the names,
             or one more than the largest true one.
         names: a text file with a name in each line, the background's first.
+        images: a text file with the names of the images that count, each of which must
+            be predicted; by default all predictions count.
         void: the value of true pixels that count for nothing; in a palette file, 255 is
             void by default.
         trimap: the widest band around true boundaries, in pixels; 0 for none.
-        out: gets ``scores.json``, ``classes.csv`` and ``trimap.png``.
+        out: gets ``scores.json``, ``classes.csv``, ``images.csv`` and ``trimap.png``.
         overwrite: replace results that are there.
 
     Returns:
@@ -57,20 +73,10 @@ def run_class_scores(
     if classes is not None:
         check_count("classes", classes, at_least=2)
     check_count("trimap", trimap)
-    check_results(out, (_SCORES, _CLASSES, _PICTURE), overwrite=overwrite)
-    pairs = _pairs(predictions, groundtruth)
-    listed = _read_names(names) if names else []
-    maps = []
-    for found, true in progress(pairs, "reading"):
-        truth = _read(true, void)
-        predicted = _read(found, None)
-        if predicted.shape != truth.shape:
-            raise InputError(
-                f"{found} must have the size of {true}, {truth.shape}, got "
-                f"{predicted.shape}"
-            )
-        maps.append((predicted, truth))
-    highest = max(int(truth.max(initial=0)) for _, truth in maps)
+    check_results(out, (_SCORES, _CLASSES, _IMAGES, _PICTURE), overwrite=overwrite)
+    both = pair_labels(predictions, groundtruth, tail=_TAIL, images=images)
+    listed = read_lines(names, "--names") if names else []
+    highest = _highest(both, void)
     number = classes or len(listed) or max(highest + 1, 2)
     if highest >= number:
         raise InputError(
@@ -82,16 +88,29 @@ def run_class_scores(
     titles = listed or [str(c) for c in range(number)]
 
     total = bands = None
-    for predicted, truth in progress(maps, "scoring"):
-        one = MeanIoU.from_batch(predicted[None], truth[None], num_classes=number)
+    rows = []
+    for pair in progress(both.pairs, "scoring"):
+        predicted, truth = (
+            read_values(pair.predicted, None),
+            read_values(pair.true, void),
+        )
+        one = MeanIoU.from_batch(
+            _few_sizes(predicted), _few_sizes(truth), num_classes=number
+        )
         total = one if total is None else total.merge(one)
+        own = one.compute()
+        rows.append((pair.name, *(f"{own[name]:.6f}" for name in _OF_IMAGES)))
         if trimap:
             near = TrimapIoU.from_image(
                 predicted, truth, num_classes=number, max_width=trimap
             )
             bands = near if bands is None else bands.merge(near)
     assert total is not None  # there is a pair, or there had been a complaint
-    record: dict[str, Any] = {**total.compute(titles), "num_images": len(maps)}
+    record: dict[str, Any] = {
+        **total.compute(titles),
+        "num_images": len(rows),
+        "num_unpredicted": both.unpredicted,
+    }
     if bands is not None:
         curve = bands.curve()
         record |= bands.compute()
@@ -107,6 +126,7 @@ def run_class_scores(
                 for name, count in zip(titles, pixels, strict=True)
             ],
         )
+        write_table(out / _IMAGES, ("image", *_OF_IMAGES), rows)
         if bands is not None:
             figure = draw_trimap_curves({predictions.name: bands.curve()})
             save_figure(figure, out / _PICTURE)
@@ -115,51 +135,32 @@ def run_class_scores(
     return record
 
 
-def _pairs(
-    predictions: pathlib.Path, groundtruth: pathlib.Path
-) -> list[tuple[pathlib.Path, pathlib.Path]]:
-    for name, folder in (("predictions", predictions), ("groundtruth", groundtruth)):
-        if not folder.is_dir():
-            raise InputError(f"--{name} must be a folder, got {folder}")
-    found = {p.stem.removesuffix(_TAIL): p for p in sorted(predictions.glob("*.png"))}
-    tailed = [p for p in found.values() if p.stem.endswith(_TAIL)]
-    if tailed:  # beside overlays and the like
-        found = {p.stem.removesuffix(_TAIL): p for p in tailed}
-    if not found:
-        raise InputError(
-            f"--predictions must hold PNG files, got none in {predictions}"
-        )
-    pairs = []
-    for stem, path in found.items():
-        true = groundtruth / f"{stem}.png"
-        if not true.is_file():
-            raise InputError(f"{path} has no true classes: {true} is missing")
-        pairs.append((path, true))
-    return pairs
+def _highest(both: LabelPairs, void: int | None) -> int:
+    """Reads all files once; the highest true class."""
+    highest = -1
+    for pair in progress(both.pairs, "reading"):
+        truth = read_values(pair.true, void)
+        check_sizes(pair, read_values(pair.predicted, None), truth)
+        highest = max(highest, int(truth.max(initial=-1)))
+    return highest
 
 
-def _read(path: pathlib.Path, void: int | None) -> np.ndarray:
-    semantic = inspect_mask(path, masks="classes", void=void).semantic
-    assert semantic is not None  # that is what was asked for
-    return semantic
+def _few_sizes(labels: np.ndarray) -> Any:
+    """[1, N] for a power of two N, void at the end: counting is compiled for each N."""
+    room = 1 << (labels.size - 1).bit_length()
+    padding = (0, room - labels.size)
+    return np.pad(labels.reshape(-1), padding, constant_values=VOID)[None]
 
 
-def _read_names(path: pathlib.Path) -> list[str]:
-    try:
-        lines = path.read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--names must be a text file: {error}") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if len(set(names)) != len(names) or not names:
-        raise InputError(f"{path} must have a name of its own for each class")
-    return names
-
-
-def _say(record: dict[str, Any], names: list[str], out: pathlib.Path | None) -> None:
-    width = max(len(name) for name in names)
+def _say(
+    record: dict[str, Any], names: Sequence[str], out: pathlib.Path | None
+) -> None:
+    width = max(len("mean IoU"), *(len(name) for name in names))
     for name in names:
         iou = record[f"iou/{name}"]
         print(f"{name:{width}}  {'   -  ' if np.isnan(iou) else f'{iou:.4f}'}")
     print(f"{'mean IoU':{width}}  {record['mean_iou']:.4f}")
+    left = record["num_unpredicted"]
+    more = f", {left} more without a prediction are left out" if left else ""
     where = f"; see {out}" if out is not None else ""
-    print(f"on {record['num_images']} images{where}", flush=True)
+    print(f"on {record['num_images']} images{more}{where}", flush=True)

@@ -138,20 +138,37 @@ def _add_benchmarks(score: argparse.ArgumentParser) -> None:
     classes.add_argument(
         "--names", type=pathlib.Path, help="a text file, a name in each line"
     )
+    classes.add_argument(
+        "--images", type=pathlib.Path, help="a text file, the name of an image a line"
+    )
     classes.add_argument("--void", type=int, help="the value that counts for nothing")
     classes.add_argument("--trimap", type=int, default=40, help="the widest band")
     instances = benchmarks.add_parser(
         "instances", help="AP^r and COCO's AP of instances with classes", **of_results
     )
     instances.add_argument(
-        "--results", type=pathlib.Path, required=True, help="COCO's results, JSON"
+        "--predictions",
+        "--results",
+        type=pathlib.Path,
+        required=True,
+        help="COCO's results, JSON, or a folder of *.png and *.csv",
     )
     instances.add_argument(
         "--groundtruth",
         type=pathlib.Path,
         required=True,
-        help="COCO's annotations, JSON",
+        help="COCO's annotations, JSON, or a folder of *.png and *.csv",
     )
+    instances.add_argument(
+        "--semantic", type=pathlib.Path, help="a folder of *.png, the true classes"
+    )
+    instances.add_argument(
+        "--names", type=pathlib.Path, help="a text file, the name of a class a line"
+    )
+    instances.add_argument(
+        "--images", type=pathlib.Path, help="a text file, the name of an image a line"
+    )
+    instances.add_argument("--void", type=int, help="the value that counts for nothing")
     bounds = benchmarks.add_parser(
         "boundaries",
         help="ODS, OIS and AP of boundary maps, as BSDS has it",

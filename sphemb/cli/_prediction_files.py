@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sphemb.cli._label_files import run_lengths
 from sphemb.data import write_image, write_labels
 from sphemb.instances import relabel, select_detections
 from sphemb.tasks import Boundaries, Instances, Maps, Semantic
@@ -126,7 +127,7 @@ class InstanceFiles(PredictionFiles):
                     # COCO's images are called by their number.
                     "image_id": int(name) if name.isdecimal() else name,
                     "category_id": int(number),
-                    "segmentation": _run_lengths(mask),
+                    "segmentation": run_lengths(mask),
                     "score": round(float(score), 6),
                 }
             )
@@ -166,11 +167,3 @@ def _counted(number: int) -> str:
 
 def _as_bytes(picture: np.ndarray) -> np.ndarray:
     return np.rint(255 * picture).astype(np.uint8)
-
-
-def _run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths as JSON takes them."""
-    from pycocotools.mask import encode
-
-    runs: Any = encode(np.asfortranarray(mask, np.uint8))
-    return {"size": list(runs["size"]), "counts": runs["counts"].decode()}

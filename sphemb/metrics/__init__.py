@@ -15,10 +15,10 @@
   them, whose :class:`TrimapCurve` goes over all widths.
 * :class:`RegionPrecision`: AP^r of regions with classes, at `REGION_LEVELS`.
 * :func:`coco_scores`: average precision and recall by pycocotools, on the host and of
-  a whole data set at once.
+  a whole data set at once; :func:`coco_file_scores` of what COCO's files hold.
 
-Every metric but :func:`coco_scores` and :class:`RegionPrecision` (which keeps a row for
-each detection) is a small pytree of sums. ``from_batch`` runs under ``jax.jit``, what
+Every metric but these two and :class:`RegionPrecision` (which keeps a row for each
+detection) is a small pytree of sums. ``from_batch`` runs under ``jax.jit``, what
 is made of counts or of a single image is made on the host, ``merge`` adds two of them
 (in float64 and int64 once they are off the device), ``compute`` gives the scores on the
 host. Since all fields are sums, ``jax.lax.psum`` merges over devices.
@@ -28,7 +28,7 @@ from sphemb.metrics._boundary_counts import boundary_counts
 from sphemb.metrics._boundary_matching import match_boundaries
 from sphemb.metrics._boundary_scores import BoundaryCurve, BoundaryScores
 from sphemb.metrics._boundary_thinning import suppress_non_maxima
-from sphemb.metrics._coco import coco_scores
+from sphemb.metrics._coco import coco_file_scores, coco_scores
 from sphemb.metrics._count import InstanceCount
 from sphemb.metrics._matched import MatchedPrecision
 from sphemb.metrics._mean_iou import MeanIoU
@@ -52,6 +52,7 @@ __all__ = [
     "TrimapCurve",
     "TrimapIoU",
     "boundary_counts",
+    "coco_file_scores",
     "coco_scores",
     "match_boundaries",
     "suppress_non_maxima",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,17 @@ def coco_scores(
     label_maps: Sequence[np.ndarray],
     truth: Sequence[np.ndarray],
     scores: Sequence[np.ndarray],
+    *,
+    classes: Sequence[np.ndarray] | None = None,
+    true_classes: Sequence[np.ndarray] | None = None,
+    names: Sequence[str] = (),
 ) -> dict[str, float]:
-    """Average precision and recall as COCO defines them, all objects of one class.
+    """Average precision and recall as COCO defines them, of label maps.
 
     Not the recall of :class:`ProposalRecall`: here detections compete for objects one
     to one, at most 100 of an image are looked at, and void pixels are handed over as a
-    crowd region, so that a detection that lies in it is neither right nor wrong.
+    crowd region of every class, so that a detection that lies in it is neither right
+    nor wrong. Without classes all objects are of one.
 
     Args:
         label_maps: of every image int [H, W] or [K, H, W]; images may differ in size.
@@ -45,31 +50,46 @@ def coco_scores(
         scores: of every image float [G] or [K, G]; ``scores[k, g]`` is the confidence
             in the pixels labelled g in map k as an object, -inf where they are none.
             An empty group is none.
+        classes: of every image int [G] or [K, G], the class of each group; groups of
+            class 0 or below are none.
+        true_classes: of every image int [Q + 1], the class of every object; the first
+            is not looked at. Objects of class 0 or below are void.
+        names: of the classes, the background's first, for one entry each.
 
     Returns:
         ``AP`` (mean over .5:.05:.95), ``AP50``, ``AP75``, ``AR@1``, ``AR@10``,
-        ``AR@100``, and ``AP_`` and ``AR_`` with ``small``, ``medium``, ``large``; NaN
-        where there is no such object.
+        ``AR@100``, and ``AP_`` and ``AR_`` with ``small``, ``medium``, ``large``; all
+        are means over the classes that have such objects, NaN where there is none;
+        ``AP/{name}``.
 
     Raises:
         InputError: pycocotools is missing, numbers of images or shapes that do not go
-            together, scores that are NaN, a label without a score.
+            together, scores that are NaN, a label without a score, classes of one side
+            only.
 
     References:
         Lin et al. (2014), "Microsoft COCO", and cocodataset.org/#detection-eval.
+
+    >>> truth, found = np.array([[1, 1, 1, 2, 2, 2]]), np.array([[1, 1, 1, 2, 0, 0]])
+    >>> scores = coco_scores(
+    ...     [found], [truth], [np.array([-np.inf, 0.9, 0.8])],
+    ...     classes=[np.array([0, 1, 2])], true_classes=[np.array([0, 1, 2])],
+    ...     names=("background", "cat", "dog"),
+    ... )
+    >>> [round(scores[name], 3) for name in ("AP50", "AP/cat", "AP/dog")]
+    [0.5, 1.0, 0.0]
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise InputError(
-            "coco_scores needs pycocotools, which is missing: pip install pycocotools"
-        ) from error
-    for name, given in (("truth", truth), ("scores", scores)):
-        if len(given) != len(label_maps):
+    _tools()
+    if (classes is None) != (true_classes is None):
+        raise InputError("classes and true_classes must be given together, got one")
+    given = {"truth": truth, "scores": scores}
+    if classes is not None and true_classes is not None:
+        given |= {"classes": classes, "true_classes": true_classes}
+    for name, values in given.items():
+        if len(values) != len(label_maps):
             raise InputError(
                 f"{name} must have one entry per image ({len(label_maps)}), got "
-                f"{len(given)}"
+                f"{len(values)}"
             )
     objects: list[dict[str, Any]] = []
     detections: list[dict[str, Any]] = []
@@ -77,39 +97,119 @@ def coco_scores(
         zip(label_maps, truth, scores, strict=True)
     ):
         true, maps, score = _checked(i, maps, true, score)
-        for q in np.unique(true[true != 0]):
-            objects.append(_annotation(i, true == q) | {"iscrowd": int(q < 0)})
-        for k, g in np.argwhere(np.isfinite(score)):
+        own, theirs = _classes(
+            i,
+            true,
+            score,
+            None if classes is None else classes[i],
+            None if true_classes is None else true_classes[i],
+        )
+        found: list[dict[str, Any]] = []
+        for k, g in np.argwhere(np.isfinite(score) & (own > 0)):
             mask = maps[k] == g
             if mask.any():
-                found = _annotation(i, mask) | {"iscrowd": 0}
-                detections.append(found | {"score": float(score[k, g])})
+                found.append(
+                    {**_annotation(i, own[k, g], mask), "score": float(score[k, g])}
+                )
+        void = (true < 0) | ((true > 0) & (theirs[true] <= 0))
+        for q in np.unique(true[(true > 0) & ~void]):
+            objects.append(_annotation(i, theirs[q], true == q))
+        if void.any():
+            # COCO's crowds are of a class: this one is of all that were found here.
+            for c in {detection["category_id"] for detection in found}:
+                objects.append(_annotation(i, c, void) | {"iscrowd": 1})
+        detections += found
+    used = {a["category_id"] for a in (*objects, *detections)}
+    highest = max([*used, len(names) - 1, 1])
+    if names and highest >= len(names):
+        raise InputError(
+            f"names must be those of {highest + 1} classes, got {len(names)}"
+        )
+    content = {
+        "images": [
+            {"id": i, "height": true.shape[0], "width": true.shape[1]}
+            for i, true in enumerate(truth)
+        ],
+        "annotations": objects,
+        "categories": [
+            {"id": c, "name": names[c] if names else str(c)}
+            for c in range(1, highest + 1)
+        ],
+    }
+    return _evaluate(content, detections, per_class=bool(names))
 
-    images = [
-        {"id": i, "height": true.shape[0], "width": true.shape[1]}
-        for i, true in enumerate(truth)
+
+def coco_file_scores(
+    annotations: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+) -> dict[str, float]:
+    """The scores of :func:`coco_scores`, of what COCO's files hold, as it is.
+
+    Args:
+        annotations: of ``instances_*.json``: ``images``, ``annotations`` and
+            ``categories``.
+        results: a list of ``image_id``, ``category_id``, ``segmentation`` and
+            ``score``.
+
+    Returns:
+        As :func:`coco_scores`, with an ``AP/{name}`` for each category.
+
+    Raises:
+        InputError: pycocotools is missing.
+
+    References:
+        cocodataset.org/#format-results.
+    """
+    return _evaluate(annotations, results, per_class=True)
+
+
+def _tools() -> tuple[Any, Any]:
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError as error:
+        raise InputError(
+            "COCO's scores need pycocotools, which is missing: pip install pycocotools"
+        ) from error
+    return COCO, COCOeval
+
+
+def _evaluate(
+    content: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, per_class: bool
+) -> dict[str, float]:
+    coco, coco_eval = _tools()
+    # pycocotools takes the number 0 for "no annotation", and writes into what it gets.
+    objects = [
+        {"iscrowd": 0, **annotation, "id": n}
+        for n, annotation in enumerate(content["annotations"], start=1)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        sides = []
-        for annotations in (objects, detections):
-            side = COCO()
-            # pycocotools takes the number 0 for "no annotation".
-            numbered = [a | {"id": n} for n, a in enumerate(annotations, start=1)]
-            dataset: Any = {
-                "images": images,
-                "annotations": numbered,
-                "categories": [{"id": 1}],
-            }
-            side.dataset = dataset
-            side.createIndex()
-            sides.append(side)
-        evaluation = COCOeval(*sides, iouType="segm")
+        truth = coco()
+        truth.dataset = {**content, "annotations": objects}
+        truth.createIndex()
+        # Of results it takes compressed run lengths alone.
+        detections = [{**r, "segmentation": truth.annToRLE(r)} for r in results]
+        if detections:
+            found = truth.loadRes(detections)
+        else:
+            found = coco()
+            found.dataset = {**content, "annotations": []}
+            found.createIndex()
+        evaluation = coco_eval(truth, found, iouType="segm")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     values = np.asarray(evaluation.stats, np.float64)
     values = np.where(values < 0, np.nan, values)  # -1 is COCO's word for none
-    return dict(zip(_NAMES, values.tolist(), strict=True))
+    scores = dict(zip(_NAMES, values.tolist(), strict=True))
+    if per_class:
+        titles = {c["id"]: c["name"] for c in content["categories"]}
+        # [levels, recalls, classes], of objects of all sizes and 100 detections.
+        precision = evaluation.eval["precision"][..., 0, -1]
+        for k, category in enumerate(evaluation.params.catIds):
+            known = precision[..., k][precision[..., k] > -1]
+            mean = float(known.mean()) if known.size else float("nan")
+            scores[f"AP/{titles[category]}"] = mean
+    return scores
 
 
 def _checked(
@@ -137,12 +237,34 @@ def _checked(
     return true, maps, score
 
 
-def _annotation(image: int, mask: np.ndarray) -> dict[str, Any]:
+def _classes(
+    i: int, true: np.ndarray, score: np.ndarray, own: Any, theirs: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """One image's classes of groups [K, G] and of objects [Q + 1]; 1 without any."""
+    if own is None:
+        return np.ones(score.shape, int), np.ones(int(true.max(initial=0)) + 1, int)
+    check_integer(f"classes[{i}]", own)
+    check_integer(f"true_classes[{i}]", theirs)
+    own, theirs = np.asarray(own), np.asarray(theirs)
+    own = own[None] if own.ndim == 1 else own
+    sizes = {"K": score.shape[0], "G": score.shape[1]}
+    check_shape(f"classes[{i}]", own, "K G", dims=sizes, beside=f"scores[{i}]")
+    check_shape(f"true_classes[{i}]", theirs, "Q")
+    if true.max(initial=0) >= len(theirs):
+        raise InputError(
+            f"true_classes[{i}] must have a class for every object, got {len(theirs)} "
+            f"for labels up to {true.max()}: the first is of label 0"
+        )
+    return own, theirs
+
+
+def _annotation(image: int, category: int, mask: np.ndarray) -> dict[str, Any]:
     from pycocotools.mask import encode
 
     return {
         "image_id": image,
-        "category_id": 1,
+        "category_id": int(category),
         "segmentation": encode(np.asfortranarray(mask, np.uint8)),
         "area": int(mask.sum()),
+        "iscrowd": 0,
     }

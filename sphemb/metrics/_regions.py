@@ -37,8 +37,8 @@ class RegionPrecision:
     .. math:: AP = \sum_i (r_i - r_{i-1}) \max_{j \ge i} p_j
 
     of recall r and precision p after each distinct score. AP^r is that at an IoU of .5;
-    AP^r_vol its mean over .1, .2, .., .9. COCO's AP is another one: its levels begin at
-    .5, its objects may be claimed by a better one later, and it samples the recall.
+    AP^r_vol its mean over .1, .2, .., .9. COCO's AP is another one: a detection needs
+    the level and no more, the levels begin at .5, and the recall is sampled.
 
     Attributes:
         scores: float64 [M].

@@ -19,6 +19,7 @@ call:
 * :func:`draw_detections`: instances with class and score over their image.
 * :func:`draw_classes`: classes, instances with names, projections of the embedding.
 * :func:`draw_trimap_curves`: mean IoU against the distance from true boundaries.
+* :func:`draw_region_levels`: AP^r against the overlap that it asks for.
 * :func:`draw_curves`: losses, learning rate and scores over the steps of training.
 * :func:`draw_precision_curve`: precision over recall, with lines of equal F.
 * :func:`draw_recall_curves`: recall against the number of proposals, several methods.
@@ -37,6 +38,7 @@ from sphemb.viz._histograms import draw_similarity_histograms
 from sphemb.viz._outlines import overlay
 from sphemb.viz._precision_curve import draw_precision_curve
 from sphemb.viz._recall_curves import draw_recall_curves
+from sphemb.viz._region_levels import draw_region_levels
 from sphemb.viz._spheres import draw_sphere
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "draw_orientations",
     "draw_precision_curve",
     "draw_recall_curves",
+    "draw_region_levels",
     "draw_similarity_histograms",
     "draw_sphere",
     "draw_trimap_curves",

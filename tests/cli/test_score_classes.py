@@ -144,7 +144,10 @@ class TestInstances:
         # The rough one has an IoU of a third: above the levels .1, .2 and .3.
         assert scores["ap_r_vol"] == pytest.approx((1 + 1 / 3) / 2)
         table = (out / "classes.csv").read_text().splitlines()
-        assert table[1:] == ["cup,1.000000,1.000000,1", "cat,0.000000,0.333333,1"]
+        assert table[1:] == [
+            "cup,1.000000,1.000000,1.000000,1",
+            "cat,0.000000,0.333333,0.000000,1",
+        ]
         assert "AP50      0.5000" in capsys.readouterr().out
 
     def test_no_results_score_nothing(self, coco):
