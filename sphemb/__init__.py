@@ -6,7 +6,7 @@ alone. Networks, data, tasks and training are rooms of their own: ``sphemb.model
 ``sphemb.viz``, ``sphemb.cli``.
 """
 
-from sphemb import grouping, instances, losses, metrics, sphere
+from sphemb import grouping, instances, losses, metrics, sphere, warps
 from sphemb._checks import InputError
 from sphemb._labels import VOID
 from sphemb._version import __version__
@@ -46,4 +46,5 @@ __all__ = [
     "sample_pixels",
     "sphere",
     "trajectory_margin_loss",
+    "warps",
 ]

@@ -11,6 +11,9 @@
 * :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
   share compiled programs.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
+* :func:`k_means`, :class:`KMeans`: Lloyd's steps from the start that
+  :func:`draw_centroids` drew; :func:`update_k_means`, :class:`KMeansState`: the same on
+  a stream of batches; :func:`assign_clusters`: the nearest centroids.
 * :func:`kwik_cluster`, :func:`orthogonal_rounding`, :class:`Rounding`: a partition
   whose affinity the products of the embeddings come close to.
 """
@@ -20,27 +23,41 @@ from __future__ import annotations
 from sphemb.grouping._accelerated import accelerated_gbms
 from sphemb.grouping._blurring import gbms, gbms_step, gbms_trajectory
 from sphemb.grouping._buckets import PaddedPoints, bucket_size, pad_points
+from sphemb.grouping._kmeans import (
+    KMeans,
+    KMeansState,
+    assign_clusters,
+    k_means,
+    update_k_means,
+)
 from sphemb.grouping._kwik import kwik_cluster
 from sphemb.grouping._modes import Grouping, label_modes
 from sphemb.grouping._places import PlacedPoints, place_points
 from sphemb.grouping._rotation import orthogonal_rounding
 from sphemb.grouping._rounding import Rounding
 from sphemb.grouping._seeded import mean_shift
+from sphemb.grouping._starts import draw_centroids
 
 __all__ = [
     "Grouping",
+    "KMeans",
+    "KMeansState",
     "PaddedPoints",
     "PlacedPoints",
     "Rounding",
     "accelerated_gbms",
+    "assign_clusters",
     "bucket_size",
+    "draw_centroids",
     "gbms",
     "gbms_step",
     "gbms_trajectory",
+    "k_means",
     "kwik_cluster",
     "label_modes",
     "mean_shift",
     "orthogonal_rounding",
     "pad_points",
     "place_points",
+    "update_k_means",
 ]

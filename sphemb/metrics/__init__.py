@@ -13,6 +13,8 @@
   :class:`BoundaryCurve` is its precision over recall.
 * :class:`MeanIoU` of classes; :class:`TrimapIoU`, near their boundaries and far from
   them, whose :class:`TrimapCurve` goes over all widths.
+* :class:`MatchedIoU`: accuracy and mean IoU of clusters that have no names, after one
+  matching with the true classes over the whole set.
 * :class:`RegionPrecision`: AP^r of regions with classes, at `REGION_LEVELS`.
 * :func:`coco_scores`: average precision and recall by pycocotools, on the host and of
   a whole data set at once; :func:`coco_file_scores` of what COCO's files hold.
@@ -31,6 +33,7 @@ from sphemb.metrics._boundary_thinning import suppress_non_maxima
 from sphemb.metrics._coco import coco_file_scores, coco_scores
 from sphemb.metrics._count import InstanceCount
 from sphemb.metrics._matched import MatchedPrecision
+from sphemb.metrics._matched_iou import MatchedIoU
 from sphemb.metrics._mean_iou import MeanIoU
 from sphemb.metrics._pairs import PairScores
 from sphemb.metrics._proposals import ProposalRecall
@@ -44,6 +47,7 @@ __all__ = [
     "BoundaryCurve",
     "BoundaryScores",
     "InstanceCount",
+    "MatchedIoU",
     "MatchedPrecision",
     "MeanIoU",
     "PairScores",

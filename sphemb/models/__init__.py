@@ -3,6 +3,7 @@
 * `DenseEmbedding`: an embedding on a grid, from a backbone with pretrained weights.
 * `FCN8`: scores at strides 8, 16 and 32 of a backbone, added up; classes or an
   embedding.
+* `FeaturePyramid`: an embedding that sums the backbone's maps, for PiCIE.
 * `SideBranches`: embeddings at several depths, and a map fused from them, for
   boundaries.
 * `Hourglass`: a small residual network with full-resolution output.
@@ -35,6 +36,7 @@ from sphemb.models._layers import (
     space_to_depth,
 )
 from sphemb.models._norm import BatchNorm
+from sphemb.models._pyramid import FeaturePyramid
 from sphemb.models._resnet import ResNet
 from sphemb.models._state_dicts import read_state_dict
 from sphemb.models._weights import import_weights, load_weights, weights_dir
@@ -47,6 +49,7 @@ __all__ = [
     "DenseEmbedding",
     "EfficientNetLite0",
     "FeatureMap",
+    "FeaturePyramid",
     "Hourglass",
     "ResNet",
     "ResidualBlock",

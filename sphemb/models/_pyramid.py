@@ -1,0 +1,126 @@
+"""A feature pyramid with nothing in it but projections and sums.
+
+Shape letters: B images, H rows, W columns, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import InputError, check_choice, check_count
+from sphemb.models._backbone import (
+    FeatureMap,
+    check_image,
+    check_settings,
+    last_map_at,
+)
+from sphemb.models._dense import BACKBONES
+
+_FINEST = 4
+
+
+class FeaturePyramid(nn.Module):
+    """Sums the deepest maps of strides 4 to 32, projected to D channels each.
+
+    There is a 1 x 1 convolution for every map, and what comes from above is enlarged
+    bilinearly: no smoothing, no normalisation, no nonlinearity. So at step 0 the
+    embedding is a random linear image of what the pretrained backbone knows, and
+    clusters of it mean something already, which clustering to learn has to start from.
+
+    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
+    ``batch_stats``, those of the convolutions ``lateral4`` to ``lateral32``.
+
+    Attributes:
+        backbone: a name of `BACKBONES`.
+        embedding_dim: D; the authors take 128 for ResNet-18 and 256 for ResNet-50.
+        output_stride: of the backbone's last map: 8, 16 or 32.
+        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``; the
+            projections, their sums and all parameters are float32.
+
+    Raises:
+        InputError: a setting that makes no network.
+
+    References:
+        Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017; Cho et
+        al., "PiCIE", CVPR 2021, for what is left out.
+    """
+
+    backbone: str = "resnet18"
+    embedding_dim: int = 128
+    output_stride: int = 32
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_settings(
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+        )
+        if self.output_stride <= _FINEST:
+            raise InputError(
+                f"output_stride must be above {_FINEST}, the stride of the finest map "
+                f"that is summed, got {self.output_stride}"
+            )
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return self.output_stride
+
+    @property
+    def embedding_stride(self) -> int:
+        """The embedding is [B, H / 4, W / 4, D]."""
+        return _FINEST
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """The backbone's maps, from the image inwards."""
+        make = BACKBONES[self.backbone]
+        return make(output_stride=self.output_stride, parent=None).feature_maps
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, *, train: bool = False
+    ) -> dict[str, jax.Array]:
+        """Maps an image to named maps.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+            train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+
+        Returns:
+            The backbone's maps, as `feature_maps` says; ``embedding``:
+            [B, H / 4, W / 4, D] in float32, of any length: normalise it before use.
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        check_image(image, self.stride)
+        maps = BACKBONES[self.backbone](
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="backbone",
+        )(image, train=train)
+        stride = self.output_stride
+        total = None
+        while stride >= _FINEST:
+            found = maps[last_map_at(self.feature_maps, stride).name]
+            lateral = nn.Dense(self.embedding_dim, name=f"lateral{stride}")(
+                found.astype(jnp.float32)
+            )
+            if total is not None:
+                lateral += jax.image.resize(total, lateral.shape, "bilinear")
+            total, stride = lateral, stride // 2
+        maps["embedding"] = total
+        return maps

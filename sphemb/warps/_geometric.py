@@ -1,0 +1,183 @@
+"""Crops and mirrors, by one continuous box for maps of every size.
+
+Shape letters: H W size of a map, h w size of what comes out, C channels.
+
+The middle of pixel i of n lies at (i + 1/2) / n of the image's side. Both what comes
+out and what is read are placed by this rule, so that an image and its feature map of a
+coarser grid are cut at the same place, to a fraction of a cell.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import (
+    InputError,
+    check_count,
+    check_floating,
+    check_integer,
+    check_number,
+    check_shape,
+)
+
+
+class GeometricTransform(NamedTuple):
+    """A box of an image, enlarged to all of it, and perhaps mirrored.
+
+    Attributes:
+        top: [...] where the box begins, as a share of the image's height.
+        left: [...] the same of its width.
+        side: [...] how large it is, as a share of both.
+        flip: [...] bool, mirror left and right afterwards.
+    """
+
+    top: jax.Array
+    left: jax.Array
+    side: jax.Array
+    flip: jax.Array
+
+
+def draw_geometric(
+    key: jax.Array, *, side: tuple[float, float] = (0.5, 1.0), flip: float = 0.5
+) -> GeometricTransform:
+    """Draws a box of a random size anywhere in the image.
+
+    Args:
+        key: a random key.
+        side: its smallest and largest side, as shares of the image's; uniform between.
+        flip: how likely it is mirrored.
+
+    Returns:
+        A transform of scalars.
+
+    Raises:
+        InputError: a setting out of range.
+
+    >>> drawn = draw_geometric(jax.random.key(0), side=(0.5, 0.5))
+    >>> float(drawn.side), bool(0 <= drawn.top <= 0.5)
+    (0.5, True)
+    """
+    low, high = side
+    check_number("side", low, above=0, at_most=1)
+    check_number("side", high, at_least=low, at_most=1)
+    check_number("flip", flip, at_least=0, at_most=1)
+    sides, places, flips = jax.random.split(key, 3)
+    share = jax.random.uniform(sides, minval=low, maxval=high)
+    top, left = jax.random.uniform(places, (2,)) * (1.0 - share)
+    return GeometricTransform(top, left, share, jax.random.uniform(flips) < flip)
+
+
+def apply_geometric(
+    values: jax.Array,
+    transform: GeometricTransform,
+    *,
+    size: tuple[int, int] | None = None,
+) -> jax.Array:
+    r"""Cuts the box out of images or feature maps, bilinearly.
+
+    Pixel i of h, in the middle at u = (i + 1/2) / h, takes the value at
+    :math:`t + s u` of a box from t of side s. Beyond the outermost middles values stay
+    what they are there. The result is linear in the values, and two products of small
+    matrices, one for rows and one for columns.
+
+    Args:
+        values: [..., H, W, C] floating point.
+        transform: of [...], or scalars.
+        size: (h, w) of what comes out; the map's own by default.
+
+    Returns:
+        [..., h, w, C].
+
+    Raises:
+        InputError: an argument has the wrong shape or dtype.
+
+    References:
+        Cho et al., "PiCIE", CVPR 2021, section 3.3, for the equivariance it tests.
+
+    >>> ramp = jnp.arange(4.0).reshape(1, 4, 1) + jnp.zeros((4, 1, 1))
+    >>> middle = GeometricTransform(0.25, 0.25, 0.5, False)
+    >>> apply_geometric(ramp, middle)[0, :, 0].tolist()
+    [0.75, 1.25, 1.75, 2.25]
+    """
+    dims = check_shape("values", values, "... H W C")
+    check_floating("values", values)
+    height, width = _size(size, dims)
+    rows, columns = _places(transform, height, width)
+    row_weights = _bilinear(rows, dims["H"])
+    column_weights = _bilinear(columns, dims["W"])
+    values = jnp.asarray(values)
+    wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
+    highest = jax.lax.Precision.HIGHEST
+    cut = jnp.einsum("...iy,...yxc->...ixc", row_weights, wide, precision=highest)
+    cut = jnp.einsum("...jx,...ixc->...ijc", column_weights, cut, precision=highest)
+    return cut.astype(values.dtype)
+
+
+def apply_geometric_labels(
+    labels: jax.Array,
+    transform: GeometricTransform,
+    *,
+    size: tuple[int, int] | None = None,
+) -> jax.Array:
+    """Cuts the same box out of label maps: each pixel takes the label it lies on.
+
+    Args:
+        labels: int [..., H, W].
+        transform: of [...], or scalars.
+        size: (h, w) of what comes out; the map's own by default.
+
+    Returns:
+        [..., h, w].
+
+    Raises:
+        InputError: an argument has the wrong shape or dtype.
+
+    >>> labels = jnp.arange(4)[None, :].repeat(4, axis=0)
+    >>> right = GeometricTransform(0.0, 0.5, 0.5, True)
+    >>> apply_geometric_labels(labels, right)[0].tolist()
+    [3, 3, 2, 2]
+    """
+    dims = check_shape("labels", labels, "... H W")
+    check_integer("labels", labels)
+    height, width = _size(size, dims)
+    places = _places(transform, height, width)
+    row, column = (
+        jnp.clip(jnp.floor(place * n).astype(jnp.int32), 0, n - 1)
+        for place, n in zip(places, (dims["H"], dims["W"]), strict=True)
+    )
+    labels = jnp.asarray(labels)
+    row = jnp.broadcast_to(row, (*dims["..."], height))
+    column = jnp.broadcast_to(column, (*dims["..."], width))
+    cut = jnp.take_along_axis(labels, row[..., :, None], axis=-2)
+    return jnp.take_along_axis(cut, column[..., None, :], axis=-1)
+
+
+def _size(size: tuple[int, int] | None, dims: dict[str, int]) -> tuple[int, int]:
+    if size is None:
+        return dims["H"], dims["W"]
+    if len(size) != 2:
+        raise InputError(f"size must be (h, w), got {size}")
+    for side in size:
+        check_count("size", side, at_least=1)
+    return size
+
+
+def _places(
+    transform: GeometricTransform, height: int, width: int
+) -> tuple[jax.Array, jax.Array]:
+    """Where the rows [..., h] and columns [..., w] that come out lie in the image."""
+    top, left, side, flip = (jnp.asarray(leaf)[..., None] for leaf in transform)
+    down = (jnp.arange(height) + 0.5) / height
+    along = (jnp.arange(width) + 0.5) / width
+    along = jnp.where(flip, 1.0 - along, along)
+    return top + side * down, left + side * along
+
+
+def _bilinear(places: jax.Array, number: int) -> jax.Array:
+    """The weights [..., n, number] of the pixels whose values a place lies between."""
+    middle = jnp.clip(places * number - 0.5, 0.0, number - 1.0)
+    distance = jnp.abs(middle[..., None] - jnp.arange(number))
+    return jnp.maximum(1.0 - distance, 0.0)

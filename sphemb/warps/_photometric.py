@@ -1,0 +1,179 @@
+"""Changes of colour and sharpness that leave every pixel where it is.
+
+Shape letters: H W size of an image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphemb._checks import check_floating, check_number, check_shape
+
+_GREY = (0.299, 0.587, 0.114)  # luma, ITU-R BT.601
+_NO_BLUR = 1e-3  # of a pixel: the kernel has nothing beside its middle
+
+
+class PhotometricTransform(NamedTuple):
+    """How an image is recoloured; what is not changed has the neutral number.
+
+    Attributes:
+        brightness: [...] factor, 1 is neutral, as of the next two.
+        contrast: [...] of the distance from the mean grey.
+        saturation: [...] of the distance from grey.
+        hue: [...] turn of the colour circle, as a share of it.
+        grey: [...] bool, take the colours away.
+        blur: [...] standard deviation in pixels, 0 for none.
+    """
+
+    brightness: jax.Array
+    contrast: jax.Array
+    saturation: jax.Array
+    hue: jax.Array
+    grey: jax.Array
+    blur: jax.Array
+
+
+def draw_photometric(
+    key: jax.Array,
+    *,
+    brightness: float = 0.3,
+    contrast: float = 0.3,
+    saturation: float = 0.3,
+    hue: float = 0.1,
+    jitter: float = 0.8,
+    grey: float = 0.2,
+    blur: float = 0.5,
+    blur_sigma: tuple[float, float] = (0.1, 2.0),
+) -> PhotometricTransform:
+    """Draws a recolouring, with the authors' settings by default.
+
+    Args:
+        key: a random key.
+        brightness: largest relative change, as of the next two.
+        contrast: of the distance from the mean grey.
+        saturation: of the distance from grey.
+        hue: largest turn of the colour circle, as a share of it.
+        jitter: how likely each of these four changes is.
+        grey: how likely the colours go.
+        blur: how likely the image is blurred.
+        blur_sigma: smallest and largest standard deviation then, in pixels.
+
+    Returns:
+        A transform of scalars.
+
+    Raises:
+        InputError: a setting out of range.
+
+    References:
+        Cho et al., "PiCIE", CVPR 2021; the numbers are those of its code.
+
+    >>> drawn = draw_photometric(jax.random.key(0), hue=0.0, grey=1.0)
+    >>> bool(drawn.hue == 0), bool(drawn.grey), bool(0.7 <= drawn.brightness <= 1.3)
+    (True, True, True)
+    """
+    spans = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, span in spans.items():
+        check_number(name, span, at_least=0, at_most=1)
+    check_number("hue", hue, at_least=0, at_most=0.5)
+    for name, chance in {"jitter": jitter, "grey": grey, "blur": blur}.items():
+        check_number(name, chance, at_least=0, at_most=1)
+    low, high = blur_sigma
+    check_number("blur_sigma", low, at_least=0)
+    check_number("blur_sigma", high, at_least=low)
+
+    # Every number is drawn whether it is used or not, so that switching one change off
+    # leaves the others as they were.
+    sizes, chances = jax.random.split(key)
+    change = jax.random.uniform(sizes, (5,), minval=-1.0)
+    chance = jax.random.uniform(chances, (6,))
+    widest = jnp.array([*spans.values(), hue])
+    change_of = jnp.where(chance[:4] < jitter, widest * change[:4], 0.0)
+    sigma = low + 0.5 * (1.0 + change[4]) * (high - low)
+    return PhotometricTransform(
+        brightness=1.0 + change_of[0],
+        contrast=1.0 + change_of[1],
+        saturation=1.0 + change_of[2],
+        hue=change_of[3],
+        grey=chance[4] < grey,
+        blur=jnp.where(chance[5] < blur, sigma, 0.0),
+    )
+
+
+def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.Array:
+    """Recolours images: brightness, contrast, saturation, hue, grey, blur, in turn.
+
+    Args:
+        image: [..., H, W, 3] floating point in [0, 1].
+        transform: of [...], or scalars.
+
+    Returns:
+        [..., H, W, 3] in [0, 1].
+
+    Raises:
+        InputError: the image has another shape or dtype.
+
+    >>> neutral = PhotometricTransform(1.0, 1.0, 1.0, 0.0, False, 0.0)
+    >>> image = jnp.array([[[0.2, 0.4, 0.8]]])
+    >>> bool(jnp.allclose(apply_photometric(image, neutral), image))
+    True
+    >>> turned = apply_photometric(image, neutral._replace(hue=1 / 3))  # blue to red
+    >>> [round(float(c), 3) for c in turned[0, 0]]
+    [0.8, 0.2, 0.4]
+    """
+    check_shape("image", image, "... H W 3")
+    check_floating("image", image)
+    image = jnp.asarray(image)
+    brightness, contrast, saturation, hue, grey, blur = (
+        jnp.asarray(leaf)[..., None, None, None] for leaf in transform
+    )
+    x = image.astype(jnp.promote_types(image.dtype, jnp.float32))
+    x = jnp.clip(brightness * x, 0.0, 1.0)
+    mean = jnp.mean(_luma(x), axis=(-3, -2), keepdims=True)
+    x = jnp.clip(mean + contrast * (x - mean), 0.0, 1.0)
+    luma = _luma(x)
+    x = jnp.clip(luma + saturation * (x - luma), 0.0, 1.0)
+    x = _turn_hue(x, hue)
+    x = jnp.where(grey, _luma(x), x)
+    return _blurred(x, blur[..., 0, 0, 0]).astype(image.dtype)
+
+
+def _luma(x: jax.Array) -> jax.Array:
+    return jnp.sum(x * jnp.array(_GREY, x.dtype), axis=-1, keepdims=True)
+
+
+def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
+    """Turns the colour circle; value and chroma, those of HSV, stay."""
+    value = jnp.max(x, axis=-1, keepdims=True)
+    chroma = value - jnp.min(x, axis=-1, keepdims=True)
+    red, green, blue = jnp.split(x, 3, axis=-1)
+    safe = jnp.where(chroma == 0, 1.0, chroma)
+    sixth = jnp.where(
+        value == red,
+        (green - blue) / safe,
+        jnp.where(
+            value == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe
+        ),
+    )
+    # A channel falls from the value to the bottom of the chroma over a sixth of the
+    # circle, two sixths from its own hue.
+    wheel = jnp.mod(sixth + 6.0 * turn + jnp.array([5.0, 3.0, 1.0], x.dtype), 6.0)
+    ramp = jnp.clip(jnp.minimum(wheel, 4.0 - wheel), 0.0, 1.0)
+    return value - chroma * ramp
+
+
+def _blurred(x: jax.Array, sigma: jax.Array) -> jax.Array:
+    """A Gaussian of the pixels there are; its weights add up to 1 at the border too."""
+
+    def kernel(number: int) -> jax.Array:
+        distance = jnp.arange(number)[:, None] - jnp.arange(number)
+        width = jnp.maximum(sigma, _NO_BLUR)[..., None, None]
+        weight = jnp.exp(-0.5 * jnp.square(distance / width))
+        return weight / jnp.sum(weight, axis=-1, keepdims=True)
+
+    height, width = x.shape[-3:-1]
+    highest = jax.lax.Precision.HIGHEST
+    x = jnp.einsum("...iy,...yxc->...ixc", kernel(height), x, precision=highest)
+    return jnp.einsum("...jx,...ixc->...ijc", kernel(width), x, precision=highest)
