@@ -11,7 +11,7 @@ them. ``configs/bsds_finetune.py`` goes on from here. ``:logistic`` is what it i
 compared with: the same network, trained as long as both stages together, by logistic
 losses on every branch and on their fusion. ``:r50`` is the paper's backbone.
 
-Measured by us: a pilot of 400 steps only, docs/reproduction.md.
+Measured by us, with fewer steps: docs/reproduction.md.
 """
 
 import ml_collections

@@ -5,7 +5,9 @@
 Starts from the network of ``configs/bsds.py`` in ``runs/bsds``; another run of it is
 ``--config.train.init_from=RUN``.
 
-``:r50`` goes on from ``configs/bsds.py:r50``. Measured by us: not yet run.
+``:r50`` goes on from ``configs/bsds.py:r50``.
+
+Measured by us, with fewer steps: docs/reproduction.md; ``:r50`` not yet run.
 """
 
 import ml_collections

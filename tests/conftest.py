@@ -21,6 +21,13 @@ import jax
 import pytest
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_stock_of_programs():
+    """Lets go of what a file has compiled: a worker would hold gigabytes in the end."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Float64 for the length of one test, for finite differences."""

@@ -111,8 +111,8 @@ def _gathered(metric: Any) -> Any:
     for leaf in map(np.asarray, leaves):
         rows = leaf.shape[0] if leaf.ndim else 0
         numbers = np.ravel(multihost_utils.process_allgather(np.asarray(rows)))
-        longer = [(0, int(numbers.max()) - rows)] + [(0, 0)] * (leaf.ndim - 1)
-        padded = np.pad(leaf, longer[: leaf.ndim])
+        longer = [(0, int(numbers.max()) - rows), *[(0, 0)] * (leaf.ndim - 1)]
+        padded = np.pad(leaf, longer) if leaf.ndim else leaf
         gathered = np.asarray(multihost_utils.process_allgather(padded))
         everyones.append(
             [
