@@ -10,5 +10,10 @@
 
 ``python -m benchmarks.baselines`` scores what needs no learning beside a trained run:
 
-* ``_baselines``: segments and nuclei by scikit-image
+* ``_baselines``: segments, nuclei and edges by scikit-image
+
+``python -m benchmarks.edges`` writes the maps of edges; ``benchmarks.throughput``
+counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Table 2;
+``benchmarks.roundings`` compares roundings of one run's embeddings;
+``benchmarks.instances_or_classes`` trains one network for both.
 """

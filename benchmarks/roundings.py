@@ -12,6 +12,7 @@ import argparse
 import dataclasses
 import pathlib
 import time
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ from sphemb.training import Experiment, Trained, load_run
 
 _TRIES = 8
 _REPEATS = 5
-_ROUNDINGS = {
+ROUNDINGS = {
     "KwikCluster, one order": {"rounding": "kwik_cluster", "min_size": 1},
     "KwikCluster, best of {}": {"rounding": "kwik_cluster", "min_size": 1, "tries": 0},
     "the same, small ones dissolved": {"rounding": "kwik_cluster", "tries": 0},
@@ -63,13 +64,19 @@ def task_settings(run: ml_collections.ConfigDict, **changes) -> dict:
 
 
 def score_roundings(
-    trained: Trained, split: str, *, images: int | None = None, tries: int = _TRIES
+    trained: Trained,
+    split: str,
+    *,
+    names: Iterable[str] = tuple(ROUNDINGS),
+    images: int | None = None,
+    tries: int = _TRIES,
 ) -> dict[str, dict[str, float]]:
     """Scores every rounding on the same images, see `score_rounding`.
 
     Args:
         trained: a run of `Spectral` or `Proposals`.
         split: of its data.
+        names: of `ROUNDINGS`.
         images: the first so many of it; by default as many as the run is scored on.
         tries: orders, or starts, where the best of several is kept.
 
@@ -77,7 +84,8 @@ def score_roundings(
         rounding -> score -> value.
     """
     rows = {}
-    for name, settings in _ROUNDINGS.items():
+    for name in names:
+        settings = ROUNDINGS[name]
         changes = settings | ({"tries": tries} if "tries" in settings else {})
         rows[name.format(tries)] = score_rounding(trained, split, changes, images)
     return rows

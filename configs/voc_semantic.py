@@ -10,7 +10,7 @@ for a laptop: VOC's classes on a few images of COCO. Without the embedding loss:
 ``--config.task.embedding_weight=0``. Images and weights: docs/datasets.md,
 docs/weights.md.
 
-Measured by us: ``small`` on 100 + 100 images, docs/reproduction.md; on VOC not yet run.
+Measured by us: not yet run.
 """
 
 import ml_collections

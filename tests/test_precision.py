@@ -42,6 +42,12 @@ CASES = {
     ),
     "mean_shift": lambda x: jnp.sum(grouping.mean_shift(x, x, **SHIFT) ** 3),
     "label_modes": lambda x: grouping.label_modes(x, max_groups=4).modes.sum(),
+    "spectral_loss": lambda x: losses.spectral_loss(
+        x, jnp.broadcast_to(LABELS, x.shape[:-1])
+    ).sum(),
+    "kwik_cluster": lambda x: grouping.kwik_cluster(
+        jax.random.key(0), x, max_clusters=4
+    ).errors.sum(),
     "calibrated_similarity": lambda x: jnp.sum(sphere.calibrated_similarity(x, x) ** 3),
 }
 

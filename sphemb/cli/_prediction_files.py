@@ -96,14 +96,11 @@ class ClassFiles(PredictionFiles):
 class InstanceFiles(PredictionFiles):
     """Of instances with classes: label images, names over the image, COCO's results.
 
-    Attributes:
-        min_score: what an instance needs to be in the label image; COCO's results have
-            all.
+    The label image has what reaches the task's ``min_score``, COCO's results have all.
     """
 
     per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png")
     shared = ("results.json",)
-    min_score: ClassVar[float] = 0.3
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
@@ -131,8 +128,9 @@ class InstanceFiles(PredictionFiles):
                     "score": round(float(score), 6),
                 }
             )
+        task: Any = self.trained.experiment.task
         seen = select_detections(
-            maps, scores=scores, classes=classes, min_score=self.min_score
+            maps, scores=scores, classes=classes, min_score=task.min_score
         )
         write_labels(targets[0], seen.labels)
         found = np.asarray(predictions["classes"][0])[:height, :width]

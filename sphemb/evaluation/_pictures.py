@@ -15,7 +15,7 @@ from sphemb.grouping import gbms, gbms_trajectory
 from sphemb.instances import Detections, relabel, select_detections
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import Boundaries, Instances, Proposals, Semantic
+from sphemb.tasks import Boundaries, Instances, Proposals, Semantic, Spectral
 from sphemb.training import Trained, load_run
 from sphemb.viz import (
     draw_boundaries,
@@ -34,7 +34,6 @@ from sphemb.viz import (
 
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
-_LEAST_SCORE = 0.3  # of an instance that is drawn
 _SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 
@@ -74,6 +73,9 @@ def draw_pictures(
         if task.budgets and evaluation.scores["num_objects"]:
             name = trained.experiment.config.model.name
             figures["proposals"] = draw_recall_curves({name: evaluation.scores})
+    elif isinstance(task, Spectral):
+        if (evaluation.samples["instances"] >= 0).any():
+            figures = {"grouping": _grouping_figure(task, evaluation.samples)}
     elif isinstance(task, Boundaries):
         figures = _boundary_figures(trained, evaluation)
     if isinstance(task, Semantic | Instances):
@@ -83,24 +85,31 @@ def draw_pictures(
     return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
 
 
+def _grouping_figure(
+    task: Proposals | Spectral, samples: Mapping[str, np.ndarray]
+) -> Any:
+    truth, labels = samples["instances"], samples["labels"]
+    found = np.asarray(relabel(jnp.asarray(labels), jnp.asarray(samples["background"])))
+    scores = [
+        AverageRecall.from_batch(
+            jnp.asarray(p[None]),
+            jnp.asarray(t[None]),
+            max_predicted=max(int(labels.max()) + 1, 1),
+            max_true=task.max_objects,
+        ).compute()["mean_best_iou"]
+        for p, t in zip(labels, truth, strict=True)
+    ]
+    return draw_grouping(
+        samples["image"], truth, found, samples["embedding"], scores=scores
+    )
+
+
 def _grouping_figures(
     task: Proposals, samples: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     truth = samples["instances"]
     if not (truth >= 0).any():
         return {}  # nothing that could be set beside what was found
-    found = np.asarray(
-        relabel(jnp.asarray(samples["labels"]), jnp.asarray(samples["background"]))
-    )
-    scores = [
-        AverageRecall.from_batch(
-            jnp.asarray(p[None]),
-            jnp.asarray(t[None]),
-            max_predicted=task.num_labels,
-            max_true=task.max_objects,
-        ).compute()["mean_best_iou"]
-        for p, t in zip(samples["labels"], truth, strict=True)
-    ]
     # The image with the most instances says most about how they part.
     chosen = int(np.argmax([len(np.unique(t[t >= 0])) for t in truth]))
     # Every pixel against every other is for small images; of larger ones, a grid.
@@ -128,9 +137,7 @@ def _grouping_figures(
         for name, steps in {"no mean shift": 0, "one step of mean shift": 1}.items()
     }
     return {
-        "grouping": draw_grouping(
-            samples["image"], truth, found, samples["embedding"], scores=scores
-        ),
+        "grouping": _grouping_figure(task, samples),
         "sphere": draw_sphere(trajectory, labels, concentration=task.concentration),
         "similarities": draw_similarity_histograms(
             trajectory, labels, margin=task.margin
@@ -147,13 +154,14 @@ def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
         for name in ("image", "semantic", "classes", "embedding")
     }
     detections: list[Detections] | None = None
-    if "proposals" in samples:
+    task = trained.experiment.task
+    if isinstance(task, Instances):
         detections = [
             select_detections(
                 maps[:, :height, :width],
                 scores=scores,
                 classes=classes,
-                min_score=_LEAST_SCORE,
+                min_score=task.min_score,
             )
             for maps, scores, classes in zip(
                 samples["proposals"],

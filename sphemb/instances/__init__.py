@@ -1,6 +1,7 @@
 """From groups of pixels to object instances.
 
-* :func:`overlap_table`: how many pixels every pair of labels shares.
+* :func:`overlap_table`: how many pixels every pair of labels shares;
+  :func:`overlap_counts`: the same on the host.
 * :func:`relabel`: group ids to instance ids, with 0 for the background.
 * :func:`connected_components`: an id for every connected part of equal labels.
 * :func:`split_components`: every connected part of a group an instance of its own.
@@ -22,7 +23,7 @@ from sphemb.instances._detections import Detections, select_detections
 from sphemb.instances._group_ids import relabel
 from sphemb.instances._morphology import PROPOSAL_FEATURES, proposal_features
 from sphemb.instances._outlines import grow_instances, shrink_instances
-from sphemb.instances._overlap import overlap_table
+from sphemb.instances._overlap import overlap_counts, overlap_table
 from sphemb.instances._pooling import ProposalPool, pool_proposals
 from sphemb.instances._rescoring import ScoreLine, apply_scores, fit_scores
 from sphemb.instances._voting import Votes, vote_classes
@@ -37,6 +38,7 @@ __all__ = [
     "connected_components",
     "fit_scores",
     "grow_instances",
+    "overlap_counts",
     "overlap_table",
     "pool_proposals",
     "proposal_features",

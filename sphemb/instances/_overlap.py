@@ -6,6 +6,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphemb._checks import check_boolean, check_count, check_integer, check_shape
 
@@ -74,3 +75,41 @@ def overlap_table(
     batch, num_points = predicted.shape[:-1], predicted.shape[-1]
     table = jax.vmap(count)(cell.reshape(math.prod(batch), num_points))
     return table.reshape(*batch, rows, columns)
+
+
+def overlap_counts(
+    predicted: np.ndarray, truth: np.ndarray, *, num_predicted: int, num_true: int
+) -> np.ndarray:
+    """Counts as :func:`overlap_table` does, on the host and without remainders.
+
+    For the host's own work, where numbers differ from image to image, and compiling for
+    each would take longer than counting.
+
+    Args:
+        predicted: int [...]; row p counts the points labelled p.
+        truth: int, the same shape; column q counts the points labelled q.
+        num_predicted: P. Points with another label count nowhere.
+        num_true: Q. Points with another label count nowhere.
+
+    Returns:
+        int64 [P, Q].
+
+    Raises:
+        InputError: shapes that differ, labels that are not integers, a negative size.
+
+    >>> overlap_counts(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]),
+    ...                num_predicted=2, num_true=2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    check_integer("predicted", predicted)
+    check_integer("truth", truth)
+    check_count("num_predicted", num_predicted)
+    check_count("num_true", num_true)
+    predicted, truth = np.asarray(predicted).ravel(), np.asarray(truth).ravel()
+    sizes = {"N": len(predicted)}
+    check_shape("truth", truth, "N", dims=sizes, beside="predicted")
+    counts = (predicted >= 0) & (predicted < num_predicted)
+    counts &= (truth >= 0) & (truth < num_true)
+    pairs = predicted[counts].astype(np.int64) * num_true + truth[counts]
+    table = np.bincount(pairs, minlength=num_predicted * num_true)
+    return table.reshape(num_predicted, num_true)

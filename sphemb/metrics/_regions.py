@@ -17,6 +17,8 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
+from sphemb._labels import VOID
+from sphemb.instances import overlap_counts
 from sphemb.metrics._mean_iou import mean_of
 
 REGION_LEVELS = np.linspace(0.1, 0.9, 9)
@@ -114,11 +116,12 @@ class RegionPrecision:
         ious, found = [], []
         for k, labels in enumerate(label_maps):
             groups = scores.shape[1]
-            inside = counts & (labels >= 0)
-            table = np.bincount(
-                labels[inside].astype(np.int64) * number + truth[inside],
-                minlength=groups * number,
-            ).reshape(groups, number)
+            table = overlap_counts(
+                labels,
+                np.where(counts, truth, VOID),
+                num_predicted=groups,
+                num_true=number,
+            )
             area = table.sum(axis=1)
             there = np.isfinite(scores[k]) & (area > 0) & (classes[k] > 0)
             both = table[there][:, kept]

@@ -14,6 +14,8 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
+from sphemb._labels import VOID
+from sphemb.instances import overlap_counts
 from sphemb.metrics._mean_iou import class_ious, mean_of
 from sphemb.metrics._sums import Sums
 
@@ -95,16 +97,16 @@ class TrimapIoU(Sums):
         dims = check_shape("predicted", predicted, "H W")
         check_shape("truth", truth, "H W", dims=dims, beside="predicted")
         predicted, truth = np.asarray(predicted), np.asarray(truth)
-        counts = (truth >= 0) & (truth < num_classes)
         known = (predicted >= 0) & (predicted < num_classes)
-        distance = boundary_distance(truth)
-        bins = np.minimum(distance, max_width).astype(np.int64)  # rounds down
-        column = np.where(known, predicted, num_classes)
-        cell = (bins * num_classes + truth) * (num_classes + 1) + column
+        counts = (truth >= 0) & (truth < num_classes)
+        bins = np.minimum(boundary_distance(truth), max_width).astype(np.int64)
         shape = (max_width + 1, num_classes, num_classes + 1)
         return cls(
-            confusion=np.bincount(
-                cell[counts].astype(np.int64), minlength=int(np.prod(shape))
+            confusion=overlap_counts(
+                np.where(counts, bins * num_classes + truth, VOID),
+                np.where(known, predicted, num_classes),
+                num_predicted=shape[0] * shape[1],
+                num_true=shape[2],
             ).reshape(shape),
             stray=np.asarray(np.sum(truth >= num_classes)),
         )

@@ -7,7 +7,8 @@
 * `SideBranches`: embeddings at several depths, and a map fused from them, for
   boundaries.
 * `Hourglass`: a small residual network with full-resolution output.
-* `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `FeatureMap`,
+* `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `OnBackbone`, the
+  base of networks on top of one; `FeatureMap`,
   `last_map_at`: what they return, and how to pick from it.
 * `import_weights`, `load_weights`, `weights_dir`: pretrained weights by name;
   `read_state_dict`, `convert_state_dict`: the steps of the import.
@@ -21,10 +22,11 @@ named maps; the entry ``"embedding"`` is what the grouping tasks read. Its prope
 
 from sphemb.models._atrous import AtrousPyramid
 from sphemb.models._backbone import FeatureMap, last_map_at
+from sphemb.models._backbones import BACKBONES, OnBackbone
 from sphemb.models._branches import SideBranches
 from sphemb.models._conversion import convert_state_dict
 from sphemb.models._decoder import TopDown
-from sphemb.models._dense import BACKBONES, DenseEmbedding
+from sphemb.models._dense import DenseEmbedding
 from sphemb.models._efficientnet import EfficientNetLite0
 from sphemb.models._fcn import FCN8
 from sphemb.models._hourglass import Hourglass
@@ -51,6 +53,7 @@ __all__ = [
     "FeatureMap",
     "FeaturePyramid",
     "Hourglass",
+    "OnBackbone",
     "ResNet",
     "ResidualBlock",
     "SideBranches",

@@ -13,26 +13,24 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count
-from sphemb.models._backbone import FeatureMap, check_image, check_settings, he_normal
+from sphemb.models._backbone import he_normal
+from sphemb.models._backbones import OnBackbone
 from sphemb.models._decoder import TopDown
-from sphemb.models._dense import BACKBONES
 from sphemb.models._layers import GROUPS
 from sphemb.sphere import l2_normalize
 
 
-class SideBranches(nn.Module):
+class SideBranches(OnBackbone):
     """Embeds an image from several of its backbone's maps, and fuses the embeddings.
 
     Each branch reads one map. The fusion reads the unit vectors of all branches,
     enlarged to the image's size bilinearly, and nothing else: a 3 x 3 convolution and
     one number per pixel. What it knows is what the embeddings tell.
 
-    Attributes:
-        backbone: a name of `BACKBONES`.
+    Attributes, beside those of `OnBackbone`:
         branches: names of the backbone's maps, from the image inwards; the paper takes
             the ResNet's blocks 2 to 5, ``stage1`` to ``stage4`` here.
         embedding_dim: D; three can be looked at as colours.
-        output_stride: of the backbone's last map: 4, 8, 16 or 32.
         decoder_features: 0 lets every branch read its map alone, as in the paper.
             Otherwise a decoder of so many channels, a multiple of 8, hands down to each
             what the deeper ones have seen, which small backbones are in need of.
@@ -40,8 +38,6 @@ class SideBranches(nn.Module):
         fusion_features: channels of the fusion's convolution.
         detach_fusion: the fusion's gradient ends at the embeddings: what it learns says
             how good they are, and does not change them.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
         dtype: that backbone and decoder compute in, ``"float32"`` or ``"bfloat16"``;
             parameters, embeddings and fusion are float32.
 
@@ -53,25 +49,15 @@ class SideBranches(nn.Module):
         branches.
     """
 
-    backbone: str = "resnet50"
     branches: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
     embedding_dim: int = 3
-    output_stride: int = 8
     decoder_features: int = 0
     head_features: int = 32
     fusion_features: int = 16
     detach_fusion: bool = False
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
 
     def __post_init__(self):
-        check_choice("backbone", self.backbone, tuple(BACKBONES))
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
+        super().__post_init__()
         for name, least in {"decoder_features": 0, "head_features": 1}.items():
             number = getattr(self, name)
             check_count(name, number, at_least=least)
@@ -90,18 +76,6 @@ class SideBranches(nn.Module):
                 f"branches must be some of {', '.join(known)}, in this order, got "
                 f"{self.branches}"
             )
-        super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return self.output_stride
-
-    @property
-    def feature_maps(self) -> tuple[FeatureMap, ...]:
-        """The backbone's maps, from the image inwards."""
-        make = BACKBONES[self.backbone]
-        return make(output_stride=self.output_stride, parent=None).feature_maps
 
     @nn.compact
     def __call__(self, image: jax.Array, *, train: bool = False) -> dict[str, Any]:
@@ -119,14 +93,8 @@ class SideBranches(nn.Module):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
-        _, height, width = check_image(image, self.stride)
-        maps: dict[str, Any] = BACKBONES[self.backbone](
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            name="backbone",
-        )(image, train=train)
+        maps = self.backbone_maps(image, train=train)
+        height, width = image.shape[1:3]
         read = [maps[name] for name in self.branches]
         if self.decoder_features:
             decoder = TopDown(self.decoder_features, self.dtype, name="decoder")

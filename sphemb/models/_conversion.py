@@ -16,7 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from sphemb._checks import InputError, check_choice
-from sphemb.models._dense import BACKBONES
+from sphemb.models._backbones import BACKBONES
 from sphemb.models._efficientnet import STAGES
 
 Path = tuple[str, ...]

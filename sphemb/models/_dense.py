@@ -6,10 +6,7 @@ of the embedding.
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,14 +14,9 @@ import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count, check_number
 from sphemb.models._atrous import AtrousPyramid
-from sphemb.models._backbone import (
-    FeatureMap,
-    check_image,
-    check_settings,
-    last_map_at,
-)
+from sphemb.models._backbone import last_map_at
+from sphemb.models._backbones import OnBackbone
 from sphemb.models._decoder import TopDown
-from sphemb.models._efficientnet import EfficientNetLite0
 from sphemb.models._layers import (
     GROUPS,
     chromaticity,
@@ -32,25 +24,13 @@ from sphemb.models._layers import (
     pixel_coordinates,
     space_to_depth,
 )
-from sphemb.models._resnet import BLOCKS, ResNet
-
-BACKBONES: dict[str, Callable[..., Any]] = {
-    **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
-    "efficientnet_lite0": EfficientNetLite0,
-}
-"""Backbones by name; each takes `ResNet`'s settings but the depth."""
 
 
-class DenseEmbedding(nn.Module):
+class DenseEmbedding(OnBackbone):
     """Embeds an image on a grid of its backbone's output stride, or a finer one.
 
-    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
-    ``batch_stats``; `load_weights` gives what belongs there.
-
-    Attributes:
-        backbone: a name of `BACKBONES`.
+    Attributes, beside those of `OnBackbone`:
         embedding_dim: D.
-        output_stride: of the backbone's last map: 4, 8, 16 or 32.
         decoder_stride: None, or 4, 2 or 1: bring the last map back to this stride, with
             the help of the finer ones. At 1 the map of stride 2 is unfolded, and meets
             each pixel's own colour in a small network per pixel, which draws the exact
@@ -72,9 +52,6 @@ class DenseEmbedding(nn.Module):
         classes_from: what the classes are read from: ``"embedding"``, by a linear map,
             or ``"features"``, those that the embedding is made of, so that the
             embedding can tell apart what is of one class.
-        batch_norm: ``"fixed"`` for the moments that came with the weights, or
-            ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
         dtype: that backbone and decoder compute in, ``"float32"`` or ``"bfloat16"``;
             parameters, coordinates and embedding are float32.
 
@@ -82,9 +59,7 @@ class DenseEmbedding(nn.Module):
         InputError: a setting that makes no network.
     """
 
-    backbone: str = "resnet50"
     embedding_dim: int = 64
-    output_stride: int = 8
     decoder_stride: int | None = None
     decoder_features: int = 64
     head_features: int = 64
@@ -94,18 +69,10 @@ class DenseEmbedding(nn.Module):
     atrous_rates: tuple[int, ...] = ()
     num_classes: int = 0
     classes_from: str = "embedding"
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
 
     def __post_init__(self):
-        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        super().__post_init__()
         check_count("embedding_dim", self.embedding_dim, at_least=1)
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
         check_choice("decoder_stride", self.decoder_stride, (None, 4, 2, 1))
         if self.decoder_stride and self.decoder_stride >= self.output_stride:
             raise InputError(
@@ -128,23 +95,11 @@ class DenseEmbedding(nn.Module):
             check_count("atrous_rates", rate, at_least=1)
         check_count("num_classes", self.num_classes)
         check_choice("classes_from", self.classes_from, ("embedding", "features"))
-        super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return self.output_stride
 
     @property
     def embedding_stride(self) -> int:
         """S: the embedding is [B, H / S, W / S, D]."""
         return self.decoder_stride or self.output_stride
-
-    @property
-    def feature_maps(self) -> tuple[FeatureMap, ...]:
-        """The backbone's maps, from the image inwards."""
-        make = BACKBONES[self.backbone]
-        return make(output_stride=self.output_stride, parent=None).feature_maps
 
     @nn.compact
     def __call__(
@@ -166,14 +121,7 @@ class DenseEmbedding(nn.Module):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
-        check_image(image, self.stride)
-        maps = BACKBONES[self.backbone](
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            name="backbone",
-        )(image, train=train)
+        maps = self.backbone_maps(image, train=train)
         feature_maps = self.feature_maps
         x = maps[feature_maps[-1].name]
         if self.atrous_rates:

@@ -10,19 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice, check_count
-from sphemb.models._backbone import (
-    FeatureMap,
-    check_image,
-    check_settings,
-    he_normal,
-    last_map_at,
-)
-from sphemb.models._dense import BACKBONES
+from sphemb.models._backbone import he_normal, last_map_at
+from sphemb.models._backbones import OnBackbone
 
 _STRIDES = (32, 16, 8)
 
 
-class FCN8(nn.Module):
+class FCN8(OnBackbone):
     """Scores maps of three strides and adds them up, enlarged bilinearly.
 
     Every map is read by a 1 x 1 convolution and nothing else, so that the network has
@@ -34,17 +28,12 @@ class FCN8(nn.Module):
     There are no coordinates. Equal objects in different places are told apart by what
     is around them, as far as the network sees, and by the image's border.
 
-    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
-    ``batch_stats``; `load_weights` gives what belongs there.
-
-    Attributes:
-        backbone: a name of `BACKBONES`.
+    Attributes, beside those of `OnBackbone`:
+        output_stride: 32; there is no other.
         embedding_dim: D, 21 as in the paper: as many as VOC has classes.
         head_features: 0 reads the last map as it is. Otherwise two convolutions of so
             many channels come first, where the original has VGG's fully connected
             layers; the paper's has 4096.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
         dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``;
             parameters and scores are float32.
 
@@ -57,32 +46,15 @@ class FCN8(nn.Module):
         object instance segmentation", ICLR 2018 workshop, section 3.
     """
 
-    backbone: str = "resnet50"
+    output_stride: int = _STRIDES[0]
     embedding_dim: int = 21
     head_features: int = 0
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
 
     def __post_init__(self):
-        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        super().__post_init__()
         check_count("embedding_dim", self.embedding_dim, at_least=1)
         check_count("head_features", self.head_features)
-        check_settings(
-            output_stride=_STRIDES[0], batch_norm=self.batch_norm, dtype=self.dtype
-        )
-        super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return _STRIDES[0]
-
-    @property
-    def feature_maps(self) -> tuple[FeatureMap, ...]:
-        """The backbone's maps, from the image inwards."""
-        make = BACKBONES[self.backbone]
-        return make(output_stride=_STRIDES[0], parent=None).feature_maps
+        check_choice("output_stride", self.output_stride, _STRIDES[:1])
 
     @nn.compact
     def __call__(
@@ -101,14 +73,7 @@ class FCN8(nn.Module):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
-        check_image(image, self.stride)
-        maps = BACKBONES[self.backbone](
-            output_stride=_STRIDES[0],
-            batch_norm=self.batch_norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            name="backbone",
-        )(image, train=train)
+        maps = self.backbone_maps(image, train=train)
         coarse, *finer = (
             maps[last_map_at(self.feature_maps, stride).name].astype(jnp.float32)
             for stride in _STRIDES

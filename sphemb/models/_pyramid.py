@@ -9,19 +9,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_choice, check_count
-from sphemb.models._backbone import (
-    FeatureMap,
-    check_image,
-    check_settings,
-    last_map_at,
-)
-from sphemb.models._dense import BACKBONES
+from sphemb._checks import InputError, check_count
+from sphemb.models._backbone import last_map_at
+from sphemb.models._backbones import OnBackbone
 
 _FINEST = 4
 
 
-class FeaturePyramid(nn.Module):
+class FeaturePyramid(OnBackbone):
     """Sums the deepest maps of strides 4 to 32, projected to D channels each.
 
     There is a 1 x 1 convolution for every map, and what comes from above is enlarged
@@ -29,15 +24,11 @@ class FeaturePyramid(nn.Module):
     embedding is a random linear image of what the pretrained backbone knows, and
     clusters of it mean something already, which clustering to learn has to start from.
 
-    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
-    ``batch_stats``, those of the convolutions ``lateral4`` to ``lateral32``.
+    The variables of the convolutions are ``lateral4`` to ``lateral32``.
 
-    Attributes:
-        backbone: a name of `BACKBONES`.
+    Attributes, beside those of `OnBackbone`:
         embedding_dim: D; the authors take 128 for ResNet-18 and 256 for ResNet-50.
         output_stride: of the backbone's last map: 8, 16 or 32.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
         dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``; the
             projections, their sums and all parameters are float32.
 
@@ -52,40 +43,20 @@ class FeaturePyramid(nn.Module):
     backbone: str = "resnet18"
     embedding_dim: int = 128
     output_stride: int = 32
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
 
     def __post_init__(self):
-        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        super().__post_init__()
         check_count("embedding_dim", self.embedding_dim, at_least=1)
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
         if self.output_stride <= _FINEST:
             raise InputError(
                 f"output_stride must be above {_FINEST}, the stride of the finest map "
                 f"that is summed, got {self.output_stride}"
             )
-        super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return self.output_stride
 
     @property
     def embedding_stride(self) -> int:
         """The embedding is [B, H / 4, W / 4, D]."""
         return _FINEST
-
-    @property
-    def feature_maps(self) -> tuple[FeatureMap, ...]:
-        """The backbone's maps, from the image inwards."""
-        make = BACKBONES[self.backbone]
-        return make(output_stride=self.output_stride, parent=None).feature_maps
 
     @nn.compact
     def __call__(
@@ -104,14 +75,7 @@ class FeaturePyramid(nn.Module):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
-        check_image(image, self.stride)
-        maps = BACKBONES[self.backbone](
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            axis_name=self.axis_name,
-            dtype=self.dtype,
-            name="backbone",
-        )(image, train=train)
+        maps = self.backbone_maps(image, train=train)
         stride = self.output_stride
         total = None
         while stride >= _FINEST:

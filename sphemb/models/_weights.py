@@ -21,8 +21,8 @@ from flax import traverse_util
 
 from sphemb._checks import InputError, check_choice
 from sphemb.models._archives import damaged, read_npz
+from sphemb.models._backbones import BACKBONES
 from sphemb.models._conversion import check_leaf, convert_state_dict, leaf_shapes
-from sphemb.models._dense import BACKBONES
 from sphemb.models._state_dicts import read_state_dict
 
 _FORMAT = 1

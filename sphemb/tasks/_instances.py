@@ -24,6 +24,7 @@ from sphemb.instances import (
     ScoreLine,
     apply_scores,
     fit_scores,
+    overlap_counts,
     pool_proposals,
     proposal_features,
     vote_classes,
@@ -33,8 +34,6 @@ from sphemb.tasks._pixels import enlarged
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
 from sphemb.tasks._task import Apply, Batch, Maps, Memory
-
-_AT_THE_END = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,6 +54,8 @@ class Instances(Proposals):
         trimap_width: see `Semantic`.
         fit_images: training images whose proposals the line is fitted to, at most.
         ridge: see `sphemb.instances.fit_scores`.
+        min_score: what an instance needs to be drawn, and to be in a label image;
+            scores are of all.
     """
 
     num_classes: int = 21
@@ -63,7 +64,8 @@ class Instances(Proposals):
     trimap_width: int = 0
     fit_images: int = 200
     ridge: float = 1.0
-    refresh_every: int = _AT_THE_END
+    min_score: float = 0.3
+    refresh_every: int = -1
     metrics_on_host: ClassVar[bool] = True
 
     def __post_init__(self):
@@ -74,6 +76,7 @@ class Instances(Proposals):
         check_count("config.task.trimap_width", self.trimap_width)
         check_count("config.task.fit_images", self.fit_images, at_least=1)
         check_number("config.task.ridge", self.ridge, at_least=0)
+        check_number("config.task.min_score", self.min_score)
 
     def init(self, key: jax.Array) -> Memory:
         """The line that takes the vote for the score."""
@@ -128,8 +131,7 @@ class Instances(Proposals):
         if not there.any():
             return memory
         rows = features.reshape(-1, features.shape[-1])[there]
-        line = fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
-        return line
+        return fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
 
     @property
     def num_maps(self) -> int:
@@ -301,8 +303,7 @@ def majority(
         [Q + 1], -inf there and for label 0.
     """
     number = int(labels.max(initial=0)) + 1
-    counts = (labels >= 0) & (classes >= 0) & (classes < num_classes)
-    table = _joint_counts(labels[counts], classes[counts], number, num_classes)
+    table = overlap_counts(labels, classes, num_predicted=number, num_true=num_classes)
     best = 1 + table[:, 1:].argmax(axis=1)
     votes = table[np.arange(number), best]
     there = (votes > 0) & (np.arange(number) > 0)
@@ -315,21 +316,11 @@ def _object_ious(maps: np.ndarray, truth: np.ndarray, groups: int) -> np.ndarray
     number = int(truth.max(initial=0))
     table = np.stack(
         [
-            _joint_counts(labels[there], truth[there], groups, number + 1)
+            overlap_counts(labels, truth, num_predicted=groups, num_true=number + 1)
             for labels in maps
-            for there in [(truth >= 0) & (labels >= 0)]
         ]
     )
     both = table[..., 1:]
     sizes = np.bincount(truth[truth >= 0], minlength=number + 1)[1:]
     either = table.sum(axis=-1)[..., None] + sizes - both
     return both / np.maximum(either, 1)
-
-
-def _joint_counts(
-    rows: np.ndarray, columns: np.ndarray, num_rows: int, num_columns: int
-) -> np.ndarray:
-    """How often each pair occurs; on the host, where sizes may differ by image."""
-    pairs = rows.astype(np.int64) * num_columns + columns
-    counts = np.bincount(pairs, minlength=num_rows * num_columns)
-    return counts.reshape(num_rows, num_columns)

@@ -21,8 +21,8 @@ class Task(Protocol):
     """A learning problem: how to score a batch, how to predict, what to measure.
 
     Attributes:
-        refresh_every: steps between two calls of `refresh`, of which the last comes
-            when training ends; 0 = never.
+        refresh_every: steps between two calls of `refresh`, of which the first comes
+            before step 1 and the last when training ends; -1 = then alone; 0 = never.
         metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
             at a time, and is not compiled.
     """

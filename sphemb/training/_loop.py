@@ -115,7 +115,7 @@ def train(
 
     try:
         while step < settings.num_steps:
-            if task.refresh_every and step % task.refresh_every == 0:
+            if task.refresh_every > 0 and step % task.refresh_every == 0:
                 state = _refreshed(experiment, state)
             began = time.monotonic()
             state, scalars = train_step(state, split_batch(next(batches)))

@@ -17,8 +17,8 @@ import ml_collections
 
 from sphemb._checks import InputError
 
-# What may change when a run goes on: nothing that is learned depends on it.
 _CLASSES = "classes.json"
+# What may change when a run goes on: nothing that is learned depends on it.
 _FREE = (
     "config.evaluation.",
     "config.loader.num_threads",
@@ -27,14 +27,20 @@ _FREE = (
     "config.task.foreground_below",
     "config.task.grow",
     "config.task.max_",
+    "config.task.min_score",
     "config.task.min_size",
+    "config.task.mode_threshold",
     "config.task.nms",
+    "config.task.pair_scores",
     "config.task.pooled_concentrations",
     "config.task.predict_",
     "config.task.reach",
+    "config.task.rounding",
     "config.task.scale",
     "config.task.threshold",
     "config.task.tolerance",
+    "config.task.tries",
+    "config.task.trimap_width",
     "config.train.eval_every",
 )
 

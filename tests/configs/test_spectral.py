@@ -48,14 +48,19 @@ def test_digits_are_trained_on_scored_and_their_roundings_compared(
     assert summary["step"] == 4
     for name in ("pair_accuracy", "pair_precision", "pair_recall", "mean_best_iou"):
         assert 0 <= summary[name] <= 1
-    rows = score_roundings(load_run(tmp_path / "run"), "test", images=3, tries=2)
-    assert len(rows) == 6
-    one, best = (rows[f"KwikCluster, {n}"] for n in ("one order", "best of 2"))
-    assert one["num_objects"] == best["num_objects"] > 0
-    table = format_roundings(rows).splitlines()
-    assert len(table) == 8
-    accuracy = rows["orthogonal, best of 2"]["pair_accuracy"]
-    assert table[6].startswith(f"| orthogonal, best of 2 | {accuracy:.3f} |")
+    assert (tmp_path / "run" / "pictures" / "grouping.png").is_file()
+    rows = score_roundings(
+        load_run(tmp_path / "run"),
+        "test",
+        names=["KwikCluster, best of {}", "orthogonal, best of {}"],
+        images=3,
+        tries=2,
+    )
+    first, second = rows.values()
+    assert first["num_objects"] == second["num_objects"] > 0
+    *_, last = format_roundings(rows).splitlines()
+    accuracy = second["pair_accuracy"]
+    assert last.startswith(f"| orthogonal, best of 2 | {accuracy:.3f} |")
 
 
 def test_a_run_of_the_margin_loss_is_rounded_as_it_rounds_itself(

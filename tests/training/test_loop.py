@@ -133,8 +133,9 @@ class TestLoop:
             train(config, tmp_path / "astray")
 
 
+@pytest.mark.parametrize(("refresh_every", "passes"), [(3, 3), (-1, 1)])
 def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
-    drawings_dir, tmp_path, monkeypatch
+    drawings_dir, tmp_path, monkeypatch, refresh_every, passes
 ):
     class Counting(sphemb.tasks.Proposals):
         """Remembers how many images each refresh saw."""
@@ -149,11 +150,11 @@ def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
     monkeypatch.setattr(sphemb.tasks, "Proposals", Counting)
     config = tiny_config(drawings_dir)
     with config.unlocked():
-        config.task.refresh_every = 3
+        config.task.refresh_every = refresh_every
     trained = train(config, tmp_path / "run")
-    # Before the steps 1 and 4, and when training ends.
-    assert int(trained.memory) == 3 * 24
-    assert int(load_run(tmp_path / "run").memory) == 3 * 24
+    # Every 3: before the steps 1 and 4, and when training ends.
+    assert int(trained.memory) == passes * 24
+    assert int(load_run(tmp_path / "run").memory) == passes * 24
 
 
 def test_a_run_on_eight_devices_is_loaded_and_continued_on_one(

@@ -1,0 +1,88 @@
+"""Backbones by name, and what networks on top of them share.
+
+Shape letters: B images, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from sphemb._checks import check_choice
+from sphemb.models._backbone import FeatureMap, check_image, check_settings
+from sphemb.models._efficientnet import EfficientNetLite0
+from sphemb.models._resnet import BLOCKS, ResNet
+
+BACKBONES: dict[str, Callable[..., Any]] = {
+    **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
+    "efficientnet_lite0": EfficientNetLite0,
+}
+"""Backbones by name; each takes `ResNet`'s settings but the depth."""
+
+
+class OnBackbone(nn.Module):
+    """The base of networks that read the maps of a backbone.
+
+    The backbone's variables are the sub-tree ``backbone`` of ``params`` and of
+    ``batch_stats``; `load_weights` gives what belongs there.
+
+    Attributes:
+        backbone: a name of `BACKBONES`.
+        output_stride: of the backbone's last map: 4, 8, 16 or 32.
+        batch_norm: ``"fixed"`` for the moments that came with the weights, or
+            ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``.
+
+    Raises:
+        InputError: a setting that makes no backbone.
+    """
+
+    backbone: str = "resnet50"
+    output_stride: int = 8
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_settings(
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            dtype=self.dtype,
+        )
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return self.output_stride
+
+    @property
+    def feature_maps(self) -> tuple[FeatureMap, ...]:
+        """The backbone's maps, from the image inwards."""
+        make = BACKBONES[self.backbone]
+        return make(output_stride=self.output_stride, parent=None).feature_maps
+
+    def backbone_maps(self, image: jax.Array, *, train: bool) -> dict[str, Any]:
+        """The backbone's maps of an image, by name; called once, in ``__call__``.
+
+        Args:
+            image: [B, H, W, 3] in [0, 1].
+            train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+
+        Raises:
+            InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
+        """
+        check_image(image, self.stride)
+        return BACKBONES[self.backbone](
+            output_stride=self.output_stride,
+            batch_norm=self.batch_norm,
+            axis_name=self.axis_name,
+            dtype=self.dtype,
+            name="backbone",
+        )(image, train=train)
