@@ -11,7 +11,7 @@ import numpy as np
 from sphemb.cli._label_files import run_lengths
 from sphemb.data import write_image, write_labels
 from sphemb.instances import relabel, select_detections
-from sphemb.tasks import Boundaries, Instances, Maps, Semantic
+from sphemb.tasks import Boundaries, Instances, Maps, Picie, Semantic
 from sphemb.training import Trained, write_json
 from sphemb.viz import draw_detections, ink, overlay, save_figure
 
@@ -93,6 +93,22 @@ class ClassFiles(PredictionFiles):
         return f"{found} class{'es' * (found != 1)} beside the background"
 
 
+class ClusterFiles(PredictionFiles):
+    """Of clusters: their numbers, and in colours over the image."""
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
+    ) -> str:
+        """Writes the files of one image; see the base."""
+        height, width = image.shape[:2]
+        # From 1 on: no cluster is a background, and 0 is where there is none.
+        labels = np.asarray(predictions["labels"][0])[:height, :width] + 1
+        write_labels(targets[0], labels)
+        write_image(targets[1], _as_bytes(overlay(image, labels)))
+        found = len(np.unique(labels[labels > 0]))
+        return f"{found} cluster{'s' * (found != 1)}"
+
+
 class InstanceFiles(PredictionFiles):
     """Of instances with classes: label images, names over the image, COCO's results.
 
@@ -153,6 +169,7 @@ def prediction_files(trained: Trained) -> PredictionFiles:
         Boundaries: BoundaryFiles,
         Semantic: ClassFiles,
         Instances: InstanceFiles,
+        Picie: ClusterFiles,
     }.items():
         if isinstance(task, kind):
             return files(trained)

@@ -23,7 +23,7 @@ from sphemb.training import (
 # All scores are in summary.json; these are shown.
 _SHOWN = re.compile(
     r"mean_best_iou|(recall@0\.5|average_recall)(@\d+)?|matched_precision@0\.5"
-    r"|mean_iou|iou_(in|out)side@5|ap_r\w*(@0\.5)?"
+    r"|accuracy|mean_iou|iou_(in|out)side@5|ap_r\w*(@0\.5)?"
 )
 
 

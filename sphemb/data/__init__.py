@@ -1,13 +1,18 @@
 """Data: from handwriting, data sets and your own files to batches.
 
 * `DATASETS`: what a configuration can name, each a function that gives a data set:
-  `BuilderDataset`, `BoundaryDataset` or `FolderDataset`, whose ``source(split)`` are
-  its examples.
+  `BuilderDataset`, `BoundaryDataset`, `FolderDataset` or `ImageDataset`, whose
+  ``source(split)`` are its examples.
 * Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
   `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
   `Finding` entries for each file; `FileError` is what reading a file raises.
+* Your own images without any label: `open_images`, `ImageDataset`, `ImageExamples`,
+  `ImageFile`.
 * PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
   `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`.
+* Coarse classes: `COARSE_CLASSES` (`COARSE_THINGS`, `COARSE_STUFF`) of COCO-Stuff by
+  `coarse_class`, `CITYSCAPES_CLASSES`, `CITYSCAPES_THINGS`, and `coarse_labels` of
+  published label maps.
 * `draw_annotations`: annotations or results of COCO as a label map.
 * BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
   `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
@@ -16,7 +21,7 @@
   `DrawnDigits` with `digits_config` and `DigitsConfig`, prepared by `prepare_digits`.
 * Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`.
 * `AUGMENTATIONS`: what a configuration can name: `ImageAugmentation`,
-  `DigitsAugmentation`.
+  `DigitsAugmentation`; `CentreCrop`, which leaves nothing to chance.
 * Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
   cannot be used, `size_buckets` and `PadExample` make few sizes of many.
 * Image files: `find_images`, `read_image`, `read_size`, `pad_to_multiple`,
@@ -35,7 +40,17 @@ from sphemb.data._bsds import BsdsBoundaries, BsdsConfig, bsds_config, prepare_b
 from sphemb.data._bsds_files import read_boundaries
 from sphemb.data._buckets import PadExample, size_buckets
 from sphemb.data._builders import BuilderDataset, as_dataset
+from sphemb.data._centre_crop import CentreCrop
 from sphemb.data._check import CheckedFile, Report, check_data
+from sphemb.data._coarse_classes import (
+    CITYSCAPES_CLASSES,
+    CITYSCAPES_THINGS,
+    COARSE_CLASSES,
+    COARSE_STUFF,
+    COARSE_THINGS,
+    coarse_class,
+    coarse_labels,
+)
 from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
@@ -61,6 +76,12 @@ from sphemb.data._image_files import (
 from sphemb.data._loader import ExampleSource, make_loader
 from sphemb.data._masks import Mask, inspect_mask, read_mask
 from sphemb.data._skipping import SkippingSource
+from sphemb.data._unlabelled import (
+    ImageDataset,
+    ImageExamples,
+    ImageFile,
+    open_images,
+)
 from sphemb.data._voc import VocConfig, VocMasks, prepare_voc, voc_config
 from sphemb.data._voc_files import VOC_CLASSES
 
@@ -70,14 +91,24 @@ DATASETS = {
     "coco": as_dataset(prepare_coco),
     "bsds": open_bsds,
     "folder": open_folder,
+    "images": open_images,
 }
 """Data sets that a configuration can name: name -> function that opens them."""
 
-AUGMENTATIONS = {"digits": DigitsAugmentation, "images": ImageAugmentation}
+AUGMENTATIONS = {
+    "digits": DigitsAugmentation,
+    "images": ImageAugmentation,
+    "centre": CentreCrop,
+}
 """Augmentations that a configuration can name: name -> class of a grain transform."""
 
 __all__ = [
     "AUGMENTATIONS",
+    "CITYSCAPES_CLASSES",
+    "CITYSCAPES_THINGS",
+    "COARSE_CLASSES",
+    "COARSE_STUFF",
+    "COARSE_THINGS",
     "DATASETS",
     "VOC_CLASSES",
     "BoundaryDataset",
@@ -86,6 +117,7 @@ __all__ = [
     "BsdsConfig",
     "BuilderDataset",
     "BuilderExamples",
+    "CentreCrop",
     "CheckedFile",
     "CocoConfig",
     "CocoMasks",
@@ -99,6 +131,9 @@ __all__ = [
     "FolderExamples",
     "Handwriting",
     "ImageAugmentation",
+    "ImageDataset",
+    "ImageExamples",
+    "ImageFile",
     "Mask",
     "PadExample",
     "Report",
@@ -108,6 +143,8 @@ __all__ = [
     "boundary_target",
     "bsds_config",
     "check_data",
+    "coarse_class",
+    "coarse_labels",
     "coco_config",
     "digits_config",
     "draw_annotations",
@@ -118,6 +155,7 @@ __all__ = [
     "make_loader",
     "open_bsds",
     "open_folder",
+    "open_images",
     "pad_to_multiple",
     "prepare_bsds",
     "prepare_coco",

@@ -26,6 +26,7 @@ from sphemb.data._builders import (
     photograph_features,
     prepare_quietly,
 )
+from sphemb.data._coarse_classes import COARSE_CLASSES
 from sphemb.data._coco_files import (
     by_image,
     choose_classes,
@@ -33,8 +34,10 @@ from sphemb.data._coco_files import (
     load_annotations,
 )
 from sphemb.data._coco_masks import paint_outlines, read_panoptic
+from sphemb.data._coco_stuff import find_stuff_maps, read_stuff, stuff_digest
 from sphemb.data._encoded import check_encoded, decode_image, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data._voc_files import BACKGROUND
 
 _SPLITS = {"validation": "val", "train": "train"}
 
@@ -70,11 +73,15 @@ def coco_config(
         coco_dir: the folder with the images in ``train2017`` and ``val2017`` and with
             the annotations ``instances_{train,val}2017.json`` or
             ``panoptic_{train,val}2017.json`` beside folders of their PNGs, directly
-            inside or in ``annotations``.
-        masks: ``"instances"``, outlines that may overlap; or ``"panoptic"``, which give
-            every pixel one segment, and stuff a class.
-        categories: None for all, or ``"voc"`` for the twenty of VOC, numbered as there.
-            What belongs to no class of VOC is background then, as it is in VOC.
+            inside or in ``annotations``; or with COCO-Stuff's PNGs in
+            ``stuffthingmaps_trainval2017/{train,val}2017``.
+        masks: ``"instances"``, outlines that may overlap; ``"panoptic"``, which give
+            every pixel one segment, and stuff a class; or ``"stuff"``, the maps of
+            COCO-Stuff, which have classes alone.
+        categories: None for all; ``"voc"`` for the twenty of VOC, numbered as there.
+            What belongs to no class of VOC is background then, as it is in VOC. Or
+            ``"coarse27"`` for the 27 coarse classes of COCO-Stuff, numbered 1 to 27 as
+            in `COARSE_CLASSES`; outlines have things alone, and the rest is 0.
         year: in the names of files and folders.
         data_dir: where TFDS keeps prepared data sets; by default ``TFDS_DATA_DIR`` or
             ``~/tensorflow_datasets``.
@@ -85,14 +92,21 @@ def coco_config(
     Raises:
         InputError: a setting does not fit, or coco_dir has no such annotations.
     """
-    check_choice("masks", masks, ("instances", "panoptic"))
-    check_choice("categories", categories, (None, "voc"))
+    check_choice("masks", masks, ("instances", "panoptic", "stuff"))
+    check_choice("categories", categories, (None, "voc", "coarse27"))
     check_count("year", year)
+    if masks == "stuff" and categories == "voc":
+        raise InputError(
+            "categories must be None or 'coarse27' with masks='stuff', got 'voc'"
+        )
     if not coco_dir:
         raise InputError("coco_dir must be the folder of COCO, got none")
     folder = pathlib.Path(coco_dir).expanduser()
     digest = hashlib.sha256()
     for short in _SPLITS.values():
+        if masks == "stuff":
+            digest.update(stuff_digest(find_stuff_maps(folder, f"{short}{year}")))
+            continue
         path = find_annotation_file(folder, f"{masks}_{short}{year}.json")
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
@@ -111,9 +125,10 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
     """COCO's images with the masks of their objects, as a TFDS builder.
 
     Features: image, the JPEG file as it is; instances, PNG uint16 [H, W, 1] (0
-    background, 65535 void); semantic, PNG uint8 [H, W, 1] (0 background, 255 void), the
-    place of the category among all in the file by their id, or the class of VOC; name,
-    text. Splits: train and validation.
+    background, 65535 void; void everywhere of COCO-Stuff); semantic, PNG uint8
+    [H, W, 1] (0 background, 255 void), the place of the category among all in the file
+    by their id, the class of VOC, or the coarse class; name, text. Splits: train and
+    validation.
 
     Args:
         config: made by `coco_config`.
@@ -157,6 +172,9 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
         settings = self._settings
         tail = f"{split}{settings.year}"
         folder = pathlib.Path(settings.coco_dir)
+        if settings.masks == "stuff":
+            yield from self._generate_stuff(folder, tail)
+            return
         path = find_annotation_file(folder, f"{settings.masks}_{tail}.json")
         files = FolderFiles(folder / tail)
         pngs = FolderFiles(path.with_suffix(""))
@@ -201,6 +219,31 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                 f"{path} must be an annotation file of COCO, but lacks "
                 f"{' '.join(str(error).split())}, or has it in another form"
             ) from error
+
+    def _generate_stuff(
+        self, folder: pathlib.Path, tail: str
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self._settings.categories:
+            self.info.metadata["class_names"] = [BACKGROUND, *COARSE_CLASSES]
+        files = FolderFiles(folder / tail)
+        for i, path in enumerate(find_stuff_maps(folder, tail)):
+            name = f"{path.stem}.jpg"
+            jpeg = files.read(name)
+            size = check_encoded(jpeg, who=f"image {files.where(name)}")
+            who = f"mask {path}"
+            instances, semantic = read_stuff(
+                path.read_bytes(), categories=self._settings.categories, who=who
+            )
+            _check_size(semantic.shape, size, who)
+            yield (
+                i,
+                {
+                    "image": jpeg,
+                    "instances": encode_labels(instances, np.uint16, who=who),
+                    "semantic": encode_labels(semantic, np.uint8, who=who),
+                    "name": path.stem,
+                },
+            )
 
 
 def _check_size(found: tuple[int, ...], size: tuple[int, int], who: str) -> None:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from typing import Any
 
 from sphemb._checks import InputError
+from sphemb.data._coarse_classes import COARSE_CLASSES, coarse_class
 from sphemb.data._coco_masks import Classes
 from sphemb.data._voc_files import BACKGROUND, VOC_CLASSES
 
@@ -63,7 +64,7 @@ def by_image(
 def choose_classes(
     listed: list[dict[str, Any]], categories: str | None, path: pathlib.Path
 ) -> Classes:
-    """Numbers all categories by their id, or those of VOC as VOC does."""
+    """Numbers all categories by their id, or as VOC or COCO-Stuff's coarse 27 do."""
     things = frozenset(c["id"] for c in listed if c.get("isthing", 1))
     if categories is None:
         ascending = sorted(listed, key=lambda category: category["id"])
@@ -72,6 +73,9 @@ def choose_classes(
             things,
             (BACKGROUND, *(str(category["name"]) for category in ascending)),
         )
+    if categories == "coarse27":
+        coarse = _coarse_numbers(listed, path)
+        return Classes(coarse, things, (BACKGROUND, *COARSE_CLASSES))
     numbers = {}
     for category in listed:
         name = _VOC_NAMES.get(category["name"], category["name"])
@@ -80,3 +84,19 @@ def choose_classes(
     if not any(numbers.values()):
         raise InputError(f"{path} must have categories of VOC by COCO's names")
     return Classes(numbers, things, (BACKGROUND, *VOC_CLASSES))
+
+
+def _coarse_numbers(listed: list[dict[str, Any]], path: pathlib.Path) -> dict[int, int]:
+    numbers = {}
+    for category in listed:
+        number = coarse_class(category["id"])
+        # COCO's files call the coarse class a supercategory; other files may number
+        # other things by the same ids.
+        found = category.get("supercategory", COARSE_CLASSES[number - 1])
+        if found != COARSE_CLASSES[number - 1]:
+            raise InputError(
+                f"{path} must number categories as COCO does, where "
+                f"{category['id']} is of {COARSE_CLASSES[number - 1]}, got {found}"
+            )
+        numbers[category["id"]] = number
+    return numbers

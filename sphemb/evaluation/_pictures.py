@@ -15,11 +15,12 @@ from sphemb.grouping import gbms, gbms_trajectory
 from sphemb.instances import Detections, relabel, select_detections
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import Boundaries, Instances, Proposals, Semantic, Spectral
+from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
 from sphemb.training import Trained, load_run
 from sphemb.viz import (
     draw_boundaries,
     draw_classes,
+    draw_clusters,
     draw_curves,
     draw_gradients,
     draw_grouping,
@@ -56,6 +57,7 @@ def draw_pictures(
     against recall (Fig. 6). Of classes: ``classes.png``: images, classes, instances if
     there are some, three projections of the embedding (Figs. 10 and 11);
     ``trimap.png``: mean IoU by the distance from true boundaries (Fig. 9).
+    Of clusters: ``clusters.png``: images, clusters, and classes where there are some.
     ``curves.png``: the training.
 
     Args:
@@ -76,6 +78,12 @@ def draw_pictures(
     elif isinstance(task, Spectral):
         if (evaluation.samples["instances"] >= 0).any():
             figures = {"grouping": _grouping_figure(task, evaluation.samples)}
+    elif isinstance(task, Picie):
+        figures["clusters"] = draw_clusters(
+            evaluation.samples["image"],
+            evaluation.samples["labels"],
+            truth=evaluation.samples.get("semantic"),
+        )
     elif isinstance(task, Boundaries):
         figures = _boundary_figures(trained, evaluation)
     if isinstance(task, Semantic | Instances):

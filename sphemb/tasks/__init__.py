@@ -1,6 +1,7 @@
 """Tasks: which stations of the data meet. One file each, all a `Task`.
 
 * `Boundaries`: boundaries by margin loss, logistic loss, or one after the other.
+* `Picie`: classes without labels, by k-means and its labels; `PicieMemory`.
 * `Proposals`: instances by margin loss and recurrent mean shift.
 * `Semantic`: a class for each pixel, with or without an embedding loss.
 * `Instances`: proposals with a class and a score.
@@ -13,6 +14,7 @@ entries of ``config.task`` are its settings.
 
 from sphemb.tasks._boundaries import Boundaries
 from sphemb.tasks._instances import Instances
+from sphemb.tasks._picie import Picie, PicieMemory
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._spectral import ROUNDINGS, Spectral
@@ -33,6 +35,8 @@ __all__ = [
     "Instances",
     "Maps",
     "Memory",
+    "Picie",
+    "PicieMemory",
     "Proposals",
     "Semantic",
     "Spectral",

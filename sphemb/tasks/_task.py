@@ -22,12 +22,13 @@ class Task(Protocol):
 
     Attributes:
         refresh_every: steps between two calls of `refresh`, of which the first comes
-            before step 1 and the last when training ends; -1 = then alone; 0 = never.
+            before step 1 and the last when training ends; -1 = then alone; 0 = never;
+            None = so many as show every training image once.
         metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
             at a time, and is not compiled.
     """
 
-    refresh_every: int
+    refresh_every: int | None
     metrics_on_host: bool
 
     def init(self, key: jax.Array) -> Memory:
@@ -37,7 +38,12 @@ class Task(Protocol):
     def refresh(
         self, apply: Apply, memory: Memory, batches: Iterable[Batch], key: jax.Array
     ) -> Memory:
-        """The memory renewed from a pass over training batches."""
+        """The memory renewed from a pass over this process's training batches.
+
+        It is called on the host, with a network that is compiled. All processes call it
+        together, and must come to the same memory. The pass is in another order each
+        time, and may be broken off, by all at the same batch.
+        """
         ...
 
     def loss(

@@ -3,17 +3,25 @@
 * `train`: trains what a configuration says, or goes on where it was left.
 * `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
 * `make_train_step`, `TrainState`: the step of one device.
-* `data_parallel`, `replicate`, `split_batch`, `devices`: the step on all devices.
+* `refresh_memory`: what a task does every so many steps, on the host.
+* `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
+  all devices.
 * `join_processes`: several processes, one run.
 * `poly_schedule`, `make_optimizer`: from optax.
 * `read_log`, `write_json`, `read_json`: what a run has written.
 """
 
 from sphemb.training._checkpoints import Checkpoints
-from sphemb.training._devices import data_parallel, devices, replicate, split_batch
+from sphemb.training._devices import (
+    data_parallel,
+    devices,
+    replicate,
+    split_batch,
+    spread_batch,
+)
 from sphemb.training._experiment import Experiment, Trained, load_run
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
-from sphemb.training._loop import NonFiniteLossError, train
+from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._processes import join_processes
 from sphemb.training._state import TrainState, init_state
@@ -46,8 +54,10 @@ __all__ = [
     "poly_schedule",
     "read_json",
     "read_log",
+    "refresh_memory",
     "replicate",
     "split_batch",
+    "spread_batch",
     "train",
     "write_json",
 ]

@@ -56,6 +56,16 @@ def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: split(array) for name, array in batch.items()}
 
 
+def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Puts a batch [B, ...] on all local devices, each of which gets some images.
+
+    For functions that are compiled as if there were one device, beside a state from
+    `replicate`: the compiler lets each device look at its own images, and adds up.
+    """
+    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
+    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("batch")))
+
+
 def data_parallel(
     function: Callable[[Any, Any], Any],
     *,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +22,7 @@ import sphemb.tasks
 from sphemb._checks import InputError
 from sphemb.tasks import Apply, Maps, Memory, Task
 from sphemb.training._checkpoints import Checkpoints
+from sphemb.training._components import call, component, entries, named
 from sphemb.training._config import check_config
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._state import TrainState, init_state
@@ -47,18 +47,18 @@ class Experiment:
     @functools.cached_property
     def model(self) -> nn.Module:
         """The network."""
-        return _component(sphemb.models, self.config.model, "config.model")
+        return component(sphemb.models, self.config.model, "config.model")
 
     @functools.cached_property
     def task(self) -> Task:
         """The task."""
-        return _component(sphemb.tasks, self.config.task, "config.task")
+        return component(sphemb.tasks, self.config.task, "config.task")
 
     @functools.cached_property
     def _dataset(self) -> Any:
-        settings = _settings(self.config.data)
-        prepare = _named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
-        return _call(prepare, settings, "config.data")
+        settings = entries(self.config.data)
+        prepare = named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
+        return call(prepare, settings, "config.data")
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -126,13 +126,6 @@ class Experiment:
 
     def train_batches(self) -> grain.DatasetIterator:
         """This host's endless stream of training batches, shuffled and augmented."""
-        settings = _settings(self.config.augmentation)
-        name = settings.pop("name")
-        transforms = ()
-        if name:
-            known = sphemb.data.AUGMENTATIONS
-            augmentation = _named(known, name, "config.augmentation")
-            transforms = (_call(augmentation, settings, "config.augmentation"),)
         if self.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
@@ -148,10 +141,27 @@ class Experiment:
                 repeat=True,
                 shard_index=jax.process_index(),
                 shard_count=hosts,
-                transforms=transforms,
+                transforms=self._augmentation,
                 num_threads=self.config.loader.num_threads,
             )
         )
+
+    @functools.cached_property
+    def _augmentation(self) -> tuple[Any, ...]:
+        settings = entries(self.config.augmentation)
+        name = settings.pop("name")
+        if not name:
+            return ()
+        augmentation = named(sphemb.data.AUGMENTATIONS, name, "config.augmentation")
+        return (call(augmentation, settings, "config.augmentation"),)
+
+    @property
+    def refresh_every(self) -> int:
+        """Steps between two refreshes of the task's memory, see `Task`."""
+        every = self.task.refresh_every
+        if every is None:
+            return -(-len(self.source("train")) // self.batch_size)
+        return every
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -188,28 +198,60 @@ class Experiment:
             multiple=self.config.evaluation.size_multiple,
         )
         for size, chosen in buckets.items():
-            loader = sphemb.data.make_loader(
-                _Chosen(source, chosen),
-                batch_size=batch_size,
-                shard_index=jax.process_index(),
-                shard_count=jax.process_count(),
-                transforms=(sphemb.data.PadExample(size),),
-                num_threads=self.config.loader.num_threads,
+            yield from self._batches(
+                source, chosen, batch_size, sphemb.data.PadExample(size)
             )
-            places = np.array([*chosen, _PADDING])
-            for batch in loader:
-                yield {**batch, "index": places[batch["index"]]}
 
-    def train_pass(self) -> Iterator[dict[str, Any]]:
-        """One pass over this host's training images as they are, for `Task.refresh`."""
+    def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
+        """One pass over this host's training images, for `Task.refresh`.
+
+        They come as they are; or as an augmentation makes them that leaves nothing to
+        chance, and so makes them the same every time.
+
+        Args:
+            number: of the pass; the order goes by it.
+
+        Returns:
+            Batches as of `one_pass`.
+        """
+        order = np.random.default_rng([self.config.seed, number])
+        indices = order.permutation(self.usable("train")).tolist()
         size = self.batch_size // jax.process_count()
-        return self.one_pass("train", self.usable("train"), batch_size=size)
+        fixed = [a for a in self._augmentation if isinstance(a, grain.transforms.Map)]
+        if fixed:
+            return self._batches(self.source("train"), indices, size, *fixed)
+        return self.one_pass("train", indices, batch_size=size)
+
+    def _batches(
+        self,
+        source: sphemb.data.ExampleSource,
+        chosen: list[int],
+        batch_size: int,
+        *transforms: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """This host's batches of some examples, with their places in the source."""
+        loader = sphemb.data.make_loader(
+            _Chosen(source, chosen),
+            batch_size=batch_size,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            transforms=transforms,
+            num_threads=self.config.loader.num_threads,
+        )
+        places = np.array([*chosen, _PADDING])
+        for batch in loader:
+            yield {**batch, "index": places[batch["index"]]}
 
     def network(self, params: Any, batch_stats: Any, image: jax.Array) -> Maps:
         """The network as a function of its variables, as it predicts."""
         variables = {"params": params, "batch_stats": batch_stats}
         maps: Any = self.model.apply(variables, image)
         return maps
+
+    @functools.cached_property
+    def compiled_network(self) -> Callable[..., Maps]:
+        """`network`, compiled once for every size of images."""
+        return jax.jit(self.network)
 
     def training_network(
         self, params: Any, batch_stats: Any, image: jax.Array
@@ -240,7 +282,8 @@ class Experiment:
         """The state that training starts from.
 
         That is the variables of the run ``config.train.init_from``; or new ones, with
-        the backbone's of ``config.train.weights``; or new ones.
+        the backbone's of ``config.train.weights``, by their name or of a run; or new
+        ones.
 
         Raises:
             InputError: the variables do not fit this network.
@@ -260,7 +303,11 @@ class Experiment:
                 f"config.train.weights {weights} are those of a backbone, but "
                 f"config.model.name {self.config.model.name} has none"
             )
-        loaded = sphemb.models.load_weights(weights, backbone=backbone)
+        loaded = (
+            _backbone_of(weights)
+            if pathlib.Path(weights, "config.json").is_file()
+            else sphemb.models.load_weights(weights, backbone=backbone)
+        )
         variables = {
             name: {**getattr(state, name), "backbone": loaded[name]}
             for name in ("params", "batch_stats")
@@ -310,7 +357,8 @@ class Trained:
     @property
     def apply(self) -> Apply:
         """The network with its parameters bound."""
-        return functools.partial(self.experiment.network, self.params, self.batch_stats)
+        network = self.experiment.compiled_network
+        return functools.partial(network, self.params, self.batch_stats)
 
 
 def load_run(workdir: str | pathlib.Path) -> Trained:
@@ -345,6 +393,18 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     )
 
 
+def _backbone_of(workdir: str) -> dict[str, Any]:
+    """The variables of the backbone of a run's network."""
+    run = load_run(workdir)
+    found = {"params": run.params, "batch_stats": run.batch_stats}
+    if any("backbone" not in variables for variables in found.values()):
+        raise InputError(
+            f"config.train.weights {workdir} must be a run whose network has a "
+            f"backbone, got one of {run.experiment.config.model.name}"
+        )
+    return {name: variables["backbone"] for name, variables in found.items()}
+
+
 class _Chosen:
     """Some examples of a source."""
 
@@ -364,35 +424,3 @@ class _Chosen:
 def _leaf_shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
-
-
-def _component(room: Any, section: Mapping[str, Any], where: str) -> Any:
-    """An object of the class that a section names, with the rest as settings."""
-    settings = _settings(section)
-    classes = {n: getattr(room, n) for n in room.__all__}
-    classes = {n: found for n, found in classes.items() if inspect.isclass(found)}
-    return _call(_named(classes, settings.pop("name"), where), settings, where)
-
-
-def _named(known: Mapping[str, Any], name: str, where: str) -> Any:
-    if name not in known:
-        raise InputError(
-            f"{where}.name must be one of {', '.join(known)}, got {name!r}"
-        )
-    return known[name]
-
-
-def _call(factory: Callable[..., Any], settings: dict[str, Any], where: str) -> Any:
-    known = inspect.signature(factory).parameters
-    for key in settings:
-        if key not in known:
-            raise InputError(
-                f"unknown config key {where}.{key}: it must be one of "
-                f"{', '.join(k for k in known if k not in ('parent', 'kwargs'))}"
-            )
-    return factory(**settings)
-
-
-def _settings(section: Mapping[str, Any]) -> dict[str, Any]:
-    """A section's entries; JSON knows no tuples, settings must be hashable."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in section.items()}

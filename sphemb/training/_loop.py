@@ -22,7 +22,13 @@ from sphemb._checks import InputError
 from sphemb._version import __version__
 from sphemb.tasks import predict_and_measure
 from sphemb.training._checkpoints import Checkpoints
-from sphemb.training._devices import data_parallel, devices, replicate, split_batch
+from sphemb.training._devices import (
+    data_parallel,
+    devices,
+    replicate,
+    split_batch,
+    spread_batch,
+)
 from sphemb.training._experiment import Experiment, Trained
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._state import TrainState
@@ -106,6 +112,7 @@ def train(
     )
     window: list[dict[str, float]] = []
     first, busy = step, 0.0
+    refresh_every, refreshes = experiment.refresh_every, []
     start = time.monotonic()
 
     def write(record: dict[str, float]) -> None:
@@ -113,10 +120,16 @@ def train(
             now = round(seconds + time.monotonic() - start, 3)
             log.write(step, {**record, "seconds": now})
 
+    def refreshed(state: TrainState) -> TrainState:
+        began = time.monotonic()
+        state = jax.block_until_ready(refresh_memory(experiment, state))
+        refreshes.append(time.monotonic() - began)
+        return state
+
     try:
         while step < settings.num_steps:
-            if task.refresh_every > 0 and step % task.refresh_every == 0:
-                state = _refreshed(experiment, state)
+            if refresh_every > 0 and step % refresh_every == 0:
+                state = refreshed(state)
             began = time.monotonic()
             state, scalars = train_step(state, split_batch(next(batches)))
             step += 1
@@ -135,9 +148,9 @@ def train(
                 rate = np.asarray(experiment.schedule(updates))
                 write({**record, "learning_rate": float(rate)})
                 window = []
-            if task.refresh_every and last:
+            if refresh_every and last:
                 # The memory that is kept is that of the network that is kept.
-                state = _refreshed(experiment, state)
+                state = refreshed(state)
             if evaluate and settings.eval_every and step % settings.eval_every == 0:
                 scores = evaluate(_trained(experiment, state), "validation")
                 write({f"validation/{k}": v for k, v in scores.items()})
@@ -154,6 +167,12 @@ def train(
     if leads and step > first + 1:
         images = (step - first - 1) * experiment.batch_size
         told = _machine(images / busy)
+        if refresh_every > 0 and len(refreshes) > 1:
+            # Of an epoch: a refresh and the steps up to the next; the first one waits
+            # for the compiler.
+            cost = sum(refreshes[1:]) / len(refreshes[1:])
+            epoch = cost + refresh_every * busy / (step - first - 1)
+            told["refresh_share"] = round(cost / epoch, 4)
         if config.loader.skip_bad:
             told["skipped"] = len(experiment.skipped)
             progress.say(f"{len(experiment.skipped)} examples could not be used")
@@ -188,12 +207,20 @@ def _machine(images_per_second: float) -> dict[str, Any]:
     }
 
 
-def _refreshed(experiment: Experiment, state: TrainState) -> TrainState:
-    """The state with its task's memory renewed; the key is the step's own."""
+def refresh_memory(experiment: Experiment, state: TrainState) -> TrainState:
+    """Renews what the task remembers, from a pass over the training images.
+
+    Args:
+        experiment: whose task and data they are.
+        state: placed by `replicate`; the pass and its draws go by its step.
+
+    Returns:
+        The state with the new memory.
+    """
     memory = experiment.task.refresh(
         _trained(experiment, state).apply,
         state.memory,
-        experiment.train_pass(),
+        map(spread_batch, experiment.train_pass(int(state.step))),
         jax.random.fold_in(experiment.keys["refresh"], state.step),
     )
     return replicate(dataclasses.replace(state, memory=memory))

@@ -11,6 +11,7 @@ Figures, made without pyplot and its global state; Matplotlib is loaded on the f
 call:
 
 * :func:`draw_grouping`: image, truth, instances found and embedding, a row per image.
+* :func:`draw_clusters`: image, clusters and true classes, a row per image.
 * :func:`draw_sphere`: the points on the sphere at every step of mean shift.
 * :func:`draw_gradients`: where gradients are large, without and with mean shift.
 * :func:`draw_similarity_histograms`: similarities within and between instances.
@@ -28,6 +29,7 @@ call:
 
 from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
 from sphemb.viz._classes import draw_classes, draw_detections, draw_trimap_curves
+from sphemb.viz._clusters import draw_clusters
 from sphemb.viz._colours import label_rgb
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
@@ -44,6 +46,7 @@ from sphemb.viz._spheres import draw_sphere
 __all__ = [
     "draw_boundaries",
     "draw_classes",
+    "draw_clusters",
     "draw_curves",
     "draw_detections",
     "draw_gradients",

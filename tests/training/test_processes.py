@@ -22,13 +22,19 @@ from sphemb.evaluation import evaluate
 from sphemb.evaluation._score import _gathered
 from sphemb.metrics import RegionPrecision
 from sphemb.training import join_processes, train
+from tests.configs.test_picie import digits_config
 from tests.tiny import tiny_config
-workdir, data_dir, address, count, number = sys.argv[1:]
+task, workdir, data_dir, address, count, number = sys.argv[1:]
 if int(count) > 1:
     join_processes(address, num_processes=int(count), process_id=int(number))
 assert jax.device_count() == 2 and jax.process_count() == int(count)
-config = tiny_config(pathlib.Path(data_dir))
-scores = evaluate(train(config, workdir), "test").scores
+make = {"proposals": tiny_config, "picie": digits_config}[task]
+config = make(pathlib.Path(data_dir))
+config.train.update(num_steps=4, checkpoint_every=2)
+trained = train(config, workdir)
+scores = evaluate(trained, "test").scores
+for i, leaf in enumerate(jax.tree.leaves(trained.memory)):
+    scores[f"memory {i}"] = np.asarray(leaf).tolist()
 if int(number) == 0:
     (pathlib.Path(workdir) / "scores.json").write_text(json.dumps(scores))
 # A metric whose rows differ in number: one of the first process, two of the second.
@@ -45,9 +51,9 @@ if int(count) > 1:
 """
 
 
-def start(workdir, data_dir, address, count, number):
+def start(task, workdir, data_dir, address, count, number):
     devices = f"--xla_force_host_platform_device_count={2 // count}"
-    arguments = [workdir, data_dir, address, str(count), str(number)]
+    arguments = [task, workdir, data_dir, address, str(count), str(number)]
     return subprocess.Popen(
         [sys.executable, "-c", _CODE, *arguments],
         env={**os.environ, "XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"},
@@ -67,14 +73,17 @@ def finish(*processes):
         assert process.returncode == 0, told
 
 
-def test_two_processes_have_the_losses_of_one_with_two_devices(drawings_dir, tmp_path):
+@pytest.mark.parametrize("task", ["proposals", "picie"])
+def test_two_processes_have_the_losses_of_one_with_two_devices(
+    task, drawings_dir, tmp_path
+):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     together, alone = tmp_path / "together", tmp_path / "alone"
     # One after the other, so that the drawings are there for the two to share.
-    finish(start(alone, drawings_dir, address, 1, 0))
-    finish(*(start(together, drawings_dir, address, 2, i) for i in range(2)))
+    finish(start(task, alone, drawings_dir, address, 1, 0))
+    finish(*(start(task, together, drawings_dir, address, 2, i) for i in range(2)))
     losses = [[r["loss"] for r in read_log(workdir)] for workdir in (alone, together)]
     assert len(losses[0]) == 4
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)

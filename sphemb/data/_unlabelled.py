@@ -1,0 +1,201 @@
+"""A folder of images that nobody has labelled, as a data set.
+
+H W image size.
+"""
+
+from __future__ import annotations
+
+import glob
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb._labels import VOID
+from sphemb.data._division import SPLITS, divide
+from sphemb.data._findings import PathLike
+from sphemb.data._headers import read_size
+from sphemb.data._image_files import find_images, read_image
+from sphemb.data._layouts import SPLIT_NAMES, Layout
+
+
+def open_images(
+    dir: PathLike | None = None,
+    *,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+) -> ImageDataset:
+    """Opens a folder of images as a data set; there is no label file anywhere.
+
+    The images lie directly in the folder, or in folders within it, however deep; where
+    there are folders for splits (``train``, ``val``, ``test``), they are the splits.
+
+    Args:
+        dir: the folder; it must be given, though a configuration starts without.
+        validation_fraction: of the images, where there is no folder for validation.
+            These and those to test are looked at, since nothing can be scored.
+        test_fraction: of the images, where there are no folders for splits at all.
+            Where there is none to test, ``"test"`` is the validation split.
+        seed: for the split, by a hash of each name, see `open_folder`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        InputError: a setting does not fit, or there are no images.
+    """
+    return ImageDataset(
+        dir,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+    )
+
+
+class ImageDataset:
+    """Images without labels; see `open_images`.
+
+    Args:
+        dir: the folder.
+        validation_fraction: see `open_images`.
+        test_fraction: see `open_images`.
+        seed: see `open_images`.
+
+    Attributes:
+        dir: the folder.
+
+    Raises:
+        InputError: a setting does not fit, or there are no images.
+    """
+
+    def __init__(
+        self,
+        dir: PathLike | None,
+        *,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        """Looks through the folder; see the class."""
+        for name, value in {
+            "validation_fraction": validation_fraction,
+            "test_fraction": test_fraction,
+        }.items():
+            check_number(name, value, at_least=0, below=1)
+        if validation_fraction + test_fraction >= 1:
+            raise InputError(
+                "validation_fraction and test_fraction must leave images to train on, "
+                f"got {validation_fraction} and {test_fraction}"
+            )
+        check_count("seed", seed)
+        if not dir:
+            raise InputError(
+                "dir must be a folder of images, got none: give --config.data.dir=DIR"
+            )
+        self.dir = pathlib.Path(dir).expanduser()
+        if not self.dir.is_dir():
+            raise InputError(f"dir must be a folder of images, got {self.dir}")
+        folders = {
+            split: path
+            for split, names in SPLIT_NAMES.items()
+            for path in self.dir.iterdir()
+            if path.is_dir() and path.name.lower() in names
+        }
+        found: Any = (
+            {"": _images(self.dir)}
+            if "train" not in folders
+            else {split: _images(path) for split, path in folders.items()}
+        )
+        # It divides by the names alone.
+        layout = Layout("images without labels", found, [])
+        self._files: Any = divide(layout, validation_fraction, test_fraction, seed)
+
+    def source(self, split: str) -> ImageExamples:
+        """Returns the examples of ``"train"``, ``"validation"`` or ``"test"``.
+
+        Args:
+            split: which; ``"test"`` is ``"validation"`` where there is none to test.
+
+        Returns:
+            The examples.
+
+        Raises:
+            InputError: an unknown split, or one without images.
+        """
+        check_choice("split", split, SPLITS)
+        if split == "test" and not self._files["test"]:
+            split = "validation"
+        if not self._files[split]:
+            raise InputError(
+                f"the {split} split of {self.dir} must have at least one image: raise "
+                f"{split}_fraction, or make folders for splits"
+            )
+        return ImageExamples(self._files[split])
+
+
+class ImageFile(NamedTuple):
+    """An image and what it is called.
+
+    Attributes:
+        name: the path within the folder, without the ending.
+        image: the file.
+    """
+
+    name: str
+    image: pathlib.Path
+
+
+class ImageExamples:
+    """Images by random access, every pixel of which is void.
+
+    Args:
+        files: the images and their names.
+    """
+
+    def __init__(self, files: Sequence[ImageFile]) -> None:
+        self.files = tuple(files)
+
+    def __len__(self) -> int:
+        """Returns the number of examples."""
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Reads one example.
+
+        Args:
+            index: which.
+
+        Returns:
+            ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``, -1
+            in all of the instances.
+
+        Raises:
+            InputError: the file cannot be read; it is named.
+        """
+        file = self.files[index]
+        image = read_image(file.image)
+        unknown = np.full(image.shape[:2], VOID, np.int32)
+        return {"image": image, "instances": unknown, "name": file.name}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (H, W) of an example from the header of its image."""
+        return read_size(self.files[index].image)
+
+
+def _images(folder: pathlib.Path) -> list[ImageFile]:
+    """The images directly in a folder, or else those in all folders within it."""
+    try:
+        files = find_images(folder)
+    except InputError:
+        within = pathlib.Path(glob.escape(str(folder)), "**", "*")
+        try:
+            files = find_images(within)
+        except InputError as error:
+            raise InputError(f"{folder} must hold images, got none") from error
+    return [
+        ImageFile(path.relative_to(folder).with_suffix("").as_posix(), path)
+        for path in files
+    ]
