@@ -30,7 +30,7 @@ def draw_points(num_points: int, dim: int, clusters: int) -> tuple[jax.Array, ..
         raise SystemExit(f"--clusters must be at most twice --dim {dim}")
     rng = np.random.default_rng(0)
     labels = np.sort(rng.integers(clusters, size=num_points))
-    directions = np.concatenate([np.eye(dim), -np.eye(dim)])
+    directions = jnp.concatenate([jnp.eye(dim), -jnp.eye(dim)])
     noise = rng.normal(0, _SPREAD / dim**0.5, (num_points, dim))
     points = l2_normalize(directions[labels] + jnp.asarray(noise, jnp.float32))
     return points, jnp.asarray(labels, jnp.int32)

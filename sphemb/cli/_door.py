@@ -7,12 +7,16 @@ import sys
 from collections.abc import Iterator
 
 from sphemb._checks import InputError
-from sphemb.training import NonFiniteLossError
+from sphemb.training import NonFiniteLossError, PreemptedError
+
+_TERMINATED = 143  # as a shell has it of a process that SIGTERM ended
 
 
 @contextlib.contextmanager
 def door(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and exit status 2.
+
+    A training that SIGTERM stopped and that was saved exits with 143.
 
     A mistake of ours keeps its traceback.
 
@@ -25,6 +29,9 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
         line = " ".join(str(error).split())
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
+    except PreemptedError as stop:
+        print(stop, file=sys.stderr)
+        sys.exit(_TERMINATED)
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         sys.exit(130)

@@ -6,6 +6,7 @@
 * `refresh_memory`: what a task does every so many steps, on the host.
 * `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
   all devices.
+* `PreemptedError`: a SIGTERM came; where training was is saved.
 * `join_processes`: several processes, one run.
 * `poly_schedule`, `make_optimizer`: from optax.
 * `read_log`, `write_json`, `read_json`: what a run has written.
@@ -23,6 +24,7 @@ from sphemb.training._experiment import Experiment, Trained, load_run
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
+from sphemb.training._preemption import PreemptedError
 from sphemb.training._processes import join_processes
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
@@ -38,6 +40,7 @@ __all__ = [
     "Experiment",
     "MetricLog",
     "NonFiniteLossError",
+    "PreemptedError",
     "Progress",
     "TrainState",
     "Trained",

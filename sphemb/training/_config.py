@@ -47,7 +47,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         _check_keys(f"config.{section}", set(config[section]), wanted)
     for section, counts in {
         "loader": {"batch_size": 1, "num_threads": 0},
-        "train": {"num_steps": 1, "log_every": 1, "eval_every": 0},
+        "train": {
+            "num_steps": 1,
+            "log_every": 1,
+            "eval_every": 0,
+            "checkpoint_every": 1,
+        },
         "optimizer": {"accumulate": 1},
         "evaluation": {
             "batch_size": 1,
@@ -61,14 +66,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             if value is None and (section, name) == ("loader", "batch_size"):
                 continue  # one image on each device
             check_count(f"config.{section}.{name}", value, at_least=least)
-    train = config.train
-    check_count("config.train.checkpoint_every", train.checkpoint_every, at_least=1)
-    if train.checkpoint_every % train.log_every:
-        # A run that goes on from a checkpoint would have lost part of a record.
-        raise InputError(
-            "config.train.checkpoint_every must be a multiple of config.train.log_every"
-            f" = {train.log_every}, got {train.checkpoint_every}"
-        )
 
 
 def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:

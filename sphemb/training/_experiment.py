@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -119,6 +119,11 @@ class Experiment:
             if isinstance(source, sphemb.data.SkippingSource)
             for reason in source.skipped.values()
         ]
+
+    def names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
+        """What the training images of a batch are called."""
+        source, there = self.source("train"), np.asarray(batch["valid"])
+        return [str(source[int(i)]["name"]) for i in batch["index"][there]]
 
     @functools.cached_property
     def _sources(self) -> dict[str, sphemb.data.ExampleSource]:
@@ -380,7 +385,7 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     if checkpoints is None or checkpoints.latest is None:
         raise InputError(f"workdir {workdir} holds no checkpoint yet: train first")
     try:
-        state = checkpoints.restore(experiment.abstract_state)
+        state, _ = checkpoints.restore(experiment.abstract_state)
     finally:
         checkpoints.close()
     return Trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -29,7 +30,9 @@ class MetricLog:
         """Opens the log; see the class."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read_log(workdir) if record["step"] <= step]
-        self._path.write_text("".join(to_json(record) + "\n" for record in kept))
+        unfinished = self._path.with_name(self._path.name + ".part")
+        unfinished.write_text("".join(to_json(record) + "\n" for record in kept))
+        os.replace(unfinished, self._path)  # whole or not at all
         self._board = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=step + 1
         )

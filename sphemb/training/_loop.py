@@ -31,11 +31,13 @@ from sphemb.training._devices import (
 )
 from sphemb.training._experiment import Experiment, Trained
 from sphemb.training._logs import MetricLog, Progress, read_log
+from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._state import TrainState
 from sphemb.training._step import make_train_step
 from sphemb.training._workdir import check_workdir, claim_workdir, write_json
 
 _SCORES_SAID = 6  # of a validation; all of them are in the log
+_NAMES_SAID = 8
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -64,8 +66,10 @@ def train(
         The trained network.
 
     Raises:
-        InputError: the configuration or the workdir does not fit.
+        InputError: the configuration or the workdir does not fit, or a checkpoint
+            cannot be written.
         NonFiniteLossError: training went astray; the last checkpoint stays.
+        PreemptedError: a SIGTERM came; the step that was on its way is saved.
     """
     settings = config.train
     workdir = pathlib.Path(workdir).absolute()
@@ -95,8 +99,9 @@ def train(
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("the workdir is claimed")
     checkpoints = Checkpoints(workdir / "checkpoints")
+    notes: dict[str, Any] = {}
     if checkpoints.latest is not None:
-        state = checkpoints.restore(state, batches)
+        state, notes = checkpoints.restore(state, batches)
     elif goes_on:
         state = experiment.start_state()
     step = int(state.step)
@@ -110,7 +115,8 @@ def train(
     train_step = data_parallel(
         step_of_device, replicated_output=True, donate_state=True
     )
-    window: list[dict[str, float]] = []
+    # The steps since the last record, of which the next one is the mean.
+    window: list[dict[str, float]] = notes.get("window", [])
     first, busy = step, 0.0
     refresh_every, refreshes = experiment.refresh_every, []
     start = time.monotonic()
@@ -126,39 +132,58 @@ def train(
         refreshes.append(time.monotonic() - began)
         return state
 
+    def rate() -> float:
+        updates = (step - 1) // config.optimizer.accumulate
+        return float(np.asarray(experiment.schedule(updates)))
+
+    def validate(state: TrainState) -> None:
+        if not (evaluate and settings.eval_every) or step % settings.eval_every:
+            return
+        scores = evaluate(_trained(experiment, state), "validation")
+        write({f"validation/{k}": v for k, v in scores.items()})
+        first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
+        progress.say(f"step {step}: validation " + _listed(first_scores))
+
     try:
-        while step < settings.num_steps:
-            if refresh_every > 0 and step % refresh_every == 0:
-                state = refreshed(state)
-            began = time.monotonic()
-            state, scalars = train_step(state, split_batch(next(batches)))
-            step += 1
-            # Waiting for every step keeps simulated devices from overtaking each other
-            # and finds a loss that is no number before it is saved.
-            scalars = {k: float(v) for k, v in jax.device_get(scalars).items()}
-            if step > first + 1:  # the first step waits for the compiler
-                busy += time.monotonic() - began
-            _check_finite(step, scalars)
-            window.append(scalars)
-            progress.advance(scalars["loss"])
-            last = step == settings.num_steps
-            if step % settings.log_every == 0 or last:
-                record = {k: _mean(window, k) for k in scalars}
-                updates = (step - 1) // config.optimizer.accumulate
-                rate = np.asarray(experiment.schedule(updates))
-                write({**record, "learning_rate": float(rate)})
-                window = []
-            if refresh_every and last:
-                # The memory that is kept is that of the network that is kept.
-                state = refreshed(state)
-            if evaluate and settings.eval_every and step % settings.eval_every == 0:
-                scores = evaluate(_trained(experiment, state), "validation")
-                write({f"validation/{k}": v for k, v in scores.items()})
-                first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
-                progress.say(f"step {step}: validation " + _listed(first_scores))
-            # After the records: whatever happened up to a checkpoint is in the log.
-            if step % settings.checkpoint_every == 0 or last:
-                checkpoints.save(step, state, batches)
+        if notes.get("unscored"):
+            validate(state)
+        with Preemption() as preemption:
+            while step < settings.num_steps:
+                if refresh_every > 0 and step % refresh_every == 0:
+                    state = refreshed(state)
+                began = time.monotonic()
+                batch = next(batches)
+                state, scalars = train_step(state, split_batch(batch))
+                step += 1
+                # Waiting for every step keeps simulated devices from overtaking each
+                # other and finds a loss that is no number before it is saved.
+                scalars = {k: float(v) for k, v in jax.device_get(scalars).items()}
+                if step > first + 1:  # the first step waits for the compiler
+                    busy += time.monotonic() - began
+                if not all(map(math.isfinite, scalars.values())):
+                    raise _astray(step, scalars, rate(), experiment.names(batch))
+                window.append(scalars)
+                progress.advance(scalars["loss"])
+                last = step == settings.num_steps
+                if step % settings.log_every == 0 or last:
+                    record = {k: _mean(window, k) for k in scalars}
+                    write({**record, "learning_rate": rate()})
+                    window = []
+                if refresh_every and last:
+                    # The memory that is kept is that of the network that is kept.
+                    state = refreshed(state)
+                stopping = preemption.asked(step) and not last
+                if not stopping:  # scoring may take longer than there is time
+                    validate(state)
+                # After the records: whatever happened up to a checkpoint is in the log.
+                if step % settings.checkpoint_every == 0 or last or stopping:
+                    told = {"window": window, "unscored": stopping}
+                    checkpoints.save(step, state, batches, told)
+                if stopping:
+                    raise PreemptedError(
+                        f"stopped by SIGTERM after step {step}, which is saved; the "
+                        "same command goes on from there"
+                    )
     finally:
         checkpoints.close()
         if log:
@@ -249,14 +274,17 @@ def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> 
     )
 
 
-def _check_finite(step: int, scalars: dict[str, float]) -> None:
+def _astray(
+    step: int, scalars: dict[str, float], rate: float, names: list[str]
+) -> NonFiniteLossError:
     astray = [name for name, value in scalars.items() if not math.isfinite(value)]
-    if astray:
-        raise NonFiniteLossError(
-            f"training stopped at step {step}: {', '.join(astray)} not finite, of "
-            f"{_listed(scalars)}; the last checkpoint is kept. A smaller "
-            "config.optimizer.learning_rate or config.optimizer.clip_norm may help"
-        )
+    more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID else ""
+    return NonFiniteLossError(
+        f"training stopped at step {step}: {', '.join(astray)} not finite, of "
+        f"{_listed(scalars)}, at a learning rate of {rate:.4g}, on the images "
+        f"{', '.join(names[:_NAMES_SAID])}{more}; the last checkpoint is kept. A "
+        "smaller config.optimizer.learning_rate or config.optimizer.clip_norm may help"
+    )
 
 
 def _listed(scalars: dict[str, float]) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -127,7 +126,8 @@ class TestLoop:
         config.optimizer.update(name="sgd", learning_rate=1e38, clip_norm=None)
         message = (
             r"stopped at step [234]: .*gradient_norm.* not finite, of gradient_norm nan"
-            r", loss .*, loss/step0 .*, loss/step1 .*; the last checkpoint is kept"
+            r", loss .*, loss/step0 .*, loss/step1 .*, at a learning rate of .*, "
+            r"on the images .*; the last checkpoint is kept"
         )
         with pytest.raises(NonFiniteLossError, match=message):
             train(config, tmp_path / "astray")
@@ -208,17 +208,6 @@ def test_a_run_starts_from_another_runs_parameters(unbroken, drawings_dir, tmp_p
     assert not (tmp_path / "third").exists()
 
 
-def test_a_damaged_checkpoint_is_named(unbroken, tmp_path):
-    workdir = shutil.copytree(unbroken[0], tmp_path / "damaged")
-    for path in (workdir / "checkpoints" / "4" / "state").rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"checkpoint .*4 cannot be read, it is damaged"
-    ):
-        load_run(workdir)
-
-
 class TestConfiguration:
     def test_an_unknown_task_names_the_known_ones(self, drawings_dir, tmp_path):
         config = tiny_config(drawings_dir)
@@ -249,7 +238,6 @@ class TestConfiguration:
         [
             ("augmentation", "name", "mosaic", r"must be one of .*, got 'mosaic'"),
             ("evaluation", "batch_size", 0, r"evaluation\.batch_size must be >= 1"),
-            ("train", "log_every", 3, "multiple of config.train.log_every = 3, got 2"),
             ("optimizer", "power", -1.0, "power must satisfy 0 <= power, got -1.0"),
             ("data", "size", 40, r"must have height and width divisible by 16"),
         ],
