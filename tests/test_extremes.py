@@ -75,7 +75,7 @@ CASES = {
     "trajectory_margin_loss": lambda x, y, m, k: losses.trajectory_margin_loss(
         grouping.gbms_trajectory(unit(x), concentration=k, num_steps=2, mask=m),
         y,
-        margin=0.5,
+        margin=0.4,  # at .5 right angles are on the hinge, where rounding decides
         mask=m,
     ),
 }
@@ -186,7 +186,7 @@ class TestGroupings:
                     grouping.k_means(
                         x,
                         grouping.draw_centroids(
-                            jax.random.key(KEY), x, num_clusters=3, mask=m
+                            jax.random.key(KEY), x, num_clusters=min(3, len(x)), mask=m
                         ),
                         mask=m,
                         num_steps=3,
@@ -207,7 +207,8 @@ class TestGroupings:
                 assert (labels < 8).all(), name
                 rows = np.asarray(points)
                 for i, j in np.argwhere((rows[:, None] == rows).all(axis=-1)):
-                    if mask[i] and mask[j]:
+                    # A zero has no direction, and nothing in common with another.
+                    if mask[i] and mask[j] and rows[i].any():
                         assert labels[i] == labels[j], name
 
         check()

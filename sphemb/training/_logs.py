@@ -12,6 +12,7 @@ from typing import Any
 import tensorboardX
 import tqdm
 
+from sphemb._checks import InputError
 from sphemb.training._workdir import to_json
 
 _STEPS_TO_TIME = 5
@@ -38,12 +39,19 @@ class MetricLog:
         )
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Adds one record."""
-        with self._path.open("a") as file:
-            file.write(to_json({"step": step, **scalars}) + "\n")
-        for name, value in scalars.items():
-            self._board.add_scalar(name, value, step)
-        self._board.flush()
+        """Adds one record.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            with self._path.open("a") as file:
+                file.write(to_json({"step": step, **scalars}) + "\n")
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+        except OSError as error:
+            raise InputError(f"{self._path} cannot be written to: {error}") from error
 
     def close(self) -> None:
         """Closes TensorBoard's file."""

@@ -93,7 +93,9 @@ def test_two_processes_have_the_losses_of_one_with_two_devices(
     np.testing.assert_allclose(norms[1], norms[0], rtol=1e-4)
     scores = [json.loads((w / "scores.json").read_text()) for w in (alone, together)]
     for name, score in scores[0].items():
-        np.testing.assert_allclose(scores[1][name], score, rtol=1e-5, err_msg=name)
+        # Centroids follow a network that was trained in another order of adding up.
+        tolerance = {"rtol": 1e-3, "atol": 1e-3} if task == "picie" else {"rtol": 1e-5}
+        np.testing.assert_allclose(scores[1][name], score, err_msg=name, **tolerance)
     told = json.loads((together / "training.json").read_text())
     assert told["device"].startswith("2 cpu devices")
     assert {p.name for p in (together / "checkpoints").iterdir()} == {"2", "4"}
