@@ -82,18 +82,18 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
     )
     parts = variant.split("_")
     if "small" in parts:
-        config.augmentation.size = (192, 192)
-        config.loader.batch_size = 10
+        config.augmentation.size = (128, 128)
+        config.loader.batch_size = 8
         config.model.update(backbone="efficientnet_lite0", batch_norm="fixed")
         config.task.update(
             cluster_images=40,
             start_images=20,
             cluster_pixels=1000,
-            blur_sigma=(0.1, 1.2),  # of 192 pixels what 2 is of 320
-            predict_scale=0.45,
+            blur_sigma=(0.1, 0.8),  # of 128 pixels what 2 is of 320
+            predict_scale=0.3,
         )
         config.optimizer.learning_rate = 3e-4
-        config.train.update(num_steps=300, log_every=10, checkpoint_every=100)
+        config.train.update(num_steps=200, log_every=10, checkpoint_every=100)
         config.train.weights = "efficientnet_lite0"
         config.evaluation.update(batch_size=4, num_validation=100, num_test=100)
     if "single" in parts:

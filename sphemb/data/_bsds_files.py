@@ -125,7 +125,7 @@ def decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
     """
     with reading_matlab(who, "a ground truth of BSDS500"):
         annotators = load_variable(data, "groundTruth").ravel()
-        maps = [np.asarray(a["Boundaries"][0, 0]) for a in annotators]
+        maps = [np.asarray(a[0, 0]["Boundaries"]) for a in annotators]
         shapes = sorted({found.shape for found in maps})
         kinds = {found.dtype.kind for found in maps}
     flat = len(shapes) == 1 and len(shapes[0]) == 2 and min(shapes[0]) > 0

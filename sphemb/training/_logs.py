@@ -59,14 +59,18 @@ class MetricLog:
 
 
 def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The records of a run; a last line that was cut off is left out."""
+    """The records of a run, up to a line that was cut off or damaged."""
     path = workdir / "metrics.jsonl"
     records = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    for line in text.split("\n"):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
     return records
 
 
