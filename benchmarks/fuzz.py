@@ -41,6 +41,7 @@ from sphemb.data._annotations import Annotations
 from sphemb.data._coco_files import by_image, choose_classes, load_annotations
 from sphemb.data._coco_masks import paint_outlines
 from sphemb.models import read_state_dict
+from sphemb.models._archives import read_npz
 from sphemb.training import load_run, read_log
 from sphemb.training._workdir import load_class_names
 
@@ -109,6 +110,12 @@ def _weights() -> list[tuple[str, bytes]]:
         (".pth", archive.getvalue()),
         (".pth", pickle.dumps([1, {"b": 2}], protocol=2)),
     ]
+
+
+def _arrays() -> list[tuple[str, bytes]]:
+    file = io.BytesIO()
+    np.savez(file, a=np.ones((4, 3), np.float32), b=np.zeros(5, np.uint8))
+    return [(".npz", file.getvalue())]
 
 
 def _handwriting() -> list[tuple[str, bytes]]:
@@ -180,6 +187,7 @@ READERS: dict[str, tuple[Callable[[pathlib.Path], object], list[tuple[str, bytes
     "masks": (inspect_mask, _masks()),
     "boundaries": (read_boundaries, _mats()),
     "weights": (read_state_dict, _weights()),
+    "weights by name": (read_npz, _arrays()),
     "handwriting": (lambda p: load_handwriting("mnist", mnist_path=p), _handwriting()),
     "annotations": (_read_annotations, _annotations()),
     "configurations": (lambda p: load_run(p.parent), _run("config.json")),

@@ -29,6 +29,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "weight_decay": 1e-4,
                 "clip_norm": 1.0,
                 "accumulate": 1,
+                "backbone_rate": 1.0,
             },
             "train": {
                 "num_steps": 1000,

@@ -46,6 +46,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "name": "FeaturePyramid",
         "backbone": "resnet18",
         "embedding_dim": 128,
+        "normalize_maps": False,
         "batch_norm": "trained",
         "dtype": "float32",
     }
@@ -84,9 +85,11 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
     if "small" in parts:
         config.augmentation.size = (128, 128)
         config.loader.batch_size = 8
-        config.model.update(backbone="efficientnet_lite0", batch_norm="fixed")
+        config.model.update(
+            backbone="efficientnet_lite0", batch_norm="fixed", normalize_maps=True
+        )
         config.task.update(
-            cluster_images=40,
+            cluster_images=32,
             start_images=20,
             cluster_pixels=1000,
             blur_sigma=(0.1, 0.8),  # of 128 pixels what 2 is of 320

@@ -82,6 +82,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "weight_decay": 5e-4,
         "clip_norm": placeholder(float),
         "accumulate": 1,
+        "backbone_rate": 1.0,
     }
     config.evaluation.update(
         batch_size=1, num_validation=200, num_test=1103, size_multiple=128

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import tokenize
 import zipfile
 import zlib
 from typing import Any, NamedTuple
@@ -158,11 +159,15 @@ def _read_npz(path: pathlib.Path) -> tuple[Handwriting, Handwriting]:
         EOFError,
         AttributeError,
         TypeError,
+        NotImplementedError,  # a compression that Python has not
+        RuntimeError,  # an encrypted member
+        tokenize.TokenError,  # NumPy reads the header of an array as Python
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
         raise InputError(
-            f"mnist_path {path} cannot be read as an .npz of plain arrays: {error}"
+            f"mnist_path {path} cannot be read as an .npz of plain arrays: "
+            f"{' '.join(str(error).split())}"
         ) from error
     if missing:
         raise InputError(

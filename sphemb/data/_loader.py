@@ -82,9 +82,10 @@ def make_loader(
         num_threads: threads that prepare batches ahead; 0 prepares none.
 
     Returns:
-        A dataset of ``{"image": float32 [B, H, W, 3] in [0, 1], "instances": int32
-        [B, H, W], "valid": bool [B], "index": int64 [B]}``; index is the position in
-        the source, -1 where not valid. Where examples have them, ``"semantic"``, int32
+        A dataset of dictionaries: ``"image"``, float32 [B, H, W, 3] in [0, 1];
+        ``"instances"``, int32 [B, H, W]; ``"valid"``, bool [B]; ``"index"``, int64 [B],
+        the position in the source, -1 where not valid. Where examples have them,
+        ``"semantic"``, int32
         [B, H, W], and ``"boundaries"``, int8 [B, A, H, W], come too, and so does
         ``"mask"``, bool [B, H, W], where a transform gives it.
 

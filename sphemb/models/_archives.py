@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pathlib
 import struct
+import tokenize
 import zipfile
 from collections.abc import Iterator, Mapping
 
@@ -27,6 +28,7 @@ ERRORS = (
     RuntimeError,  # an encrypted member
     ValueError,
     struct.error,
+    tokenize.TokenError,  # NumPy reads the header of an array as Python
 )
 
 

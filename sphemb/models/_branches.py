@@ -27,7 +27,9 @@ class SideBranches(OnBackbone):
     enlarged to the image's size bilinearly, and nothing else: a 3 x 3 convolution and
     one number per pixel. What it knows is what the embeddings tell.
 
-    Attributes, beside those of `OnBackbone`:
+    Those of `OnBackbone` come on top.
+
+    Attributes:
         branches: names of the backbone's maps, from the image inwards; the paper takes
             the ResNet's blocks 2 to 5, ``stage1`` to ``stage4`` here.
         embedding_dim: D; three can be looked at as colours.

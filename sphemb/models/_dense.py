@@ -29,7 +29,9 @@ from sphemb.models._layers import (
 class DenseEmbedding(OnBackbone):
     """Embeds an image on a grid of its backbone's output stride, or a finer one.
 
-    Attributes, beside those of `OnBackbone`:
+    Those of `OnBackbone` come on top.
+
+    Attributes:
         embedding_dim: D.
         decoder_stride: None, or 4, 2 or 1: bring the last map back to this stride, with
             the help of the finer ones. At 1 the map of stride 2 is unfolded, and meets

@@ -28,7 +28,9 @@ class FCN8(OnBackbone):
     There are no coordinates. Equal objects in different places are told apart by what
     is around them, as far as the network sees, and by the image's border.
 
-    Attributes, beside those of `OnBackbone`:
+    Those of `OnBackbone` come on top.
+
+    Attributes:
         output_stride: 32; there is no other.
         embedding_dim: D, 21 as in the paper: as many as VOC has classes.
         head_features: 0 reads the last map as it is. Otherwise two convolutions of so

@@ -17,6 +17,7 @@ _SECTIONS = {
         "weight_decay",
         "clip_norm",
         "accumulate",
+        "backbone_rate",
     },
     "train": {
         "num_steps",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import optax
 
 from sphemb._checks import check_choice, check_count, check_number
@@ -46,6 +49,7 @@ def make_optimizer(
     weight_decay: float = 0.0,
     clip_norm: float | None = None,
     accumulate: int = 1,
+    backbone_rate: float = 1.0,
 ) -> optax.GradientTransformation:
     """An optimiser by name.
 
@@ -58,6 +62,9 @@ def make_optimizer(
         clip_norm: largest global norm of a gradient, None for no limit.
         accumulate: steps whose mean gradient makes one update; the schedule counts
             updates then.
+        backbone_rate: what the learning rate is multiplied by for the sub-tree
+            ``backbone`` of the parameters, so that what is pretrained is changed less
+            than what is new; 0 leaves it as it is.
 
     Returns:
         The optax transformation.
@@ -76,6 +83,14 @@ def make_optimizer(
         update = optax.chain(clip, decay, optax.sgd(schedule, momentum=momentum))
     else:
         update = optax.chain(clip, optax.adamw(schedule, weight_decay=weight_decay))
+    check_number("config.optimizer.backbone_rate", backbone_rate, at_least=0)
+    if backbone_rate != 1:
+        slow = optax.masked(optax.scale(backbone_rate), _is_backbone)
+        update = optax.chain(update, slow)
     if accumulate == 1:
         return update
     return optax.MultiSteps(update, accumulate).gradient_transformation()
+
+
+def _is_backbone(params: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: name == "backbone" for name in params}

@@ -116,7 +116,11 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a configuration, got {config!r}")
-    return ml_collections.ConfigDict(config)
+    try:
+        return ml_collections.ConfigDict(config)
+    except (ValueError, TypeError) as error:
+        line = " ".join(str(error).split())
+        raise InputError(f"{path} must hold a configuration: {line}") from error
 
 
 def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:

@@ -45,6 +45,20 @@ def test_it_is_the_sum_of_projected_maps_from_the_top_down(found):
     np.testing.assert_allclose(maps["embedding"][0], total, atol=1e-4)
 
 
+def test_maps_of_any_size_count_alike_where_they_are_normalised(found):
+    variables, maps = found
+    model = SMALL.clone(normalize_maps=True)
+    total = None
+    for stride in (32, 16, 8, 4):
+        level = np.float64(maps[last_map_at(SMALL.feature_maps, stride).name][0])
+        level /= np.sqrt(np.mean(level**2, axis=-1, keepdims=True) + 1e-6)
+        lateral = variables["params"][f"lateral{stride}"]
+        projected = level @ np.asarray(lateral["kernel"]) + np.asarray(lateral["bias"])
+        total = projected if total is None else projected + enlarged(total)
+    expected = jax.jit(model.apply)(variables, IMAGE)["embedding"][0]
+    np.testing.assert_allclose(expected, total, atol=1e-4)
+
+
 def test_the_parameters_are_the_backbones_and_four_projections(found):
     params = found[0]["params"]
     assert set(params) == {"backbone", *(f"lateral{s}" for s in (4, 8, 16, 32))}

@@ -41,6 +41,21 @@ def test_an_unknown_optimiser_names_the_known_ones():
         make_optimizer(poly_schedule(1.0, 10), name="lion")
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_the_backbone_may_learn_more_slowly(name):
+    settings = {"name": name, "weight_decay": 0.1, "clip_norm": 1.0}
+    params = {"backbone": {"w": jnp.array([1.0, -2.0])}, "head": jnp.array([3.0])}
+    gradients = {"backbone": {"w": jnp.array([0.3, 0.1])}, "head": jnp.array([0.2])}
+    even = make_optimizer(poly_schedule(0.1, 10), **settings)
+    slow = make_optimizer(poly_schedule(0.1, 10), backbone_rate=0.25, **settings)
+    expected, _ = even.update(gradients, even.init(params), params)
+    found, _ = slow.update(gradients, slow.init(params), params)
+    np.testing.assert_allclose(found["head"], expected["head"], rtol=1e-6)
+    np.testing.assert_allclose(
+        found["backbone"]["w"], 0.25 * expected["backbone"]["w"], rtol=1e-6
+    )
+
+
 def test_accumulated_steps_make_one_update_of_their_mean_gradient():
     settings = {"name": "sgd", "momentum": 0.9, "weight_decay": 0.1}
     once = make_optimizer(poly_schedule(0.1, 10), **settings)
