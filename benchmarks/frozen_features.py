@@ -33,7 +33,7 @@ def score_frozen(
     config: ml_collections.ConfigDict, *, map_name: str | None = None, split: str
 ) -> dict[str, float]:
     """Clusters and scores a network as it is before its first step."""
-    config = config.copy_and_resolve_references()
+    config = config.copy_and_resolve_references().unlock()
     config.task.views = 1
     config.task.num_overclusters = 0
     if map_name:

@@ -47,6 +47,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "backbone": "resnet18",
         "embedding_dim": 128,
         "normalize_maps": False,
+        "finer_scale": 1.0,
         "batch_norm": "trained",
         "dtype": "float32",
     }
@@ -86,7 +87,10 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         config.augmentation.size = (128, 128)
         config.loader.batch_size = 8
         config.model.update(
-            backbone="efficientnet_lite0", batch_norm="fixed", normalize_maps=True
+            backbone="efficientnet_lite0",
+            batch_norm="fixed",
+            normalize_maps=True,
+            finer_scale=0.2,
         )
         config.task.update(
             cluster_images=32,
@@ -95,8 +99,8 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
             blur_sigma=(0.1, 0.8),  # of 128 pixels what 2 is of 320
             predict_scale=0.3,
         )
-        config.optimizer.learning_rate = 3e-4
-        config.train.update(num_steps=200, log_every=10, checkpoint_every=100)
+        config.optimizer.learning_rate = 5e-4
+        config.train.update(num_steps=150, log_every=10, checkpoint_every=50)
         config.train.weights = "efficientnet_lite0"
         config.evaluation.update(batch_size=4, num_validation=100, num_test=100)
     if "single" in parts:

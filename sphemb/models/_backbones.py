@@ -11,11 +11,14 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from sphemb._checks import check_choice
 from sphemb.models._backbone import FeatureMap, check_image, check_settings
 from sphemb.models._efficientnet import EfficientNetLite0
 from sphemb.models._resnet import BLOCKS, ResNet
+
+_TINY = 1e-6  # of a mean square, so that a dead cell stays zero
 
 BACKBONES: dict[str, Callable[..., Any]] = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
@@ -33,6 +36,10 @@ class OnBackbone(nn.Module):
     Attributes:
         backbone: a name of `BACKBONES`.
         output_stride: of the backbone's last map: 4, 8, 16 or 32.
+        normalize_maps: divide every cell of a map by the root of its mean square. The
+            maps of ResNets are of about one size. Those of EfficientNet-Lite0 shrink
+            with depth, from 10 to 3 on photographs, and where maps are added up what is
+            shallow drowns what is deep.
         batch_norm: ``"fixed"`` for the moments that came with the weights, or
             ``"trained"``, see `BatchNorm`.
         axis_name: of the devices, for ``"trained"``.
@@ -44,6 +51,7 @@ class OnBackbone(nn.Module):
 
     backbone: str = "resnet50"
     output_stride: int = 8
+    normalize_maps: bool = False
     batch_norm: str = "fixed"
     axis_name: str | None = "batch"
     dtype: str = "float32"
@@ -79,10 +87,18 @@ class OnBackbone(nn.Module):
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
         check_image(image, self.stride)
-        return BACKBONES[self.backbone](
+        maps = BACKBONES[self.backbone](
             output_stride=self.output_stride,
             batch_norm=self.batch_norm,
             axis_name=self.axis_name,
             dtype=self.dtype,
             name="backbone",
         )(image, train=train)
+        if self.normalize_maps:
+            maps = {name: _of_one_size(found) for name, found in maps.items()}
+        return maps
+
+
+def _of_one_size(found: jax.Array) -> jax.Array:
+    square = jnp.mean(jnp.square(found.astype(jnp.float32)), axis=-1, keepdims=True)
+    return found * jax.lax.rsqrt(square + _TINY).astype(found.dtype)

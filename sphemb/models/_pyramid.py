@@ -9,12 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_count
+from sphemb._checks import InputError, check_count, check_number
 from sphemb.models._backbone import last_map_at
 from sphemb.models._backbones import OnBackbone
 
 _FINEST = 4
-_TINY = 1e-6  # of a mean square, so that a dead cell stays zero
 
 
 class FeaturePyramid(OnBackbone):
@@ -32,10 +31,9 @@ class FeaturePyramid(OnBackbone):
     Attributes:
         embedding_dim: D; the authors take 128 for ResNet-18 and 256 for ResNet-50.
         output_stride: of the backbone's last map: 8, 16 or 32.
-        normalize_maps: divide every cell of a map by the root of its mean square before
-            it is projected. The authors' ResNets have maps of about one size. Those of
-            EfficientNet-Lite0 shrink with depth, from 10 to 3 on photographs, and
-            without this a sum of random projections is 96 % of it shallow.
+        finer_scale: what the first weights of all maps but the last are multiplied by.
+            The authors have 1. Below it the embedding begins as an image of what is
+            deepest, and clusters of it say more of what things are.
         dtype: that the backbone computes in, ``"float32"`` or ``"bfloat16"``; the
             projections, their sums and all parameters are float32.
 
@@ -50,11 +48,12 @@ class FeaturePyramid(OnBackbone):
     backbone: str = "resnet18"
     embedding_dim: int = 128
     output_stride: int = 32
-    normalize_maps: bool = False
+    finer_scale: float = 1.0
 
     def __post_init__(self):
         super().__post_init__()
         check_count("embedding_dim", self.embedding_dim, at_least=1)
+        check_number("finer_scale", self.finer_scale, above=0)
         if self.output_stride <= _FINEST:
             raise InputError(
                 f"output_stride must be above {_FINEST}, the stride of the finest map "
@@ -88,11 +87,14 @@ class FeaturePyramid(OnBackbone):
         total = None
         while stride >= _FINEST:
             found = maps[last_map_at(self.feature_maps, stride).name]
-            found = found.astype(jnp.float32)
-            if self.normalize_maps:
-                square = jnp.mean(jnp.square(found), axis=-1, keepdims=True)
-                found *= jax.lax.rsqrt(square + _TINY)
-            lateral = nn.Dense(self.embedding_dim, name=f"lateral{stride}")(found)
+            scale = 1.0 if total is None else self.finer_scale**2  # of the variance
+            lateral = nn.Dense(
+                self.embedding_dim,
+                kernel_init=nn.initializers.variance_scaling(
+                    scale, "fan_in", "truncated_normal"
+                ),
+                name=f"lateral{stride}",
+            )(found.astype(jnp.float32))
             if total is not None:
                 lateral += jax.image.resize(total, lateral.shape, "bilinear")
             total, stride = lateral, stride // 2

@@ -25,7 +25,7 @@ def config_of(drawings_dir):
 
 @pytest.mark.parametrize("map_name", [None, "stage4"])
 def test_the_embedding_or_a_map_of_the_backbone_is_scored(map_name, drawings_dir):
-    config = config_of(drawings_dir)
+    config = config_of(drawings_dir).lock()  # as it comes from the command line
     scores = score_frozen(config, map_name=map_name, split="validation")
     assert 0 <= scores["mean_iou"] <= scores["accuracy"] <= 1
     assert config.task.views == 2  # the caller's config is left alone
