@@ -59,6 +59,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "embedding_dim": config.model.get_ref("embedding_dim"),
         "feature": "embedding",
         "metric": "euclidean",
+        "temperature": 1.0,
         "balance": "none",
         "refresh_every": placeholder(int),  # an epoch shows every image once
         "cluster_images": 40000,  # of 118,287: k-means stays well below a step's cost

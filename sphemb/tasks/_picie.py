@@ -89,6 +89,9 @@ class Picie:
         feature: the network's map that is clustered.
         metric: ``"euclidean"``, the authors', or ``"spherical"``, of centroids that are
             unit vectors, as the paper's text has them.
+        temperature: that the products with centroids are divided by; 1 is the authors'.
+            Products of unit vectors with K centroids differ little, and at 1 a network
+            that begins to learn hears mostly noise.
         balance: of clusters, see `sphemb.losses.cluster_weights`.
         refresh_every: steps of an epoch; None for those that show every image once.
         cluster_images: images that a refresh looks at, at most; None for all.
@@ -126,6 +129,7 @@ class Picie:
     embedding_dim: int = 128
     feature: str = "embedding"
     metric: str = "euclidean"
+    temperature: float = 1.0
     balance: str = "none"
     refresh_every: int | None = None
     cluster_images: int | None = None
@@ -185,6 +189,7 @@ class Picie:
         }.items():
             check_choice(f"{where}.{name}", getattr(self, name), choices)
         check_number(f"{where}.predict_scale", self.predict_scale, above=0)
+        check_number(f"{where}.temperature", self.temperature, above=0)
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -339,7 +344,10 @@ class Picie:
             for view, points in enumerate(views):
                 by = (view + shift) % self.views
                 loss = prototype_cross_entropy(
-                    points, centroids[by], labels[by], weights=weights[by]
+                    points,
+                    centroids[by] / self.temperature,
+                    labels[by],
+                    weights=weights[by],
                 )
                 losses.append(loss.mean())
             return jnp.stack(losses).mean()
