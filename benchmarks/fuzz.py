@@ -22,6 +22,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
@@ -119,7 +120,7 @@ def _arrays() -> list[tuple[str, bytes]]:
 
 
 def _handwriting() -> list[tuple[str, bytes]]:
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{kind}_{part}": _RNG.integers(10, size=shape).astype(np.uint8)
         for part in ("train", "test")
         for kind, shape in {"x": (20, 28, 28), "y": (20,)}.items()
@@ -212,8 +213,8 @@ def damaged(content: bytes, other: bytes, chance: random.Random) -> bytes:
             case 3:
                 data[place : place + length] = chance.randbytes(length)
             case 4:
-                order = chance.choice(("little", "big"))
-                data[place : place + 4] = chance.choice(_ABSURD).to_bytes(4, order)
+                absurd = chance.choice(_ABSURD).to_bytes(4, "little")
+                data[place : place + 4] = chance.choice((absurd, absurd[::-1]))
             case 5:
                 data[place:] = other[place:]
             case 6:
