@@ -54,6 +54,6 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
             min_size=32,
             max_objects=200,
             fit_images=100,
-            class_balance=0.5,
+            class_balance=1.0,
         )
     return config

@@ -61,15 +61,16 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         small_images(config)
         config.model.atrous_rates = (2, 4)
         config.task.num_samples = 1024
-        config.task.class_balance = 0.5  # or a few images are all background
+        config.task.class_balance = 1.0  # or a few images are all background
     return config
 
 
 def small_images(config: ml_collections.ConfigDict) -> None:
     """Makes a run one for a laptop: small crops, a small network, few steps."""
-    config.augmentation.size = (192, 192)
-    config.loader.batch_size = 4
+    config.augmentation.size = (128, 128)
+    config.loader.batch_size = 8
     config.model.update(
+        normalize_maps=True,
         embedding_dim=32,
         output_stride=16,
         decoder_stride=4,
@@ -77,6 +78,6 @@ def small_images(config: ml_collections.ConfigDict) -> None:
         head_features=64,
     )
     config.optimizer = common.get_config().optimizer
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.update(learning_rate=2e-3, backbone_rate=0.2)
     config.train.update(num_steps=300, log_every=20, checkpoint_every=100, eval_every=0)
     config.evaluation.update(num_validation=40, num_test=100)

@@ -78,7 +78,7 @@ class Instances(Proposals):
         check_number("config.task.ridge", self.ridge, at_least=0)
         check_number("config.task.min_score", self.min_score)
 
-    def init(self, key: jax.Array) -> Memory:
+    def init(self, key: jax.Array, apply: Apply) -> Memory:
         """The line that takes the vote for the score."""
         number = len(PROPOSAL_FEATURES)
         return ScoreLine(

@@ -53,12 +53,14 @@ class PicieMemory(NamedTuple):
         epoch: int32, refreshes so far; the images' random changes go by it.
         centroids: for each number of clusters K, [V, K, D].
         counts: for each of them, float32 [V, K], the cells behind each centroid.
+        anchor: the network as it was when the epoch began, which gives the labels.
     """
 
     seed: jax.Array
     epoch: jax.Array
     centroids: tuple[jax.Array, ...]
     counts: tuple[jax.Array, ...]
+    anchor: Apply
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,10 +74,11 @@ class Picie:
     nearest centroid of its own view (within), and to the one of the other view's
     centroids that is nearest to the other view's pixel (cross).
 
-    The labels are those of the step's own embeddings. The authors store a label for
-    each pixel at the start of an epoch instead; here nothing has to be stored, a run
-    can go on from any step, and each image is embedded once instead of twice. The
-    price: a label can change within an epoch. Centroids do not.
+    A pixel's label stays the same within an epoch: it is what the network said that
+    the clusters were found with, the anchor, which the memory keeps. The authors store
+    the labels instead; here a run can go on from any step with nothing stored but two
+    networks, and each image is embedded once more. (Labels of the network as it learns
+    have no hold: it can move all pixels to one centroid, and did.)
 
     No label is read, in training: ``instances`` may be void everywhere.
 
@@ -201,7 +204,7 @@ class Picie:
     def _view_settings(self) -> ViewSettings:
         return ViewSettings(*(getattr(self, name) for name in ViewSettings._fields))
 
-    def init(self, key: jax.Array) -> PicieMemory:
+    def init(self, key: jax.Array, apply: Apply) -> PicieMemory:
         """No clusters yet; the first refresh, before the first step, finds them."""
         shapes = [(self.views, size) for size in self._sizes]
         return PicieMemory(
@@ -209,6 +212,7 @@ class Picie:
             epoch=jnp.zeros((), jnp.int32),
             centroids=tuple(jnp.zeros((*s, self.embedding_dim)) for s in shapes),
             counts=tuple(jnp.zeros(s) for s in shapes),
+            anchor=jax.tree.map(jnp.copy, apply),
         )
 
     def refresh(
@@ -241,6 +245,7 @@ class Picie:
         memory = memory._replace(
             centroids=tuple(state.centroids for state in states),
             counts=tuple(state.counts for state in states),
+            anchor=jax.tree.map(jnp.copy, apply),
         )
         _warn_of_collapse(memory)
         return memory
@@ -308,19 +313,21 @@ class Picie:
         """
         keys = view_keys(memory.seed, memory.epoch, batch["index"])
         settings = self._view_settings
-        views = []
+        views, anchors = [], []
         for view in range(self.views):
             image = view_image(batch["image"], keys, view=view, settings=settings)
-            features = self._features(apply(image))
-            views.append(view_points(features, keys, view=view, settings=settings))
-        within, cross, largest = self._losses(views, memory, 0)
+            for network, points in ((apply, views), (memory.anchor, anchors)):
+                features = self._features(network(image))
+                points.append(view_points(features, keys, view=view, settings=settings))
+        anchors = jax.lax.stop_gradient(anchors)
+        within, cross, largest = self._losses(views, anchors, memory, 0)
         terms = {"loss/within": within}
         total = within
         if self.views == 2:
             terms["loss/cross"] = cross
             total = 0.5 * (within + cross)
         if self.num_overclusters:
-            within, cross, _ = self._losses(views, memory, 1)
+            within, cross, _ = self._losses(views, anchors, memory, 1)
             finer = within if self.views == 1 else 0.5 * (within + cross)
             terms["loss/over"] = finer
             one, two = overclustering_weights(*self._sizes)
@@ -328,14 +335,18 @@ class Picie:
         return total, {**terms, "largest_cluster": largest}
 
     def _losses(
-        self, views: list[jax.Array], memory: PicieMemory, which: int
+        self,
+        views: list[jax.Array],
+        anchors: list[jax.Array],
+        memory: PicieMemory,
+        which: int,
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Within and cross losses of one number of clusters, and its largest share."""
         centroids = memory.centroids[which]
         weights = cluster_weights(memory.counts[which], balance=self.balance)
         labels = [
-            assign_clusters(jax.lax.stop_gradient(x), centroids[v], metric=self.metric)
-            for v, x in enumerate(views)
+            assign_clusters(x, centroids[v], metric=self.metric)
+            for v, x in enumerate(anchors)
         ]
 
         def mean_loss(shift: int) -> jax.Array:

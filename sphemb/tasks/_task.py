@@ -31,8 +31,13 @@ class Task(Protocol):
     refresh_every: int | None
     metrics_on_host: bool
 
-    def init(self, key: jax.Array) -> Memory:
-        """The memory at step 0."""
+    def init(self, key: jax.Array, apply: Apply) -> Memory:
+        """The memory at step 0, and so its structure for good.
+
+        The network that is handed in here and to `refresh` is a pytree, a
+        `jax.tree_util.Partial` of its parameters: a task may keep it in its memory, as
+        a copy, since the state's own arrays are given away in each step.
+        """
         ...
 
     def refresh(
@@ -71,7 +76,7 @@ class Memoryless:
 
     refresh_every: int = 0
 
-    def init(self, key: jax.Array) -> Memory:
+    def init(self, key: jax.Array, apply: Apply) -> Memory:
         """No memory."""
         return ()
 

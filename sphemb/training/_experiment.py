@@ -253,9 +253,12 @@ class Experiment:
         maps: Any = self.model.apply(variables, image)
         return maps
 
+    def bound(self, params: Any, batch_stats: Any) -> Apply:
+        """The network with its parameters, as a pytree; compiled once for each size."""
+        return jax.tree_util.Partial(self._compiled_network, params, batch_stats)
+
     @functools.cached_property
-    def compiled_network(self) -> Callable[..., Maps]:
-        """`network`, compiled once for every size of images."""
+    def _compiled_network(self) -> Callable[..., Maps]:
         return jax.jit(self.network)
 
     def training_network(
@@ -275,12 +278,14 @@ class Experiment:
             size = self.model.stride
             image = jnp.zeros((1, size, size, 3))
             variables = self.model.init(self.keys["params"], image)
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
         return init_state(
             self.task,
-            variables["params"],
-            variables.get("batch_stats", {}),
+            params,
+            batch_stats,
             self.optimizer,
             self.keys["memory"],
+            self.bound(params, batch_stats),
         )
 
     def start_state(self) -> TrainState:
@@ -362,8 +367,7 @@ class Trained:
     @property
     def apply(self) -> Apply:
         """The network with its parameters bound."""
-        network = self.experiment.compiled_network
-        return functools.partial(network, self.params, self.batch_stats)
+        return self.experiment.bound(self.params, self.batch_stats)
 
 
 def load_run(workdir: str | pathlib.Path) -> Trained:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphemb.tasks import Memory, Task
+from sphemb.tasks import Apply, Memory, Task
 
 
 @jax.tree_util.register_dataclass
@@ -41,6 +41,7 @@ def init_state(
     batch_stats: Any,
     optimizer: optax.GradientTransformation,
     key: jax.Array,
+    apply: Apply,
 ) -> TrainState:
     """The state at step 0."""
     return TrainState(
@@ -48,5 +49,5 @@ def init_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        memory=task.init(key),
+        memory=task.init(key, apply),
     )
