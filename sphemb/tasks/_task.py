@@ -34,9 +34,9 @@ class Task(Protocol):
     def init(self, key: jax.Array, apply: Apply) -> Memory:
         """The memory at step 0, and so its structure for good.
 
-        The network that is handed in here and to `refresh` is a pytree, a
-        `jax.tree_util.Partial` of its parameters: a task may keep it in its memory, as
-        a copy, since the state's own arrays are given away in each step.
+        The network that is handed in here and to `refresh` is a pytree of its
+        parameters: a task may keep it in its memory, as a copy, since the state's own
+        arrays are given away in each step.
         """
         ...
 

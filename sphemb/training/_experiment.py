@@ -253,9 +253,9 @@ class Experiment:
         maps: Any = self.model.apply(variables, image)
         return maps
 
-    def bound(self, params: Any, batch_stats: Any) -> Apply:
-        """The network with its parameters, as a pytree; compiled once for each size."""
-        return jax.tree_util.Partial(self._compiled_network, params, batch_stats)
+    def bound(self, params: Any, batch_stats: Any) -> BoundNetwork:
+        """The network with its parameters; it is compiled once for each size."""
+        return BoundNetwork(params, batch_stats, self._compiled_network)
 
     @functools.cached_property
     def _compiled_network(self) -> Callable[..., Maps]:
@@ -342,6 +342,26 @@ class Experiment:
     def abstract_state(self) -> TrainState:
         """The state's shapes and dtypes."""
         return jax.eval_shape(self.init_state)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BoundNetwork:
+    """A network with its parameters: called with images, and a pytree to be kept.
+
+    Attributes:
+        params: the network's parameters.
+        batch_stats: the moments of its batch normalisation.
+        network: of parameters, moments and images; static.
+    """
+
+    params: Any
+    batch_stats: Any
+    network: Callable[..., Maps] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, image: jax.Array) -> Maps:
+        """The maps of images [B, H, W, 3]."""
+        return self.network(self.params, self.batch_stats, image)
 
 
 @dataclasses.dataclass(frozen=True)
