@@ -11,22 +11,17 @@ projections of all of the backbone's maps; ``--map`` names one of these.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 
 import ml_collections
 import numpy as np
-from absl import app, flags
-from ml_collections import config_flags
 
 from sphemb._checks import InputError
-from sphemb.cli import door, parse_flags
+from sphemb.cli import door, read_config
 from sphemb.evaluation import evaluate
 from sphemb.training import Experiment, Trained, refresh_memory, replicate
-
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="a PiCIE config")
-_MAP = flags.DEFINE_string("map", None, "of the backbone; by default the embedding")
-_SPLIT = flags.DEFINE_enum("split", "test", ["validation", "test"], "what to score")
 
 
 def score_frozen(
@@ -50,17 +45,22 @@ def score_frozen(
     return evaluate(trained, split, num_samples=1).scores
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise InputError(f"unknown argument {argv[1]!r}")
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, help="a PiCIE config")
+    parser.add_argument("--map", help="of the backbone; by default the embedding")
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    flags, overrides = parser.parse_known_args()
+    config = read_config(flags.config, overrides)
     start = time.monotonic()
-    scores = score_frozen(_CONFIG.value, map_name=_MAP.value, split=_SPLIT.value)
+    scores = score_frozen(config, map_name=flags.map, split=flags.split)
     finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
     finite["seconds"] = round(time.monotonic() - start, 1)
     print(json.dumps(finite, indent=2))
 
 
 if __name__ == "__main__":
-    flags.mark_flag_as_required("config")
     with door():
-        app.run(main, flags_parser=parse_flags)
+        main()

@@ -17,8 +17,8 @@ Measured by us, with fewer steps: docs/reproduction.md.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 
 VARIANTS = ("lite", "logistic", "r50")
 

@@ -12,8 +12,8 @@ Measured by us, with fewer steps: docs/reproduction.md; ``:r50`` not yet run.
 
 import ml_collections
 
-from configs import bsds
 from sphemb import InputError
+from sphemb.configs import bsds
 
 VARIANTS = ("lite", "r50")
 

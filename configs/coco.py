@@ -14,8 +14,8 @@ yet run.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common, voc
 from sphemb import InputError
+from sphemb.configs import common, voc
 
 VARIANTS = (*voc.VARIANTS, "small")
 

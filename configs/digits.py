@@ -14,8 +14,8 @@ Measured by us, beside the authors' own figures: docs/reproduction.md.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 
 VARIANTS = ("sklearn", "finetune", "sphere", "mnist")
 

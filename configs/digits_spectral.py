@@ -16,7 +16,7 @@ look at test drawings; 0 and 1 were not run in full.
 
 import ml_collections
 
-from configs import digits
+from sphemb.configs import digits
 
 
 def get_config() -> ml_collections.ConfigDict:

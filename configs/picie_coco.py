@@ -19,8 +19,8 @@ Measured by us: not yet run on the full set.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 
 VARIANTS = ("r18", "over", "single", "small", "small_over", "small_single")
 

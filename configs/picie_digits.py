@@ -12,7 +12,7 @@ Measured by us: not yet run.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common, digits
+from sphemb.configs import common, digits
 
 
 def get_config() -> ml_collections.ConfigDict:

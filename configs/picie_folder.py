@@ -13,7 +13,7 @@ Measured by us: not yet run.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import picie_coco
+from sphemb.configs import picie_coco
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -12,7 +12,7 @@ Measured by us: not yet run.
 
 import ml_collections
 
-from configs import voc_semantic
+from sphemb.configs import voc_semantic
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -15,8 +15,8 @@ Measured by us: not yet run on the full set.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "lite": "efficientnet_lite0"}
 VARIANTS = (*BACKBONES, "mean_shift")

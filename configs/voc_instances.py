@@ -14,8 +14,8 @@ Measured by us: not yet run.
 
 import ml_collections
 
-from configs import voc, voc_semantic
 from sphemb import InputError
+from sphemb.configs import voc, voc_semantic
 
 VARIANTS = voc_semantic.VARIANTS
 

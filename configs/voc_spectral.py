@@ -20,8 +20,8 @@ Measured by us: `:coco_softmax` and `:coco_spectral`, docs/reproduction.md.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from configs import common, voc
 from sphemb import InputError
+from sphemb.configs import common, voc
 
 VARIANTS = ("spectral", "softmax", "coco_spectral", "coco_softmax")
 

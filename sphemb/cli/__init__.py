@@ -1,32 +1,36 @@
 """The doors: what people start from a shell.
 
 * `main`: the command ``sphemb``.
-* `run_training`, `run_evaluation`, `run_prediction`, `run_import`, `run_check`,
-  `run_boundary_scores`, `run_class_scores`, `run_instance_scores`: its verbs as
-  functions.
-* `door`, `parse_flags`: a mistake becomes one line and an exit status.
+* `run_training`, `run_evaluation`, `run_prediction`, `run_export`, `run_import`,
+  `run_check`, `run_boundary_scores`, `run_class_scores`, `run_instance_scores`: its
+  verbs as functions; `PredictionSettings`.
+* `read_config`: a configuration by its name or file; `door`: a mistake becomes one line
+  and an exit status.
 """
 
 from sphemb.cli._boundary_scores import run_boundary_scores
 from sphemb.cli._check import run_check
 from sphemb.cli._class_scores import run_class_scores
+from sphemb.cli._config_flags import read_config
 from sphemb.cli._door import door
-from sphemb.cli._flags import parse_flags
+from sphemb.cli._export import run_export
 from sphemb.cli._instance_scores import run_instance_scores
 from sphemb.cli._main import main
-from sphemb.cli._predict import run_prediction
+from sphemb.cli._predict import PredictionSettings, run_prediction
 from sphemb.cli._train import default_workdir, run_evaluation, run_training
 from sphemb.cli._weights import run_import
 
 __all__ = [
+    "PredictionSettings",
     "default_workdir",
     "door",
     "main",
-    "parse_flags",
+    "read_config",
     "run_boundary_scores",
     "run_check",
     "run_class_scores",
     "run_evaluation",
+    "run_export",
     "run_import",
     "run_instance_scores",
     "run_prediction",

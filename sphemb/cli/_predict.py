@@ -1,24 +1,59 @@
-"""Predict: image files in, label images and overlays out."""
+"""Predict: image files in; label images, overlays and lists out."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
+import math
 import pathlib
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
-from sphemb._checks import InputError
-from sphemb.cli._prediction_files import prediction_files
-from sphemb.data import find_images, pad_to_multiple, read_image
-from sphemb.training import load_run
+from sphemb._checks import InputError, check_count
+from sphemb.cli._label_images import named_for
+from sphemb.cli._prediction_files import PredictionFiles, prediction_files
+from sphemb.cli._results import progress, write_table
+from sphemb.cli._smaller_tiles import with_smaller_tiles
+from sphemb.data import ImageWindows, Tile, find_images
+from sphemb.evaluation import Found, TiledPrediction
+from sphemb.training import load_run, write_json
 
-_MAX_PIXELS = 1024 * 1024
+_DECODED = 2**20  # pixels up to which an image is read before the first result
+_EMBEDDING_BYTES = 2**31
+_SHARED = ("images.csv", "summary.json")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionSettings:
+    """How images are predicted.
+
+    Attributes:
+        tile: side of a tile, in pixels; an image of no more pixels than that squared is
+            taken whole.
+        halo: pixels around what a tile answers for.
+        min_size: pixels that an instance needs, beside what the run asks for.
+        embeddings: keep the embedding of every pixel.
+    """
+
+    tile: int = 1024
+    halo: int = 128
+    min_size: int = 1
+    embeddings: bool = False
+
+    def __post_init__(self):
+        check_count("--tile", self.tile, at_least=1)
+        check_count("--halo", self.halo)
+        check_count("--min-size", self.min_size, at_least=1)
+        if self.tile <= 2 * self.halo:
+            raise InputError(
+                f"--tile must be more than twice --halo, got {self.tile} and "
+                f"{self.halo}"
+            )
 
 
 def run_prediction(
@@ -27,85 +62,229 @@ def run_prediction(
     out: pathlib.Path,
     *,
     overwrite: bool = False,
+    limit: int = 0,
+    dry_run: bool = False,
+    settings: PredictionSettings | None = None,
 ) -> int:
     """Groups or classifies the pixels of images, or finds boundaries, as trained.
 
     Args:
         workdir: of the run that trained it.
         paths: image files, folders and globs.
-        out: gets ``{stem}_labels.png`` (16 bit, 0 = background) and
-            ``{stem}_overlay.png``; of boundaries, ``{stem}.png`` (16 bit, from 0 to
-            certain) and ``overlays/{stem}.png``; of classes, ``{stem}_classes.png`` and
-            ``{stem}_overlay.png``; of instances with classes all three, and
-            ``results.json``, COCO's results of all images.
+        out: gets the files of each image (see ``docs/prediction.md``), ``images.csv``
+            with a row for each, ``summary.json``, and what there is of all images
+            together: ``instances.json``, COCO's annotations, or ``results.json``,
+            COCO's results of instances with classes.
         overwrite: replace files that are there.
+        limit: images, at most, the first by name; 0 for all.
+        dry_run: say what would be done, and write nothing.
+        settings: of the prediction.
 
     Returns:
         The number of images.
 
     Raises:
-        InputError: no images, an unreadable or too large one, two of one name, results
-            that are there already, or no folder to write to. Nothing is written then.
+        InputError: no images, an unreadable one, two of one name, results that are
+            there already, or no folder to write to. Nothing is written then; but of an
+            image of more than 2^20 pixels only the header is read before the first
+            result.
     """
-    images = find_images(paths)
-    doubled = [s for s, n in Counter(image.stem for image in images).items() if n > 1]
+    check_count("--limit", limit)
+    settings = settings or PredictionSettings()
+    files_found = find_images(paths)
+    images = [ImageWindows(path) for path in files_found[: limit or None]]
+    stems = Counter(image.path.stem for image in images)
+    doubled = [stem for stem, number in stems.items() if number > 1]
     if doubled:
         raise InputError(
             f"images must have different names, but several are called {doubled[0]}: "
             "predict them into different folders"
         )
     # All before the first result, so that one bad file leaves nothing half done.
-    for path in images:
-        _read(path)
+    for image in images:
+        if math.prod(image.size) <= _DECODED:
+            image.whole()
+            image.close()
     trained = load_run(workdir)
-    task, files = trained.experiment.task, prediction_files(trained)
-    targets = {
-        image: [out / name.format(image.stem) for name in files.per_image]
-        for image in images
-    }
-    shared = [out / name for name in files.shared]
-    wanted = [*shared, *(path for paths in targets.values() for path in paths)]
-    there = [path for path in wanted if path.exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{there[0]} exists already: give --overwrite or another --out"
-        )
+    files, tiled = prediction_files(trained), TiledPrediction(trained)
+    if settings.embeddings:
+        _check_embeddings(images, files, trained.experiment.config.model)
+    for image in images:  # refuses a halo that leaves no core
+        tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
+    targets = _targets(images, files, out, settings)
+    shared = [out / name for name in (*files.shared, *_SHARED)]
+    if out.resolve() == workdir.resolve():
+        raise InputError(f"--out must not be the run's own folder, got {out}")
+    _check_targets(images, [*shared, *(p for t in targets for p in t)], overwrite)
+    if dry_run:
+        for image, names in zip(images, targets, strict=True):
+            print(_planned(image, tiled, settings, names))
+        print(f"{len(images)} images; nothing is written")
+        return len(images)
     try:
-        for path in [*shared, *targets[images[0]]]:
+        for path in [*shared, *targets[0]]:
             path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out must be a folder for results: {error}") from error
-    stride = trained.experiment.model.stride
-    # The network is compiled for every image size, the grouping for a few of them.
-    network = jax.jit(trained.experiment.network)
-    apply = functools.partial(network, trained.params, trained.batch_stats)
-    for i, path in enumerate(images):
-        image = _read(path)
-        height, width = image.shape[:2]
-        print(f"[{i + 1}/{len(images)}] {path}, {height} x {width}: ", end="")
+    rows = []
+    begin = time.perf_counter()
+    for i, image in enumerate(progress(images, "images")):
+        row, settings = _predict_one(image, targets[i], files, tiled, settings)
+        rows.append(row)
+        height, width = image.size
+        found = files.told(row["found"])
+        tqdm.write(
+            f"[{i + 1}/{len(images)}] {image.path}, {height} x {width}: {found} in "
+            f"{row['seconds']:.1f} s",
+            file=sys.stdout,
+        )
         sys.stdout.flush()
-        start = time.perf_counter()
-        padded = pad_to_multiple(image, multiple=stride)[0]
-        mask = np.zeros((1, *padded.shape[:2]), bool)
-        mask[:, :height, :width] = True
-        batch = {
-            "image": jnp.asarray(padded[None], jnp.float32) / 255,
-            "mask": jnp.asarray(mask),
-        }
-        predictions = task.predict(apply, trained.memory, batch)
-        note = files.write(targets[path], image, predictions)
-        seconds = time.perf_counter() - start
-        print(f"{note} in {seconds:.1f} s", flush=True)
     files.finish(shared)
+    write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
+    summary = {
+        "workdir": str(workdir),
+        "step": trained.step,
+        "task": type(trained.experiment.task).__name__,
+        "settings": dataclasses.asdict(settings),
+        "num_images": len(images),
+        "found": sum(row["found"] for row in rows),
+        "seconds": round(time.perf_counter() - begin, 3),
+        "images": rows,
+    }
+    write_json(out / _SHARED[1], summary)
     return len(images)
 
 
-def _read(path: pathlib.Path) -> np.ndarray:
-    image = read_image(path)
-    height, width = image.shape[:2]
-    if height * width > _MAX_PIXELS:
-        raise InputError(
-            f"{path} must have at most {_MAX_PIXELS:,} pixels, got {height} x {width}: "
-            "all of them are grouped in memory; make it smaller"
+def _predict_one(
+    image: ImageWindows,
+    targets: Sequence[pathlib.Path],
+    files: PredictionFiles,
+    tiled: TiledPrediction,
+    settings: PredictionSettings,
+) -> tuple[dict[str, Any], PredictionSettings]:
+    """Predicts an image and writes its files.
+
+    Returns:
+        Its row of the table, and the settings with tiles that there is memory for.
+    """
+    start = time.perf_counter()
+
+    def find(tile: int) -> tuple[Found, int]:
+        tiles = tiled.tiles(image.size, tile=tile, halo=settings.halo)
+        found = tiled.predict(
+            image,
+            tiles,
+            min_size=settings.min_size,
+            embedding=settings.embeddings,
+            progress=_progress,
         )
-    return image
+        return found, len(tiles)
+
+    (found, number), tile = with_smaller_tiles(
+        find,
+        settings.tile,
+        least=tiled.least_tile(settings.halo),
+        name=str(image.path),
+        say=lambda line: tqdm.write(line, file=sys.stderr),
+    )
+    for path in targets:
+        for other in _either(path) - {path}:  # of an earlier prediction
+            other.unlink(missing_ok=True)
+    if settings.embeddings:
+        *targets, last = targets
+        np.savez_compressed(last, embedding=found["embedding"])
+    count = files.write(targets, image, found)
+    image.close()
+    height, width = image.size
+    row = {
+        "image": str(image.path),
+        "height": height,
+        "width": width,
+        "found": count,
+        "tiles": number,
+        "tile": tile,
+        "seconds": round(time.perf_counter() - start, 3),
+    }
+    return row, dataclasses.replace(settings, tile=tile)
+
+
+def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
+    """A bar over tiles, where there are several and it is a terminal."""
+    if len(tiles) == 1:
+        return iter(tiles)
+    return iter(progress(tiles, what, unit="tile"))
+
+
+def _targets(
+    images: Sequence[ImageWindows],
+    files: PredictionFiles,
+    out: pathlib.Path,
+    settings: PredictionSettings,
+) -> list[list[pathlib.Path]]:
+    """The files of every image."""
+    names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
+    return [
+        [named_for(out / name.format(image.path.stem), image.size) for name in names]
+        for image in images
+    ]
+
+
+def _check_targets(
+    images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], overwrite: bool
+) -> None:
+    """Refuses to write over an image, or unasked over a result.
+
+    Raises:
+        InputError: as above.
+    """
+    sources = {image.path.resolve() for image in images}
+    for path in wanted:
+        for there in _either(path):
+            if there.resolve() in sources:
+                raise InputError(
+                    f"{there} is an image that is predicted: give another --out"
+                )
+            if there.exists() and not overwrite:
+                raise InputError(
+                    f"{there} exists already: give --overwrite or another --out"
+                )
+
+
+def _either(path: pathlib.Path) -> set[pathlib.Path]:
+    """Where a picture may be: large ones, and those of many labels, are TIFF."""
+    endings = (".png", ".tif")
+    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}
+
+
+def _check_embeddings(
+    images: Sequence[ImageWindows], files: PredictionFiles, model: Any
+) -> None:
+    """Refuses embeddings that there are none of, or too large ones.
+
+    Raises:
+        InputError: as above.
+    """
+    if not files.embeds:
+        raise InputError("--embeddings: what this run predicts has none to keep")
+    for image in images:
+        size = 2 * math.prod(image.size) * model.embedding_dim
+        if size > _EMBEDDING_BYTES:
+            raise InputError(
+                f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, of "
+                f"at most {_EMBEDDING_BYTES / 2**30:.0f}: leave it out, or cut the "
+                "image"
+            )
+
+
+def _planned(
+    image: ImageWindows,
+    tiled: TiledPrediction,
+    settings: PredictionSettings,
+    targets: Sequence[pathlib.Path],
+) -> str:
+    height, width = image.size
+    tiles = tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
+    sides = " x ".join(map(str, tiles[0].outer.size))
+    names = ", ".join(str(path) for path in targets)
+    many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
+    return f"{image.path}, {height} x {width}: {many} -> {names}"

@@ -1,4 +1,4 @@
-"""What a prediction leaves behind: label images, pictures to look at, COCO results."""
+"""What a prediction leaves behind: label images, pictures to look at, lists."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from sphemb.cli._instance_lists import Region, regions_of
 from sphemb.cli._label_files import run_lengths
-from sphemb.data import write_image, write_labels
-from sphemb.instances import relabel, select_detections
-from sphemb.tasks import Boundaries, Instances, Maps, Picie, Semantic
+from sphemb.cli._label_images import save_ink, save_labels, save_overlay
+from sphemb.cli._results import write_table
+from sphemb.data import ImageWindows
+from sphemb.evaluation import Found
+from sphemb.tasks import Boundaries, Instances, Picie, Semantic
 from sphemb.training import Trained, write_json
-from sphemb.viz import draw_detections, ink, overlay, save_figure
+from sphemb.viz import draw_detections, save_figure
+
+_COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
 
 
 class PredictionFiles:
@@ -22,34 +27,67 @@ class PredictionFiles:
     Attributes:
         per_image: names of an image's files; ``{}`` is the image's stem.
         shared: names of files for all images.
+        embeds: whether there is an embedding to keep.
     """
 
-    per_image: ClassVar[Sequence[str]] = ("{}_labels.png", "{}_overlay.png")
-    shared: ClassVar[Sequence[str]] = ()
+    per_image: ClassVar[Sequence[str]] = (
+        "{}_labels.png",
+        "{}_overlay.png",
+        "{}_labels.csv",
+    )
+    shared: ClassVar[Sequence[str]] = ("instances.json",)
+    embeds: ClassVar[bool] = True
 
     def __init__(self, trained: Trained):
         self.trained = trained
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
 
     def write(
-        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
-    ) -> str:
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
         """Writes the files of one image.
 
         Args:
             targets: where, in the order of ``per_image``.
-            image: uint8 [H, W, 3].
-            predictions: of the task, for this image alone, perhaps padded.
+            image: the image.
+            found: in it.
 
         Returns:
-            What was found, in a few words.
+            How many instances there are, or see :meth:`told`.
         """
-        height, width = image.shape[:2]
-        labels = relabel(predictions["labels"], predictions["background"])[0]
-        # An image smaller than any group may be has no group, and so no instance.
-        labels = np.maximum(labels, 0)[:height, :width]
-        write_labels(targets[0], labels)
-        write_image(targets[1], _as_bytes(overlay(image, labels)))
-        return _counted(int(labels.max()))
+        labels = found["labels"]
+        save_labels(targets[0], labels)
+        save_overlay(targets[1], image, labels)
+        regions = list(regions_of(labels))
+        write_table(targets[2], _COLUMNS, map(_row, regions))
+        height, width = image.size
+        number = len(self._images) + 1
+        self._images.append(
+            {
+                "id": number,
+                "file_name": image.path.name,
+                "height": height,
+                "width": width,
+            }
+        )
+        self._annotations += [
+            {
+                "id": len(self._annotations) + i,
+                "image_id": number,
+                "category_id": 1,
+                "segmentation": region.runs,
+                "area": region.pixels,
+                "bbox": region.coco_box,
+                "iscrowd": 0,
+            }
+            for i, region in enumerate(regions, start=1)
+        ]
+        return len(regions)
+
+    def told(self, number: int) -> str:
+        """What was found, in a few words."""
+        return f"{number} instance{'s' * (number != 1)}"
 
     def finish(self, targets: Sequence[pathlib.Path]) -> None:
         """Writes what is of all images.
@@ -57,109 +95,141 @@ class PredictionFiles:
         Args:
             targets: where, in the order of ``shared``.
         """
+        content = {
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": [{"id": 1, "name": "instance"}],
+        }
+        write_json(targets[0], content)
 
 
 class BoundaryFiles(PredictionFiles):
     """Of boundaries: how certain, in 16 bits, and in ink over the image."""
 
     per_image = ("{}.png", "overlays/{}.png")
+    shared = ()
+    embeds = False
 
     def write(
-        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
-    ) -> str:
-        """Writes the files of one image; see the base."""
-        height, width = image.shape[:2]
-        boundary = np.asarray(predictions["boundary"][0])[:height, :width]
-        write_labels(targets[0], np.rint(65535 * boundary).astype(np.int32))
-        write_image(targets[1], _as_bytes(ink(image, boundary)))
-        share = float(np.mean(boundary >= 0.5))
-        return f"{100 * share:.1f} % of the pixels above .5"
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns the pixels above .5."""
+        boundary = found["boundary"]
+        certain = np.empty(boundary.shape, np.uint16)
+        np.rint(65535 * boundary, out=certain, casting="unsafe")
+        save_labels(targets[0], certain)
+        save_ink(targets[1], image, boundary)
+        return int(np.sum(boundary >= 0.5))
+
+    def told(self, number: int) -> str:
+        """What was found, in a few words."""
+        return f"{number} pixels above .5"
+
+    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+        """There is nothing of all images."""
 
 
 class ClassFiles(PredictionFiles):
     """Of classes: their numbers, and in colours over the image."""
 
     per_image = ("{}_classes.png", "{}_overlay.png")
+    shared = ()
 
     def write(
-        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
-    ) -> str:
-        """Writes the files of one image; see the base."""
-        height, width = image.shape[:2]
-        classes = np.asarray(predictions["classes"][0])[:height, :width]
-        write_labels(targets[0], classes)
-        write_image(targets[1], _as_bytes(overlay(image, classes)))
-        found = len(np.unique(classes[classes > 0]))
-        return f"{found} class{'es' * (found != 1)} beside the background"
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns how many classes there are."""
+        save_labels(targets[0], found["classes"])
+        save_overlay(targets[1], image, found["classes"])
+        return int(np.sum(np.bincount(found["classes"].ravel())[1:] > 0))
+
+    def told(self, number: int) -> str:
+        """What was found, in a few words."""
+        return f"{number} class{'es' * (number != 1)} beside the background"
+
+    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+        """There is nothing of all images."""
 
 
-class ClusterFiles(PredictionFiles):
+class ClusterFiles(ClassFiles):
     """Of clusters: their numbers, and in colours over the image."""
 
+    per_image = ("{}_labels.png", "{}_overlay.png")
+    embeds = False
+
     def write(
-        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
-    ) -> str:
-        """Writes the files of one image; see the base."""
-        height, width = image.shape[:2]
-        # From 1 on: no cluster is a background, and 0 is where there is none.
-        labels = np.asarray(predictions["labels"][0])[:height, :width] + 1
-        write_labels(targets[0], labels)
-        write_image(targets[1], _as_bytes(overlay(image, labels)))
-        found = len(np.unique(labels[labels > 0]))
-        return f"{found} cluster{'s' * (found != 1)}"
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns how many clusters there are."""
+        return super().write(targets, image, {"classes": found["labels"]})
+
+    def told(self, number: int) -> str:
+        """What was found, in a few words."""
+        return f"{number} cluster{'s' * (number != 1)}"
 
 
 class InstanceFiles(PredictionFiles):
     """Of instances with classes: label images, names over the image, COCO's results.
 
-    The label image has what reaches the task's ``min_score``, COCO's results have all.
+    The label image has what reaches the task's ``min_score``. COCO's results have all
+    that is scored; of an image in tiles, where what is covered cannot be told from what
+    another tile has seen, they have what the label image has.
     """
 
-    per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png")
+    per_image = (
+        "{}_labels.png",
+        "{}_classes.png",
+        "{}_overlay.png",
+        "{}_labels.csv",
+    )
     shared = ("results.json",)
 
-    def __init__(self, trained: Trained):
-        super().__init__(trained)
-        self._results: list[dict[str, Any]] = []
-
     def write(
-        self, targets: Sequence[pathlib.Path], image: np.ndarray, predictions: Maps
-    ) -> str:
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
         """Writes the files of one image; see the base."""
-        height, width = image.shape[:2]
-        maps = np.asarray(predictions["proposals"][0])[:, :height, :width]
-        scores = np.asarray(predictions["proposal_scores"][0])
-        classes = np.asarray(predictions["proposal_classes"][0])
-        every = select_detections(maps, scores=scores, classes=classes, max_overlap=1.0)
-        name = targets[0].name.removesuffix("_labels.png")
-        for mask, number, score in zip(
-            every.masks, every.classes, every.scores, strict=True
-        ):
-            self._results.append(
-                {
-                    # COCO's images are called by their number.
-                    "image_id": int(name) if name.isdecimal() else name,
-                    "category_id": int(number),
-                    "segmentation": run_lengths(mask),
-                    "score": round(float(score), 6),
-                }
+        labels = found["labels"]
+        save_labels(targets[0], labels)
+        save_labels(targets[1], found["classes"])
+        if "seen" in found:
+            figure = draw_detections(
+                image.whole(),
+                found["seen"],
+                class_names=self.trained.class_names,
             )
-        task: Any = self.trained.experiment.task
-        seen = select_detections(
-            maps, scores=scores, classes=classes, min_score=task.min_score
-        )
-        write_labels(targets[0], seen.labels)
-        found = np.asarray(predictions["classes"][0])[:height, :width]
-        write_labels(targets[1], found)
-        save_figure(
-            draw_detections(image, seen, class_names=self.trained.class_names),
-            targets[2],
-        )
-        return _counted(len(seen.scores))
+            save_figure(figure, targets[2])
+        else:
+            save_overlay(targets[2], image, labels)
+        regions = list(regions_of(labels))
+        classes, scores = found["instance_classes"], found["instance_scores"]
+        columns = (_COLUMNS[0], "class", "score", *_COLUMNS[1:])
+        rows = [
+            (r.label, classes[r.label - 1], scores[r.label - 1], *_row(r)[1:])
+            for r in regions
+        ]
+        write_table(targets[3], columns, rows)
+        if "detections" in found:
+            every = found["detections"]
+            masks = map(run_lengths, every.masks)
+            listed = list(zip(masks, every.classes, every.scores, strict=True))
+        else:
+            listed = [(r.runs, *row[1:3]) for r, row in zip(regions, rows, strict=True)]
+        name = image.path.stem
+        self._annotations += [
+            {
+                # COCO's images are called by their number.
+                "image_id": int(name) if name.isdecimal() else name,
+                "category_id": int(number),
+                "segmentation": runs,
+                "score": round(float(score), 6),
+            }
+            for runs, number, score in listed
+        ]
+        return len(scores)
 
     def finish(self, targets: Sequence[pathlib.Path]) -> None:
         """Writes COCO's results; see the base."""
-        write_json(targets[0], self._results)
+        write_json(targets[0], self._annotations)
 
 
 def prediction_files(trained: Trained) -> PredictionFiles:
@@ -176,9 +246,6 @@ def prediction_files(trained: Trained) -> PredictionFiles:
     return PredictionFiles(trained)
 
 
-def _counted(number: int) -> str:
-    return f"{number} instance{'s' * (number != 1)}"
-
-
-def _as_bytes(picture: np.ndarray) -> np.ndarray:
-    return np.rint(255 * picture).astype(np.uint8)
+def _row(region: Region) -> tuple[Any, ...]:
+    row, column = (round(place, 2) for place in region.middle)
+    return (region.label, region.pixels, row, column, *region.box)

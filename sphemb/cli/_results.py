@@ -57,7 +57,9 @@ def write_table(
     os.replace(unfinished, path)
 
 
-def progress(items: Iterable[Any], what: str, total: int | None = None) -> Iterable:
-    """A progress bar over images, on a terminal only."""
+def progress(
+    items: Iterable[Any], what: str, total: int | None = None, *, unit: str = "image"
+) -> Iterable:
+    """A progress bar over images or other units, on a terminal only."""
     shown = sys.stderr.isatty()
-    return tqdm(items, what, total, unit="image", leave=False, disable=not shown)
+    return tqdm(items, what, total, unit=unit, leave=False, disable=not shown)

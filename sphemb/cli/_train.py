@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from sphemb.evaluation import draw_pictures, evaluate
+from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     Trained,
     load_run,
@@ -25,6 +25,7 @@ _SHOWN = re.compile(
     r"mean_best_iou|(recall@0\.5|average_recall)(@\d+)?|matched_precision@0\.5"
     r"|accuracy|mean_iou|iou_(in|out)side@5|ap_r\w*(@0\.5)?"
 )
+_EXTREMES = 3  # of the worst images, and of the best, in a report
 
 
 def default_workdir(config_name: str) -> pathlib.Path:
@@ -60,7 +61,11 @@ def run_training(
 
 
 def run_evaluation(
-    workdir: pathlib.Path, split: str, trained: Trained | None = None
+    workdir: pathlib.Path,
+    split: str,
+    trained: Trained | None = None,
+    *,
+    report: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a run, draws, and writes ``summary.json``.
 
@@ -68,12 +73,14 @@ def run_evaluation(
         workdir: the run's folder.
         split: ``"validation"`` or ``"test"``.
         trained: the network, if it is at hand.
+        report: write ``report.html``, too.
 
     Returns:
-        What was written.
+        What was written to ``summary.json``.
     """
     trained = trained or load_run(workdir)
-    evaluation = evaluate(trained, split)
+    extremes = _EXTREMES if report else 0
+    evaluation = evaluate(trained, split, num_extremes=extremes)
     records = read_log(workdir)
     pictures = workdir / "pictures"
     if split != "test":
@@ -92,6 +99,15 @@ def run_evaluation(
         write_json(workdir / name, summary)
         pictures.mkdir(parents=True, exist_ok=True)
         draw_pictures(trained, evaluation, records, pictures)
+        if report:
+            name = "report.html" if split == "test" else f"report_{split}.html"
+            fact = (
+                f"{workdir.name}: {evaluation.num_images} {split} images, after step "
+                f"{trained.step}"
+            )
+            path = workdir / name
+            write_report(trained, evaluation, records, path, split=split, facts=[fact])
+            print(f"report: {path}")
         for name, score in evaluation.scores.items():
             if _SHOWN.fullmatch(name):
                 print(f"{name:21} {score:.3f}")

@@ -6,6 +6,8 @@
 * Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
   `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
   `Finding` entries for each file; `FileError` is what reading a file raises.
+* `measure_instances`: how many instances, how large (`InstanceSizes`), and which of
+  them `vanishing_instances` says that a coarse map loses.
 * Your own images without any label: `open_images`, `ImageDataset`, `ImageExamples`,
   `ImageFile`.
 * PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
@@ -19,13 +21,16 @@
   `BsdsBoundaries`; `read_boundaries` of one of its files.
 * Drawings: `draw_digits` from `load_handwriting`, `Handwriting`; as a TFDS data set
   `DrawnDigits` with `digits_config` and `DigitsConfig`, prepared by `prepare_digits`.
-* Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`.
+* Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`; `tfds_data_dir`, where
+  prepared data sets are kept.
 * `AUGMENTATIONS`: what a configuration can name: `ImageAugmentation`,
   `DigitsAugmentation`; `CentreCrop`, which leaves nothing to chance.
 * Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
   cannot be used, `size_buckets` and `PadExample` make few sizes of many.
 * Image files: `find_images`, `read_image`, `read_size`, `pad_to_multiple`,
   `write_image`, `write_labels`.
+* Images larger than memory: `ImageWindows` reads them a `Box` at a time, `tile_image`
+  cuts them into `Tile` entries with halos, `write_tiff` writes them in parts.
 """
 
 from sphemb.data._annotations import draw_annotations
@@ -63,7 +68,7 @@ from sphemb.data._examples import BuilderExamples
 from sphemb.data._findings import FileError, Finding
 from sphemb.data._folder import FolderDataset, open_folder
 from sphemb.data._folder_examples import FolderExamples
-from sphemb.data._handwriting import Handwriting, load_handwriting
+from sphemb.data._handwriting import Handwriting, load_handwriting, tfds_data_dir
 from sphemb.data._headers import read_size
 from sphemb.data._image_augmentation import ImageAugmentation
 from sphemb.data._image_files import (
@@ -73,9 +78,17 @@ from sphemb.data._image_files import (
     write_image,
     write_labels,
 )
+from sphemb.data._instance_sizes import (
+    InstanceSizes,
+    instance_areas,
+    measure_instances,
+    vanishing_instances,
+)
 from sphemb.data._loader import ExampleSource, make_loader
 from sphemb.data._masks import Mask, inspect_mask, read_mask
 from sphemb.data._skipping import SkippingSource
+from sphemb.data._tiff_files import write_tiff
+from sphemb.data._tiling import Box, Tile, tile_image
 from sphemb.data._unlabelled import (
     ImageDataset,
     ImageExamples,
@@ -84,6 +97,7 @@ from sphemb.data._unlabelled import (
 )
 from sphemb.data._voc import VocConfig, VocMasks, prepare_voc, voc_config
 from sphemb.data._voc_files import VOC_CLASSES
+from sphemb.data._windows import ImageWindows
 
 DATASETS = {
     "digits": as_dataset(prepare_digits),
@@ -113,6 +127,7 @@ __all__ = [
     "VOC_CLASSES",
     "BoundaryDataset",
     "BoundaryExamples",
+    "Box",
     "BsdsBoundaries",
     "BsdsConfig",
     "BuilderDataset",
@@ -134,10 +149,13 @@ __all__ = [
     "ImageDataset",
     "ImageExamples",
     "ImageFile",
+    "ImageWindows",
+    "InstanceSizes",
     "Mask",
     "PadExample",
     "Report",
     "SkippingSource",
+    "Tile",
     "VocConfig",
     "VocMasks",
     "boundary_target",
@@ -151,8 +169,10 @@ __all__ = [
     "draw_digits",
     "find_images",
     "inspect_mask",
+    "instance_areas",
     "load_handwriting",
     "make_loader",
+    "measure_instances",
     "open_bsds",
     "open_folder",
     "open_images",
@@ -166,7 +186,11 @@ __all__ = [
     "read_mask",
     "read_size",
     "size_buckets",
+    "tfds_data_dir",
+    "tile_image",
+    "vanishing_instances",
     "voc_config",
     "write_image",
     "write_labels",
+    "write_tiff",
 ]

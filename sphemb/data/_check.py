@@ -20,6 +20,7 @@ from sphemb.data._division import SPLITS
 from sphemb.data._examples import network_ready
 from sphemb.data._findings import Finding, error_finding
 from sphemb.data._folder import FolderDataset, same_value_problem
+from sphemb.data._instance_sizes import instance_areas, vanishing_instances
 
 _MOST_VOID = 0.5
 
@@ -192,12 +193,9 @@ def _check_example(
         return CheckedFile(split, name, None, 0, 0, 0.0, kind, (error_finding(error),))
     name = str(example.get("name") or name)
 
-    counts = np.bincount(instances[instances > 0])
-    is_instance = counts > 0
-    number = int(is_instance.sum())
-    middle = instances[stride // 2 :: stride, stride // 2 :: stride]
-    sampled = np.bincount(middle[middle > 0], minlength=len(counts)) > 0
-    vanishing = int((is_instance & ((counts < stride**2) | ~sampled)).sum())
+    areas = instance_areas(instances)
+    number = int((areas > 0).sum())
+    vanishing = int(vanishing_instances(instances, areas, stride).sum())
     void = float(np.mean(instances == VOID)) if instances.size else 0.0
     where = f"{name} ({split})"
     if not number:

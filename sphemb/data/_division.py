@@ -4,9 +4,34 @@ from __future__ import annotations
 
 import hashlib
 
+from sphemb._checks import InputError, check_count, check_number
 from sphemb.data._layouts import Layout, Pair
 
 SPLITS = ("train", "validation", "test")
+
+
+def check_division(validation_fraction: float, test_fraction: float, seed: int) -> None:
+    """Refuses shares of the images that leave none to train on.
+
+    Args:
+        validation_fraction: see `open_folder`.
+        test_fraction: see `open_folder`.
+        seed: see `open_folder`.
+
+    Raises:
+        InputError: a share or the seed is out of range.
+    """
+    for name, value in {
+        "validation_fraction": validation_fraction,
+        "test_fraction": test_fraction,
+    }.items():
+        check_number(name, value, at_least=0, below=1)
+    if validation_fraction + test_fraction >= 1:
+        raise InputError(
+            "validation_fraction and test_fraction must leave images to train on, "
+            f"got {validation_fraction} and {test_fraction}"
+        )
+    check_count("seed", seed)
 
 
 def divide(

@@ -6,9 +6,9 @@ import functools
 import pathlib
 from collections.abc import Iterable
 
-from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb._checks import InputError, check_choice
 from sphemb.data._annotations import Annotations
-from sphemb.data._division import SPLITS, divide
+from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import FileError, PathLike
 from sphemb.data._folder_examples import FolderExamples
 from sphemb.data._layouts import find_layout
@@ -101,17 +101,7 @@ class FolderDataset:
     ) -> None:
         """Looks through the folder; see the class."""
         check_mask_settings(masks, void)
-        for name, value in {
-            "validation_fraction": validation_fraction,
-            "test_fraction": test_fraction,
-        }.items():
-            check_number(name, value, at_least=0, below=1)
-        if validation_fraction + test_fraction >= 1:
-            raise InputError(
-                "validation_fraction and test_fraction must leave images to train on, "
-                f"got {validation_fraction} and {test_fraction}"
-            )
-        check_count("seed", seed)
+        check_division(validation_fraction, test_fraction, seed)
         if not dir:
             raise InputError(
                 "dir must be a folder of images and masks, got none: give "

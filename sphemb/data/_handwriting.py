@@ -113,7 +113,7 @@ def check_source(
         )
 
 
-def tfds_data_dir(data_dir: str | os.PathLike[str] | None) -> str:
+def tfds_data_dir(data_dir: str | os.PathLike[str] | None = None) -> str:
     """Returns the folder of prepared data sets, by TFDS's conventions."""
     if not data_dir:
         data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"

@@ -17,7 +17,11 @@ from PIL import Image, ImageOps
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 
 _SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+    f".{name}"
+    for name in (
+        *("png", "jpg", "jpeg", "jp2", "bmp", "gif", "pbm", "pgm", "ppm", "pnm"),
+        *("tga", "tif", "tiff", "webp"),
+    )
 )
 _MOST_LABELS = 2**16 - 1
 _TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
@@ -124,10 +128,15 @@ def read_image(path: PathLike) -> np.ndarray:
     except UNREADABLE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"image {path} cannot be read: {reason}") from error
-    return _to_rgb(upright, path)
+    return to_rgb(upright, path)
 
 
-def _to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
+    """The pixels of an image as a viewer shows them, uint8 [H, W, 3].
+
+    Raises:
+        InputError: values that are no colours; ``path`` is named.
+    """
     if image.mode == "F":
         raise InputError(
             f"image {path} holds floating-point values: save it with 8 or 16 bits"

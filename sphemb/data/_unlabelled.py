@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb._checks import InputError, check_choice
 from sphemb._labels import VOID
-from sphemb.data._division import SPLITS, divide
+from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import PathLike
 from sphemb.data._headers import read_size
 from sphemb.data._image_files import find_images, read_image
@@ -80,17 +80,7 @@ class ImageDataset:
         seed: int = 0,
     ) -> None:
         """Looks through the folder; see the class."""
-        for name, value in {
-            "validation_fraction": validation_fraction,
-            "test_fraction": test_fraction,
-        }.items():
-            check_number(name, value, at_least=0, below=1)
-        if validation_fraction + test_fraction >= 1:
-            raise InputError(
-                "validation_fraction and test_fraction must leave images to train on, "
-                f"got {validation_fraction} and {test_fraction}"
-            )
-        check_count("seed", seed)
+        check_division(validation_fraction, test_fraction, seed)
         if not dir:
             raise InputError(
                 "dir must be a folder of images, got none: give --config.data.dir=DIR"

@@ -156,7 +156,7 @@ def _grouping_figures(
 
 def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
     samples = evaluation.samples
-    height, width = _common_size(samples["mask"])
+    height, width = common_size(samples["mask"])
     shown = {
         name: samples[name][:, :height, :width]
         for name in ("image", "semantic", "classes", "embedding")
@@ -196,7 +196,7 @@ def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
     return figures
 
 
-def _common_size(mask: np.ndarray) -> tuple[int, int]:
+def common_size(mask: np.ndarray) -> tuple[int, int]:
     """(H, W) that no image [B, H', W'] is padded in."""
     inside = np.all(mask, axis=0)
     return int(np.any(inside, axis=1).sum()), int(np.any(inside, axis=0).sum())
@@ -214,7 +214,7 @@ def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any
         found = [predict(image[None])["branches"] for image in samples["image"]]
         branches = {"before": np.concatenate(found)} | branches
     # Padding is no part of what people should look at.
-    height, width = _common_size(samples["mask"])
+    height, width = common_size(samples["mask"])
     samples = {
         "image": samples["image"][:, :height, :width],
         "boundary": samples["boundary"][:, :height, :width],

@@ -18,6 +18,24 @@ from sphemb.tasks import predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
 _SHOWN = ("image", "instances", "semantic", "boundaries", "mask")
+# Images are ranked by the first of these that a task has.
+_RANKED_BY = ("mean_best_iou", "adjusted_rand_index", "mean_iou", "ods", "accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredImage:
+    """An image, and what it scores by itself.
+
+    Attributes:
+        index: its place in the split.
+        scores: name -> score; NaN where there is nothing to be scored.
+        maps: of the worst and the best images, as `Evaluation.samples` but of one
+            image; empty for the others.
+    """
+
+    index: int
+    scores: dict[str, float]
+    maps: dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,15 +49,21 @@ class Evaluation:
         samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
             ``mask`` where they are no padding, ``semantic`` and ``boundaries`` where
             the data set has them, and what the task predicts.
+        ranked_by: the name of the score that images are ranked by.
+        ranked: the images of this process that have one, the worst first.
     """
 
     scores: dict[str, float]
     num_images: int
     metrics: dict[str, Any]
     samples: dict[str, np.ndarray]
+    ranked_by: str = ""
+    ranked: tuple[ScoredImage, ...] = ()
 
 
-def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluation:
+def evaluate(
+    trained: Trained, split: str, *, num_samples: int = 5, num_extremes: int = 0
+) -> Evaluation:
     """Scores a trained network, on all devices and hosts.
 
     Args:
@@ -47,6 +71,8 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         split: ``"validation"`` or ``"test"``; the first ``num_{split}`` images of it
             that ``config.evaluation`` asks for.
         num_samples: images that are kept to look at, of the commonest size.
+        num_extremes: with at least 1, each image is scored by itself, too, and so many
+            of the worst and of the best are kept to look at.
 
     Returns:
         Scores and samples.
@@ -60,12 +86,17 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
     totals: dict[str, Any] = {}
     samples: list[dict[str, np.ndarray]] = []
     kept = 0
+    ranking = _Ranking(trained, split, num_extremes)
     indices = experiment.usable(split, settings[f"num_{split}"])
     batch_size = -(-settings.batch_size // devices) * devices
     for batch in experiment.one_pass(split, indices, batch_size=batch_size):
         predictions, metrics = predict(state, split_batch(batch))
-        if task.metrics_on_host:
+        on_host = task.metrics_on_host or num_extremes > 0
+        if on_host:
             predictions = _joined(predictions)
+        if num_extremes > 0:
+            ranking.take_in(predictions, batch)
+        if task.metrics_on_host:
             parts = [task.metrics(predictions, batch)]
         else:
             metrics = jax.device_get(metrics)
@@ -81,15 +112,56 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
         shape = batch["image"].shape[1:]
         if kept < num_samples and all(s["image"].shape[1:] == shape for s in samples):
             seen = {k: batch[k] for k in _SHOWN if k in batch}
-            if not task.metrics_on_host:
-                predictions = _joined(predictions)
-            seen |= predictions
+            seen |= predictions if on_host else _joined(predictions)
             samples.append({k: v[batch["valid"]] for k, v in seen.items()})
             kept += int(batch["valid"].sum())
     if jax.process_count() > 1:
         totals = {name: _gathered(metric) for name, metric in totals.items()}
+    scores = _computed(trained, split, totals)
+    joined = {
+        k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
+    }
+    return Evaluation(
+        scores, len(indices), totals, joined, ranking.by, tuple(ranking.images)
+    )
+
+
+class _Ranking:
+    """The images that were seen, the worst first; only the ends are kept whole."""
+
+    def __init__(self, trained: Trained, split: str, num_extremes: int):
+        self.by = ""
+        self.images: list[ScoredImage] = []
+        self._trained, self._split, self._kept = trained, split, num_extremes
+        task = trained.experiment.task
+        self._metrics = task.metrics if task.metrics_on_host else jax.jit(task.metrics)
+
+    def take_in(self, predictions: dict[str, Any], batch: dict[str, Any]) -> None:
+        """Scores the images of a batch one by one."""
+        for i in np.flatnonzero(batch["valid"]):
+            alone, found = (
+                {name: array[i : i + 1] for name, array in arrays.items()}
+                for arrays in (batch, predictions)
+            )
+            metrics = jax.device_get(self._metrics(found, alone))
+            scores = _computed(self._trained, self._split, metrics)
+            self.by = self.by or next((n for n in _RANKED_BY if n in scores), "")
+            if np.isfinite(scores.get(self.by, np.nan)):
+                seen = {k: alone[k] for k in _SHOWN if k in alone} | found
+                # A copy: a view would hold the whole batch.
+                maps = {name: array[0].copy() for name, array in seen.items()}
+                self.images.append(ScoredImage(int(batch["index"][i]), scores, maps))
+        self.images.sort(key=lambda image: image.scores[self.by])
+        for place in range(self._kept, len(self.images) - self._kept):
+            self.images[place] = dataclasses.replace(self.images[place], maps={})
+
+
+def _computed(
+    trained: Trained, split: str, metrics: dict[str, Any]
+) -> dict[str, float]:
+    """The scores of metrics."""
     scores: dict[str, float] = {}
-    for name, metric in totals.items():
+    for name, metric in metrics.items():
         try:
             named = (trained.class_names,) if metric.per_class else ()
             scores |= metric.compute(*named)
@@ -98,10 +170,7 @@ def evaluate(trained: Trained, split: str, *, num_samples: int = 5) -> Evaluatio
                 f"{name} of the {split} split cannot be computed, where max_true is "
                 f"config.task.max_objects: {error}"
             ) from error
-    joined = {
-        k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
-    }
-    return Evaluation(scores, len(indices), totals, joined)
+    return scores
 
 
 def _gathered(metric: Any) -> Any:

@@ -9,7 +9,8 @@
 * :func:`place_points`, :class:`PlacedPoints`: unit vectors that carry the place they
   come from, for a mean shift in the joint domain.
 * :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
-  share compiled programs.
+  share compiled programs; :func:`group_padded`: grouping with them, also at a size that
+  ``jax.export`` leaves open.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
 * :func:`k_means`, :class:`KMeans`: Lloyd's steps from the start that
   :func:`draw_centroids` drew; :func:`update_k_means`, :class:`KMeansState`: the same on
@@ -21,6 +22,7 @@
 from __future__ import annotations
 
 from sphemb.grouping._accelerated import accelerated_gbms
+from sphemb.grouping._any_size import group_padded
 from sphemb.grouping._blurring import gbms, gbms_step, gbms_trajectory
 from sphemb.grouping._buckets import PaddedPoints, bucket_size, pad_points
 from sphemb.grouping._kmeans import (
@@ -52,6 +54,7 @@ __all__ = [
     "gbms",
     "gbms_step",
     "gbms_trajectory",
+    "group_padded",
     "k_means",
     "kwik_cluster",
     "label_modes",

@@ -12,6 +12,8 @@
 * :func:`vote_classes`, :class:`Votes`: the class of a proposal by the vote of its
   pixels; :func:`proposal_features` (`PROPOSAL_FEATURES`): its shape in numbers;
   :func:`fit_scores`, :func:`apply_scores`, :class:`ScoreLine`: how good it is.
+* :func:`stitch_labels`, :class:`Piece`, :class:`Stitched`: the label maps of tiles as
+  one, with what their seams have cut.
 * :func:`select_detections`, :class:`Detections`: the best of scored proposals.
 
 A label map holds -1 (:data:`sphemb.VOID`) where nothing counts, 0 for the background
@@ -26,13 +28,16 @@ from sphemb.instances._outlines import grow_instances, shrink_instances
 from sphemb.instances._overlap import overlap_counts, overlap_table
 from sphemb.instances._pooling import ProposalPool, pool_proposals
 from sphemb.instances._rescoring import ScoreLine, apply_scores, fit_scores
+from sphemb.instances._stitching import Piece, Stitched, stitch_labels
 from sphemb.instances._voting import Votes, vote_classes
 
 __all__ = [
     "PROPOSAL_FEATURES",
     "Detections",
+    "Piece",
     "ProposalPool",
     "ScoreLine",
+    "Stitched",
     "Votes",
     "apply_scores",
     "connected_components",
@@ -46,5 +51,6 @@ __all__ = [
     "select_detections",
     "shrink_instances",
     "split_components",
+    "stitch_labels",
     "vote_classes",
 ]

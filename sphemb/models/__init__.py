@@ -10,14 +10,17 @@
 * `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `OnBackbone`, the
   base of networks on top of one; `FeatureMap`,
   `last_map_at`: what they return, and how to pick from it.
-* `import_weights`, `load_weights`, `weights_dir`: pretrained weights by name;
-  `read_state_dict`, `convert_state_dict`: the steps of the import.
+* `import_weights`, `load_weights`, `list_weights`, `weights_dir`: pretrained weights by
+  name; `read_state_dict`, `convert_state_dict`: the steps of the import.
+* `apply_with_moments`, `MomentSums`: group normalisation of a tile by the moments of
+  the image that it is of.
 * `BatchNorm`, `ResidualBlock`, `AtrousPyramid`, `TopDown`, `space_to_depth`,
   `depth_to_space`, `pixel_coordinates`, `chromaticity`: what networks are made of.
 
 A model is a Flax module whose ``__call__(image, *, train=False)`` returns a dict of
 named maps; the entry ``"embedding"`` is what the grouping tasks read. Its property
-``stride`` is what height and width must be divisible by.
+``stride`` is what height and width must be divisible by, and ``shiftable`` whether it
+says the same of a place wherever in an image that is.
 """
 
 from sphemb.models._atrous import AtrousPyramid
@@ -37,11 +40,17 @@ from sphemb.models._layers import (
     pixel_coordinates,
     space_to_depth,
 )
+from sphemb.models._moments import MomentSums, apply_with_moments
 from sphemb.models._norm import BatchNorm
 from sphemb.models._pyramid import FeaturePyramid
 from sphemb.models._resnet import ResNet
 from sphemb.models._state_dicts import read_state_dict
-from sphemb.models._weights import import_weights, load_weights, weights_dir
+from sphemb.models._weights import (
+    import_weights,
+    list_weights,
+    load_weights,
+    weights_dir,
+)
 
 __all__ = [
     "BACKBONES",
@@ -53,16 +62,19 @@ __all__ = [
     "FeatureMap",
     "FeaturePyramid",
     "Hourglass",
+    "MomentSums",
     "OnBackbone",
     "ResNet",
     "ResidualBlock",
     "SideBranches",
     "TopDown",
+    "apply_with_moments",
     "chromaticity",
     "convert_state_dict",
     "depth_to_space",
     "import_weights",
     "last_map_at",
+    "list_weights",
     "load_weights",
     "pixel_coordinates",
     "read_state_dict",

@@ -71,6 +71,15 @@ class OnBackbone(nn.Module):
         return self.output_stride
 
     @property
+    def shiftable(self) -> bool:
+        """Whether it says the same of a place wherever in an image that is.
+
+        That is so up to the moments of group normalisation (see `apply_with_moments`)
+        and near the border.
+        """
+        return True
+
+    @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
         """The backbone's maps, from the image inwards."""
         make = BACKBONES[self.backbone]

@@ -103,15 +103,27 @@ class DenseEmbedding(OnBackbone):
         """S: the embedding is [B, H / S, W / S, D]."""
         return self.decoder_stride or self.output_stride
 
+    @property
+    def shiftable(self) -> bool:
+        """Unless it is told coordinates that never come again."""
+        return not self.coordinates or self.coordinate_period is not None
+
     @nn.compact
     def __call__(
-        self, image: jax.Array, *, train: bool = False
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        middle: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+            middle: [2], row and column of the pixel corner where the coordinates are
+                zero; by default the middle of ``image``. A tile gives the middle of the
+                image that it is of.
 
         Returns:
             The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
@@ -132,7 +144,7 @@ class DenseEmbedding(OnBackbone):
             )(x)
         if self.decoder_stride:
             if self.coordinates:
-                x = self._placed(x, self.output_stride)
+                x = self._placed(x, self.output_stride, middle)
             finer, stride = [], self.output_stride // 2
             while stride >= max(self.decoder_stride, 2):
                 finer.append(maps[last_map_at(feature_maps, stride).name])
@@ -153,7 +165,7 @@ class DenseEmbedding(OnBackbone):
             x = nn.relu(jnp.concatenate([x, pixel], axis=-1))
         features = x
         if self.coordinates:
-            x = self._placed(x, self.embedding_stride)
+            x = self._placed(x, self.embedding_stride, middle)
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
         maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
         if self.num_classes:
@@ -161,11 +173,13 @@ class DenseEmbedding(OnBackbone):
             maps["logits"] = nn.Dense(self.num_classes, name="classify")(read)
         return maps
 
-    def _placed(self, x: jax.Array, stride: int) -> jax.Array:
+    def _placed(self, x: jax.Array, stride: int, middle: jax.Array | None) -> jax.Array:
         """Adds to each cell where it is: 2 channels, or 4 where they repeat."""
         period = self.coordinate_period
         unit = self.coordinate_unit if period is None else period / (2 * math.pi)
-        where = pixel_coordinates(*x.shape[1:3], unit=unit / stride)
+        if middle is not None:
+            middle = middle / stride
+        where = pixel_coordinates(*x.shape[1:3], unit=unit / stride, middle=middle)
         if period is not None:
             where = jnp.concatenate([jnp.sin(where), jnp.cos(where)], axis=-1)
         where = jnp.broadcast_to(where.astype(x.dtype), (*x.shape[:3], where.shape[-1]))

@@ -70,6 +70,11 @@ class Hourglass(nn.Module):
         """What H and W must be divisible by."""
         return 2 ** len(self.features)
 
+    @property
+    def shiftable(self) -> bool:
+        """No: it is told coordinates that never come again."""
+        return False
+
     @nn.compact
     def __call__(
         self, image: jax.Array, *, train: bool = False

@@ -52,7 +52,13 @@ def depth_to_space(x: jax.Array, factor: int = 2) -> jax.Array:
     return x.reshape(b, h * factor, w * factor, c)
 
 
-def pixel_coordinates(height: int, width: int, *, unit: float = 32.0) -> jax.Array:
+def pixel_coordinates(
+    height: int,
+    width: int,
+    *,
+    unit: float = 32.0,
+    middle: jax.Array | None = None,
+) -> jax.Array:
     """Coordinates of the pixel centres, zero in the middle of the image.
 
     A translation-invariant network cannot tell two equal objects apart; these two
@@ -63,6 +69,8 @@ def pixel_coordinates(height: int, width: int, *, unit: float = 32.0) -> jax.Arr
         height: H.
         width: W.
         unit: pixels per unit of the coordinate.
+        middle: [2], row and column in pixels from the upper left corner of where zero
+            is; by default the middle. A tile of a larger image gives the image's.
 
     Returns:
         [H, W, 2]: row and column coordinate.
@@ -70,8 +78,9 @@ def pixel_coordinates(height: int, width: int, *, unit: float = 32.0) -> jax.Arr
     >>> pixel_coordinates(2, 2, unit=1.0)[..., 1].tolist()
     [[-0.5, 0.5], [-0.5, 0.5]]
     """
-    rows = (jnp.arange(height) + 0.5 - height / 2) / unit
-    columns = (jnp.arange(width) + 0.5 - width / 2) / unit
+    row, column = (height / 2, width / 2) if middle is None else middle
+    rows = (jnp.arange(height) + 0.5 - row) / unit
+    columns = (jnp.arange(width) + 0.5 - column) / unit
     return jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
 
 

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import uuid
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,19 @@ def weights_dir() -> pathlib.Path:
     """The folder that weights are kept in."""
     chosen = os.environ.get("SPHEMB_WEIGHTS_DIR")
     return pathlib.Path(chosen or "~/.cache/sphemb/weights").expanduser()
+
+
+def list_weights() -> dict[str, str]:
+    """The weights that are kept: name -> backbone; "" where a file does not say."""
+    found = {}
+    for path in sorted(weights_dir().glob("*.npz")):
+        try:
+            # An entry is read when it is asked for: not the arrays.
+            with np.load(path, allow_pickle=False) as file:
+                found[path.stem] = str(json.loads(file["about"].item())["backbone"])
+        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            found[path.stem] = ""
+    return found
 
 
 def import_weights(

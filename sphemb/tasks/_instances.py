@@ -189,7 +189,8 @@ class Instances(Proposals):
             mask = jnp.ones(classes.shape, bool)
         proposals = found["proposals"]
         flat = proposals.reshape(*proposals.shape[:2], -1)
-        by_pixel = probabilities.reshape(len(classes), 1, -1, self.num_classes)
+        batch_size = classes.shape[0]
+        by_pixel = probabilities.reshape(batch_size, 1, -1, self.num_classes)
         votes = vote_classes(
             flat,
             jnp.broadcast_to(by_pixel, (*flat.shape, self.num_classes)),

@@ -390,7 +390,7 @@ class Picie:
                 * self.scale_multiple
                 for side in image.shape[1:3]
             )
-            seen = jax.image.resize(image, (len(image), *size, 3), "bilinear")
+            seen = jax.image.resize(image, (image.shape[0], *size, 3), "bilinear")
         points = unit_map(self._features(apply(seen)))
         centroids = memory.centroids[0][min(self.predict_view, self.views - 1)]
         if self.metric == "spherical":

@@ -27,8 +27,8 @@ from sphemb.grouping import (
     accelerated_gbms,
     bucket_size,
     gbms_trajectory,
+    group_padded,
     label_modes,
-    pad_points,
     place_points,
 )
 from sphemb.instances import (
@@ -328,6 +328,46 @@ class Proposals(Memoryless):
             "embedding": pixels,
         }
 
+    def unit_vectors(self, apply: Apply, batch: Batch) -> jax.Array:
+        """The embedding of every pixel, [B, H, W, D], of ``image`` [B, H, W, 3]."""
+        embedding = apply(batch["image"])["embedding"]
+        stride = map_stride(embedding, batch["image"].shape[1:3])
+        return unit_vectors_of_all(embedding, stride)
+
+    def find_ground(self, points: jax.Array, *, cell: int = 1) -> jax.Array:
+        """The direction of an image's background: the mode of its largest group.
+
+        Args:
+            points: [N, D] unit vectors from all over the image.
+            cell: pixels that each of them stands for.
+
+        Returns:
+            [D].
+        """
+        mask = jnp.ones((1, 1, len(points)), bool)
+        found = self._group(points[None, None], mask, self.concentration, cell)
+        return found.modes[0, 0]
+
+    def is_foreground(self, apply: Apply, batch: Batch, ground: jax.Array) -> jax.Array:
+        """What is no background; what a pixel is depends on no other pixel's group.
+
+        Args:
+            apply: the network.
+            batch: ``image`` [B, H, W, 3], perhaps a tile of a larger one, and ``mask``
+                [B, H, W].
+            ground: [D], see `find_ground`.
+
+        Returns:
+            bool [B, H, W], where the cosine to it is below ``foreground_below``.
+        """
+        pixels = self.unit_vectors(apply, batch)
+        return _differs(
+            pixels,
+            batch["mask"],
+            jnp.broadcast_to(ground, (len(pixels), len(ground))),
+            self.foreground_below or 0.0,
+        )
+
     def _pools(self, batch: Batch) -> bool:
         """Whether to group at the other concentrations, too."""
         return bool(self.budgets) and "instances" in batch
@@ -343,38 +383,36 @@ class Proposals(Memoryless):
         max_groups: int | None = None,
     ) -> Grouping:
         """Groups the points [B, h, w, D], each a cell of so many pixels."""
-        batch, number = points.shape[0], mask[0].size
-        padded = pad_points(
-            points.reshape(batch, number, -1), mask=mask.reshape(batch, number)
+        batch, (height, width) = points.shape[0], mask.shape[1:]
+
+        def group(points: jax.Array, mask: jax.Array) -> Grouping:
+            modes = accelerated_gbms(
+                points,
+                concentration=concentration,
+                num_steps=self.predict_steps,
+                mask=mask,
+                max_points=bucket_size(self.predict_points),
+            )
+            return label_modes(
+                modes,
+                threshold=self.threshold if threshold is None else threshold,
+                max_groups=max_groups or self.max_groups,
+                min_size=max(1, round(self.min_size / cell)),
+                mask=mask,
+            )
+
+        return group_padded(
+            group,
+            points.reshape(batch, height * width, points.shape[-1]),
+            mask=mask.reshape(batch, height * width),
         )
-        modes = accelerated_gbms(
-            padded.points,
-            concentration=concentration,
-            num_steps=self.predict_steps,
-            mask=padded.mask,
-            max_points=bucket_size(self.predict_points),
-        )
-        grouping = label_modes(
-            modes,
-            threshold=self.threshold if threshold is None else threshold,
-            max_groups=max_groups or self.max_groups,
-            min_size=max(1, round(self.min_size / cell)),
-            mask=padded.mask,
-        )
-        return grouping._replace(labels=grouping.labels[:, :number])
 
     def _foreground(
         self, pixels: jax.Array, mask: jax.Array, grouping: Grouping, *, below: float
     ) -> jax.Array:
         """What is no background, grouped by place if asked for; int [B, H, W]."""
         batch, height, width, _ = pixels.shape
-        cosine = jnp.einsum(
-            "bhwd,bd->bhw",
-            pixels,
-            grouping.modes[:, 0],
-            precision=jax.lax.Precision.HIGHEST,
-        )
-        foreground = mask & (cosine < below)
+        foreground = _differs(pixels, mask, grouping.modes[:, 0], below)
         if not self.reach:
             return foreground.astype(jnp.int32)
         rows, columns = jnp.mgrid[:height, :width]
@@ -438,6 +476,17 @@ class Proposals(Memoryless):
                 valid=valid,
             )
         return scores
+
+
+@jax.jit
+def _differs(
+    pixels: jax.Array, mask: jax.Array, ground: jax.Array, below: float
+) -> jax.Array:
+    """Where pixels [B, H, W, D] have a smaller cosine than that to ground [B, D]."""
+    cosine = jnp.einsum(
+        "bhwd,bd->bhw", pixels, ground, precision=jax.lax.Precision.HIGHEST
+    )
+    return mask & (cosine < below)
 
 
 def _nearest_mode(pixels: jax.Array, grouping: Grouping) -> jax.Array:

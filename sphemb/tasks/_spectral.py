@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice, check_count, check_number
-from sphemb.grouping import Rounding, kwik_cluster, orthogonal_rounding, pad_points
+from sphemb.grouping import Rounding, group_padded, kwik_cluster, orthogonal_rounding
 from sphemb.losses import instance_weights, spectral_loss
 from sphemb.metrics import PairScores
 from sphemb.tasks._pixels import (
@@ -158,10 +158,10 @@ class Spectral(Memoryless):
         mask = batch.get("mask")
         if mask is not None:
             mask = mask.reshape(images, height * width)
-        padded = pad_points(pixels.reshape(images, height * width, dim), mask=mask)
-        found = self._round(padded.points, padded.mask)
+        points = pixels.reshape(images, height * width, dim)
+        found = group_padded(self._round, points, mask=mask)
         return {
-            "labels": found.labels[:, : height * width].reshape(images, height, width),
+            "labels": found.labels.reshape(images, height, width),
             "num_groups": found.num_groups,
             "background": jnp.zeros_like(found.num_groups),
             "embedding": pixels,

@@ -2,6 +2,7 @@
 
 * `train`: trains what a configuration says, or goes on where it was left.
 * `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
+* `export_prediction`, `describe_export`: a run as one function that needs JAX alone.
 * `make_train_step`, `TrainState`: the step of one device.
 * `refresh_memory`: what a task does every so many steps, on the host.
 * `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
@@ -21,6 +22,7 @@ from sphemb.training._devices import (
     spread_batch,
 )
 from sphemb.training._experiment import Experiment, Trained, load_run
+from sphemb.training._export import PLATFORMS, describe_export, export_prediction
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
@@ -36,6 +38,7 @@ from sphemb.training._workdir import (
 )
 
 __all__ = [
+    "PLATFORMS",
     "Checkpoints",
     "Experiment",
     "MetricLog",
@@ -46,8 +49,10 @@ __all__ = [
     "Trained",
     "claim_workdir",
     "data_parallel",
+    "describe_export",
     "devices",
     "duration",
+    "export_prediction",
     "init_state",
     "join_processes",
     "load_config",

@@ -7,6 +7,14 @@ Arrays in [0, 1]:
   over the image with their outlines.
 * :func:`ink`: boundaries over a paled image.
 
+* :func:`match_labels`: instances found, named after the true ones that they overlap.
+* :func:`onto_sphere`: points of any dimension on the sphere that can be seen.
+
+A page that holds all it shows:
+
+* :func:`draw_page`, :class:`Exhibit`, :class:`Scene`: numbers, pictures, and spheres
+  that can be turned, as HTML.
+
 Figures, made without pyplot and its global state; Matplotlib is loaded on the first
 call:
 
@@ -15,6 +23,7 @@ call:
 * :func:`draw_sphere`: the points on the sphere at every step of mean shift.
 * :func:`draw_gradients`: where gradients are large, without and with mean shift.
 * :func:`draw_similarity_histograms`: similarities within and between instances.
+* :func:`draw_instance_sizes`: instances of an image, their sizes, what vanishes.
 * :func:`draw_boundaries`: image, annotators, boundaries found and every branch.
 * :func:`draw_orientations`: an embedding against a boundary's direction and distance.
 * :func:`draw_detections`: instances with class and score over their image.
@@ -30,20 +39,24 @@ call:
 from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
 from sphemb.viz._classes import draw_classes, draw_detections, draw_trimap_curves
 from sphemb.viz._clusters import draw_clusters
-from sphemb.viz._colours import label_rgb
+from sphemb.viz._colours import label_rgb, match_labels
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
 from sphemb.viz._figures import save_figure
 from sphemb.viz._gradients import draw_gradients
 from sphemb.viz._groupings import draw_grouping
 from sphemb.viz._histograms import draw_similarity_histograms
+from sphemb.viz._instance_sizes import draw_instance_sizes
 from sphemb.viz._outlines import overlay
+from sphemb.viz._page import Exhibit, Scene, draw_page
 from sphemb.viz._precision_curve import draw_precision_curve
 from sphemb.viz._recall_curves import draw_recall_curves
 from sphemb.viz._region_levels import draw_region_levels
-from sphemb.viz._spheres import draw_sphere
+from sphemb.viz._spheres import draw_sphere, onto_sphere
 
 __all__ = [
+    "Exhibit",
+    "Scene",
     "draw_boundaries",
     "draw_classes",
     "draw_clusters",
@@ -51,7 +64,9 @@ __all__ = [
     "draw_detections",
     "draw_gradients",
     "draw_grouping",
+    "draw_instance_sizes",
     "draw_orientations",
+    "draw_page",
     "draw_precision_curve",
     "draw_recall_curves",
     "draw_region_levels",
@@ -61,6 +76,8 @@ __all__ = [
     "embedding_rgb",
     "ink",
     "label_rgb",
+    "match_labels",
+    "onto_sphere",
     "overlay",
     "save_figure",
 ]

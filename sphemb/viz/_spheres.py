@@ -47,6 +47,42 @@ def to_three(trajectory: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, s
     return projected / longest, f"three principal directions of {dim} dimensions"
 
 
+def onto_sphere(
+    trajectory: np.ndarray, *, labels: np.ndarray | None = None
+) -> np.ndarray:
+    """Brings the points of every step to the sphere that can be seen.
+
+    More than three dimensions are projected on the three directions along which the
+    points of the last step vary most, every label having the same weight, and brought
+    back to length one. Distances are not kept then: what lies together may lie apart in
+    the directions that are left out.
+
+    Args:
+        trajectory: float [T+1, N, D] unit vectors.
+        labels: int [N]; -1 weighs nothing. None weighs all points the same.
+
+    Returns:
+        float [T+1, N, 3] unit vectors; zero where nothing is left of a point.
+
+    Raises:
+        InputError: shapes that do not go together, values that are not finite.
+
+    >>> points = onto_sphere(np.eye(4)[None])
+    >>> np.round(np.linalg.norm(points, axis=-1), 6).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
+    """
+    dims = check_shape("trajectory", trajectory, "T N D")
+    trajectory = float_array("trajectory", trajectory, "T N D")
+    weights = np.ones(dims["N"])
+    if labels is not None:
+        weights = point_colours(labels, dims["N"])[1]
+    if not weights.any():
+        raise InputError("labels must name at least one point, got none but void")
+    projected, _ = to_three(trajectory, weights)
+    lengths = np.linalg.norm(projected, axis=-1, keepdims=True)
+    return projected / np.where(lengths > 0, lengths, 1.0)
+
+
 def _wire_sphere(axes: Any) -> None:
     around, down = np.mgrid[0 : 2 * np.pi : 25j, 0 : np.pi : 13j]
     axes.plot_wireframe(

@@ -48,7 +48,7 @@ def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
     assert run_prediction(tmp_path / "second", [str(image)], out) == 1
     assert sorted(p.name for p in out.rglob("*.png")) == ["300.png", "300.png"]
     assert read_image(out / "overlays" / "300.png").shape == (8, 12, 3)
-    with pytest.raises(InputError, match=r"300\.png exists already: give --overwrite"):
+    with pytest.raises(InputError, match=r"images\.csv exists already: give"):
         run_prediction(tmp_path / "second", [str(image)], out)
 
 

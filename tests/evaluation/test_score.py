@@ -5,6 +5,7 @@ import pytest
 
 from sphemb.evaluation import evaluate
 from sphemb.training import Experiment, Trained
+from tests.references.metrics import best_ious
 from tests.tiny import tiny_config
 
 
@@ -54,3 +55,50 @@ class TestEvaluate:
         config.evaluation.num_validation = 1000
         more = Trained(Experiment(config), trained.params, (), 0)
         assert evaluate(more, "validation").num_images == 8
+
+
+class TestRanking:
+    """Of twenty drawings, some of which show no object and so have no score."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def more(cls, trained):
+        config = trained.experiment.config.copy_and_resolve_references()
+        config.evaluation.update(num_test=20, batch_size=8)
+        config.data.test = 20
+        return Trained(Experiment(config), trained.params, (), 0)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def evaluation(cls, more):
+        return evaluate(more, "test", num_samples=1, num_extremes=2)
+
+    def test_images_are_ranked_by_what_each_scores_alone(self, more, evaluation):
+        source = more.experiment.source("test")
+        objects = [len(np.unique(source[i]["instances"])) - 1 for i in range(20)]
+        assert evaluation.ranked_by == "mean_best_iou"
+        indices = [image.index for image in evaluation.ranked]
+        assert sorted(indices) == np.flatnonzero(objects).tolist()
+        scores = [image.scores["mean_best_iou"] for image in evaluation.ranked]
+        assert scores == sorted(scores)
+        weighed = np.dot(scores, [objects[i] for i in indices]) / sum(objects)
+        assert weighed == pytest.approx(evaluation.scores["mean_best_iou"], rel=1e-5)
+
+    def test_the_worst_and_the_best_are_kept_whole(self, more, evaluation):
+        kept = [bool(image.maps) for image in evaluation.ranked]
+        assert len(kept) > 4
+        assert kept == [True, True, *[False] * (len(kept) - 4), True, True]
+        source = more.experiment.source("test")
+        for image in evaluation.ranked:
+            if image.maps:
+                truth = source[image.index]["instances"]
+                np.testing.assert_array_equal(image.maps["instances"], truth)
+                alone = np.mean(best_ious(image.maps["labels"], truth))
+                assert image.scores["mean_best_iou"] == pytest.approx(alone, rel=1e-5)
+
+    def test_the_scores_of_all_images_are_those_without_a_ranking(
+        self, more, evaluation
+    ):
+        plain = evaluate(more, "test", num_samples=1)
+        assert plain.scores == evaluation.scores
+        assert plain.ranked == ()

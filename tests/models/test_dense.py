@@ -166,7 +166,7 @@ class TestNumbers:
 
     def test_places_repeat_after_a_period(self):
         told = DenseEmbedding("resnet18", coordinate_period=32.0)._placed(
-            jnp.zeros((1, 12, 20, 0)), 8
+            jnp.zeros((1, 12, 20, 0)), 8, None
         )
         np.testing.assert_allclose(told[:, 4:], told[:, :-4], atol=1e-5)
         np.testing.assert_allclose(told[:, :, 4:], told[:, :, :-4], atol=1e-5)

@@ -140,7 +140,7 @@ def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
     class Counting(sphemb.tasks.Proposals):
         """Remembers how many images each refresh saw."""
 
-        def init(self, key):
+        def init(self, key, apply):
             return jnp.zeros((), jnp.int32)
 
         def refresh(self, apply, memory, batches, key):

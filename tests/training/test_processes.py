@@ -73,7 +73,9 @@ def finish(*processes):
         assert process.returncode == 0, told
 
 
-@pytest.mark.parametrize("task", ["proposals", "picie"])
+@pytest.mark.parametrize(
+    "task", ["proposals", pytest.param("picie", marks=pytest.mark.nightly)]
+)
 def test_two_processes_have_the_losses_of_one_with_two_devices(
     task, drawings_dir, tmp_path
 ):

@@ -1,0 +1,1 @@
+"""The experiments, one in each file; ``sphemb.configs`` wherever they are installed."""

@@ -1,0 +1,218 @@
+"""A page about an evaluation: scores, worst and best images, spheres, curves.
+
+Shape letters: H rows, W columns, N points, D dimension, T steps.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from sphemb.evaluation._pictures import common_size
+from sphemb.evaluation._score import Evaluation, ScoredImage
+from sphemb.grouping import gbms_trajectory
+from sphemb.instances import relabel
+from sphemb.tasks import Proposals, Spectral
+from sphemb.training import Trained
+from sphemb.viz import (
+    Exhibit,
+    Scene,
+    draw_curves,
+    draw_page,
+    embedding_rgb,
+    label_rgb,
+    match_labels,
+    onto_sphere,
+)
+
+_SIDE_SHOWN = 256  # pixels of a picture, at most
+_SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
+_POINTS_SHOWN = 1500
+_MOST_BYTES = 3_000_000
+
+
+def write_report(
+    trained: Trained,
+    evaluation: Evaluation,
+    records: Sequence[Mapping[str, Any]],
+    path: pathlib.Path,
+    *,
+    split: str,
+    facts: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes a page about an evaluation that holds all it shows.
+
+    Args:
+        trained: the network.
+        evaluation: of it, with extremes.
+        records: of the training, from `sphemb.training.read_log`.
+        path: of the page, below 3 MB.
+        split: that was evaluated.
+        facts: lines below its title.
+
+    Returns:
+        The path.
+    """
+    number = len([image for image in evaluation.ranked if image.maps])
+    worst = evaluation.ranked[: -(-number // 2)]
+    best = evaluation.ranked[len(evaluation.ranked) - number // 2 :][::-1]
+    source, by, side = (
+        trained.experiment.source(split),
+        evaluation.ranked_by,
+        _SIDE_SHOWN,
+    )
+    names = {
+        image.index: str(source[image.index].get("name") or f"image {image.index}")
+        for image in (*worst, *best)
+    }
+    exhibits = {"The worst images": worst, "The best images": best}
+    scenes = [
+        scene
+        for kind, images in {"worst": worst, "best": best}.items()
+        for place, image in enumerate(images)
+        if (
+            scene := _scene(trained, image, f"{kind} {place + 1}: {names[image.index]}")
+        )
+    ]
+    while True:
+        page = draw_page(
+            f"{trained.experiment.config.task.name} of "
+            f"{trained.experiment.config.model.name}",
+            facts=facts,
+            scores=evaluation.scores,
+            figures={"The training": draw_curves(records)} if records else {},
+            exhibits={
+                heading: [
+                    Exhibit(
+                        names[image.index],
+                        f"{by} {image.scores[by]:.4f}",
+                        _pictures(trained, image, side),
+                    )
+                    for image in images
+                ]
+                for heading, images in exhibits.items()
+                if images
+            },
+            scenes=scenes,
+        )
+        if len(page.encode()) < _MOST_BYTES or side < 32:
+            break
+        side = side * 3 // 4
+    unfinished = path.with_name(f"{path.name}.part")
+    unfinished.write_text(page, encoding="utf-8")
+    os.replace(unfinished, path)
+    return path
+
+
+def _cut(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
+    """The maps of an image without padding, of every so many pixels."""
+    maps = image.maps
+    height, width = common_size(maps["mask"][None])
+    step = -(-max(height, width) // side)
+    axes = {"boundaries": 1, "branches": 1}
+    cut = {}
+    for name, array in maps.items():
+        first = axes.get(name, 0)
+        if array.shape[first : first + 2] == maps["mask"].shape:
+            area = (slice(0, height, step), slice(0, width, step))
+            cut[name] = array[(slice(None),) * first + area]
+    return cut
+
+
+def _labels(
+    trained: Trained, image: ScoredImage, maps: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """What is true and what was found, int [H, W], 0 the background; or None."""
+    task = trained.experiment.task
+    if "classes" in maps:
+        return maps.get("semantic"), maps["classes"]
+    if isinstance(task, Proposals | Spectral):
+        background = jnp.asarray(image.maps["background"])
+        found = np.asarray(relabel(jnp.asarray(maps["labels"]), background))
+        return maps["instances"], match_labels(found, maps["instances"])
+    if "labels" in maps:  # clusters, none of them a background
+        return maps.get("semantic"), maps["labels"] + 1
+    return None, None
+
+
+def _pictures(trained: Trained, image: ScoredImage, side: int) -> dict[str, np.ndarray]:
+    maps = _cut(image, side)
+    truth, found = _labels(trained, image, maps)
+    pictures = {"image": maps["image"]}
+    if truth is not None:
+        pictures["truth"] = label_rgb(truth)
+    if found is not None:
+        pictures["found"] = label_rgb(found)
+    if "boundaries" in maps:
+        there = maps["boundaries"][:, :1, :1] >= 0
+        marked = np.where(there, maps["boundaries"] > 0, 0)
+        share = marked.sum(axis=0) / max(int(there.sum()), 1)
+        pictures["annotators"] = _black(share)
+    if "boundary" in maps:
+        pictures["boundaries found"] = _black(maps["boundary"])
+    if "embedding" in maps:
+        pictures["embedding"] = embedding_rgb(maps["embedding"])
+    elif "branches" in maps:
+        pictures["embedding of the finest branch"] = embedding_rgb(maps["branches"][0])
+    return pictures
+
+
+def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
+    """The points of an image at every step of the mean shift, if it has points."""
+    maps = _cut(image, _SIDE_COMPARED)
+    if "embedding" not in maps:
+        return None
+    task: Any = trained.experiment.task
+    dim = maps["embedding"].shape[-1]
+    points = jnp.asarray(maps["embedding"].reshape(-1, dim), jnp.float32)
+    shifts = isinstance(task, Proposals) or (
+        isinstance(task, Spectral) and task.rounding == "mean_shift"
+    )
+    said = []
+    if shifts:
+        trajectory = np.asarray(
+            gbms_trajectory(
+                points, concentration=task.concentration, num_steps=task.predict_steps
+            )
+        )
+        said.append(
+            f"Every step of the mean shift at κ = {task.concentration:g} of "
+            f"{len(points):,} pixels on a grid."
+        )
+    else:
+        trajectory = np.asarray(points)[None]
+        said.append(f"{len(points):,} pixels on a grid; this task shifts no points.")
+    shown = np.random.default_rng(0).permutation(len(points))[:_POINTS_SHOWN]
+    if len(shown) < len(points):
+        said.append(f"{len(shown):,} of them are shown.")
+    if dim > 3:
+        said.append(
+            f"Of {dim} dimensions, the three principal ones of the last step are "
+            "shown, brought back to length one: not all that lies together here does "
+            "so in truth."
+        )
+    truth, found = _labels(trained, image, maps)
+    labels = {
+        kind: array.reshape(-1)
+        for kind, array in {"truth": truth, "found": found}.items()
+        if array is not None
+    }
+    weighed = next((array for array in labels.values() if (array >= 0).any()), None)
+    colours = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
+    colours["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
+    return Scene(
+        name,
+        " ".join(said),
+        onto_sphere(trajectory, labels=weighed)[:, shown],
+        colours,
+    )
+
+
+def _black(values: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as black on white."""
+    return np.repeat(1.0 - np.clip(values, 0.0, 1.0)[..., None], 3, axis=-1)

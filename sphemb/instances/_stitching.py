@@ -1,0 +1,225 @@
+r"""Label maps of overlapping tiles as one, on the host.
+
+Shape letters: H W image size, h w size of a tile's map, P pairs, N pieces, M instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from sphemb._checks import (
+    InputError,
+    check_count,
+    check_integer,
+    check_number,
+    check_shape,
+)
+
+_ROWS = 512  # of a label map that are looked at together
+
+Corner = tuple[int, int]
+
+
+class Piece(NamedTuple):
+    """What a tile says about its part of an image.
+
+    Attributes:
+        labels: int [h, w], 0 for the background and void, 1, 2, .. its instances.
+        corner: row and column of its upper left pixel in the image.
+        core: (top, left, bottom, right) of what it answers for, in the image, ends
+            exclusive. Cores of all pieces cover the image and do not overlap; around
+            its core a piece says more, for its instances to be known again.
+    """
+
+    labels: np.ndarray
+    corner: Corner
+    core: tuple[int, int, int, int]
+
+
+class Stitched(NamedTuple):
+    """One label map.
+
+    Attributes:
+        labels: int32 [H, W], 0 for the background, 1..M the instances by falling size,
+            of equally large ones the one first that begins first.
+        names: int [N + 1]: the instance that each label of each piece has become, the
+            pieces' labels counted one piece after another; 0 for what has no pixel in
+            the core, or too few in all. ``names[0]`` is 0.
+        sizes: int [M + 1], pixels of the background and of every instance.
+    """
+
+    labels: np.ndarray
+    names: np.ndarray
+    sizes: np.ndarray
+
+
+def stitch_labels(
+    pieces: Iterable[Piece],
+    size: tuple[int, int],
+    *,
+    band: int,
+    min_share: float = 0.5,
+    min_size: int = 1,
+    kinds: list[np.ndarray] | None = None,
+) -> Stitched:
+    r"""Puts label maps of tiles together, and what their seams have cut.
+
+    Two neighbours both say something about the pixels on the two sides of their seam.
+    Let :math:`a` be an instance of the one and :math:`b` of the other, as far as they
+    lie in the band of so many pixels on both sides. They are one instance if
+
+    .. math:: |a \cap b| > 0 \quad\text{and}\quad
+        |a \cap b| \ge \text{min\_share} \cdot \min(|a|, |b|),
+
+    and so are all that hang together by such pairs. An object may thus cross any number
+    of seams. The measure is the overlap over the smaller of the two, because a tile may
+    see but the end of an object.
+
+    With ``min_share=0`` any common pixel is enough. If the pieces are the connected
+    parts of one foreground, each of its core and a pixel around it, then a band of 1
+    makes the result the connected parts of the whole foreground, exactly: a path from
+    pixel to pixel steps over a seam between two pixels that both sides see.
+
+    Args:
+        pieces: line by line, as `sphemb.data.tile_image` gives the tiles.
+        size: (H, W).
+        band: pixels on each side of a seam that are compared.
+        min_share: see above.
+        min_size: pixels that an instance needs; smaller ones become background. They
+            are counted after the merge, so that no object is lost for being cut.
+        kinds: the class of each label of each piece, from the background's on, in the
+            order of ``pieces``; only instances of one class are one. The list may grow
+            while the pieces come.
+
+    Returns:
+        The `Stitched` map.
+
+    Raises:
+        InputError: labels that are no integers or negative, a piece beyond the image, a
+            setting out of range.
+
+    References:
+        Overlap over the smaller region is what SAHI matches detections of slices by
+        (Akyon et al., ICIP 2022).
+
+    >>> left = Piece(np.array([[1, 1, 1, 0]]), (0, 0), (0, 0, 1, 3))
+    >>> right = Piece(np.array([[1, 1, 0, 2]]), (0, 2), (0, 3, 1, 6))
+    >>> stitch_labels([left, right], (1, 6), band=1, min_share=0.0).labels.tolist()
+    [[1, 1, 1, 1, 0, 2]]
+    """
+    check_count("band", band, at_least=1)
+    check_number("min_share", min_share, at_least=0, at_most=1)
+    check_count("min_size", min_size, at_least=1)
+    canvas = np.zeros(size, np.int32)
+    pairs: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
+    open_pieces: list[tuple[Piece, int, int]] = []  # with their first label and place
+    number = 0
+    for place, piece in enumerate(pieces):
+        _check_piece(piece, size)
+        top, left, bottom, right = piece.core
+        below = piece.labels[_within(piece, piece.core)]
+        canvas[top:bottom, left:right] = np.where(below > 0, below + number, 0)
+        # Cores come line by line: what ends above this one has met all its neighbours.
+        open_pieces = [p for p in open_pieces if p[0].core[2] + band > top]
+        for other, first, earlier in open_pieces:
+            found = _same(other, piece, band, min_share)
+            if kinds is not None and len(found):
+                alike = kinds[earlier][found[:, 0]] == kinds[place][found[:, 1]]
+                found = found[alike]
+            pairs.append(found + np.array([first, number]))
+        open_pieces.append((piece, number, place))
+        number += int(piece.labels.max(initial=0))
+    return _named(canvas, np.concatenate(pairs), number, min_size)
+
+
+def _check_piece(piece: Piece, size: tuple[int, int]) -> None:
+    check_integer("piece.labels", piece.labels)
+    check_shape("piece.labels", piece.labels, "h w")
+    if piece.labels.min(initial=0) < 0:
+        raise InputError(
+            f"piece.labels must be 0 or more, got {piece.labels.min()}: void is 0 here"
+        )
+    top, left, bottom, right = piece.core
+    rows, columns = _within(piece, piece.core)
+    fits = 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
+    fits = fits and rows.start >= 0 and columns.start >= 0
+    fits = fits and rows.stop <= piece.labels.shape[0]
+    if not fits or columns.stop > piece.labels.shape[1]:
+        raise InputError(
+            f"piece.core must lie in the piece and in the image of size {size}, got "
+            f"{piece.core} for labels {piece.labels.shape} at {piece.corner}"
+        )
+
+
+def _within(piece: Piece, box: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    """What cuts a box of the image out of a piece."""
+    top, left = piece.corner
+    return slice(box[0] - top, box[2] - top), slice(box[1] - left, box[3] - left)
+
+
+def _reach(piece: Piece, band: int) -> tuple[int, int, int, int]:
+    """The core and the band around it, as far as the piece goes."""
+    top, left = piece.corner
+    height, width = piece.labels.shape
+    core = piece.core
+    return (
+        max(core[0] - band, top),
+        max(core[1] - band, left),
+        min(core[2] + band, top + height),
+        min(core[3] + band, left + width),
+    )
+
+
+def _same(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
+    """Pairs [P, 2] of labels of two pieces that are one instance."""
+    first, second = _reach(one, band), _reach(two, band)
+    box = (
+        max(first[0], second[0]),
+        max(first[1], second[1]),
+        min(first[2], second[2]),
+        min(first[3], second[3]),
+    )
+    if box[0] >= box[2] or box[1] >= box[3]:
+        return np.zeros((0, 2), np.int64)
+    a = one.labels[_within(one, box)].ravel().astype(np.int64)
+    b = two.labels[_within(two, box)].ravel().astype(np.int64)
+    width = int(b.max(initial=0)) + 1
+    both = (a > 0) & (b > 0)
+    cells, overlaps = np.unique(a[both] * width + b[both], return_counts=True)
+    found = np.stack(np.divmod(cells, width), axis=1)
+    sizes = np.minimum(np.bincount(a)[found[:, 0]], np.bincount(b)[found[:, 1]])
+    return found[overlaps >= min_share * sizes]
+
+
+def _named(
+    canvas: np.ndarray, pairs: np.ndarray, number: int, min_size: int
+) -> Stitched:
+    """Joins the pairs, orders the instances, and renames the map in place."""
+    links = coo_array(
+        (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])),
+        shape=(number + 1, number + 1),
+    )
+    joined: Any = connected_components(links, directed=False)[1]
+    groups = int(joined.max()) + 1
+    sizes = np.zeros(groups, np.int64)
+    starts = np.full(groups, canvas.size, np.int64)
+    for first in range(0, len(canvas), _ROWS):
+        rows = joined[canvas[first : first + _ROWS]].ravel()
+        there, begins = np.unique(rows, return_index=True)
+        sizes += np.bincount(rows, minlength=groups)
+        starts[there] = np.minimum(starts[there], begins + first * canvas.shape[1])
+    ground = joined[0]
+    kept = np.flatnonzero((sizes >= min_size) & (np.arange(groups) != ground))
+    kept = kept[np.lexsort((starts[kept], -sizes[kept]))]
+    order = np.zeros(groups, np.int32)
+    order[kept] = np.arange(1, len(kept) + 1)
+    names = order[joined]
+    for first in range(0, len(canvas), _ROWS):
+        canvas[first : first + _ROWS] = names[canvas[first : first + _ROWS]]
+    ordered = np.concatenate([[canvas.size - sizes[kept].sum()], sizes[kept]])
+    return Stitched(canvas, names, ordered)

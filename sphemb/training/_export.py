@@ -1,0 +1,162 @@
+"""A trained network and its task as one function that needs JAX alone.
+
+Shape letters: B images, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.errors import InconclusiveDimensionOperation
+
+from sphemb._checks import InputError, check_choice, check_count, check_shape
+from sphemb._version import __version__
+from sphemb.tasks import Maps
+from sphemb.training._experiment import Trained
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+# What Python code raises that wants a number where a symbol stands.
+_SIZE_WANTED = (InconclusiveDimensionOperation, jax.errors.ConcretizationTypeError)
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
+
+
+def export_prediction(
+    trained: Trained,
+    *,
+    smallest: int = 64,
+    largest: int = 512,
+    size: Sequence[int] | None = None,
+    platforms: Sequence[str] = PLATFORMS,
+) -> export.Exported:
+    """Lowers network, mean shift and labels to one function of an image batch.
+
+    The function takes ``image``, float32 [B, H, W, 3] in [0, 1], and ``mask``, bool
+    [B, H, W], False where pixels are padding, and returns what the task predicts. Its
+    parameters are inside. B is open, and so are H and W, which are multiples of the
+    network's stride; bounds are needed because the grouping is lowered for each size of
+    `sphemb.grouping.pad_points` within them.
+
+    Args:
+        trained: the network.
+        smallest: H and W at least, in pixels.
+        largest: H and W at most.
+        size: (H, W) of all images, for a task that wants to know it beforehand, or for
+            a smaller file.
+        platforms: of ``"cpu"``, ``"cuda"``, ``"tpu"``; none of them need be here.
+
+    Returns:
+        What ``jax.export`` exports: ``serialize()`` gives the bytes.
+
+    Raises:
+        InputError: sides that are no multiples of the stride or out of order, an
+            unknown platform, or a task that cannot do without the size.
+    """
+    stride = trained.experiment.model.stride
+    for platform in platforms:
+        check_choice("platforms", platform, PLATFORMS)
+    if not platforms:
+        raise InputError("platforms must name one at least, got none")
+    sides, bounds = (
+        _open_sides(stride, smallest, largest)
+        if size is None
+        else (_whole_sides(stride, size), ())
+    )
+    shape = export.symbolic_shape(f"b, {sides}", constraints=bounds)
+    task, network = trained.experiment.task, trained.experiment.network
+    # On the host: parameters that lie on several devices would ask for as many again.
+    variables = jax.device_get((trained.params, trained.batch_stats))
+    memory = jax.device_get(trained.memory)
+
+    def predict(image: jax.Array, mask: jax.Array) -> Maps:
+        apply = functools.partial(network, *variables)
+        return task.predict(apply, memory, {"image": image, "mask": mask})
+
+    arguments = (
+        jax.ShapeDtypeStruct((*shape, 3), jnp.float32),
+        jax.ShapeDtypeStruct(shape, bool),
+    )
+    try:
+        return export.export(jax.jit(predict), platforms=platforms)(*arguments)
+    except _SIZE_WANTED as error:
+        if size is not None:
+            raise
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"config.task.name {type(task).__name__} must know the size of its images, "
+            f"got sides from {smallest} to {largest} ({reason}): give a size"
+        ) from error
+
+
+def _open_sides(stride: int, smallest: int, largest: int) -> tuple[str, list[str]]:
+    """Sides that are symbols, and their bounds."""
+    check_count("smallest", smallest, at_least=1)
+    check_count("largest", largest, at_least=1)
+    least, most = -(-smallest // stride), largest // stride
+    if least >= most:
+        raise InputError(
+            f"smallest must be below largest by multiples of {stride}, the network's "
+            f"stride, got {smallest} and {largest}: give a size for one alone"
+        )
+    bounds = [
+        f"{side} {sign}" for side in "hw" for sign in (f">= {least}", f"<= {most}")
+    ]
+    return f"{stride}*h, {stride}*w", bounds
+
+
+def _whole_sides(stride: int, size: Sequence[int]) -> str:
+    """Sides that are numbers."""
+    check_shape("size", size, "2", hint="height and width")
+    for side in size:
+        check_count("size", side, at_least=1)
+        if side % stride:
+            raise InputError(
+                f"size must be multiples of {stride}, the network's stride, got "
+                f"{tuple(size)}"
+            )
+    return ", ".join(map(str, size))
+
+
+def describe_export(trained: Trained, exported: export.Exported) -> dict[str, Any]:
+    """What whoever calls an exported prediction should know, for JSON.
+
+    Args:
+        trained: the network.
+        exported: of `export_prediction`.
+
+    Returns:
+        ``inputs`` and ``outputs``, name -> shape, where a symbol stands for what is
+        open, and dtype; ``stride``, ``platforms``, ``model``, ``task``, ``step``,
+        ``class_names`` and ``versions``.
+    """
+    image, mask = exported.in_avals
+    outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    experiment = trained.experiment
+    return {
+        "inputs": {
+            "image": _array(image) | {"values": "red, green, blue in 0 .. 1"},
+            "mask": _array(mask) | {"values": "false where pixels are padding"},
+        },
+        "outputs": {name: _array(array) for name, array in outputs.items()},
+        "stride": experiment.model.stride,
+        "platforms": list(exported.platforms),
+        "model": experiment.config.model.name,
+        "task": experiment.config.task.name,
+        "step": trained.step,
+        "class_names": list(trained.class_names),
+        "calling_convention_version": exported.calling_convention_version,
+        "versions": {
+            "sphemb": __version__,
+            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+        },
+    }
+
+
+def _array(array: Any) -> dict[str, Any]:
+    shape = [d if isinstance(d, int) else str(d) for d in array.shape]
+    return {"shape": shape, "dtype": str(array.dtype)}

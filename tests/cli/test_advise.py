@@ -1,0 +1,205 @@
+"""``sphemb advise``: settings that fit the data, with reasons, that can be pasted."""
+
+import json
+import re
+import shlex
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import sphemb
+from sphemb import sphere
+from sphemb.cli import main, read_config
+from sphemb.cli._concentration_advice import concentration_bounds
+from sphemb.training import train
+from tests.scenes import write_folder
+from tests.tiny import tiny_config
+
+LINE = re.compile(r"(config[\w.]*) = (\S+): (\S.*\S)")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_folder(tmp_path_factory.mktemp("advise") / "my data")
+
+
+@pytest.fixture(scope="module")
+def run(drawings_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("advised") / "run"
+    config = tiny_config(drawings_dir)
+    config.train.num_steps = 3
+    train(config, workdir)
+    return workdir
+
+
+def advised(capsys, *arguments):
+    """The lines of advice: setting -> (value, reason), and all that is printed."""
+    main(["advise", *map(str, arguments)])
+    out = capsys.readouterr().out
+    found = filter(None, map(LINE.fullmatch, out.splitlines()))
+    return {m[1]: (m[2], m[3]) for m in found}, out
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        main(["advise", *map(str, arguments)])
+    assert exit_info.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+class TestFolder:
+    def test_every_line_can_be_pasted_as_a_flag(self, folder, capsys):
+        advice, out = advised(capsys, folder, "--no-costs")
+        assert advice.pop("config")[0] == "folder"
+        assert "config.task.margin" in advice
+        assert "config.model.decoder_stride" in advice
+        flags = [f"--{setting}={value}" for setting, (value, _) in advice.items()]
+        config = read_config("folder", flags)
+        assert config.task.margin == float(advice["config.task.margin"][0])
+        command = shlex.split(out.splitlines()[-1])
+        assert command[:3] == ["sphemb", "train", "--config=folder"]
+        assert read_config("folder", command[3:]).data.dir == str(folder)
+
+    def test_the_data_are_those_of_the_masks(self, folder, capsys, tmp_path):
+        _, out = advised(capsys, folder, "--no-costs", "--out", tmp_path / "out")
+        assert "12 images with 24 instances" in out
+        record = json.loads((tmp_path / "out" / "advice.json").read_text())
+        areas = [
+            int((np.asarray(Image.open(mask)) == number).sum())
+            for mask in sorted((folder / "masks").iterdir())
+            for number in (1, 2)
+        ]
+        assert record["data"]["area"]["median"] == np.median(areas)
+        assert record["data"]["instances_of_an_image"]["most"] == 2
+        assert record["data"]["vanishing"]["1"] == 0
+        with Image.open(tmp_path / "out" / "instances.png") as picture:
+            assert picture.width > 600
+
+    def test_what_is_given_stays(self, folder, capsys):
+        advice, out = advised(capsys, folder, "--no-costs", "--config.task.margin=0.3")
+        assert "config.task.margin" not in advice
+        # Three groups: .25 is a triangle's, and takes a plane.
+        assert (
+            "margin 0.3 from 2 dimensions on" in advice["config.model.embedding_dim"][1]
+        )
+        assert "--config.task.margin=0.3" in out.splitlines()[-1]
+        rule = float(sphere.concentration_from_margin(0.3))
+        assert float(advice["config.task.concentration"][0]) == pytest.approx(
+            rule, abs=0.01
+        )
+
+    def test_more_instances_than_directions_are_for_another_config(
+        self, tmp_path, capsys
+    ):
+        cells = np.arange(1, 13 * 13 + 1, dtype=np.uint16).reshape(13, 13)
+        mask = np.kron(cells, np.ones((5, 5), np.uint16))
+        for name in "abc":
+            for kind, array in {"images": np.uint8(mask % 256), "masks": mask}.items():
+                (tmp_path / kind).mkdir(exist_ok=True)
+                Image.fromarray(array).save(tmp_path / kind / f"{name}.png")
+        advice, _ = advised(capsys, tmp_path, "--no-costs")
+        assert advice["config"][0] == "nuclei"
+        assert "169 instances" in advice["config"][1]
+        assert int(advice["config.task.max_parts"][0]) >= 169
+        assert int(advice["config.task.max_objects"][0]) >= 169
+        # Cells of 5 x 5 pixels have no place on a map of stride 8.
+        assert (
+            "100.0 % at stride 8, 0.0 % at stride 4"
+            in (advice["config.model.decoder_stride"][1])
+        )
+
+
+class TestRun:
+    def test_embeddings_are_measured_and_drawn(self, run, tmp_path, capsys):
+        advice, out = advised(
+            capsys, "--workdir", run, "--no-costs", "--out", tmp_path / "out"
+        )
+        assert re.search(r"similarities in \d images: within instances 0\.\d+,", out)
+        assert "config.task.concentration" in advice
+        record = json.loads((tmp_path / "out" / "advice.json").read_text())
+        similarities = record["similarities"]
+        assert similarities["within_low"] <= similarities["within"] <= 1
+        assert 0 <= similarities["between"] <= 1
+        assert "command" not in record
+        assert {p.name for p in (tmp_path / "out").iterdir()} == {
+            "advice.json",
+            "instances.png",
+            "similarities.png",
+        }
+
+    def test_costs_come_from_the_programs_and_from_the_run(self, run, capsys):
+        _, out = advised(capsys, "--workdir", run)
+        assert re.search(
+            r"training: 8 images of 32 x 32 take \d+ MiB of the .* s;", out
+        )
+        assert re.search(r"scoring: 8 images of 64 x 64|of 32 x 32 take", out)
+        assert "that run went at" in out
+
+
+def test_concentrations_within_the_bounds_find_the_instances_and_others_do_not():
+    """A background and seven instances: too blunt melts them, too sharp breaks them."""
+    sizes = [600] + [40] * 7
+    labels = np.repeat(np.arange(8), sizes)
+    noise = 0.06 * jax.random.normal(jax.random.key(0), (len(labels), 32))
+    x = sphere.l2_normalize(jnp.eye(32)[labels] + noise)
+    similarity = np.asarray(0.5 * (1 + x @ x.T))
+    weights = 1.0 / np.take(sizes, labels)
+    same = labels[:, None] == labels
+    off = ~np.eye(len(labels), dtype=bool)
+
+    def quantile(mask, share):
+        values, weight = similarity[mask], np.outer(weights, weights)[mask]
+        order = np.argsort(values)
+        total = np.cumsum(weight[order])
+        return float(values[order][np.searchsorted(total, share * total[-1])])
+
+    low, high = concentration_bounds(
+        within=quantile(same & off, 0.5),
+        within_low=quantile(same & off, 0.1),
+        between=quantile(~same, 0.95),
+        instance=40,
+        largest=600,
+    )
+    assert low < high
+
+    def groups(concentration):
+        modes = sphemb.gbms(x, concentration=concentration, num_steps=20)
+        return int(sphemb.label_modes(modes, max_groups=400).num_groups)
+
+    assert groups(low) == groups((low * high) ** 0.5) == groups(high) == 8
+    assert groups(low / 4) < 8 < groups(16 * high)
+
+
+class TestMistakes:
+    def test_a_folder_or_a_run_is_wanted(self, folder, run, capsys):
+        assert "give a folder of images" in refused(capsys)
+        assert "or --workdir of a run" in refused(capsys, folder, "--workdir", run)
+
+    def test_a_config_without_a_folder_is_named(self, folder, capsys):
+        line = refused(capsys, folder, "--config=digits", "--no-costs")
+        assert "got digits with config.data.name digits" in line
+
+    def test_a_run_keeps_its_configuration(self, run, capsys):
+        line = refused(capsys, "--workdir", run, "--config.task.margin=.5")
+        assert "brings its own configuration" in line
+
+    def test_results_are_not_overwritten_unasked(self, folder, tmp_path, capsys):
+        (tmp_path / "advice.json").write_text("mine")
+        line = refused(capsys, folder, "--no-costs", "--out", tmp_path)
+        assert "exists already: give --overwrite" in line
+        assert (tmp_path / "advice.json").read_text() == "mine"
+
+    def test_masks_without_instances_say_where_to_look(self, tmp_path, capsys):
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+            for name in "abc":
+                Image.new("L", (32, 32)).save(tmp_path / kind / f"{name}.png")
+        assert "sphemb check-data tells" in refused(capsys, tmp_path, "--no-costs")
+
+    def test_the_folder_is_given_once(self, folder, capsys):
+        line = refused(capsys, folder, "--config.data.void=255", "--no-costs")
+        assert "give void as an argument" in line

@@ -1,0 +1,64 @@
+"""From names and flags to configurations."""
+
+import pytest
+
+from sphemb import InputError
+from sphemb.cli import read_config
+
+
+def test_a_name_finds_the_shipped_configuration():
+    assert read_config("digits").data.name == "digits"
+    assert read_config("coco:small").augmentation.size == (256, 256)
+
+
+def test_a_file_is_taken_as_it_is(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from sphemb.configs import folder\n"
+        "def get_config():\n"
+        "    config = folder.get_config()\n"
+        "    config.seed = 11\n"
+        "    return config\n"
+    )
+    assert read_config(str(own)).seed == 11
+    assert read_config("configs/folder.py").seed == 0
+
+
+def test_changes_keep_the_types_of_what_they_change():
+    config = read_config(
+        "folder",
+        [
+            "--config.task.margin=.25",
+            "--config.augmentation.size=64,32",
+            "--config.seed",
+            "3",
+        ],
+    )
+    assert config.task.margin == 0.25
+    assert config.augmentation.size == (64, 32)
+    assert config.seed == 3
+
+
+def test_nothing_can_be_added():
+    config = read_config("digits")
+    with pytest.raises(AttributeError):
+        config.train.colour = 1
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "words"),
+    [
+        ("digit", [], "one of bsds, .*voc_spectral, got 'digit'"),
+        ("common", [], "got 'common'"),
+        ("other/digits.py", [], r"no such file other/digits.py; --config=digits comes"),
+        ("other/mine.py", [], "no such file other/mine.py$"),
+        ("digits:emnist", [], "sklearn, finetune, sphere, mnist, got 'emnist'"),
+        ("digits", ["--config.task.colour=1"], "unknown config key config.task.colour"),
+        ("digits", ["--config.task.margin=wide"], "config.task.margin=wide"),
+        ("digits", ["--margin=1"], "'margin'"),
+        ("digits", ["more"], "unknown argument 'more'"),
+    ],
+)
+def test_a_mistake_names_what_is_wrong(config, overrides, words):
+    with pytest.raises(InputError, match=words):
+        read_config(config, overrides)

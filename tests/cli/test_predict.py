@@ -1,0 +1,248 @@
+"""``sphemb predict``: tiles, flags, and what is left behind."""
+
+import csv
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools.mask import decode
+
+from sphemb._checks import InputError
+from sphemb.cli import main
+from sphemb.cli._instance_lists import placed_runs, regions_of
+from sphemb.cli._label_files import run_lengths
+from sphemb.cli._label_images import save_labels, save_overlay
+from sphemb.cli._smaller_tiles import with_smaller_tiles
+from sphemb.data import ImageWindows
+from sphemb.training import train
+from sphemb.viz import overlay
+from tests.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def workdir(drawings_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("predict") / "run"
+    config = tiny_config(drawings_dir)
+    config.train.num_steps = 1
+    train(config, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for name, size in {"a": (32, 32, 3), "b": (30, 32, 3), "wide": (24, 60, 3)}.items():
+        pixels = rng.integers(0, 256, size, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    return folder
+
+
+def predict(workdir, images, out, *flags):
+    arguments = ["predict", "--workdir", workdir, *images, "--out", out, *flags]
+    main([str(a) for a in arguments])
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as exit_info:
+        predict(*arguments)
+    assert exit_info.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def out(workdir, folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    flags = ("--tile", 32, "--halo", 8, "--embeddings")
+    predict(workdir, [folder], out, *flags)
+    return out
+
+
+class TestOutputs:
+    def test_every_instance_of_an_image_has_a_row(self, out):
+        for stem in ("a", "b", "wide"):
+            labels = np.asarray(Image.open(out / f"{stem}_labels.png"))
+            with (out / f"{stem}_labels.csv").open() as file:
+                rows = list(csv.DictReader(file))
+            assert [int(row["label"]) for row in rows] == [
+                label for label in np.unique(labels) if label
+            ]
+            for row in rows:
+                where = np.argwhere(labels == int(row["label"]))
+                assert int(row["pixels"]) == len(where)
+                box = [int(row[name]) for name in ("top", "left", "bottom", "right")]
+                assert box == [*where.min(axis=0), *(where.max(axis=0) + 1)]
+                middle = [float(row["row"]), float(row["column"])]
+                np.testing.assert_allclose(middle, where.mean(axis=0), atol=0.005)
+
+    def test_coco_annotations_decode_to_the_label_images(self, out):
+        content = json.loads((out / "instances.json").read_text())
+        assert [image["id"] for image in content["images"]] == [1, 2, 3]
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        left = {
+            number: np.asarray(Image.open(out / name.replace(".", "_labels."))).copy()
+            for number, name in names.items()
+        }
+        for annotation in content["annotations"]:
+            mask = decode(annotation["segmentation"]).astype(bool)
+            values = left[annotation["image_id"]][mask]
+            assert len(set(values.tolist())) == 1
+            assert annotation["area"] == len(values)
+            left[annotation["image_id"]][mask] = 0
+        assert not any(labels.any() for labels in left.values())
+
+    def test_the_table_and_the_summary_tell_of_every_image(self, out, workdir):
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["num_images"] == 3
+        assert summary["workdir"] == str(workdir)
+        assert summary["settings"]["tile"] == 32
+        with (out / "images.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [int(row["tiles"]) for row in rows] == [1, 1, 3]
+        assert all(float(row["seconds"]) > 0 for row in rows)
+        assert [row["image"] for row in rows] == [r["image"] for r in summary["images"]]
+        assert summary["found"] == sum(int(row["found"]) for row in rows)
+
+    def test_embeddings_are_unit_vectors_of_every_pixel(self, out):
+        for stem, size in {"a": (32, 32), "wide": (24, 60)}.items():
+            with np.load(out / f"{stem}_embedding.npz") as file:
+                embedding = file["embedding"]
+            assert embedding.shape == (*size, 4)
+            lengths = np.linalg.norm(embedding.astype(float), axis=-1)
+            np.testing.assert_allclose(lengths, 1, atol=2e-3)
+
+
+class TestFlags:
+    def test_a_dry_run_says_what_would_be_done_and_writes_nothing(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        out = tmp_path / "out"
+        predict(workdir, [folder], out, "--dry-run", "--tile", 32, "--halo", 8)
+        lines = capsys.readouterr().out.splitlines()
+        assert len(lines) == 4
+        assert "wide.png, 24 x 60: 3 tiles of 24 x 32 -> " in lines[2]
+        assert "wide_labels.png" in lines[2]
+        assert lines[3] == "3 images; nothing is written"
+        assert not out.exists()
+
+    def test_the_limit_takes_the_first_images(self, workdir, folder, tmp_path):
+        predict(workdir, [folder], tmp_path, "--limit", 1)
+        assert {path.name for path in tmp_path.glob("*_labels.png")} == {"a_labels.png"}
+
+    def test_small_instances_go_where_a_size_is_asked_for(
+        self, workdir, folder, tmp_path
+    ):
+        predict(workdir, [folder / "a.png"], tmp_path / "all")
+        predict(workdir, [folder / "a.png"], tmp_path / "some", "--min-size", 40)
+        every, some = (
+            np.asarray(Image.open(tmp_path / name / "a_labels.png"))
+            for name in ("all", "some")
+        )
+        sizes = np.bincount(every.ravel())
+        kept = [label for label in range(1, len(sizes)) if sizes[label] >= 40]
+        assert 0 < len(kept) < len(sizes) - 1
+        np.testing.assert_array_equal(
+            some, sum(i * (every == label) for i, label in enumerate(kept, start=1))
+        )
+
+    def test_a_halo_that_leaves_no_core_is_refused(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        line = refused(capsys, workdir, [folder], tmp_path, "--tile", 32, "--halo", 16)
+        assert "--tile must be more than twice --halo, got 32 and 16" in line
+
+    def test_an_image_is_never_written_over(self, workdir, tmp_path, capsys):
+        image = tmp_path / "x_labels.png"
+        Image.new("RGB", (8, 8)).save(image)
+        Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
+        line = refused(capsys, workdir, [tmp_path], tmp_path, "--overwrite")
+        assert "x_labels.png is an image that is predicted" in line
+
+    def test_results_do_not_go_into_the_run(self, workdir, folder, capsys):
+        line = refused(capsys, workdir, [folder], workdir, "--overwrite")
+        assert "--out must not be the run's own folder" in line
+
+    def test_embeddings_of_a_huge_image_are_refused(self, workdir, tmp_path, capsys):
+        image = tmp_path / "huge.tif"
+        tifffile.memmap(image, shape=(20000, 20000), dtype=np.uint8).flush()
+        out = tmp_path / "out"
+        line = refused(capsys, workdir, [image], out, "--embeddings")
+        assert "would take 3.0 GiB, of at most 2" in line
+
+
+class TestPictures:
+    def test_more_labels_than_16_bits_hold_become_a_tiff(self, tmp_path):
+        labels = np.arange(300 * 300).reshape(300, 300).astype(np.int32)
+        path = save_labels(tmp_path / "x_labels.png", labels)
+        assert path == tmp_path / "x_labels.tif"
+        np.testing.assert_array_equal(tifffile.imread(path), labels)
+        assert [p.name for p in tmp_path.iterdir()] == ["x_labels.tif"]
+
+    @pytest.mark.parametrize("ending", [".png", ".tif"])
+    def test_an_overlay_in_strips_is_that_of_the_whole(self, tmp_path, ending):
+        rng = np.random.default_rng(0)
+        pixels = rng.integers(0, 256, (600, 40, 3), dtype=np.uint8)
+        labels = np.repeat(np.arange(60), 10)[:, None] + np.zeros((1, 40), int)
+        Image.fromarray(pixels).save(tmp_path / "image.png")
+        target = tmp_path / f"overlay{ending}"
+        save_overlay(target, ImageWindows(tmp_path / "image.png"), labels)
+        found = ImageWindows(target).whole()
+        whole = np.rint(255 * overlay(pixels, labels)).astype(np.uint8)
+        np.testing.assert_array_equal(found, whole)
+
+
+class TestRunLengths:
+    def test_those_of_a_box_are_those_of_the_whole_image(self):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, 5, (9, 13)).astype(np.int32)
+        regions = list(regions_of(labels))
+        assert len(regions) == 4
+        for region in regions:
+            assert region.runs == run_lengths(labels == region.label)
+
+    def test_a_mask_that_fills_the_image_is_one_run(self):
+        mask = np.ones((3, 2), bool)
+        assert placed_runs(mask, (0, 0), (3, 2)) == run_lengths(mask)
+
+
+class TestMemory:
+    """XLA's own error: no machine has a pebibyte."""
+
+    @staticmethod
+    def work(fits):
+        def run(tile):
+            if tile > fits:
+                return jnp.zeros(2**50).block_until_ready()
+            return jnp.zeros(tile).size
+
+        return run
+
+    def test_tiles_are_halved_until_the_memory_is_enough(self):
+        told = []
+        result, tile = with_smaller_tiles(
+            self.work(300), 1024, least=64, name="x.png", say=told.append
+        )
+        assert result == tile == 256
+        assert told == [
+            "x.png: out of memory in tiles of 1024, again in tiles of 512",
+            "x.png: out of memory in tiles of 512, again in tiles of 256",
+        ]
+
+    def test_the_smallest_tile_is_the_last_that_is_tried(self):
+        told = []
+        with pytest.raises(InputError, match="not fit in the device's memory in tiles"):
+            with_smaller_tiles(self.work(10), 100, least=60, name="x", say=told.append)
+        assert told == ["x: out of memory in tiles of 100, again in tiles of 60"]
+
+    def test_another_error_of_the_device_stays_one(self):
+        def broken(tile):
+            return jax.ffi.ffi_call("no_such_call", jax.ShapeDtypeStruct((), float))()
+
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            with_smaller_tiles(broken, 64, least=8, name="x")

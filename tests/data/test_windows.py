@@ -1,0 +1,140 @@
+"""Windows of image files: the same pixels that are read as a whole."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from sphemb._checks import InputError
+from sphemb.data import Box, ImageWindows, read_image, write_tiff
+
+BOX = Box(3, 5, 20, 31)
+
+
+@pytest.fixture(scope="module")
+def colours():
+    return np.random.default_rng(0).integers(0, 256, (24, 37, 3), dtype=np.uint8)
+
+
+def with_pillow(path, pixels, **settings):
+    Image.fromarray(pixels).save(path, **settings)
+
+
+def sideways(path, pixels):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(path, exif=exif)
+
+
+def palette(path, pixels):
+    image = Image.fromarray(pixels).quantize(16)
+    image.info["transparency"] = 3
+    image.save(path, transparency=3)
+
+
+FILES = {
+    "colour.png": with_pillow,
+    "grey.png": lambda path, pixels: with_pillow(path, pixels[..., 0]),
+    "deep.png": lambda path, pixels: with_pillow(path, pixels[..., 0] * np.uint16(257)),
+    "alpha.png": lambda path, p: with_pillow(path, np.dstack([p, p[..., 0]])),
+    "palette.png": palette,
+    "photo.jpg": sideways,
+    "pillow.tif": with_pillow,
+    "lzw.tif": lambda path, pixels: with_pillow(path, pixels, compression="tiff_lzw"),
+    "mapped.tif": tifffile.imwrite,
+    "grey.tif": lambda path, pixels: tifffile.imwrite(path, pixels[..., 0]),
+    "deep.tif": lambda path, pixels: tifffile.imwrite(
+        path, pixels[..., 0] * np.uint16(257)
+    ),
+    "white_is_0.tif": lambda path, pixels: tifffile.imwrite(
+        path, pixels[..., 0], photometric="miniswhite"
+    ),
+    "tiled.tif": lambda path, pixels: tifffile.imwrite(
+        path, pixels, tile=(16, 16), compression="zlib"
+    ),
+    "planes.tif": lambda path, pixels: tifffile.imwrite(
+        path, np.moveaxis(pixels, -1, 0), photometric="rgb", planarconfig="separate"
+    ),
+}
+
+
+class TestWindows:
+    @pytest.mark.parametrize("name", FILES)
+    def test_a_window_is_what_the_whole_image_has_there(self, name, colours, tmp_path):
+        FILES[name](tmp_path / name, colours)
+        whole = read_image(tmp_path / name)
+        image = ImageWindows(tmp_path / name)
+        assert image.size == whole.shape[:2]
+        box = BOX.clipped(*image.size)
+        np.testing.assert_array_equal(image.read(box), whole[box.slices])
+        np.testing.assert_array_equal(image.whole(), whole)
+
+    @pytest.mark.parametrize("scale", [1, 257])
+    def test_colours_of_16_bits_are_scaled_to_8(self, scale, colours, tmp_path):
+        path = tmp_path / "deep.tif"
+        tifffile.imwrite(path, colours.astype(np.uint16) * np.uint16(scale))
+        wanted = colours if scale == 257 else np.rint(colours / 257)
+        np.testing.assert_array_equal(ImageWindows(path).whole(), wanted)
+
+    def test_what_lies_beyond_is_mirrored(self, colours, tmp_path):
+        with_pillow(tmp_path / "x.png", colours)
+        height, width = colours.shape[:2]
+        found = ImageWindows(tmp_path / "x.png").read(
+            Box(10, 20, height + 6, width + 9)
+        )
+        padded = np.pad(colours, ((0, 6), (0, 9), (0, 0)), mode="symmetric")
+        np.testing.assert_array_equal(found, padded[10:, 20:])
+
+    @pytest.mark.parametrize("name", ["x.png", "x.tif", "lzw.tif"])
+    def test_more_pixels_are_read_than_pillow_allows(
+        self, name, colours, tmp_path, monkeypatch
+    ):
+        FILES.get(name, with_pillow)(tmp_path / name, colours)
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        np.testing.assert_array_equal(
+            ImageWindows(tmp_path / name).read(BOX), colours[BOX.slices]
+        )
+        assert Image.MAX_IMAGE_PIXELS == 100
+
+
+class TestMessages:
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"no such image file: .*x\.png"):
+            ImageWindows(tmp_path / "x.png")
+
+    @pytest.mark.parametrize("name", ["x.tif", "x.png"])
+    def test_a_file_that_was_cut_short_is_named(self, name, colours, tmp_path):
+        path = tmp_path / name
+        FILES["mapped.tif" if name == "x.tif" else "colour.png"](path, colours)
+        path.write_bytes(path.read_bytes()[:-400])
+        with pytest.raises(InputError, match=rf"{name} cannot be read"):
+            ImageWindows(path).whole()
+
+    def test_a_window_beside_the_image_is_refused(self, colours, tmp_path):
+        with_pillow(tmp_path / "x.png", colours)
+        with pytest.raises(InputError, match="a window must lie in the image"):
+            ImageWindows(tmp_path / "x.png").read(Box(24, 0, 30, 4))
+
+
+class TestWriteTiff:
+    @pytest.mark.parametrize("shape", [(700, 90), (20, 600, 3), (512, 512)])
+    def test_what_is_written_in_parts_is_read_as_a_whole(self, shape, tmp_path):
+        dtype = np.uint8 if len(shape) == 3 else np.uint32
+        pixels = np.random.default_rng(0).integers(0, 200, shape).astype(dtype)
+        write_tiff(
+            tmp_path / "x.tif",
+            lambda first, last: pixels[first:last],
+            size=shape[:2],
+            dtype=dtype,
+            channels=3 if len(shape) == 3 else 1,
+        )
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "x.tif"), pixels)
+        assert [path.name for path in tmp_path.iterdir()] == ["x.tif"]
+
+    def test_a_write_that_breaks_off_leaves_nothing(self, tmp_path):
+        def rows(first, last):
+            raise OSError("no space left")
+
+        with pytest.raises(InputError, match="cannot be written to"):
+            write_tiff(tmp_path / "x.tif", rows, size=(4, 4), dtype=np.uint8)
+        assert not list(tmp_path.iterdir())

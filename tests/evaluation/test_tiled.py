@@ -1,0 +1,142 @@
+"""Tiles of an image as one: what holds exactly, and for whom."""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from configs import nuclei
+from sphemb.data import ImageWindows
+from sphemb.evaluation import TiledPrediction
+from sphemb.evaluation import _tiled as tiled_module
+from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
+from sphemb.instances import grow_instances
+from sphemb.tasks import Proposals, Semantic
+from sphemb.training import Experiment, Trained
+from tests.tiny import shrink
+
+SIZE = (320, 344)
+HALO = 128  # more than the 120 pixels that the network sees to each side
+TILE = 288
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    """Smooth blobs, whose number grows from one side to the other."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (40, 43, 3), dtype=np.uint8)
+    path = tmp_path_factory.mktemp("tiled") / "image.png"
+    Image.fromarray(coarse).resize(SIZE[::-1], Image.Resampling.BICUBIC).save(path)
+    return ImageWindows(path)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The nuclei's network and task, small, with parameters as they begin."""
+    config = shrink(nuclei.get_config())
+    config.model.update(num_classes=3, decoder_features=8, head_features=8)
+    experiment = Experiment(config)
+    state = experiment.init_state()
+    return Trained(experiment, state.params, (), 0, state.batch_stats)
+
+
+def tiles_of(prediction, size, tile):
+    return prediction.tiles(size, tile=tile, halo=HALO)
+
+
+def with_task(trained, task):
+    experiment = Experiment(trained.experiment.config)
+    experiment.__dict__["task"] = task
+    return dataclasses.replace(trained, experiment=experiment)
+
+
+class TestNetwork:
+    def test_a_tile_is_embedded_as_the_whole_image_is(self, trained, image):
+        network = TiledNetwork(trained)
+        prediction = TiledPrediction(trained)
+        tiles = tiles_of(prediction, SIZE, TILE)
+        moments = network.moments(image, tiles, lambda tiles, _: tiles)
+        (whole,) = tiles_of(prediction, SIZE, 400)
+        reference = trained.apply(tile_batch(image, whole)["image"])["embedding"][0]
+        scale = float(jnp.abs(reference).max())
+        for tile in tiles:
+            seen = tile_batch(image, tile)["image"]
+            found = network.at(tile, SIZE, moments)(seen)["embedding"][0]
+            core = tile.core.within(tile.outer).slices
+            np.testing.assert_allclose(
+                found[core], reference[tile.core.slices], atol=2e-4 * scale
+            )
+        # With the tile's own moments it is not.
+        alone = trained.apply(tile_batch(image, tiles[0])["image"])["embedding"][0]
+        core = tiles[0].core.slices
+        assert float(jnp.abs(alone[core] - reference[core]).max()) > 0.01 * scale
+
+
+@pytest.fixture(scope="module")
+def parted(trained):
+    task = dataclasses.replace(
+        trained.experiment.task, foreground_below=0.97, min_size=12, max_parts=400
+    )
+    return TiledPrediction(with_task(trained, task), sample_tiles=None)
+
+
+def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
+    # So that this small image goes the way of large ones: the background is found from
+    # a sample, whatever the tiles.
+    monkeypatch.setattr(tiled_module, "_SURVEYED", 10_000)
+    (whole,) = tiles_of(parted, SIZE, 400)
+    reference = parted.predict(image, [whole])["labels"]
+    assert reference.max() > 3
+    assert 0.02 < np.mean(reference > 0) < 0.995
+    tiles = tiles_of(parted, SIZE, TILE)
+    assert len(tiles) == 6
+    np.testing.assert_array_equal(parted.predict(image, tiles)["labels"], reference)
+
+
+class TestOthers:
+    def test_classes_are_cut_and_put_side_by_side(self, trained, image):
+        prediction = TiledPrediction(
+            with_task(trained, Semantic(num_classes=3)), sample_tiles=None
+        )
+        (whole,) = tiles_of(prediction, SIZE, 400)
+        reference = prediction.predict(image, [whole])["classes"]
+        tiles = tiles_of(prediction, SIZE, TILE)
+        found = prediction.predict(image, tiles)["classes"]
+        assert len(np.unique(reference)) > 1
+        # But for pixels that rounding decides.
+        assert np.mean(found != reference) < 1e-4
+
+    def test_groups_of_tiles_are_one_map(self, trained, image):
+        task = Proposals(num_steps=0, concentration=25.0, predict_steps=2, max_groups=8)
+        prediction = TiledPrediction(with_task(trained, task))
+        tiles = tiles_of(prediction, SIZE, TILE)
+        found = prediction.predict(image, tiles, min_size=30, embedding=True)
+        labels = found["labels"]
+        assert labels.shape == SIZE
+        sizes = np.bincount(labels.ravel())[1:]
+        assert (sizes >= 30).all()
+        assert (np.diff(sizes) <= 0).all()
+        lengths = np.linalg.norm(found["embedding"].astype(np.float32), axis=-1)
+        # A new network's last units are all silent here and there: no direction.
+        np.testing.assert_allclose(lengths[lengths > 0], 1, atol=2e-3)
+        assert np.mean(lengths > 0) > 0.99
+
+    def test_coordinates_that_never_repeat_make_a_tile_an_image(self, trained):
+        config = trained.experiment.config.copy_and_resolve_references()
+        config.model.coordinate_period = None
+        experiment = Experiment(config)
+        other = dataclasses.replace(trained, experiment=experiment)
+        assert TiledNetwork(trained).whole
+        assert not TiledNetwork(other).whole
+        assert TiledNetwork(other).moments(None, [], None) == {}
+
+
+def test_growing_in_bands_is_growing_at_once(monkeypatch):
+    labels = np.zeros((50, 20), np.int32)
+    rng = np.random.default_rng(0)
+    labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
+    whole = np.asarray(grow_instances(jnp.asarray(labels), 3))
+    monkeypatch.setattr(tiled_module, "_ROWS", 7)
+    np.testing.assert_array_equal(tiled_module._grown(labels, 3), whole)
