@@ -125,6 +125,8 @@ def decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
     """
     with reading_matlab(who, "a ground truth of BSDS500"):
         annotators = load_variable(data, "groundTruth").ravel()
+        if not all(isinstance(a, np.ndarray) for a in annotators):
+            raise ValueError("groundTruth must be a cell array of structures")
         maps = [np.asarray(a[0, 0]["Boundaries"]) for a in annotators]
         shapes = sorted({found.shape for found in maps})
         kinds = {found.dtype.kind for found in maps}

@@ -93,8 +93,7 @@ class Picie:
         metric: ``"euclidean"``, the authors', or ``"spherical"``, of centroids that are
             unit vectors, as the paper's text has them.
         temperature: that the products with centroids are divided by; 1 is the authors'.
-            Products of unit vectors with K centroids differ little, and at 1 a network
-            that begins to learn hears mostly noise.
+            Below it the loss tells clusters that are alike apart more sharply.
         balance: of clusters, see `sphemb.losses.cluster_weights`.
         refresh_every: steps of an epoch; None for those that show every image once.
         cluster_images: images that a refresh looks at, at most; None for all.

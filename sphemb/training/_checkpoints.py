@@ -19,8 +19,10 @@ import orbax.checkpoint as ocp
 from sphemb._checks import InputError
 from sphemb.training._state import TrainState
 
-# What Orbax and what it stands on raise at files that are damaged or missing.
+# What Orbax and what it stands on raise at files that are damaged or missing, and at
+# those that cannot be written.
 _UNREADABLE = (ValueError, KeyError, TypeError, OSError)
+_UNWRITABLE = (ValueError, OSError)
 
 
 class Checkpoints:
@@ -71,7 +73,7 @@ class Checkpoints:
                     notes=ocp.args.JsonSave(notes),
                 ),
             )
-        except _UNREADABLE as error:
+        except _UNWRITABLE as error:
             raise self._unwritable(error) from error
 
     def restore(
@@ -151,7 +153,7 @@ class Checkpoints:
         """
         try:
             self._manager.wait_until_finished()
-        except _UNREADABLE as error:
+        except _UNWRITABLE as error:
             raise self._unwritable(error) from error
         finally:
             self._manager.close()

@@ -144,7 +144,7 @@ class TestFiles:
             ({"GTcls": np.zeros(3)}, "it has no groundTruth, but GTcls"),
             ({}, "it has no groundTruth, but nothing"),
             ({"groundTruth": np.zeros((2, 2))}, "cannot be read as a ground truth"),
-            ({"groundTruth": {"Boundaries": np.zeros((2, 2))}}, "cannot be read as"),
+            ({"groundTruth": {"Boundaries": np.zeros((2, 2))}}, "must be a cell array"),
             ({"groundTruth": np.empty((1, 0), object)}, r"of one size, got none"),
         ],
     )

@@ -18,14 +18,14 @@ from examples import (
     [
         (compose_plain, 40),
         (compose_nnx, 25),
-        (compose_linen, 20),
+        (compose_linen, 60),
         (compose_series, 30),
     ],
     ids=["plain", "nnx", "linen", "series"],
 )
 def test_a_few_steps_lower_the_loss_and_part_the_groups(example, steps, capsys):
     found = example.main(steps=steps)
-    assert found["last loss"] < 0.9 * found["first loss"]
+    assert found["last loss"] < 0.8 * found["first loss"]
     assert 0.1 < found["adjusted Rand index"] <= 1.0
     printed = capsys.readouterr().out
     assert f"last loss: {found['last loss']:.3f}" in printed

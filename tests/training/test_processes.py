@@ -96,7 +96,7 @@ def test_two_processes_have_the_losses_of_one_with_two_devices(
     scores = [json.loads((w / "scores.json").read_text()) for w in (alone, together)]
     for name, score in scores[0].items():
         # Centroids follow a network that was trained in another order of adding up.
-        tolerance = {"rtol": 1e-3, "atol": 1e-3} if task == "picie" else {"rtol": 1e-5}
+        tolerance = {"rtol": 1e-4, "atol": 1e-4} if task == "picie" else {"rtol": 1e-5}
         np.testing.assert_allclose(scores[1][name], score, err_msg=name, **tolerance)
     told = json.loads((together / "training.json").read_text())
     assert told["device"].startswith("2 cpu devices")

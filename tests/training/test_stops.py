@@ -105,20 +105,7 @@ class TestKilling:
                         process.send_signal(signal.SIGKILL)
             assert process.returncode == -signal.SIGKILL
         subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
-        # The tests simulate eight devices, a process of its own has one.
-        assert_nearly_same(tmp_path / "run", unbroken)
-
-
-def assert_nearly_same(workdir, unbroken):
-    found = load_run(workdir)
-    assert found.step == 6
-    for a, b in zip(
-        jax.tree.leaves(found.params), jax.tree.leaves(unbroken[1].params), strict=True
-    ):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    assert [r["step"] for r in records(workdir)] == [
-        r["step"] for r in records(unbroken[0])
-    ]
+        assert_same(tmp_path / "run", load_run(tmp_path / "run"), unbroken)
 
 
 class TestDamage:
@@ -190,10 +177,10 @@ class TestFullDisk:
                     while not (disk / "run" / "checkpoints" / "3").is_dir():
                         time.sleep(0.1)  # it is written in the background
                     free = shutil.disk_usage(disk).free
-                    filler.write_bytes(b"x" * max(0, free - 4096))
+                    filler.write_bytes(b"x" * max(0, free - 2**16))
                 return {}
 
-            message = r"cannot be written to.*( is of step 3: .*)?No space left"
+            message = r"checkpoint cannot be written to .*; .* is of step 3: .*space"
             with pytest.raises(InputError, match=message):
                 train(config, disk / "run", evaluate=fill)
             filler.unlink()
