@@ -266,15 +266,15 @@ class TestLoss:
                 return TASK.loss(network, memory, batch, jax.random.key(0))[0]
 
             value, gradient = jax.value_and_grad(loss)(kernel)
-            return value, kernel - 10 * gradient
+            return value, kernel - 3 * gradient
 
         kernel, losses = jnp.eye(D), []
-        for _ in range(16):
+        for _ in range(60):
             value, kernel = step(kernel)
             losses.append(float(value))
-        # Not by much: a linear map of colours is all that there is to learn.
         assert losses == sorted(losses, reverse=True)
-        assert losses[-1] < losses[0] - 0.005
+        # .0078 is all that a linear map of colours can gain with labels that stay.
+        assert losses[-1] < losses[0] - 0.0075
 
 
 class TestPrediction:
