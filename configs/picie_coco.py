@@ -100,7 +100,6 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
             blur_sigma=(0.1, 0.8),  # of 128 pixels what 2 is of 320
             predict_scale=0.3,
         )
-        config.optimizer.learning_rate = 5e-4
         config.train.update(num_steps=150, log_every=10, checkpoint_every=50)
         config.train.weights = "efficientnet_lite0"
         config.evaluation.update(batch_size=4, num_validation=100, num_test=100)

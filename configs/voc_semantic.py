@@ -37,6 +37,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         coordinates=False,  # a class is the same everywhere
         atrous_rates=(6, 12, 18),
         num_classes=21,
+        classes_from="embedding",
     )
     config.task = {
         "name": "Semantic",

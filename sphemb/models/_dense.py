@@ -51,9 +51,10 @@ class DenseEmbedding(OnBackbone):
         atrous_rates: dilations of an `AtrousPyramid` of ``decoder_features`` channels
             between backbone and decoder; none for no pyramid.
         num_classes: K, for one more map with a number for each class; 0 for none.
-        classes_from: what the classes are read from: ``"embedding"``, by a linear map,
-            or ``"features"``, those that the embedding is made of, so that the
-            embedding can tell apart what is of one class.
+        classes_from: what the classes are read from, by a linear map: ``"embedding"``;
+            ``"features"``, those that the embedding is made of, so that the embedding
+            can tell apart what is of one class; or ``"backbone"``, its last map, which
+            knows much about classes before any training: so few images teach the most.
         dtype: that backbone and decoder compute in, ``"float32"`` or ``"bfloat16"``;
             parameters, coordinates and embedding are float32.
 
@@ -96,7 +97,9 @@ class DenseEmbedding(OnBackbone):
         for rate in self.atrous_rates:
             check_count("atrous_rates", rate, at_least=1)
         check_count("num_classes", self.num_classes)
-        check_choice("classes_from", self.classes_from, ("embedding", "features"))
+        check_choice(
+            "classes_from", self.classes_from, ("embedding", "features", "backbone")
+        )
 
     @property
     def embedding_stride(self) -> int:
@@ -128,9 +131,9 @@ class DenseEmbedding(OnBackbone):
         Returns:
             The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
             C], what the head reads, where there is a decoder (of stride 2 where S is
-            1); ``embedding``:
-            [B, H / S, W / S, D] in float32, of any length: normalise it before use;
-            ``logits``: float32 [B, H / S, W / S, K], where there are classes.
+            1); ``embedding``: [B, H / S, W / S, D] in float32, of any length: normalise
+            it before use; ``logits``: float32 [B, H / S, W / S, K], where there are
+            classes.
 
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
@@ -169,8 +172,14 @@ class DenseEmbedding(OnBackbone):
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
         maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
         if self.num_classes:
-            read = maps["embedding"] if self.classes_from == "embedding" else features
-            maps["logits"] = nn.Dense(self.num_classes, name="classify")(read)
+            read = {
+                "embedding": maps["embedding"],
+                "features": features,
+                "backbone": maps[feature_maps[-1].name].astype(jnp.float32),
+            }[self.classes_from]
+            logits = nn.Dense(self.num_classes, name="classify")(read)
+            size = (*maps["embedding"].shape[:3], self.num_classes)
+            maps["logits"] = jax.image.resize(logits, size, "bilinear")
         return maps
 
     def _placed(self, x: jax.Array, stride: int, middle: jax.Array | None) -> jax.Array:

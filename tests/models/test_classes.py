@@ -67,6 +67,11 @@ class TestClasses:
         params, _ = shapes(num_classes=5, classes_from="features")
         assert params["classify"]["kernel"].shape == (8, 5)
 
+    def test_they_can_be_read_from_the_backbone(self):
+        params, maps = shapes(num_classes=5, classes_from="backbone")
+        assert params["classify"]["kernel"].shape == (512, 5)
+        assert maps["logits"].shape == (2, 16, 8, 5)
+
     def test_without_them_nothing_is_added(self):
         params, maps = shapes()
         assert "logits" not in maps
