@@ -45,8 +45,11 @@ _SETTINGS = {
 }
 
 
-def command(workdir: pathlib.Path, data_dir: pathlib.Path) -> list[str]:
-    settings = {**_SETTINGS, "data.data_dir": data_dir}
+def command(
+    workdir: pathlib.Path, data_dir: pathlib.Path, **changed: object
+) -> list[str]:
+    """The command of a small run; ``changed`` are settings of it by their path."""
+    settings = {**_SETTINGS, "data.data_dir": data_dir, **changed}
     return [
         *(sys.executable, "train.py", "--config=configs/digits.py"),
         *(f"--config.{name}={value}" for name, value in settings.items()),

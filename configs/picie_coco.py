@@ -46,7 +46,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "name": "FeaturePyramid",
         "backbone": "resnet18",
         "embedding_dim": 128,
-        "normalize_maps": False,
+        "normalize_maps": "none",
         "finer_scale": 1.0,
         "batch_norm": "trained",
         "dtype": "float32",
@@ -90,7 +90,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         config.model.update(
             backbone="efficientnet_lite0",
             batch_norm="fixed",
-            normalize_maps=True,
+            normalize_maps="cells",
             finer_scale=0.2,
         )
         config.task.update(

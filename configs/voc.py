@@ -46,7 +46,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "embedding_dim": 64,
         "output_stride": 8,
         "decoder_stride": placeholder(int),
-        "normalize_maps": False,
+        "normalize_maps": "none",
         "batch_norm": "fixed",
         "dtype": "float32",
     }

@@ -71,7 +71,7 @@ def small_images(config: ml_collections.ConfigDict) -> None:
     config.augmentation.size = (128, 128)
     config.loader.batch_size = 8
     config.model.update(
-        normalize_maps=True,
+        normalize_maps="channels",
         embedding_dim=32,
         output_stride=16,
         decoder_stride=4,

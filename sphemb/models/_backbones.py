@@ -16,8 +16,10 @@ import jax.numpy as jnp
 from sphemb._checks import check_choice
 from sphemb.models._backbone import FeatureMap, check_image, check_settings
 from sphemb.models._efficientnet import EfficientNetLite0
+from sphemb.models._norm import BatchNorm
 from sphemb.models._resnet import BLOCKS, ResNet
 
+_NORMALIZATIONS = ("none", "cells", "channels")
 _TINY = 1e-6  # of a mean square, so that a dead cell stays zero
 
 BACKBONES: dict[str, Callable[..., Any]] = {
@@ -36,10 +38,13 @@ class OnBackbone(nn.Module):
     Attributes:
         backbone: a name of `BACKBONES`.
         output_stride: of the backbone's last map: 4, 8, 16 or 32.
-        normalize_maps: divide every cell of a map by the root of its mean square. The
-            maps of ResNets are of about one size. Those of EfficientNet-Lite0 shrink
-            with depth, from 10 to 3 on photographs, and where maps are added up what is
-            shallow drowns what is deep.
+        normalize_maps: what is done to the maps before anything reads them. ``"none"``.
+            ``"cells"``: every cell is divided by the root of its mean square, for
+            networks that add maps up: those of EfficientNet-Lite0 shrink with depth,
+            from 10 to 3 on photographs, and what is shallow drowns what is deep.
+            ``"channels"``: a `BatchNorm` that learns, for networks that read a map:
+            what its channels have in common everywhere is ten times what they tell
+            apart, and an optimiser sees little else.
         batch_norm: ``"fixed"`` for the moments that came with the weights, or
             ``"trained"``, see `BatchNorm`.
         axis_name: of the devices, for ``"trained"``.
@@ -51,13 +56,14 @@ class OnBackbone(nn.Module):
 
     backbone: str = "resnet50"
     output_stride: int = 8
-    normalize_maps: bool = False
+    normalize_maps: str = "none"
     batch_norm: str = "fixed"
     axis_name: str | None = "batch"
     dtype: str = "float32"
 
     def __post_init__(self):
         check_choice("backbone", self.backbone, tuple(BACKBONES))
+        check_choice("normalize_maps", self.normalize_maps, _NORMALIZATIONS)
         check_settings(
             output_stride=self.output_stride,
             batch_norm=self.batch_norm,
@@ -103,8 +109,15 @@ class OnBackbone(nn.Module):
             dtype=self.dtype,
             name="backbone",
         )(image, train=train)
-        if self.normalize_maps:
+        if self.normalize_maps == "cells":
             maps = {name: _of_one_size(found) for name, found in maps.items()}
+        elif self.normalize_maps == "channels":
+            maps = {
+                name: BatchNorm(
+                    "trained", axis_name=self.axis_name, name=f"{name}_norm"
+                )(found, train=train)
+                for name, found in maps.items()
+            }
         return maps
 
 

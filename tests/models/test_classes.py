@@ -72,6 +72,24 @@ class TestClasses:
         assert params["classify"]["kernel"].shape == (512, 5)
         assert maps["logits"].shape == (2, 16, 8, 5)
 
+    def test_maps_can_be_brought_to_one_mean_and_variance_first(self):
+        model = DenseEmbedding(**SMALL, normalize_maps="channels", axis_name=None)
+        image = np.random.default_rng(0).random((2, 64, 32, 3), np.float32)
+        variables = model.init(jax.random.key(0), image)
+        maps, updated = model.apply(
+            variables, image, train=True, mutable=["batch_stats"]
+        )
+        plain = model.clone(normalize_maps="none").apply(variables, image)["stage4"]
+        np.testing.assert_allclose(maps["stage4"].mean((0, 1, 2)), 0, atol=1e-5)
+        varied = np.asarray(plain.var((0, 1, 2)))
+        np.testing.assert_allclose(
+            maps["stage4"].var((0, 1, 2)), varied / (varied + 1e-5), rtol=1e-3
+        )
+        moments = updated["batch_stats"]["stage4_norm"]
+        np.testing.assert_allclose(
+            moments["mean"], 0.1 * plain.mean((0, 1, 2)), rtol=1e-4, atol=1e-6
+        )
+
     def test_without_them_nothing_is_added(self):
         params, maps = shapes()
         assert "logits" not in maps
@@ -82,6 +100,7 @@ class TestClasses:
         [
             ({"num_classes": -1}, "num_classes must be"),
             ({"classes_from": "image"}, "classes_from must be one of"),
+            ({"normalize_maps": "rows"}, "normalize_maps must be one of"),
             ({"atrous_rates": (0,)}, "atrous_rates must be"),
         ],
     )

@@ -47,7 +47,7 @@ def test_it_is_the_sum_of_projected_maps_from_the_top_down(found):
 
 def test_maps_of_any_size_count_alike_where_they_are_normalised(found):
     variables, maps = found
-    model = SMALL.clone(normalize_maps=True)
+    model = SMALL.clone(normalize_maps="cells")
     total = None
     for stride in (32, 16, 8, 4):
         level = np.float64(maps[last_map_at(SMALL.feature_maps, stride).name][0])
