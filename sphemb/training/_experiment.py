@@ -75,15 +75,11 @@ class Experiment:
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
         """The optimiser."""
-        settings = self.config.optimizer
-        return make_optimizer(
-            self.schedule,
-            name=settings.name,
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-            clip_norm=settings.clip_norm,
-            accumulate=settings.accumulate,
-        )
+        settings = entries(self.config.optimizer)
+        for name in ("learning_rate", "power", "warmup_steps"):
+            del settings[name]  # the schedule's
+        make = functools.partial(make_optimizer, self.schedule)
+        return call(make, settings, "config.optimizer")
 
     @property  # not kept: a trace may be what asks first, and its values end with it
     def keys(self) -> dict[str, jax.Array]:

@@ -1,12 +1,14 @@
 """Schedules and optimisers by name."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from configs.common import get_config
 from sphemb import InputError
-from sphemb.training import make_optimizer, poly_schedule
+from sphemb.training import Experiment, make_optimizer, poly_schedule
 
 
 def test_the_poly_policy_is_the_papers():
@@ -76,3 +78,38 @@ def test_accumulated_steps_make_one_update_of_their_mean_gradient():
             if i == 0:
                 np.testing.assert_array_equal(accumulated["w"], before["w"])
         np.testing.assert_allclose(accumulated["w"], params["w"], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value"),
+    [
+        ("adamw", "learning_rate", 1e-2),
+        ("adamw", "power", 0.1),
+        ("adamw", "warmup_steps", 2),
+        ("adamw", "weight_decay", 0.1),
+        ("adamw", "accumulate", 2),
+        ("adamw", "backbone_rate", 0.5),
+        ("sgd", "momentum", 0.1),
+        ("sgd", "clip_norm", 0.1),
+    ],
+)
+def test_every_setting_of_a_configuration_changes_what_is_learned(name, setting, value):
+    params = {"backbone": jnp.array([1.0, -2.0]), "head": jnp.array([3.0])}
+    gradients = {"backbone": jnp.array([0.3, 0.1]), "head": jnp.array([-0.2])}
+
+    def learned(**changed):
+        config = get_config()
+        config.update(data={"name": "d"}, model={"name": "m"}, task={"name": "t"})
+        config.optimizer.update(
+            name=name, warmup_steps=0, clip_norm=10.0, weight_decay=0.0
+        )
+        config.optimizer.update(changed)
+        config.train.num_steps = 8
+        optimizer = Experiment(config).optimizer
+        state, found = optimizer.init(params), params
+        for _ in range(3):
+            updates, state = optimizer.update(gradients, state, found)
+            found = optax.apply_updates(found, updates)
+        return np.concatenate(jax.tree.leaves(found))
+
+    assert np.abs(learned(**{setting: value}) - learned()).max() > 1e-6
