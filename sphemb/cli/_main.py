@@ -12,7 +12,8 @@ from sphemb.cli._check import run_check
 from sphemb.cli._door import door
 from sphemb.cli._export import add_export, run_export
 from sphemb.cli._info import run_info
-from sphemb.cli._predict import PredictionSettings, run_prediction
+from sphemb.cli._predict import run_prediction
+from sphemb.cli._prediction_settings import PredictionSettings
 from sphemb.cli._score_flags import add_score, start_scoring
 from sphemb.cli._train import run_evaluation
 from sphemb.cli._train_flags import add_train, start_training

@@ -9,8 +9,7 @@ from PIL import Image
 
 from configs import nuclei
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction
-from sphemb.evaluation import _tiled as tiled_module
+from sphemb.evaluation import TiledPrediction, _foreground_tiles, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
 from sphemb.instances import grow_instances
 from sphemb.tasks import Proposals, Semantic
@@ -85,7 +84,7 @@ def parted(trained):
 def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
     # So that this small image goes the way of large ones: the background is found from
     # a sample, whatever the tiles.
-    monkeypatch.setattr(tiled_module, "_SURVEYED", 10_000)
+    monkeypatch.setattr(_foreground_tiles, "_SURVEYED", 10_000)
     (whole,) = tiles_of(parted, SIZE, 400)
     reference = parted.predict(image, [whole])["labels"]
     assert reference.max() > 3
@@ -138,5 +137,5 @@ def test_growing_in_bands_is_growing_at_once(monkeypatch):
     rng = np.random.default_rng(0)
     labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
     whole = np.asarray(grow_instances(jnp.asarray(labels), 3))
-    monkeypatch.setattr(tiled_module, "_ROWS", 7)
-    np.testing.assert_array_equal(tiled_module._grown(labels, 3), whole)
+    monkeypatch.setattr(_large_maps, "_ROWS", 7)
+    np.testing.assert_array_equal(_large_maps.grow_in_bands(labels, 3), whole)
