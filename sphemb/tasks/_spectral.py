@@ -23,6 +23,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
@@ -93,7 +94,7 @@ class Spectral(Memoryless):
 
     @property
     def _shifted(self) -> Proposals:
-        """What groups by mean shift, and scores groups as masks."""
+        """What groups by mean shift."""
         return Proposals(
             concentration=self.concentration,
             num_steps=0,
@@ -101,7 +102,6 @@ class Spectral(Memoryless):
             threshold=self.mode_threshold,
             max_groups=self.max_groups,
             min_size=self.min_size,
-            max_objects=self.max_objects,
         )
 
     def loss(
@@ -196,5 +196,6 @@ class Spectral(Memoryless):
             max_true=self.max_objects,
             valid=batch["valid"],
         )
-        masks = dataclasses.replace(self._shifted, max_groups=groups)
-        return {"pairs": pairs} | masks.metrics(predictions, batch)
+        return {"pairs": pairs} | group_scores(
+            predictions, batch, num_labels=groups, max_objects=self.max_objects
+        )
