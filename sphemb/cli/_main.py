@@ -73,6 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predict.add_argument(
         "--embeddings", action="store_true", help="keep the embedding of every pixel"
     )
+    predict.add_argument(
+        "--annotations",
+        type=pathlib.Path,
+        help="COCO's file of these images, whose ids results.json is to have",
+    )
 
     add_export(verbs.add_parser("export", help="a run as one file for JAX", **settings))
 
@@ -138,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flags.out,
                 overwrite=flags.overwrite,
                 limit=flags.limit,
+                annotations=flags.annotations,
                 dry_run=flags.dry_run,
                 settings=PredictionSettings(
                     tile=flags.tile,

@@ -15,13 +15,16 @@ import numpy as np
 from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
-from sphemb.cli._prediction_files import PredictionFiles, prediction_files
+from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._files_of_task import prediction_files
+from sphemb.cli._prediction_files import PredictionFiles
 from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
 from sphemb.cli._prediction_targets import (
     check_targets,
     either_picture,
     image_targets,
 )
+from sphemb.cli._result_files import ResultFiles
 from sphemb.cli._results import make_folder, progress, write_table
 from sphemb.cli._smaller_tiles import with_smaller_tiles
 from sphemb.data import ImageWindows, Tile, find_images
@@ -40,6 +43,7 @@ def run_prediction(
     overwrite: bool = False,
     limit: int = 0,
     dry_run: bool = False,
+    annotations: pathlib.Path | None = None,
     settings: PredictionSettings | None = None,
 ) -> int:
     """Groups or classifies the pixels of images, or finds boundaries, as trained.
@@ -54,6 +58,8 @@ def run_prediction(
         overwrite: replace files that are there.
         limit: images, at most, the first by name; 0 for all.
         dry_run: say what would be done, and write nothing.
+        annotations: COCO's, of these images: ``results.json`` gets their ids, found by
+            name, and not the run's own numbers.
         settings: of the prediction.
 
     Returns:
@@ -61,7 +67,8 @@ def run_prediction(
 
     Raises:
         InputError: no images, an unreadable one, two of one name, results that are
-            there already, or no folder to write to. Nothing is written then; but of an
+            there already, annotations of something else, or no folder to write to.
+            Nothing is written then; but of an
             image of more than 2^20 pixels only the header is read before the first
             result.
     """
@@ -74,6 +81,13 @@ def run_prediction(
         if not files.embeds:
             raise InputError("--embeddings: what this run predicts has none to keep")
         check_embeddings(images, trained.experiment.config.model)
+    if annotations is not None:
+        if not isinstance(files, ResultFiles):
+            raise InputError(
+                "--annotations: what this run predicts has no instances with classes"
+            )
+        sources = [image.path for image in images]
+        files.ids = annotation_ids(annotations, sources, trained.class_names)
     for image in images:  # refuses a halo that leaves no core
         tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
     names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
