@@ -3,10 +3,19 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from sphemb._checks import InputError
 from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._label_files import run_lengths
+from sphemb.cli._result_files import ResultFiles
+from sphemb.data import ImageWindows
+from sphemb.training import Experiment, Trained
+from tests.tiny import tiny_config
 
 NAMES = ("background", "aeroplane", "cat", "heron")
 IMAGES = [pathlib.Path("somewhere/12.jpg"), pathlib.Path("pond.png")]
