@@ -24,7 +24,7 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
     "efficientnet_lite0": EfficientNetLite0,
 }
-"""Backbones by name; each takes `ResNet`'s settings but the depth."""
+"""Backbones by name; each takes the settings of `Backbone`."""
 
 
 class OnBackbone(nn.Module):

@@ -110,7 +110,7 @@ class TestResults:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-        assert evaluation.stats[0] == 1.0
+        assert evaluation.stats[0] == pytest.approx(1.0)
 
     def test_without_annotations_they_have_the_runs_own_numbers(self, files, tmp_path):
         results = self.written(files, tmp_path)
