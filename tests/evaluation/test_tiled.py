@@ -14,6 +14,7 @@ from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, _foreground_tiles, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
 from sphemb.instances import grow_instances
+from sphemb.sphere import l2_normalize
 from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
@@ -174,8 +175,7 @@ def test_clusters_are_cut_and_put_side_by_side(trained, image):
     places = rng.integers(0, min(SIZE), (2, 2, 5))
     centroids = jnp.stack([vectors[0][tuple(place)] for place in places])
     memory = task.init(jax.random.key(0), trained.apply)
-    lengths = jnp.linalg.norm(centroids, axis=-1, keepdims=True)
-    memory = memory._replace(centroids=(centroids / lengths,))
+    memory = memory._replace(centroids=(l2_normalize(centroids),))
     learned = dataclasses.replace(learned, memory=memory)
     prediction = TiledPrediction(learned, sample_tiles=None)
     reference = prediction.predict(image, [whole])["labels"]
