@@ -9,7 +9,7 @@ Shape letters: B images, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -44,11 +44,7 @@ class Backbone(nn.Module, kw_only=True):
     dtype: str = "float32"
 
     def __post_init__(self):
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
+        check_settings(self)
         super().__post_init__()
 
     @property
@@ -176,11 +172,11 @@ def last_map_at(maps: Sequence[FeatureMap], stride: int) -> FeatureMap:
     raise InputError(f"stride must be that of a map ({known}), got {stride}")
 
 
-def check_settings(*, output_stride: int, batch_norm: str, dtype: str) -> None:
-    """Refuses settings that make no backbone."""
-    check_choice("output_stride", output_stride, OUTPUT_STRIDES)
-    check_choice("batch_norm", batch_norm, BATCH_NORMS)
-    check_choice("dtype", dtype, DTYPES)
+def check_settings(network: Any) -> None:
+    """Refuses settings of a network that make no backbone."""
+    check_choice("output_stride", network.output_stride, OUTPUT_STRIDES)
+    check_choice("batch_norm", network.batch_norm, BATCH_NORMS)
+    check_choice("dtype", network.dtype, DTYPES)
 
 
 def check_image(image: jax.Array, stride: int) -> tuple[int, int, int]:

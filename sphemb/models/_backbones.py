@@ -58,11 +58,7 @@ class OnBackbone(nn.Module):
 
     def __post_init__(self):
         check_choice("backbone", self.backbone, tuple(BACKBONES))
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
+        check_settings(self)
         super().__post_init__()
 
     @property

@@ -18,7 +18,6 @@ import numpy as np
 from sphemb._checks import (
     InputError,
     check_choice,
-    check_count,
     check_number,
 )
 from sphemb.losses import balanced_logistic_loss, margin_loss
@@ -31,6 +30,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 
@@ -76,12 +76,7 @@ class Boundaries(Memoryless):
         for name in ("margin_weight", "logistic_weight", "side_weight"):
             check_number(f"config.task.{name}", getattr(self, name), at_least=0)
         check_number("config.task.tolerance", self.tolerance, above=0, at_most=1)
-        for name, least in {
-            "num_samples": 2,
-            "scale_multiple": 1,
-            "thresholds": 1,
-        }.items():
-            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        check_counts(self, num_samples=2, scale_multiple=1, thresholds=1)
         check_choice("config.task.nms", self.nms, (True, False))
         if not self.scales:
             raise InputError("config.task.scales must have one scale at least, got ()")

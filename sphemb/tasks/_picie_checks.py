@@ -5,19 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb.tasks._settings import check_counts
 
-_LEAST = {
-    "num_clusters": 2,
-    "num_overclusters": 0,
-    "embedding_dim": 1,
-    "cluster_pixels": 1,
-    "start_images": 1,
-    "start_steps": 0,
-    "scale_multiple": 1,
-    "first_class": 0,
-    "num_classes": 1,
-    "num_things": 0,
-}
 _CHOICES = {
     "views": (1, 2),
     "metric": ("euclidean", "spherical"),
@@ -38,8 +27,19 @@ def check_picie(task: Any) -> None:
         InputError: a setting is out of range, or does not go with another.
     """
     where = "config.task"
-    for name, least in _LEAST.items():
-        check_count(f"{where}.{name}", getattr(task, name), at_least=least)
+    check_counts(
+        task,
+        num_clusters=2,
+        num_overclusters=0,
+        embedding_dim=1,
+        cluster_pixels=1,
+        start_images=1,
+        start_steps=0,
+        scale_multiple=1,
+        first_class=0,
+        num_classes=1,
+        num_things=0,
+    )
     for name in ("refresh_every", "cluster_images"):
         if getattr(task, name) is not None:
             check_count(f"{where}.{name}", getattr(task, name), at_least=1)

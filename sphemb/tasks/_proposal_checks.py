@@ -11,19 +11,8 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
+from sphemb.tasks._settings import check_counts
 
-_LEAST = {
-    "num_steps": 0,
-    "num_samples": 2,
-    "predict_steps": 1,
-    "predict_points": 8,
-    "max_groups": 1,
-    "min_size": 1,
-    "max_parts": 0,
-    "outline": 0,
-    "grow": 0,
-    "max_objects": 1,
-}
 _RANGES: dict[str, dict[str, float]] = {
     "margin": {"at_least": 0, "at_most": 1},
     "concentration": {"above": 0},
@@ -49,8 +38,19 @@ def check_proposals(task: Any) -> None:
     where = "config.task"
     for name, bounds in _RANGES.items():
         check_number(f"{where}.{name}", getattr(task, name), **bounds)
-    for name, least in _LEAST.items():
-        check_count(f"{where}.{name}", getattr(task, name), at_least=least)
+    check_counts(
+        task,
+        num_steps=0,
+        num_samples=2,
+        predict_steps=1,
+        predict_points=8,
+        max_groups=1,
+        min_size=1,
+        max_parts=0,
+        outline=0,
+        grow=0,
+        max_objects=1,
+    )
     check_choice(f"{where}.normalize", task.normalize, ("pixels", "pairs", "terms"))
     needy = {"foreground_below": task.foreground_below, "grow": task.grow or None}
     for name, value in needy.items():

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_number
+from sphemb._checks import check_choice, check_number
 from sphemb.grouping import Rounding, group_padded, kwik_cluster, orthogonal_rounding
 from sphemb.losses import instance_weights, spectral_loss
 from sphemb.metrics import PairScores
@@ -25,6 +25,7 @@ from sphemb.tasks._pixels import (
 )
 from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
@@ -81,16 +82,16 @@ class Spectral(Memoryless):
             value = getattr(self, name)
             check_number(f"config.task.{name}", value, above=-1, below=1)
         check_number("config.task.concentration", self.concentration, above=0)
-        for name, least in {
-            "num_samples": 0,
-            "tries": 1,
-            "predict_seed": 0,
-            "max_groups": 1,
-            "min_size": 1,
-            "predict_steps": 1,
-            "max_objects": 1,
-        }.items():
-            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        check_counts(
+            self,
+            num_samples=0,
+            tries=1,
+            predict_seed=0,
+            max_groups=1,
+            min_size=1,
+            predict_steps=1,
+            max_objects=1,
+        )
 
     @property
     def _shifted(self) -> Proposals:
