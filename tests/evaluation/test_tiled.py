@@ -139,11 +139,11 @@ class TestOthers:
 def branched():
     """A network of boundaries, of which no weight is as it begins.
 
-    It sees 56 pixels to each side; at the start its blocks are shortcuts and see less.
+    It sees 28 pixels to each side; at the start its blocks are shortcuts and see less.
     """
     config = shrink(bsds.get_config("r50"))
     config.model.update(
-        branches=("stage1", "stage2"), output_stride=8, embedding_dim=3, head_features=8
+        branches=("stem", "stage1"), output_stride=4, embedding_dim=3, head_features=8
     )
     experiment = Experiment(config)
     state = experiment.init_state()
@@ -154,14 +154,16 @@ def branched():
     return Trained(experiment, params, (), 0, state.batch_stats)
 
 
-def test_boundaries_are_cut_and_put_side_by_side(branched, image):
+def test_boundaries_are_cut_and_put_side_by_side(branched, image, tmp_path):
     assert isinstance(branched.experiment.task, Boundaries)
+    Image.fromarray(image.whole()[:96, :112]).save(tmp_path / "corner.png")
+    corner = ImageWindows(tmp_path / "corner.png")
     prediction = TiledPrediction(branched, sample_tiles=None)
-    (whole,) = prediction.tiles(SIZE, tile=400, halo=64)
-    reference = prediction.predict(image, [whole])["boundary"]
-    tiles = prediction.tiles(SIZE, tile=200, halo=64)
-    assert len(tiles) > 6
-    found = prediction.predict(image, tiles)["boundary"]
+    (whole,) = prediction.tiles(corner.size, tile=112, halo=32)
+    reference = prediction.predict(corner, [whole])["boundary"]
+    tiles = prediction.tiles(corner.size, tile=80, halo=32)
+    assert len(tiles) == 6
+    found = prediction.predict(corner, tiles)["boundary"]
     assert reference.std() > 0.01
     np.testing.assert_allclose(found, reference, atol=2e-4)
 
@@ -246,7 +248,7 @@ def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
     whole, tiled = (
         np.concatenate([[0], f["instance_scores"]])[f["labels"]] for f in found.values()
     )
-    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+    np.testing.assert_allclose(tiled, whole, atol=1e-4)
 
 
 def test_growing_in_bands_is_growing_at_once(monkeypatch):
