@@ -104,12 +104,11 @@ def convolution(
         stride: of the output.
         dilation: of the kernel.
     """
-    sides = (padding, padding)
     return nn.Conv(
         features,
         (size, size),
         (stride, stride),
-        padding=padding if isinstance(padding, str) else (sides, sides),
+        padding=padding,
         kernel_dilation=(dilation, dilation),
         use_bias=False,
         kernel_init=he_normal,

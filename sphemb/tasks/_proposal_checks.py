@@ -13,7 +13,7 @@ from sphemb._checks import (
 )
 from sphemb.tasks._settings import check_counts
 
-_RANGES: dict[str, dict[str, float]] = {
+_RANGES: dict[str, dict[str, Any]] = {
     "margin": {"at_least": 0, "at_most": 1},
     "concentration": {"above": 0},
     "threshold": {"above": -1, "below": 1},
