@@ -16,7 +16,8 @@ from sphemb.cli._door import door
 from sphemb.cli._export import run_export
 from sphemb.cli._instance_scores import run_instance_scores
 from sphemb.cli._main import main
-from sphemb.cli._predict import PredictionSettings, run_prediction
+from sphemb.cli._predict import run_prediction
+from sphemb.cli._prediction_settings import PredictionSettings
 from sphemb.cli._train import default_workdir, run_evaluation, run_training
 from sphemb.cli._weights import run_import
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.cli._instance_tables import class_number
+from sphemb.data import VOC_NAMES
 from sphemb.training import read_json
 
 
@@ -34,7 +35,11 @@ class Truth(NamedTuple):
 
 
 def coco_truth(
-    path: pathlib.Path, found: Mapping[str, Any] | None, titles: list[str]
+    path: pathlib.Path,
+    found: Mapping[str, Any] | None,
+    titles: list[str],
+    *,
+    who: str = "--names",
 ) -> Truth:
     """Reads COCO's annotations.
 
@@ -43,7 +48,8 @@ def coco_truth(
         found: name -> file of predictions, if those are files: then only their images
             count.
         titles: what the numbers of classes in the predictions mean, if those are not
-            the ids of COCO's categories.
+            the ids of COCO's categories; VOC's names of them will do, too.
+        who: has the titles, for complaints.
 
     Raises:
         InputError: it holds something else.
@@ -68,12 +74,12 @@ def coco_truth(
                 f"{path} must list image and category of every annotation, but lacks "
                 f"image {image!r} or category {kind!r}"
             )
-    by_name = dict(kinds)
+    by_name = {VOC_NAMES[n]: c for n, c in kinds.items() if n in VOC_NAMES} | kinds
     kinds |= {str(c): c for c in kinds.values()}
     if titles:
         if not by_name.keys() & set(titles):
             raise InputError(
-                f"--names must have names of categories in {path}, got {titles[:3]}"
+                f"{who} must have names of categories in {path}, got {titles[:3]}"
             )
         kinds = by_name | {
             str(n): by_name[t] for n, t in enumerate(titles) if t in by_name

@@ -22,6 +22,7 @@ from sphemb.training import (
 
 _CALLS = 2  # that are timed after a first one
 _LONG = 3.0  # seconds of a first call that is enough by itself
+_THREAD_BYTES = 5 * 2**19  # in which a thread of a CPU's pool convolves, measured
 _SHARE = 0.8  # of the memory that is free: what is beside the program needs some, too
 
 
@@ -32,7 +33,8 @@ class Cost(NamedTuple):
         images: of a call, on all devices.
         size: (H, W) of these.
         device_bytes: memory of one device, by the compiler's plan: what the program is
-            given, what it gives back, and what it needs in between.
+            given, what it gives back, and what it needs in between; on CPUs also what
+            the threads need, which is in no plan.
         kept_bytes: that part which does not depend on the number of images.
         seconds: of a call; None where it did not run, because its memory is not there.
     """
@@ -161,8 +163,10 @@ def _cost(
         + plan.output_size_in_bytes
         - plan.alias_size_in_bytes  # outputs in the place of arguments
         + plan.temp_size_in_bytes
+        + _thread_bytes()
     )
     kept = sum(leaf.size * leaf.dtype.itemsize for leaf in _arrays(state))
+    kept += _thread_bytes()
     seconds = None
     if repeated is not None and fits(needed, free_bytes()):
         call = repeated(compiled)
@@ -176,6 +180,21 @@ def _cost(
         kept_bytes=int(min(kept, needed)),
         seconds=seconds,
     )
+
+
+def _thread_bytes() -> int:
+    """What the threads of a CPU set aside for themselves, for one of its devices.
+
+    Convolutions are cut into blocks, which every thread packs anew in memory of its
+    own. The plan of a GPU has such memory in it, that of a CPU has not.
+    """
+    if jax.default_backend() != "cpu":
+        return 0
+    threads = int(os.environ.get("NPROC") or 0)  # as XLA counts them
+    if not threads:
+        known = hasattr(os, "sched_getaffinity")
+        threads = len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+    return threads * _THREAD_BYTES // jax.local_device_count()
 
 
 def _seconds(call: Callable[[], Any], number: int) -> float:

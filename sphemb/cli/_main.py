@@ -12,7 +12,8 @@ from sphemb.cli._check import run_check
 from sphemb.cli._door import door
 from sphemb.cli._export import add_export, run_export
 from sphemb.cli._info import run_info
-from sphemb.cli._predict import PredictionSettings, run_prediction
+from sphemb.cli._predict import run_prediction
+from sphemb.cli._prediction_settings import PredictionSettings
 from sphemb.cli._score_flags import add_score, start_scoring
 from sphemb.cli._train import run_evaluation
 from sphemb.cli._train_flags import add_train, start_training
@@ -71,6 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     predict.add_argument(
         "--embeddings", action="store_true", help="keep the embedding of every pixel"
+    )
+    predict.add_argument(
+        "--annotations",
+        type=pathlib.Path,
+        help="COCO's file of these images, whose ids results.json is to have",
     )
 
     add_export(verbs.add_parser("export", help="a run as one file for JAX", **settings))
@@ -137,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 flags.out,
                 overwrite=flags.overwrite,
                 limit=flags.limit,
+                annotations=flags.annotations,
                 dry_run=flags.dry_run,
                 settings=PredictionSettings(
                     tile=flags.tile,

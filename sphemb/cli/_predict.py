@@ -15,45 +15,24 @@ import numpy as np
 from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
-from sphemb.cli._label_images import named_for
-from sphemb.cli._prediction_files import PredictionFiles, prediction_files
-from sphemb.cli._results import progress, write_table
+from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._files_of_task import prediction_files
+from sphemb.cli._prediction_files import PredictionFiles
+from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
+from sphemb.cli._prediction_targets import (
+    check_targets,
+    either_picture,
+    image_targets,
+)
+from sphemb.cli._result_files import ResultFiles
+from sphemb.cli._results import make_folder, progress, write_table
 from sphemb.cli._smaller_tiles import with_smaller_tiles
 from sphemb.data import ImageWindows, Tile, find_images
 from sphemb.evaluation import Found, TiledPrediction
 from sphemb.training import load_run, write_json
 
 _DECODED = 2**20  # pixels up to which an image is read before the first result
-_EMBEDDING_BYTES = 2**31
 _SHARED = ("images.csv", "summary.json")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictionSettings:
-    """How images are predicted.
-
-    Attributes:
-        tile: side of a tile, in pixels; an image of no more pixels than that squared is
-            taken whole.
-        halo: pixels around what a tile answers for.
-        min_size: pixels that an instance needs, beside what the run asks for.
-        embeddings: keep the embedding of every pixel.
-    """
-
-    tile: int = 1024
-    halo: int = 128
-    min_size: int = 1
-    embeddings: bool = False
-
-    def __post_init__(self):
-        check_count("--tile", self.tile, at_least=1)
-        check_count("--halo", self.halo)
-        check_count("--min-size", self.min_size, at_least=1)
-        if self.tile <= 2 * self.halo:
-            raise InputError(
-                f"--tile must be more than twice --halo, got {self.tile} and "
-                f"{self.halo}"
-            )
 
 
 def run_prediction(
@@ -64,6 +43,7 @@ def run_prediction(
     overwrite: bool = False,
     limit: int = 0,
     dry_run: bool = False,
+    annotations: pathlib.Path | None = None,
     settings: PredictionSettings | None = None,
 ) -> int:
     """Groups or classifies the pixels of images, or finds boundaries, as trained.
@@ -78,6 +58,8 @@ def run_prediction(
         overwrite: replace files that are there.
         limit: images, at most, the first by name; 0 for all.
         dry_run: say what would be done, and write nothing.
+        annotations: COCO's, of these images: ``results.json`` gets their ids, found by
+            name, and not the run's own numbers.
         settings: of the prediction.
 
     Returns:
@@ -85,47 +67,43 @@ def run_prediction(
 
     Raises:
         InputError: no images, an unreadable one, two of one name, results that are
-            there already, or no folder to write to. Nothing is written then; but of an
+            there already, annotations of something else, or no folder to write to.
+            Nothing is written then; but of an
             image of more than 2^20 pixels only the header is read before the first
             result.
     """
     check_count("--limit", limit)
     settings = settings or PredictionSettings()
-    files_found = find_images(paths)
-    images = [ImageWindows(path) for path in files_found[: limit or None]]
-    stems = Counter(image.path.stem for image in images)
-    doubled = [stem for stem, number in stems.items() if number > 1]
-    if doubled:
-        raise InputError(
-            f"images must have different names, but several are called {doubled[0]}: "
-            "predict them into different folders"
-        )
-    # All before the first result, so that one bad file leaves nothing half done.
-    for image in images:
-        if math.prod(image.size) <= _DECODED:
-            image.whole()
-            image.close()
+    images = _images(paths, limit)
     trained = load_run(workdir)
     files, tiled = prediction_files(trained), TiledPrediction(trained)
     if settings.embeddings:
-        _check_embeddings(images, files, trained.experiment.config.model)
+        if not files.embeds:
+            raise InputError("--embeddings: what this run predicts has none to keep")
+        check_embeddings(images, trained.experiment.config.model)
+    if annotations is not None:
+        if not isinstance(files, ResultFiles):
+            raise InputError(
+                "--annotations: what this run predicts has no instances with classes"
+            )
+        sources = [image.path for image in images]
+        files.ids = annotation_ids(annotations, sources, trained.class_names)
     for image in images:  # refuses a halo that leaves no core
         tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
-    targets = _targets(images, files, out, settings)
+    names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
+    targets = image_targets(images, names, out)
     shared = [out / name for name in (*files.shared, *_SHARED)]
     if out.resolve() == workdir.resolve():
         raise InputError(f"--out must not be the run's own folder, got {out}")
-    _check_targets(images, [*shared, *(p for t in targets for p in t)], overwrite)
+    wanted = [*shared, *(path for paths in targets for path in paths)]
+    check_targets(images, wanted, overwrite=overwrite)
     if dry_run:
-        for image, names in zip(images, targets, strict=True):
-            print(_planned(image, tiled, settings, names))
+        for image, own in zip(images, targets, strict=True):
+            print(_planned(image, tiled, settings, own))
         print(f"{len(images)} images; nothing is written")
         return len(images)
-    try:
-        for path in [*shared, *targets[0]]:
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out must be a folder for results: {error}") from error
+    for path in [*shared, *targets[0]]:
+        make_folder(path.parent)
     rows = []
     begin = time.perf_counter()
     for i, image in enumerate(progress(images, "images")):
@@ -153,6 +131,27 @@ def run_prediction(
     }
     write_json(out / _SHARED[1], summary)
     return len(images)
+
+
+def _images(paths: Sequence[str], limit: int) -> list[ImageWindows]:
+    """The images, all but large ones read once: a bad file leaves nothing half done.
+
+    Raises:
+        InputError: there are none, one cannot be read, or two have one name.
+    """
+    images = [ImageWindows(path) for path in find_images(paths)[: limit or None]]
+    stems = Counter(image.path.stem for image in images)
+    doubled = [stem for stem, number in stems.items() if number > 1]
+    if doubled:
+        raise InputError(
+            f"images must have different names, but several are called {doubled[0]}: "
+            "predict them into different folders"
+        )
+    for image in images:
+        if math.prod(image.size) <= _DECODED:
+            image.whole()
+            image.close()
+    return images
 
 
 def _predict_one(
@@ -188,7 +187,7 @@ def _predict_one(
         say=lambda line: tqdm.write(line, file=sys.stderr),
     )
     for path in targets:
-        for other in _either(path) - {path}:  # of an earlier prediction
+        for other in either_picture(path) - {path}:  # of an earlier prediction
             other.unlink(missing_ok=True)
     if settings.embeddings:
         *targets, last = targets
@@ -213,67 +212,6 @@ def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
     if len(tiles) == 1:
         return iter(tiles)
     return iter(progress(tiles, what, unit="tile"))
-
-
-def _targets(
-    images: Sequence[ImageWindows],
-    files: PredictionFiles,
-    out: pathlib.Path,
-    settings: PredictionSettings,
-) -> list[list[pathlib.Path]]:
-    """The files of every image."""
-    names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
-    return [
-        [named_for(out / name.format(image.path.stem), image.size) for name in names]
-        for image in images
-    ]
-
-
-def _check_targets(
-    images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], overwrite: bool
-) -> None:
-    """Refuses to write over an image, or unasked over a result.
-
-    Raises:
-        InputError: as above.
-    """
-    sources = {image.path.resolve() for image in images}
-    for path in wanted:
-        for there in _either(path):
-            if there.resolve() in sources:
-                raise InputError(
-                    f"{there} is an image that is predicted: give another --out"
-                )
-            if there.exists() and not overwrite:
-                raise InputError(
-                    f"{there} exists already: give --overwrite or another --out"
-                )
-
-
-def _either(path: pathlib.Path) -> set[pathlib.Path]:
-    """Where a picture may be: large ones, and those of many labels, are TIFF."""
-    endings = (".png", ".tif")
-    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}
-
-
-def _check_embeddings(
-    images: Sequence[ImageWindows], files: PredictionFiles, model: Any
-) -> None:
-    """Refuses embeddings that there are none of, or too large ones.
-
-    Raises:
-        InputError: as above.
-    """
-    if not files.embeds:
-        raise InputError("--embeddings: what this run predicts has none to keep")
-    for image in images:
-        size = 2 * math.prod(image.size) * model.embedding_dim
-        if size > _EMBEDDING_BYTES:
-            raise InputError(
-                f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, of "
-                f"at most {_EMBEDDING_BYTES / 2**30:.0f}: leave it out, or cut the "
-                "image"
-            )
 
 
 def _planned(

@@ -9,16 +9,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sphemb.cli._instance_lists import Region, regions_of
-from sphemb.cli._label_files import run_lengths
 from sphemb.cli._label_images import save_ink, save_labels, save_overlay
 from sphemb.cli._results import write_table
 from sphemb.data import ImageWindows
 from sphemb.evaluation import Found
-from sphemb.tasks import Boundaries, Instances, Picie, Semantic
 from sphemb.training import Trained, write_json
-from sphemb.viz import draw_detections, save_figure
 
-_COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
+COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
 
 
 class PredictionFiles:
@@ -60,7 +57,7 @@ class PredictionFiles:
         save_labels(targets[0], labels)
         save_overlay(targets[1], image, labels)
         regions = list(regions_of(labels))
-        write_table(targets[2], _COLUMNS, map(_row, regions))
+        write_table(targets[2], COLUMNS, map(region_row, regions))
         height, width = image.size
         number = len(self._images) + 1
         self._images.append(
@@ -168,84 +165,7 @@ class ClusterFiles(ClassFiles):
         return f"{number} cluster{'s' * (number != 1)}"
 
 
-class InstanceFiles(PredictionFiles):
-    """Of instances with classes: label images, names over the image, COCO's results.
-
-    The label image has what reaches the task's ``min_score``. COCO's results have all
-    that is scored; of an image in tiles, where what is covered cannot be told from what
-    another tile has seen, they have what the label image has.
-    """
-
-    per_image = (
-        "{}_labels.png",
-        "{}_classes.png",
-        "{}_overlay.png",
-        "{}_labels.csv",
-    )
-    shared = ("results.json",)
-
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
-        """Writes the files of one image; see the base."""
-        labels = found["labels"]
-        save_labels(targets[0], labels)
-        save_labels(targets[1], found["classes"])
-        if "seen" in found:
-            figure = draw_detections(
-                image.whole(),
-                found["seen"],
-                class_names=self.trained.class_names,
-            )
-            save_figure(figure, targets[2])
-        else:
-            save_overlay(targets[2], image, labels)
-        regions = list(regions_of(labels))
-        classes, scores = found["instance_classes"], found["instance_scores"]
-        columns = (_COLUMNS[0], "class", "score", *_COLUMNS[1:])
-        rows = [
-            (r.label, classes[r.label - 1], scores[r.label - 1], *_row(r)[1:])
-            for r in regions
-        ]
-        write_table(targets[3], columns, rows)
-        if "detections" in found:
-            every = found["detections"]
-            masks = map(run_lengths, every.masks)
-            listed = list(zip(masks, every.classes, every.scores, strict=True))
-        else:
-            listed = [(r.runs, *row[1:3]) for r, row in zip(regions, rows, strict=True)]
-        name = image.path.stem
-        self._annotations += [
-            {
-                # COCO's images are called by their number.
-                "image_id": int(name) if name.isdecimal() else name,
-                "category_id": int(number),
-                "segmentation": runs,
-                "score": round(float(score), 6),
-            }
-            for runs, number, score in listed
-        ]
-        return len(scores)
-
-    def finish(self, targets: Sequence[pathlib.Path]) -> None:
-        """Writes COCO's results; see the base."""
-        write_json(targets[0], self._annotations)
-
-
-def prediction_files(trained: Trained) -> PredictionFiles:
-    """The files of a run's task."""
-    task = trained.experiment.task
-    for kind, files in {
-        Boundaries: BoundaryFiles,
-        Semantic: ClassFiles,
-        Instances: InstanceFiles,
-        Picie: ClusterFiles,
-    }.items():
-        if isinstance(task, kind):
-            return files(trained)
-    return PredictionFiles(trained)
-
-
-def _row(region: Region) -> tuple[Any, ...]:
+def region_row(region: Region) -> tuple[Any, ...]:
+    """An instance's row of the table, in the order of `COLUMNS`."""
     row, column = (round(place, 2) for place in region.middle)
     return (region.label, region.pixels, row, column, *region.box)

@@ -24,13 +24,20 @@ def check_results(
     """
     if out is None:
         return
-    there = [out / name for name in names if (out / name).exists()]
-    if there and not overwrite:
-        raise InputError(
-            f"{there[0]} exists already: give --overwrite or another --out"
-        )
+    for name in names:
+        check_unwritten(out / name, overwrite=overwrite)
     if out.exists() and not out.is_dir():
         raise InputError(f"--out must be a folder for results, got the file {out}")
+
+
+def check_unwritten(path: pathlib.Path, *, overwrite: bool) -> None:
+    """Refuses to replace a result unasked.
+
+    Raises:
+        InputError: it is there.
+    """
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already: give --overwrite or another --out")
 
 
 def make_folder(out: pathlib.Path) -> None:

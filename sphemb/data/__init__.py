@@ -11,7 +11,8 @@
 * Your own images without any label: `open_images`, `ImageDataset`, `ImageExamples`,
   `ImageFile`.
 * PASCAL VOC with SBD: `prepare_voc`, `voc_config`, `VocConfig`, `VocMasks`,
-  `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`.
+  `VOC_CLASSES`; COCO: `prepare_coco`, `coco_config`, `CocoConfig`, `CocoMasks`,
+  `VOC_NAMES`.
 * Coarse classes: `COARSE_CLASSES` (`COARSE_THINGS`, `COARSE_STUFF`) of COCO-Stuff by
   `coarse_class`, `CITYSCAPES_CLASSES`, `CITYSCAPES_THINGS`, and `coarse_labels` of
   published label maps.
@@ -57,6 +58,7 @@ from sphemb.data._coarse_classes import (
     coarse_labels,
 )
 from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
+from sphemb.data._coco_files import VOC_NAMES
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
     DigitsConfig,
@@ -125,6 +127,7 @@ __all__ = [
     "COARSE_THINGS",
     "DATASETS",
     "VOC_CLASSES",
+    "VOC_NAMES",
     "BoundaryDataset",
     "BoundaryExamples",
     "Box",

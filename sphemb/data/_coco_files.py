@@ -12,7 +12,7 @@ from sphemb.data._coarse_classes import COARSE_CLASSES, coarse_class
 from sphemb.data._coco_masks import Classes
 from sphemb.data._voc_files import BACKGROUND, VOC_CLASSES
 
-_VOC_NAMES = {
+VOC_NAMES = {
     "airplane": "aeroplane",
     "dining table": "diningtable",
     "motorcycle": "motorbike",
@@ -20,7 +20,7 @@ _VOC_NAMES = {
     "couch": "sofa",
     "tv": "tvmonitor",
 }
-"""The classes of VOC that COCO calls by another name."""
+"""The classes of VOC that COCO calls by another name, by that name."""
 
 
 def find_annotation_file(folder: pathlib.Path, name: str) -> pathlib.Path:
@@ -78,7 +78,7 @@ def choose_classes(
         return Classes(coarse, things, (BACKGROUND, *COARSE_CLASSES))
     numbers = {}
     for category in listed:
-        name = _VOC_NAMES.get(category["name"], category["name"])
+        name = VOC_NAMES.get(category["name"], category["name"])
         known = name in VOC_CLASSES
         numbers[category["id"]] = VOC_CLASSES.index(name) + 1 if known else 0
     if not any(numbers.values()):

@@ -7,9 +7,9 @@
 * `SideBranches`: embeddings at several depths, and a map fused from them, for
   boundaries.
 * `Hourglass`: a small residual network with full-resolution output.
-* `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `OnBackbone`, the
-  base of networks on top of one; `FeatureMap`,
-  `last_map_at`: what they return, and how to pick from it.
+* `ResNet`, `EfficientNetLite0`: backbones, by name in `BACKBONES`; `Backbone`, their
+  base; `OnBackbone`, the base of networks on top of one; `FeatureMap`, `last_map_at`:
+  what they return, and how to pick from it.
 * `import_weights`, `load_weights`, `list_weights`, `weights_dir`: pretrained weights by
   name; `read_state_dict`, `convert_state_dict`: the steps of the import.
 * `apply_with_moments`, `MomentSums`: group normalisation of a tile by the moments of
@@ -24,7 +24,7 @@ says the same of a place wherever in an image that is.
 """
 
 from sphemb.models._atrous import AtrousPyramid
-from sphemb.models._backbone import FeatureMap, last_map_at
+from sphemb.models._backbone import Backbone, FeatureMap, last_map_at
 from sphemb.models._backbones import BACKBONES, OnBackbone
 from sphemb.models._branches import SideBranches
 from sphemb.models._conversion import convert_state_dict
@@ -56,6 +56,7 @@ __all__ = [
     "BACKBONES",
     "FCN8",
     "AtrousPyramid",
+    "Backbone",
     "BatchNorm",
     "DenseEmbedding",
     "EfficientNetLite0",

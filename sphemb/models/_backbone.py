@@ -9,10 +9,11 @@ Shape letters: B images, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_shape
 from sphemb.models._norm import BATCH_NORMS
@@ -21,6 +22,35 @@ OUTPUT_STRIDES = (4, 8, 16, 32)
 DTYPES = ("float32", "bfloat16")
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+
+
+class Backbone(nn.Module, kw_only=True):
+    """The base of backbones: the settings that all of them have.
+
+    Attributes:
+        output_stride: of the last map: 4, 8, 16 or 32.
+        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
+        axis_name: of the devices, for ``"trained"``.
+        dtype: that the convolutions compute in, ``"float32"`` or ``"bfloat16"``;
+            parameters are float32.
+
+    Raises:
+        InputError: a setting that makes no network.
+    """
+
+    output_stride: int = 32
+    batch_norm: str = "fixed"
+    axis_name: str | None = "batch"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        check_settings(self)
+        super().__post_init__()
+
+    @property
+    def stride(self) -> int:
+        """What H and W must be divisible by."""
+        return self.output_stride
 
 
 class FeatureMap(NamedTuple):
@@ -51,6 +81,40 @@ class Sampling(NamedTuple):
     first_dilation: int
     dilation: int
     total: int
+
+
+def convolution(
+    features: int,
+    size: int,
+    *,
+    dtype: str,
+    name: str,
+    padding: str | int,
+    stride: int = 1,
+    dilation: int = 1,
+) -> nn.Conv:
+    """A square convolution without a bias, as all of a backbone are.
+
+    Args:
+        features: channels that come out.
+        size: of the kernel.
+        dtype: that it computes in.
+        name: of its variables.
+        padding: rows and columns on each side; or ``"SAME"``.
+        stride: of the output.
+        dilation: of the kernel.
+    """
+    return nn.Conv(
+        features,
+        (size, size),
+        (stride, stride),
+        padding=padding,
+        kernel_dilation=(dilation, dilation),
+        use_bias=False,
+        kernel_init=he_normal,
+        dtype=jnp.dtype(dtype),
+        name=name,
+    )
 
 
 def sample_stages(
@@ -107,11 +171,11 @@ def last_map_at(maps: Sequence[FeatureMap], stride: int) -> FeatureMap:
     raise InputError(f"stride must be that of a map ({known}), got {stride}")
 
 
-def check_settings(*, output_stride: int, batch_norm: str, dtype: str) -> None:
-    """Refuses settings that make no backbone."""
-    check_choice("output_stride", output_stride, OUTPUT_STRIDES)
-    check_choice("batch_norm", batch_norm, BATCH_NORMS)
-    check_choice("dtype", dtype, DTYPES)
+def check_settings(network: Any) -> None:
+    """Refuses settings of a network that make no backbone."""
+    check_choice("output_stride", network.output_stride, OUTPUT_STRIDES)
+    check_choice("batch_norm", network.batch_norm, BATCH_NORMS)
+    check_choice("dtype", network.dtype, DTYPES)
 
 
 def check_image(image: jax.Array, stride: int) -> tuple[int, int, int]:

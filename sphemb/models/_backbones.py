@@ -26,7 +26,7 @@ BACKBONES: dict[str, Callable[..., Any]] = {
     **{f"resnet{depth}": functools.partial(ResNet, depth) for depth in BLOCKS},
     "efficientnet_lite0": EfficientNetLite0,
 }
-"""Backbones by name; each takes `ResNet`'s settings but the depth."""
+"""Backbones by name; each takes the settings of `Backbone`."""
 
 
 class OnBackbone(nn.Module):
@@ -64,11 +64,7 @@ class OnBackbone(nn.Module):
     def __post_init__(self):
         check_choice("backbone", self.backbone, tuple(BACKBONES))
         check_choice("normalize_maps", self.normalize_maps, _NORMALIZATIONS)
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
+        check_settings(self)
         super().__post_init__()
 
     @property

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from sphemb.models._backbone import (
+    Backbone,
     FeatureMap,
     Sampling,
     check_image,
-    check_settings,
-    he_normal,
+    convolution,
     sample_stages,
 )
 from sphemb.models._depthwise import DepthwiseConv
@@ -52,7 +52,7 @@ STAGES = (
 )
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Backbone):
     """EfficientNet-Lite0 without its head, dilated for dense prediction.
 
     Strides beyond ``output_stride`` become dilations, as in `ResNet`. "SAME" padding
@@ -62,34 +62,11 @@ class EfficientNetLite0(nn.Module):
     There is no stochastic depth: what the network says about an image in training is
     what it says after it.
 
-    Attributes:
-        output_stride: of the last map: 4, 8, 16 or 32.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
-        dtype: that the convolutions compute in, ``"float32"`` or ``"bfloat16"``;
-            parameters are float32.
+    The settings are those of `Backbone`.
 
     Raises:
         InputError: a setting that makes no network.
     """
-
-    output_stride: int = 32
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
-
-    def __post_init__(self):
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
-        super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return self.output_stride
 
     @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
@@ -195,13 +172,6 @@ class _Block(nn.Module):
 def _convolution(
     features: int, size: int, *, dtype: str, name: str, stride: int = 1
 ) -> nn.Conv:
-    return nn.Conv(
-        features,
-        (size, size),
-        (stride, stride),
-        padding="SAME",
-        use_bias=False,
-        kernel_init=he_normal,
-        dtype=jnp.dtype(dtype),
-        name=name,
+    return convolution(
+        features, size, padding="SAME", stride=stride, dtype=dtype, name=name
     )

@@ -15,11 +15,11 @@ import jax.numpy as jnp
 
 from sphemb._checks import check_choice
 from sphemb.models._backbone import (
+    Backbone,
     FeatureMap,
     Sampling,
     check_image,
-    check_settings,
-    he_normal,
+    convolution,
     sample_stages,
 )
 from sphemb.models._norm import BatchNorm
@@ -33,7 +33,7 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """A residual network without its classifier.
 
     Strides beyond ``output_stride`` become dilations: 2 in stage 3 and 4 in stage 4 for
@@ -41,37 +41,20 @@ class ResNet(nn.Module):
     and the pooling always keep their stride. The dilated network computes all values of
     the undilated one, at the same places, and those between them.
 
+    Those of `Backbone` come on top.
+
     Attributes:
         depth: 18, 34 (basic blocks), 50 or 101 (bottlenecks).
-        output_stride: of the last map: 4, 8, 16 or 32.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
-        dtype: that the convolutions compute in, ``"float32"`` or ``"bfloat16"``;
-            parameters are float32.
 
     Raises:
         InputError: a setting that makes no network.
     """
 
     depth: int = 50
-    output_stride: int = 32
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
 
     def __post_init__(self):
         check_choice("depth", self.depth, tuple(BLOCKS))
-        check_settings(
-            output_stride=self.output_stride,
-            batch_norm=self.batch_norm,
-            dtype=self.dtype,
-        )
         super().__post_init__()
-
-    @property
-    def stride(self) -> int:
-        """What H and W must be divisible by."""
-        return self.output_stride
 
     @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
@@ -198,15 +181,12 @@ def _convolution(
     stride: int = 1,
     dilation: int = 1,
 ) -> nn.Conv:
-    pad = dilation * (size - 1) // 2
-    return nn.Conv(
+    return convolution(
         features,
-        (size, size),
-        (stride, stride),
-        padding=((pad, pad), (pad, pad)),
-        kernel_dilation=(dilation, dilation),
-        use_bias=False,
-        kernel_init=he_normal,
-        dtype=jnp.dtype(dtype),
+        size,
+        padding=dilation * (size - 1) // 2,
+        stride=stride,
+        dilation=dilation,
+        dtype=dtype,
         name=name,
     )

@@ -14,7 +14,8 @@ entries of ``config.task`` are its settings.
 
 from sphemb.tasks._boundaries import Boundaries
 from sphemb.tasks._instances import Instances
-from sphemb.tasks._picie import Picie, PicieMemory
+from sphemb.tasks._picie import Picie
+from sphemb.tasks._picie_memory import PicieMemory
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._spectral import ROUNDINGS, Spectral

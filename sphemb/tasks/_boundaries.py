@@ -18,7 +18,6 @@ import numpy as np
 from sphemb._checks import (
     InputError,
     check_choice,
-    check_count,
     check_number,
 )
 from sphemb.losses import balanced_logistic_loss, margin_loss
@@ -27,9 +26,11 @@ from sphemb.tasks._pixels import (
     draw_pixels,
     image_size,
     map_stride,
+    resized,
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 
@@ -75,12 +76,7 @@ class Boundaries(Memoryless):
         for name in ("margin_weight", "logistic_weight", "side_weight"):
             check_number(f"config.task.{name}", getattr(self, name), at_least=0)
         check_number("config.task.tolerance", self.tolerance, above=0, at_most=1)
-        for name, least in {
-            "num_samples": 2,
-            "scale_multiple": 1,
-            "thresholds": 1,
-        }.items():
-            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        check_counts(self, num_samples=2, scale_multiple=1, thresholds=1)
         check_choice("config.task.nms", self.nms, (True, False))
         if not self.scales:
             raise InputError("config.task.scales must have one scale at least, got ()")
@@ -167,14 +163,14 @@ class Boundaries(Memoryless):
         total = jnp.zeros(image.shape[:3])
         branches = jnp.zeros(())
         for scale in self.scales:
-            maps = apply(self._resized(image, scale))
+            seen = resized(image, scale, multiple=self.scale_multiple)
+            maps = apply(seen)
             found = jax.nn.sigmoid(maps["fused"])
             total += jax.image.resize(found, total.shape, "bilinear")
             if scale == first:
-                seen = self._resized(image, scale).shape[1:3]
                 branches = jnp.stack(
                     [
-                        unit_vectors_of_all(b, map_stride(b, seen))
+                        unit_vectors_of_all(b, map_stride(b, seen.shape[1:3]))
                         for b in maps["branches"]
                     ],
                     axis=1,
@@ -186,16 +182,6 @@ class Boundaries(Memoryless):
         if mask is not None:
             boundary = jnp.where(mask, boundary, 0.0)
         return {"boundary": boundary, "branches": branches}
-
-    def _resized(self, image: jax.Array, scale: float) -> jax.Array:
-        if scale == 1.0:
-            return image
-        size = (
-            max(1, round(scale * side / self.scale_multiple)) * self.scale_multiple
-            for side in image.shape[1:3]
-        )
-        shape = (image.shape[0], *size, image.shape[-1])
-        return jax.image.resize(image, shape, "bilinear")
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """The boundary benchmark, on the host: pixels are matched one to one.

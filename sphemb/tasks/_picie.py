@@ -9,58 +9,29 @@ M sampled cells, D dimension, V views, K clusters.
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.experimental import multihost_utils
 
-from sphemb._checks import (
-    InputError,
-    check_choice,
-    check_count,
-    check_number,
-)
+from sphemb._checks import InputError
 from sphemb._labels import VOID
-from sphemb.grouping import assign_clusters
-from sphemb.losses import (
-    cluster_weights,
-    overclustering_weights,
-    prototype_cross_entropy,
-)
+from sphemb.grouping import KMeansState
+from sphemb.losses import overclustering_weights
 from sphemb.metrics import MatchedIoU
-from sphemb.sphere import l2_normalize, pairwise_dot
-from sphemb.tasks._clusters import SampledPoints, cluster_stream, sample_cells
-from sphemb.tasks._pixels import unit_map
+from sphemb.tasks._centroids import nearest_centroids, view_losses
+from sphemb.tasks._clusters import cluster_stream
+from sphemb.tasks._picie_checks import check_picie
+from sphemb.tasks._picie_memory import (
+    PicieMemory,
+    embedded_views,
+    empty_memory,
+    next_epoch,
+)
+from sphemb.tasks._pixels import resized, unit_map
 from sphemb.tasks._task import Apply, Batch, Maps
 from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
-
-_COLLAPSED = 0.9  # share of the pixels in one cluster
-_keys = jax.jit(view_keys)
-_image = jax.jit(view_image, static_argnames=("view", "settings"))
-_points = jax.jit(view_points, static_argnames=("view", "settings"))
-_SAMPLE = 3  # the number of the key of the sampled cells, after those of the views
-
-
-class PicieMemory(NamedTuple):
-    """What a run of PiCIE knows beside its network.
-
-    Attributes:
-        seed: uint32 [2], of everything that is drawn.
-        epoch: int32, refreshes so far; the images' random changes go by it.
-        centroids: for each number of clusters K, [V, K, D].
-        counts: for each of them, float32 [V, K], the cells behind each centroid.
-        anchor: the network as it was when the epoch began, which gives the labels.
-    """
-
-    seed: jax.Array
-    epoch: jax.Array
-    centroids: tuple[jax.Array, ...]
-    counts: tuple[jax.Array, ...]
-    anchor: Apply
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,39 +130,7 @@ class Picie:
     metrics_on_host: ClassVar[bool] = False
 
     def __post_init__(self):
-        where = "config.task"
-        for name, least in {
-            "num_clusters": 2,
-            "num_overclusters": 0,
-            "embedding_dim": 1,
-            "cluster_pixels": 1,
-            "start_images": 1,
-            "start_steps": 0,
-            "scale_multiple": 1,
-            "first_class": 0,
-            "num_classes": 1,
-            "num_things": 0,
-        }.items():
-            check_count(f"{where}.{name}", getattr(self, name), at_least=least)
-        for name in ("refresh_every", "cluster_images"):
-            if getattr(self, name) is not None:
-                check_count(f"{where}.{name}", getattr(self, name), at_least=1)
-        if self.num_overclusters and self.num_overclusters <= self.num_clusters:
-            raise InputError(
-                f"{where}.num_overclusters must be above num_clusters "
-                f"{self.num_clusters}, or 0 for none, got {self.num_overclusters}"
-            )
-        for name, choices in {
-            "views": (1, 2),
-            "metric": ("euclidean", "spherical"),
-            "balance": ("none", "proportional", "inverse"),
-            "predict_view": (0, 1),
-            "scored_by": ("semantic", "foreground"),
-            "matching": ("one_to_one", "majority"),
-        }.items():
-            check_choice(f"{where}.{name}", getattr(self, name), choices)
-        check_number(f"{where}.predict_scale", self.predict_scale, above=0)
-        check_number(f"{where}.temperature", self.temperature, above=0)
+        check_picie(self)
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -205,13 +144,8 @@ class Picie:
 
     def init(self, key: jax.Array, apply: Apply) -> PicieMemory:
         """No clusters yet; the first refresh, before the first step, finds them."""
-        shapes = [(self.views, size) for size in self._sizes]
-        return PicieMemory(
-            seed=jax.random.key_data(key),
-            epoch=jnp.zeros((), jnp.int32),
-            centroids=tuple(jnp.zeros((*s, self.embedding_dim)) for s in shapes),
-            counts=tuple(jnp.zeros(s) for s in shapes),
-            anchor=jax.tree.map(jnp.copy, apply),
+        return empty_memory(
+            key, apply, views=self.views, sizes=self._sizes, dim=self.embedding_dim
         )
 
     def refresh(
@@ -232,50 +166,26 @@ class Picie:
         Returns:
             The memory of the new epoch.
         """
-        memory = memory._replace(epoch=memory.epoch + 1)
-        states = cluster_stream(
-            key,
-            self._sampled(apply, memory, batches),
-            sizes=self._sizes,
-            start_images=self.start_images,
-            start_steps=self.start_steps,
-            metric=self.metric,
-        )
-        memory = memory._replace(
-            centroids=tuple(state.centroids for state in states),
-            counts=tuple(state.counts for state in states),
-            anchor=jax.tree.map(jnp.copy, apply),
-        )
-        _warn_of_collapse(memory)
-        return memory
 
-    def _sampled(
-        self, apply: Apply, memory: PicieMemory, batches: Iterable[Batch]
-    ) -> Iterator[SampledPoints]:
-        """The points of each batch, embedded one view after the other."""
-        seen = 0
-        for batch in batches:
-            keys = _keys(memory.seed, memory.epoch, batch["index"])
-            # Compiled in three parts, since the network is by whoever hands it in: its
-            # parameters would be constants of a part that it stands in.
-            views = []
-            for view in range(self.views):
-                image = _image(
-                    batch["image"], keys, view=view, settings=self._view_settings
-                )
-                features = self._features(apply(image))
-                views.append(
-                    _points(features, keys, view=view, settings=self._view_settings)
-                )
-            cells = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _SAMPLE)
-            points, mask = sample_cells(
-                tuple(views), cells, batch["valid"], number=self.cluster_pixels
+        def cluster(memory: PicieMemory) -> list[KMeansState]:
+            points = embedded_views(
+                lambda image: self._features(apply(image)),
+                memory,
+                batches,
+                self._view_settings,
+                cluster_images=self.cluster_images,
+                cluster_pixels=self.cluster_pixels,
             )
-            images = len(batch["index"]) * jax.process_count()
-            yield SampledPoints(*_of_all_processes(points, mask, images), images)
-            seen += images
-            if self.cluster_images is not None and seen >= self.cluster_images:
-                return
+            return cluster_stream(
+                key,
+                points,
+                sizes=self._sizes,
+                start_images=self.start_images,
+                start_steps=self.start_steps,
+                metric=self.metric,
+            )
+
+        return next_epoch(memory, apply, cluster)
 
     def _features(self, maps: Maps) -> jax.Array:
         """The map that is clustered, [B, h, w, D]."""
@@ -319,54 +229,31 @@ class Picie:
                 features = self._features(network(image))
                 points.append(view_points(features, keys, view=view, settings=settings))
         anchors = jax.lax.stop_gradient(anchors)
-        within, cross, largest = self._losses(views, anchors, memory, 0)
-        terms = {"loss/within": within}
-        total = within
+        found = [
+            view_losses(
+                views,
+                anchors,
+                centroids,
+                counts,
+                metric=self.metric,
+                balance=self.balance,
+                temperature=self.temperature,
+            )
+            for centroids, counts in zip(memory.centroids, memory.counts, strict=True)
+        ]
+        totals = [
+            one.within if self.views == 1 else 0.5 * (one.within + one.cross)
+            for one in found
+        ]
+        terms = {"loss/within": found[0].within}
+        total, largest = totals[0], found[0].largest
         if self.views == 2:
-            terms["loss/cross"] = cross
-            total = 0.5 * (within + cross)
+            terms["loss/cross"] = found[0].cross
         if self.num_overclusters:
-            within, cross, _ = self._losses(views, anchors, memory, 1)
-            finer = within if self.views == 1 else 0.5 * (within + cross)
-            terms["loss/over"] = finer
+            terms["loss/over"] = finer = totals[1]
             one, two = overclustering_weights(*self._sizes)
             total = one * total + two * finer
         return total, {**terms, "largest_cluster": largest}
-
-    def _losses(
-        self,
-        views: list[jax.Array],
-        anchors: list[jax.Array],
-        memory: PicieMemory,
-        which: int,
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Within and cross losses of one number of clusters, and its largest share."""
-        centroids = memory.centroids[which]
-        weights = cluster_weights(memory.counts[which], balance=self.balance)
-        labels = [
-            assign_clusters(x, centroids[v], metric=self.metric)
-            for v, x in enumerate(anchors)
-        ]
-
-        def mean_loss(shift: int) -> jax.Array:
-            """Of every view with the labels and centroids of the view beside it."""
-            losses = []
-            for view, points in enumerate(views):
-                by = (view + shift) % self.views
-                loss = prototype_cross_entropy(
-                    points,
-                    centroids[by] / self.temperature,
-                    labels[by],
-                    weights=weights[by],
-                )
-                losses.append(loss.mean())
-            return jnp.stack(losses).mean()
-
-        sizes = jnp.stack(
-            [jnp.bincount(y.reshape(-1), length=centroids.shape[1]) for y in labels]
-        )
-        largest = jnp.max(sizes / labels[0].size)
-        return mean_loss(0), mean_loss(1), largest
 
     def predict(self, apply: Apply, memory: PicieMemory, batch: Batch) -> Maps:
         """Labels every pixel with the nearest centroid.
@@ -382,25 +269,13 @@ class Picie:
             interpolated between cells, not labels.
         """
         image, mask = batch["image"], batch.get("mask")
-        seen = image
-        if self.predict_scale != 1.0:
-            size = (
-                max(1, round(self.predict_scale * side / self.scale_multiple))
-                * self.scale_multiple
-                for side in image.shape[1:3]
-            )
-            seen = jax.image.resize(image, (image.shape[0], *size, 3), "bilinear")
-        points = unit_map(self._features(apply(seen)))
-        centroids = memory.centroids[0][min(self.predict_view, self.views - 1)]
-        if self.metric == "spherical":
-            centroids = l2_normalize(centroids)
-        lengths = jnp.sum(jnp.square(centroids), axis=-1)
-        scores = pairwise_dot(points.reshape(-1, points.shape[-1]), centroids)
-        scores = (scores - 0.5 * lengths).reshape(*points.shape[:3], -1)
-        scores = jax.image.resize(
-            scores, (*image.shape[:3], scores.shape[-1]), "bilinear"
+        seen = resized(image, self.predict_scale, multiple=self.scale_multiple)
+        labels = nearest_centroids(
+            unit_map(self._features(apply(seen))),
+            memory.centroids[0][min(self.predict_view, self.views - 1)],
+            image.shape[1:3],
+            metric=self.metric,
         )
-        labels = jnp.argmax(scores, axis=-1).astype(jnp.int32)
         if mask is not None:
             labels = jnp.where(mask, labels, VOID)
         return {"labels": labels}
@@ -426,40 +301,3 @@ class Picie:
                 valid=batch["valid"],
             )
         }
-
-
-def _of_all_processes(
-    points: jax.Array, mask: jax.Array, images: int
-) -> tuple[jax.Array, jax.Array]:
-    """Points [V, P, D] and mask [P] of all processes, as if there were one.
-
-    The i-th image of every process comes before the next one of any, which is the order
-    that they were dealt out in.
-    """
-    count = jax.process_count()
-    if count == 1:
-        return points, mask
-    views, _, dim = points.shape
-    points, mask = (multihost_utils.process_allgather(x) for x in (points, mask))
-    points = points.reshape(count, views, images // count, -1, dim)
-    mask = mask.reshape(count, images // count, -1)
-    points = points.transpose(1, 2, 0, 3, 4).reshape(views, -1, dim)
-    return jnp.asarray(points), jnp.asarray(mask.transpose(1, 0, 2).reshape(-1))
-
-
-def _warn_of_collapse(memory: PicieMemory) -> None:
-    """Says so, once, where nearly all pixels are in one cluster."""
-    for counts in memory.counts:
-        sizes = np.asarray(counts)
-        shares = sizes.max(axis=1) / np.maximum(sizes.sum(axis=1), 1)
-        view = int(shares.argmax())
-        if shares[view] > _COLLAPSED and jax.process_index() == 0:
-            print(
-                f"warning: collapse in epoch {int(memory.epoch)}: cluster "
-                f"{int(sizes[view].argmax())} of {sizes.shape[1]} holds "
-                f"{100 * shares[view]:.0f} % of the pixels of view {view}; a smaller "
-                "config.optimizer.learning_rate, shorter epochs or "
-                "config.task.balance='inverse' may help",
-                file=sys.stderr,
-                flush=True,
-            )

@@ -128,6 +128,23 @@ def enlarged(values: jax.Array, size: tuple[int, ...]) -> jax.Array:
     return jax.image.resize(values, shape, "bilinear")
 
 
+def resized(image: jax.Array, scale: float, *, multiple: int) -> jax.Array:
+    """Images [B, H, W, 3] at so many times their size.
+
+    Args:
+        image: the images.
+        scale: 1 leaves them as they are.
+        multiple: what the new sides are multiples of.
+    """
+    if scale == 1.0:
+        return image
+    sides = (
+        max(1, round(scale * side / multiple)) * multiple for side in image.shape[1:3]
+    )
+    shape = (image.shape[0], *sides, image.shape[-1])
+    return jax.image.resize(image, shape, "bilinear")
+
+
 def image_size(mask: ArrayLike) -> tuple[int, int]:
     """(H, W) of an image that is padded below and to the right, by its mask."""
     inside = np.asarray(mask)

@@ -14,35 +14,16 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import (
-    InputError,
-    check_choice,
-    check_count,
-    check_number,
-    check_shape,
-)
 from sphemb._labels import VOID
-from sphemb.grouping import (
-    Grouping,
-    accelerated_gbms,
-    bucket_size,
-    gbms_trajectory,
-    group_padded,
-    label_modes,
-    place_points,
-)
-from sphemb.instances import (
-    grow_instances,
-    pool_proposals,
-    shrink_instances,
-    split_components,
-)
+from sphemb.grouping import Grouping, gbms_trajectory
+from sphemb.instances import grow_instances, shrink_instances, split_components
 from sphemb.losses import instance_weights, margin_loss
-from sphemb.metrics import (
-    AverageRecall,
-    InstanceCount,
-    MatchedPrecision,
-    ProposalRecall,
+from sphemb.tasks._pixel_groups import (
+    GroupSettings,
+    differs,
+    group_cells,
+    group_places,
+    nearest_modes,
 )
 from sphemb.tasks._pixels import (
     cell_middles,
@@ -52,6 +33,8 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._proposal_checks import check_proposals
+from sphemb.tasks._proposal_scores import budget_scores, group_scores, matched_scores
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 
@@ -139,66 +122,7 @@ class Proposals(Memoryless):
     metrics_on_host: ClassVar[bool] = False
 
     def __post_init__(self):
-        check_number("config.task.margin", self.margin, at_least=0, at_most=1)
-        check_number("config.task.concentration", self.concentration, above=0)
-        check_number("config.task.threshold", self.threshold, above=-1, below=1)
-        check_number("config.task.negative_weight", self.negative_weight, at_least=0)
-        check_number("config.task.weight_power", self.weight_power, at_least=0)
-        check_choice(
-            "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
-        )
-        check_number("config.task.reach", self.reach, at_least=0)
-        needy = {"foreground_below": self.foreground_below, "grow": self.grow or None}
-        for name, value in needy.items():
-            if value is not None and not self.max_parts:
-                raise InputError(
-                    f"config.task.{name} {value} needs config.task.max_parts, the "
-                    "number of parts that a prediction can hold"
-                )
-        if self.reach and self.foreground_below is None:
-            raise InputError(
-                f"config.task.reach {self.reach} needs config.task.foreground_below, "
-                "which says what is to be grouped"
-            )
-        check_number(
-            "config.task.reach_concentration", self.reach_concentration, above=0
-        )
-        if self.foreground_below is not None:
-            check_number(
-                "config.task.foreground_below", self.foreground_below, above=-1, below=1
-            )
-        check_number("config.task.max_iou", self.max_iou, at_least=0, at_most=1)
-        check_number("config.task.sample_ratio", self.sample_ratio, above=0, at_most=1)
-        for value in self.pooled_concentrations:
-            check_number("config.task.pooled_concentrations", value, above=0)
-        for value in self.budgets:
-            check_count("config.task.budgets", value, at_least=1)
-        if list(self.budgets) != sorted(set(self.budgets)):
-            raise InputError(
-                f"config.task.budgets must be rising numbers, got {self.budgets}"
-            )
-        for name, least in {
-            "num_steps": 0,
-            "num_samples": 2,
-            "predict_steps": 1,
-            "predict_points": 8,
-            "max_groups": 1,
-            "min_size": 1,
-            "max_parts": 0,
-            "outline": 0,
-            "grow": 0,
-            "max_objects": 1,
-        }.items():
-            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
-        if self.step_weights is not None:
-            wanted = {"T": self.num_steps + 1}
-            check_shape(
-                "config.task.step_weights",
-                self.step_weights,
-                "T",
-                dims=wanted,
-                beside="config.task.num_steps",
-            )
+        check_proposals(self)
 
     @property
     def num_labels(self) -> int:
@@ -287,21 +211,19 @@ class Proposals(Memoryless):
             points, counts = unit_map(embedding), cell_middles(mask, stride)
 
         cell = 1 if points is pixels else stride**2
-        groupings = [self._group(points, counts, self.concentration, cell)]
-        pooled = self._pools(batch)
-        if pooled:
-            for concentration in self.pooled_concentrations:
-                groupings.append(self._group(points, counts, concentration, cell))
+        pooled = self.pooled_concentrations if self._pools(batch) else ()
+        groupings = [
+            group_cells(points, counts, self._grouping(concentration), cell=cell)
+            for concentration in (self.concentration, *pooled)
+        ]
         maps = []
         for grouping in groupings:
             if self.foreground_below is not None:
-                found = self._foreground(
-                    pixels, mask, grouping, below=self.foreground_below
-                )
+                found = self._foreground(pixels, mask, grouping)
             elif points is pixels:
                 found = grouping.labels.reshape(mask.shape)
             else:
-                found = _nearest_mode(pixels, grouping)
+                found = nearest_modes(pixels, grouping)
             maps.append(jnp.where(mask, found, VOID))
 
         num_groups = groupings[0].num_groups
@@ -320,13 +242,15 @@ class Proposals(Memoryless):
                 for found in maps
             ]
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
-        proposals = {"proposals": jnp.stack(maps, axis=1)} if pooled else {}
-        return proposals | {
+        predictions = {
             "labels": maps[0],
             "num_groups": num_groups,
             "background": background,
             "embedding": pixels,
         }
+        if self._pools(batch):
+            predictions["proposals"] = jnp.stack(maps, axis=1)
+        return predictions
 
     def unit_vectors(self, apply: Apply, batch: Batch) -> jax.Array:
         """The embedding of every pixel, [B, H, W, D], of ``image`` [B, H, W, 3]."""
@@ -345,7 +269,8 @@ class Proposals(Memoryless):
             [D].
         """
         mask = jnp.ones((1, 1, len(points)), bool)
-        found = self._group(points[None, None], mask, self.concentration, cell)
+        settings = self._grouping(self.concentration)
+        found = group_cells(points[None, None], mask, settings, cell=cell)
         return found.modes[0, 0]
 
     def is_foreground(self, apply: Apply, batch: Batch, ground: jax.Array) -> jax.Array:
@@ -361,7 +286,7 @@ class Proposals(Memoryless):
             bool [B, H, W], where the cosine to it is below ``foreground_below``.
         """
         pixels = self.unit_vectors(apply, batch)
-        return _differs(
+        return differs(
             pixels,
             batch["mask"],
             jnp.broadcast_to(ground, (len(pixels), len(ground))),
@@ -372,131 +297,46 @@ class Proposals(Memoryless):
         """Whether to group at the other concentrations, too."""
         return bool(self.budgets) and "instances" in batch
 
-    def _group(
-        self,
-        points: jax.Array,
-        mask: jax.Array,
-        concentration: float,
-        cell: int = 1,
-        *,
-        threshold: float | None = None,
-        max_groups: int | None = None,
-    ) -> Grouping:
-        """Groups the points [B, h, w, D], each a cell of so many pixels."""
-        batch, (height, width) = points.shape[0], mask.shape[1:]
-
-        def group(points: jax.Array, mask: jax.Array) -> Grouping:
-            modes = accelerated_gbms(
-                points,
-                concentration=concentration,
-                num_steps=self.predict_steps,
-                mask=mask,
-                max_points=bucket_size(self.predict_points),
-            )
-            return label_modes(
-                modes,
-                threshold=self.threshold if threshold is None else threshold,
-                max_groups=max_groups or self.max_groups,
-                min_size=max(1, round(self.min_size / cell)),
-                mask=mask,
-            )
-
-        return group_padded(
-            group,
-            points.reshape(batch, height * width, points.shape[-1]),
-            mask=mask.reshape(batch, height * width),
+    def _grouping(self, concentration: float) -> GroupSettings:
+        return GroupSettings(
+            concentration=concentration,
+            predict_steps=self.predict_steps,
+            predict_points=self.predict_points,
+            threshold=self.threshold,
+            max_groups=self.max_groups,
+            min_size=self.min_size,
         )
 
     def _foreground(
-        self, pixels: jax.Array, mask: jax.Array, grouping: Grouping, *, below: float
+        self, pixels: jax.Array, mask: jax.Array, grouping: Grouping
     ) -> jax.Array:
         """What is no background, grouped by place if asked for; int [B, H, W]."""
-        batch, height, width, _ = pixels.shape
-        foreground = _differs(pixels, mask, grouping.modes[:, 0], below)
+        below = self.foreground_below or 0.0
+        foreground = differs(pixels, mask, grouping.modes[:, 0], below)
         if not self.reach:
             return foreground.astype(jnp.int32)
-        rows, columns = jnp.mgrid[:height, :width]
-        places = jnp.stack([rows, columns], axis=-1).astype(jnp.float32)
-        joint = place_points(
-            pixels.reshape(batch, height * width, -1),
-            jnp.broadcast_to(places.reshape(-1, 2), (batch, height * width, 2)),
-            concentration=self.reach_concentration,
-            reach=self.reach,
-        )
-        parts = self._group(
-            joint.points.reshape(*mask.shape, -1),
-            foreground,
-            joint.concentration,
-            threshold=1.0 - 0.5 / joint.concentration,  # one standard deviation
-            max_groups=self.max_parts,
-        )
-        return jnp.where(foreground, parts.labels.reshape(mask.shape) + 1, 0)
+        settings = self._grouping(self.reach_concentration)
+        settings = settings._replace(max_groups=self.max_parts)
+        return group_places(pixels, foreground, settings, reach=self.reach)
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Recall of the objects, their number, and what each proposal adds."""
-        truth, valid = batch["instances"], batch["valid"]
-        scores: dict[str, Any] = {
-            "average_recall": AverageRecall.from_batch(
-                predictions["labels"],
-                truth,
-                max_predicted=self.num_labels,
-                max_true=self.max_objects,
-                valid=valid,
-            ),
-            "instance_count": InstanceCount.from_batch(
-                predictions["num_groups"] - 1,  # the background is no instance
-                truth,
-                max_true=self.max_objects,
-                valid=valid,
-            ),
-        }
+        counted = {"num_labels": self.num_labels, "max_objects": self.max_objects}
+        scores = group_scores(predictions, batch, **counted)
         if self.max_parts:
-            scores["matched_precision"] = MatchedPrecision.from_batch(
-                predictions["labels"],
-                truth,
-                max_predicted=self.max_parts,
-                max_true=self.max_objects,
-                valid=valid,
+            scores |= matched_scores(
+                predictions,
+                batch,
+                max_parts=self.max_parts,
+                max_objects=self.max_objects,
             )
         if self.budgets:
-            maps = predictions["proposals"]
-            flat = maps.reshape(*maps.shape[:2], -1)
-            pool = pool_proposals(
-                flat,
-                max_groups=self.num_labels,
+            scores |= budget_scores(
+                predictions,
+                batch,
+                **counted,
+                budgets=self.budgets,
                 max_iou=self.max_iou,
                 min_size=self.min_size,
             )
-            scores["proposals"] = ProposalRecall.from_batch(
-                maps,
-                pool,
-                truth,
-                max_true=self.max_objects,
-                budgets=self.budgets,
-                valid=valid,
-            )
         return scores
-
-
-@jax.jit
-def _differs(
-    pixels: jax.Array, mask: jax.Array, ground: jax.Array, below: float
-) -> jax.Array:
-    """Where pixels [B, H, W, D] have a smaller cosine than that to ground [B, D]."""
-    cosine = jnp.einsum(
-        "bhwd,bd->bhw", pixels, ground, precision=jax.lax.Precision.HIGHEST
-    )
-    return mask & (cosine < below)
-
-
-def _nearest_mode(pixels: jax.Array, grouping: Grouping) -> jax.Array:
-    """The group [B, H, W] whose mode is nearest to each pixel [B, H, W, D]."""
-    cosine = jnp.einsum(
-        "bhwd,bkd->bhwk", pixels, grouping.modes, precision=jax.lax.Precision.HIGHEST
-    )
-    numbers = jnp.arange(grouping.modes.shape[1])
-    there = numbers < grouping.num_groups[:, None]
-    nearest = jnp.argmax(
-        jnp.where(there[:, None, None], cosine, -jnp.inf), axis=-1
-    ).astype(jnp.int32)
-    return jnp.where(grouping.num_groups[:, None, None] > 0, nearest, VOID)

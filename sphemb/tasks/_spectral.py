@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_number
+from sphemb._checks import check_choice, check_number
 from sphemb.grouping import Rounding, group_padded, kwik_cluster, orthogonal_rounding
 from sphemb.losses import instance_weights, spectral_loss
 from sphemb.metrics import PairScores
@@ -23,7 +23,9 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
@@ -80,20 +82,20 @@ class Spectral(Memoryless):
             value = getattr(self, name)
             check_number(f"config.task.{name}", value, above=-1, below=1)
         check_number("config.task.concentration", self.concentration, above=0)
-        for name, least in {
-            "num_samples": 0,
-            "tries": 1,
-            "predict_seed": 0,
-            "max_groups": 1,
-            "min_size": 1,
-            "predict_steps": 1,
-            "max_objects": 1,
-        }.items():
-            check_count(f"config.task.{name}", getattr(self, name), at_least=least)
+        check_counts(
+            self,
+            num_samples=0,
+            tries=1,
+            predict_seed=0,
+            max_groups=1,
+            min_size=1,
+            predict_steps=1,
+            max_objects=1,
+        )
 
     @property
     def _shifted(self) -> Proposals:
-        """What groups by mean shift, and scores groups as masks."""
+        """What groups by mean shift."""
         return Proposals(
             concentration=self.concentration,
             num_steps=0,
@@ -101,7 +103,6 @@ class Spectral(Memoryless):
             threshold=self.mode_threshold,
             max_groups=self.max_groups,
             min_size=self.min_size,
-            max_objects=self.max_objects,
         )
 
     def loss(
@@ -196,5 +197,6 @@ class Spectral(Memoryless):
             max_true=self.max_objects,
             valid=batch["valid"],
         )
-        masks = dataclasses.replace(self._shifted, max_groups=groups)
-        return {"pairs": pairs} | masks.metrics(predictions, batch)
+        return {"pairs": pairs} | group_scores(
+            predictions, batch, num_labels=groups, max_objects=self.max_objects
+        )

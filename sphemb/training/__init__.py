@@ -21,7 +21,7 @@ from sphemb.training._devices import (
     split_batch,
     spread_batch,
 )
-from sphemb.training._experiment import Experiment, Trained, load_run
+from sphemb.training._experiment import Experiment
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
@@ -30,6 +30,7 @@ from sphemb.training._preemption import PreemptedError
 from sphemb.training._processes import join_processes
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
+from sphemb.training._trained import Trained, load_run
 from sphemb.training._workdir import (
     claim_workdir,
     load_config,

@@ -159,6 +159,26 @@ class Checkpoints:
             self._manager.close()
 
 
+def newest_state(workdir: pathlib.Path, like: TrainState) -> TrainState:
+    """The state of a run's newest checkpoint.
+
+    Args:
+        workdir: the run's folder.
+        like: see `Checkpoints.restore`.
+
+    Raises:
+        InputError: there is no checkpoint yet, or none that can be read.
+    """
+    folder = workdir / "checkpoints"
+    checkpoints = Checkpoints(folder) if folder.is_dir() else None
+    if checkpoints is None or checkpoints.latest is None:
+        raise InputError(f"workdir {workdir} holds no checkpoint yet: train first")
+    try:
+        return checkpoints.restore(like)[0]
+    finally:
+        checkpoints.close()
+
+
 def _checksum(tree: Any) -> int:
     """Of all bytes of all arrays, so that a flipped bit does not train on."""
     total = 0

@@ -29,11 +29,12 @@ from sphemb.training._devices import (
     split_batch,
     spread_batch,
 )
-from sphemb.training._experiment import Experiment, Trained
+from sphemb.training._experiment import Experiment
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._state import TrainState
 from sphemb.training._step import make_train_step
+from sphemb.training._trained import Trained
 from sphemb.training._workdir import check_workdir, claim_workdir, write_json
 
 _SCORES_SAID = 6  # of a validation; all of them are in the log

@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 # In a process of its own: the high-water mark is that of a whole process.
 MEASURE = """
-import pathlib, sys, jax
+import ctypes, pathlib, sys, jax
 from sphemb.cli import _costs
 from sphemb.training import Experiment
 from tests.tiny import tiny_config
@@ -27,6 +27,8 @@ def status(field):
 
 grown = []
 def measured(call, number):
+    # What the compiler has let go of would be taken again, and not be seen to grow.
+    getattr(ctypes.CDLL(None), "malloc_trim", lambda pad: None)(0)
     pathlib.Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     jax.block_until_ready(call())
@@ -58,8 +60,8 @@ def test_the_memory_of_a_step_is_nearly_what_is_foretold(drawings_dir):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     foretold, taken = map(int, done.stdout.split())
-    # On top come what convolutions need for themselves, and a first call's own.
-    assert 0.7 * foretold < taken < 1.25 * foretold + 2**26
+    # On top comes a first call's own, such as pages of XLA's library.
+    assert 0.7 * foretold < taken < 1.25 * foretold
 
 
 def test_a_batch_that_has_no_room_is_halved_until_it_has():

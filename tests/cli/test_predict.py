@@ -168,6 +168,11 @@ class TestFlags:
         line = refused(capsys, workdir, [folder], workdir, "--overwrite")
         assert "--out must not be the run's own folder" in line
 
+    def test_annotations_go_with_classes_alone(self, workdir, folder, tmp_path, capsys):
+        flags = ("--annotations", tmp_path / "instances.json")
+        line = refused(capsys, workdir, [folder], tmp_path / "out", *flags)
+        assert "what this run predicts has no instances with classes" in line
+
     def test_embeddings_of_a_huge_image_are_refused(self, workdir, tmp_path, capsys):
         image = tmp_path / "huge.tif"
         tifffile.memmap(image, shape=(20000, 20000), dtype=np.uint8).flush()

@@ -23,9 +23,9 @@ def small(config):
     return config
 
 
-def predict(run, coco_dir, out):
+def predict(run, coco_dir, out, *flags):
     image = f"{coco_dir}/val2017/000000000000.jpg"
-    main(["predict", "--workdir", str(run), image, "--out", str(out)])
+    main(["predict", "--workdir", str(run), image, "--out", str(out), *flags])
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +65,14 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
     assert np.isfinite(line.slope).all()
     # No more the line that training begins with.
     assert np.abs(line.mean).max() > 0
-    predict(tmp_path / "run", coco_dir, tmp_path / "out")
+    annotations = f"{coco_dir}/annotations/instances_val2017.json"
+    predict(tmp_path / "run", coco_dir, tmp_path / "out", "--annotations", annotations)
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {result["image_id"] for result in results} <= {0}
     names = load_run(tmp_path / "run").class_names
     assert names[0] == "background"
     for result in results:
-        assert 0 < result["category_id"] < len(names)
+        assert result["category_id"] == 1  # COCO's person, which is VOC's class 15
         assert coco_mask.area(result["segmentation"]) > 0
     with Image.open(tmp_path / "out" / "000000000000_labels.png") as labels:
         assert labels.size == read_size(f"{coco_dir}/val2017/000000000000.jpg")[::-1]

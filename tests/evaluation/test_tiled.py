@@ -2,18 +2,20 @@
 
 import dataclasses
 
+import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from configs import nuclei
+from configs import bsds, nuclei
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction
-from sphemb.evaluation import _tiled as tiled_module
+from sphemb.evaluation import TiledPrediction, _foreground_tiles, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
 from sphemb.instances import grow_instances
-from sphemb.tasks import Proposals, Semantic
+from sphemb.sphere import l2_normalize
+from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
 
@@ -85,7 +87,7 @@ def parted(trained):
 def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
     # So that this small image goes the way of large ones: the background is found from
     # a sample, whatever the tiles.
-    monkeypatch.setattr(tiled_module, "_SURVEYED", 10_000)
+    monkeypatch.setattr(_foreground_tiles, "_SURVEYED", 10_000)
     (whole,) = tiles_of(parted, SIZE, 400)
     reference = parted.predict(image, [whole])["labels"]
     assert reference.max() > 3
@@ -133,10 +135,126 @@ class TestOthers:
         assert TiledNetwork(other).moments(None, [], None) == {}
 
 
+@pytest.fixture(scope="module")
+def branched():
+    """A network of boundaries, of which no weight is as it begins.
+
+    It sees 28 pixels to each side; at the start its blocks are shortcuts and see less.
+    """
+    config = shrink(bsds.get_config("r50"))
+    config.model.update(
+        branches=("stem", "stage1"), output_stride=4, embedding_dim=3, head_features=8
+    )
+    experiment = Experiment(config)
+    state = experiment.init_state()
+    leaves, tree = jax.tree.flatten(state.params)
+    rng = np.random.default_rng(1)
+    moved = [leaf + 0.2 * rng.normal(size=leaf.shape) for leaf in leaves]
+    params = jax.tree.unflatten(tree, [jnp.asarray(x, jnp.float32) for x in moved])
+    return Trained(experiment, params, (), 0, state.batch_stats)
+
+
+def test_boundaries_are_cut_and_put_side_by_side(branched, image, tmp_path):
+    assert isinstance(branched.experiment.task, Boundaries)
+    Image.fromarray(image.whole()[:96, :112]).save(tmp_path / "corner.png")
+    corner = ImageWindows(tmp_path / "corner.png")
+    prediction = TiledPrediction(branched, sample_tiles=None)
+    (whole,) = prediction.tiles(corner.size, tile=112, halo=32)
+    reference = prediction.predict(corner, [whole])["boundary"]
+    tiles = prediction.tiles(corner.size, tile=80, halo=32)
+    assert len(tiles) == 6
+    found = prediction.predict(corner, tiles)["boundary"]
+    assert reference.std() > 0.01
+    np.testing.assert_allclose(found, reference, atol=2e-4)
+
+
+def test_clusters_are_cut_and_put_side_by_side(trained, image):
+    task = Picie(num_clusters=5, embedding_dim=4, num_classes=5, num_things=1)
+    learned = with_task(trained, task)
+    (whole,) = tiles_of(TiledPrediction(learned), SIZE, 400)
+    vectors = trained.apply(tile_batch(image, whole)["image"])["embedding"]
+    rng = np.random.default_rng(2)
+    places = rng.integers(0, min(SIZE), (2, 2, 5))
+    centroids = jnp.stack([vectors[0][tuple(place)] for place in places])
+    memory = task.init(jax.random.key(0), trained.apply)
+    memory = memory._replace(centroids=(l2_normalize(centroids),))
+    learned = dataclasses.replace(learned, memory=memory)
+    prediction = TiledPrediction(learned, sample_tiles=None)
+    reference = prediction.predict(image, [whole])["labels"]
+    found = prediction.predict(image, tiles_of(prediction, SIZE, TILE))["labels"]
+    assert len(np.unique(reference)) > 2
+    assert found.min() >= 1
+    # But for pixels that rounding decides.
+    assert np.mean(found != reference) < 1e-4
+
+
+class Colours(nn.Module):
+    """Says of a pixel what its own colour is, and so the same in every tile."""
+
+    stride: int = 4
+    shiftable: bool = True
+
+    def __call__(self, image, *, train=False):
+        black = 1 - image.max(axis=-1, keepdims=True)
+        colours = jnp.concatenate([black, image], axis=-1)
+        return {"embedding": colours, "logits": 4 * colours}
+
+
+def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
+    trained, tmp_path
+):
+    size = (96, 128)
+    pixels = np.zeros((*size, 3), np.uint8)
+    boxes = [
+        (slice(4, 20), slice(4, 28), 0),
+        (slice(30, 40), slice(10, 118), 1),  # over three seams
+        (slice(44, 90), slice(60, 68), 0),
+        (slice(50, 60), slice(90, 100), 2),
+        (slice(70, 80), slice(100, 120), 2),
+    ]
+    for rows, columns, channel in boxes:
+        pixels[rows, columns, channel] = 255
+    Image.fromarray(pixels).save(tmp_path / "boxes.png")
+    image = ImageWindows(tmp_path / "boxes.png")
+    task = Instances(
+        num_steps=0,
+        concentration=20.0,
+        predict_steps=4,
+        max_groups=8,
+        max_parts=16,
+        num_classes=4,
+        min_score=0.0,
+    )
+    experiment = with_task(trained, task).experiment
+    experiment.__dict__["model"] = Colours()
+    memory = task.init(jax.random.key(0), None)
+    prediction = TiledPrediction(Trained(experiment, {}, memory, 0, {}))
+    found = {
+        tile: prediction.predict(image, prediction.tiles(size, tile=tile, halo=8))
+        for tile in (128, 48)
+    }
+    assert len(prediction.tiles(size, tile=48, halo=8)) == 12
+    for tile in found.values():
+        np.testing.assert_array_equal(
+            tile["classes"], pixels.argmax(-1) + pixels.any(-1)
+        )
+        assert tile["labels"].max() == len(boxes)
+        for rows, columns, channel in boxes:
+            (label,) = np.unique(tile["labels"][rows, columns])
+            assert (
+                np.sum(tile["labels"] == label) == pixels[rows, columns].any(-1).sum()
+            )
+            assert tile["instance_classes"][label - 1] == channel + 1
+    whole, tiled = (
+        np.concatenate([[0], f["instance_scores"]])[f["labels"]] for f in found.values()
+    )
+    np.testing.assert_allclose(tiled, whole, atol=1e-4)
+
+
 def test_growing_in_bands_is_growing_at_once(monkeypatch):
     labels = np.zeros((50, 20), np.int32)
     rng = np.random.default_rng(0)
     labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
     whole = np.asarray(grow_instances(jnp.asarray(labels), 3))
-    monkeypatch.setattr(tiled_module, "_ROWS", 7)
-    np.testing.assert_array_equal(tiled_module._grown(labels, 3), whole)
+    monkeypatch.setattr(_large_maps, "_ROWS", 7)
+    np.testing.assert_array_equal(_large_maps.grow_in_bands(labels, 3), whole)

@@ -1,0 +1,54 @@
+"""Where the results of a prediction go, and what they may not replace."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+from sphemb._checks import InputError
+from sphemb.cli._label_images import named_for
+from sphemb.cli._results import check_unwritten
+from sphemb.data import ImageWindows
+
+
+def image_targets(
+    images: Sequence[ImageWindows], names: Sequence[str], out: pathlib.Path
+) -> list[list[pathlib.Path]]:
+    """The files of every image.
+
+    Args:
+        images: the images.
+        names: of an image's files; ``{}`` is the image's stem.
+        out: the folder that they are in.
+
+    Returns:
+        The paths for each image, in the order of the names.
+    """
+    return [
+        [named_for(out / name.format(image.path.stem), image.size) for name in names]
+        for image in images
+    ]
+
+
+def check_targets(
+    images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], *, overwrite: bool
+) -> None:
+    """Refuses to write over an image, or unasked over a result.
+
+    Raises:
+        InputError: as above.
+    """
+    sources = {image.path.resolve() for image in images}
+    for path in wanted:
+        for there in either_picture(path):
+            if there.resolve() in sources:
+                raise InputError(
+                    f"{there} is an image that is predicted: give another --out"
+                )
+            check_unwritten(there, overwrite=overwrite)
+
+
+def either_picture(path: pathlib.Path) -> set[pathlib.Path]:
+    """Where a picture may be: large ones, and those of many labels, are TIFF."""
+    endings = (".png", ".tif")
+    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}

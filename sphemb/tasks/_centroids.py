@@ -1,0 +1,100 @@
+"""Cells against the centroids of clusters: which is nearest, and how near.
+
+Shape letters: B images, H W image size, h w size of the feature map, N = h w cells, D
+dimension, V views, K clusters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sphemb.grouping import assign_clusters
+from sphemb.losses import cluster_weights, prototype_cross_entropy
+from sphemb.sphere import l2_normalize, pairwise_dot
+
+
+class ViewLosses(NamedTuple):
+    """What views lose against clusters.
+
+    Attributes:
+        within: by each view's own labels and centroids.
+        cross: by those of the other view.
+        largest: the share of the cells that have one label, at most.
+    """
+
+    within: jax.Array
+    cross: jax.Array
+    largest: jax.Array
+
+
+def view_losses(
+    views: Sequence[jax.Array],
+    anchors: Sequence[jax.Array],
+    centroids: jax.Array,
+    counts: jax.Array,
+    *,
+    metric: str,
+    balance: str,
+    temperature: float,
+) -> ViewLosses:
+    """The cross-entropy of every view with the labels of each, averaged over views.
+
+    Args:
+        views: V arrays [B, N, D], of the network that learns.
+        anchors: V arrays [B, N, D], of the network that gives the labels.
+        centroids: [V, K, D].
+        counts: [V, K].
+        metric: see `Picie`.
+        balance: see `Picie`.
+        temperature: see `Picie`.
+    """
+    weights = cluster_weights(counts, balance=balance)
+    labels = [
+        assign_clusters(x, centroids[v], metric=metric) for v, x in enumerate(anchors)
+    ]
+
+    def mean_loss(shift: int) -> jax.Array:
+        """Of every view with the labels and centroids of the view beside it."""
+        losses = []
+        for view, points in enumerate(views):
+            by = (view + shift) % len(views)
+            loss = prototype_cross_entropy(
+                points, centroids[by] / temperature, labels[by], weights=weights[by]
+            )
+            losses.append(loss.mean())
+        return jnp.stack(losses).mean()
+
+    sizes = jnp.stack(
+        [jnp.bincount(y.reshape(-1), length=centroids.shape[1]) for y in labels]
+    )
+    return ViewLosses(mean_loss(0), mean_loss(1), jnp.max(sizes / labels[0].size))
+
+
+def nearest_centroids(
+    points: jax.Array, centroids: jax.Array, size: tuple[int, ...], *, metric: str
+) -> jax.Array:
+    """The nearest centroid of every pixel.
+
+    Scores are interpolated between cells, not labels.
+
+    Args:
+        points: [B, h, w, D] unit vectors.
+        centroids: [K, D].
+        size: (H, W) of the image.
+        metric: see `Picie`.
+
+    Returns:
+        int32 [B, H, W].
+    """
+    if metric == "spherical":
+        centroids = l2_normalize(centroids)
+    lengths = jnp.sum(jnp.square(centroids), axis=-1)
+    scores = pairwise_dot(points.reshape(-1, points.shape[-1]), centroids)
+    scores = (scores - 0.5 * lengths).reshape(*points.shape[:3], -1)
+    shape = (points.shape[0], *size, scores.shape[-1])
+    scores = jax.image.resize(scores, shape, "bilinear")
+    return jnp.argmax(scores, axis=-1).astype(jnp.int32)

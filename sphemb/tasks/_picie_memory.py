@@ -1,0 +1,166 @@
+"""What PiCIE remembers, and how an epoch begins with it anew.
+
+Shape letters: B images, H rows, W columns, h w size of the feature map, M sampled
+cells of an image, P = B M points, D dimension, V views, K clusters.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sphemb.grouping import KMeansState
+from sphemb.tasks._clusters import SampledPoints, sample_cells
+from sphemb.tasks._task import Apply, Batch
+from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
+
+_COLLAPSED = 0.9  # share of the pixels in one cluster
+_SAMPLE = 3  # the number of the key of the sampled cells, after those of the views
+_keys = jax.jit(view_keys)
+_image = jax.jit(view_image, static_argnames=("view", "settings"))
+_points = jax.jit(view_points, static_argnames=("view", "settings"))
+
+
+class PicieMemory(NamedTuple):
+    """What a run of PiCIE knows beside its network.
+
+    Attributes:
+        seed: uint32 [2], of everything that is drawn.
+        epoch: int32, refreshes so far; the images' random changes go by it.
+        centroids: for each number of clusters K, [V, K, D].
+        counts: for each of them, float32 [V, K], the cells behind each centroid.
+        anchor: the network as it was when the epoch began, which gives the labels.
+    """
+
+    seed: jax.Array
+    epoch: jax.Array
+    centroids: tuple[jax.Array, ...]
+    counts: tuple[jax.Array, ...]
+    anchor: Apply
+
+
+def empty_memory(
+    key: jax.Array, apply: Apply, *, views: int, sizes: tuple[int, ...], dim: int
+) -> PicieMemory:
+    """A memory without clusters, of the shapes that it keeps.
+
+    Args:
+        key: of all that will be drawn.
+        apply: the network.
+        views: V.
+        sizes: numbers of clusters K.
+        dim: D.
+    """
+    shapes = [(views, size) for size in sizes]
+    return PicieMemory(
+        seed=jax.random.key_data(key),
+        epoch=jnp.zeros((), jnp.int32),
+        centroids=tuple(jnp.zeros((*s, dim)) for s in shapes),
+        counts=tuple(jnp.zeros(s) for s in shapes),
+        anchor=jax.tree.map(jnp.copy, apply),
+    )
+
+
+def next_epoch(
+    memory: PicieMemory,
+    apply: Apply,
+    cluster: Callable[[PicieMemory], list[KMeansState]],
+) -> PicieMemory:
+    """The memory of the epoch after, with new random changes and new clusters.
+
+    Args:
+        memory: of the epoch that ends.
+        apply: the network.
+        cluster: finds the clusters of a memory whose epoch is the new one.
+    """
+    memory = memory._replace(epoch=memory.epoch + 1)
+    states = cluster(memory)
+    memory = memory._replace(
+        centroids=tuple(state.centroids for state in states),
+        counts=tuple(state.counts for state in states),
+        anchor=jax.tree.map(jnp.copy, apply),
+    )
+    _warn_of_collapse(memory)
+    return memory
+
+
+def embedded_views(
+    embed: Callable[[jax.Array], jax.Array],
+    memory: PicieMemory,
+    batches: Iterable[Batch],
+    settings: ViewSettings,
+    *,
+    cluster_images: int | None,
+    cluster_pixels: int,
+) -> Iterator[SampledPoints]:
+    """The points of each batch, embedded one view after the other.
+
+    Args:
+        embed: from images [B, H, W, 3] to features [B, h, w, D], compiled.
+        memory: of this epoch.
+        batches: ``image`` [B, H, W, 3], ``index`` [B] and ``valid`` [B].
+        settings: of the views.
+        cluster_images: images of all processes that are looked at, at most.
+        cluster_pixels: M.
+    """
+    seen = 0
+    for batch in batches:
+        keys = _keys(memory.seed, memory.epoch, batch["index"])
+        # Compiled in three parts, since the network is by whoever hands it in: its
+        # parameters would be constants of a part that it stands in.
+        views = []
+        for view in range(settings.views):
+            image = _image(batch["image"], keys, view=view, settings=settings)
+            views.append(_points(embed(image), keys, view=view, settings=settings))
+        cells = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _SAMPLE)
+        points, mask = sample_cells(
+            tuple(views), cells, batch["valid"], number=cluster_pixels
+        )
+        images = len(batch["index"]) * jax.process_count()
+        yield SampledPoints(*_of_all_processes(points, mask, images), images)
+        seen += images
+        if cluster_images is not None and seen >= cluster_images:
+            return
+
+
+def _of_all_processes(
+    points: jax.Array, mask: jax.Array, images: int
+) -> tuple[jax.Array, jax.Array]:
+    """Points [V, P, D] and mask [P] of all processes, as if there were one.
+
+    The i-th image of every process comes before the next one of any, which is the order
+    that they were dealt out in.
+    """
+    count = jax.process_count()
+    if count == 1:
+        return points, mask
+    views, _, dim = points.shape
+    points, mask = (multihost_utils.process_allgather(x) for x in (points, mask))
+    points = points.reshape(count, views, images // count, -1, dim)
+    mask = mask.reshape(count, images // count, -1)
+    points = points.transpose(1, 2, 0, 3, 4).reshape(views, -1, dim)
+    return jnp.asarray(points), jnp.asarray(mask.transpose(1, 0, 2).reshape(-1))
+
+
+def _warn_of_collapse(memory: PicieMemory) -> None:
+    """Says so, once, where nearly all pixels are in one cluster."""
+    for counts in memory.counts:
+        sizes = np.asarray(counts)
+        shares = sizes.max(axis=1) / np.maximum(sizes.sum(axis=1), 1)
+        view = int(shares.argmax())
+        if shares[view] > _COLLAPSED and jax.process_index() == 0:
+            print(
+                f"warning: collapse in epoch {int(memory.epoch)}: cluster "
+                f"{int(sizes[view].argmax())} of {sizes.shape[1]} holds "
+                f"{100 * shares[view]:.0f} % of the pixels of view {view}; a smaller "
+                "config.optimizer.learning_rate, shorter epochs or "
+                "config.task.balance='inverse' may help",
+                file=sys.stderr,
+                flush=True,
+            )

@@ -1,0 +1,31 @@
+"""A network with its parameters, as what tasks are handed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from sphemb.tasks import Maps
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BoundNetwork:
+    """A network with its parameters: called with images, and a pytree to be kept.
+
+    Attributes:
+        params: the network's parameters.
+        batch_stats: the moments of its batch normalisation.
+        network: of parameters, moments and images; static.
+    """
+
+    params: Any
+    batch_stats: Any
+    network: Callable[..., Maps] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, image: jax.Array) -> Maps:
+        """The maps of images [B, H, W, 3]."""
+        return self.network(self.params, self.batch_stats, image)

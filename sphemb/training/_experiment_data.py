@@ -1,0 +1,205 @@
+"""The data of a configuration: sources, endless batches, and passes over a split."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+
+import sphemb.data
+from sphemb._checks import InputError
+from sphemb.training._components import call, entries, named
+
+_PADDING = -1  # the index of what fills up a batch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExperimentData(abc.ABC):
+    """The base of `Experiment`: where its images come from, and in which order.
+
+    Attributes:
+        config: see ``configs/common.py`` for its sections.
+    """
+
+    config: ml_collections.ConfigDict
+
+    @property
+    @abc.abstractmethod
+    def stride(self) -> int:
+        """What the sides of the network's images must be divisible by."""
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        settings = entries(self.config.data)
+        prepare = named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
+        return call(prepare, settings, "config.data")
+
+    def source(self, split: str) -> sphemb.data.ExampleSource:
+        """The examples of ``"train"``, ``"validation"`` or ``"test"``.
+
+        With ``config.loader.skip_bad``, those that cannot be used are stood in for by
+        the next that can.
+        """
+        if split not in self._sources:
+            source = self._dataset.source(split)
+            if self.config.loader.skip_bad:
+                source = sphemb.data.SkippingSource(source)
+            self._sources[split] = source
+        return self._sources[split]
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a training step, on all devices; one on each if not said."""
+        return self.config.loader.batch_size or jax.device_count()
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was wrong with the examples that could not be used, as far as met."""
+        return [
+            reason
+            for source in self._sources.values()
+            if isinstance(source, sphemb.data.SkippingSource)
+            for reason in source.skipped.values()
+        ]
+
+    def names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
+        """What the training images of a batch are called."""
+        source, there = self.source("train"), np.asarray(batch["valid"])
+        return [str(source[int(i)]["name"]) for i in batch["index"][there]]
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, sphemb.data.ExampleSource]:
+        return {}
+
+    def train_batches(self) -> grain.DatasetIterator:
+        """This host's endless stream of training batches, shuffled and augmented."""
+        if self.batch_size % jax.device_count():
+            raise InputError(
+                "config.loader.batch_size must be divisible by the number of devices, "
+                f"{jax.device_count()}, got {self.batch_size}"
+            )
+        hosts = jax.process_count()
+        return iter(
+            sphemb.data.make_loader(
+                self.source("train"),
+                batch_size=self.batch_size // hosts,
+                seed=self.config.seed,
+                shuffle=True,
+                repeat=True,
+                shard_index=jax.process_index(),
+                shard_count=hosts,
+                transforms=self._augmentation,
+                num_threads=self.config.loader.num_threads,
+            )
+        )
+
+    @functools.cached_property
+    def _augmentation(self) -> tuple[Any, ...]:
+        settings = entries(self.config.augmentation)
+        name = settings.pop("name")
+        if not name:
+            return ()
+        augmentation = named(sphemb.data.AUGMENTATIONS, name, "config.augmentation")
+        return (call(augmentation, settings, "config.augmentation"),)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the data set's classes, from 0 on, where it has some."""
+        return tuple(getattr(self.source("train"), "class_names", ()))
+
+    def usable(self, split: str, number: int | None = None) -> list[int]:
+        """The places of the first so many images of a split that can be used."""
+        source = self.source(split)
+        number = len(source) if number is None else number
+        if isinstance(source, sphemb.data.SkippingSource):
+            return source.usable(number)
+        return list(range(min(number, len(source))))
+
+    def one_pass(
+        self, split: str, indices: list[int], *, batch_size: int
+    ) -> Iterator[dict[str, Any]]:
+        """One pass over this host's images of a split as they are, in order of size.
+
+        Args:
+            split: which.
+            indices: places in the split of the images, for all hosts.
+            batch_size: images of a batch on this host.
+
+        Yields:
+            Batches of images of one size each, the commonest first, padded to few
+            sizes; ``index`` is the place in the split.
+        """
+        source = self.source(split)
+        buckets = sphemb.data.size_buckets(
+            source,
+            indices,
+            stride=self.stride,
+            multiple=self.config.evaluation.size_multiple,
+        )
+        for size, chosen in buckets.items():
+            yield from self._batches(
+                source, chosen, batch_size, sphemb.data.PadExample(size)
+            )
+
+    def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
+        """One pass over this host's training images, for `Task.refresh`.
+
+        They come as they are; or as an augmentation makes them that leaves nothing to
+        chance, and so makes them the same every time.
+
+        Args:
+            number: of the pass; the order goes by it.
+
+        Returns:
+            Batches as of `one_pass`.
+        """
+        order = np.random.default_rng([self.config.seed, number])
+        indices = order.permutation(self.usable("train")).tolist()
+        size = self.batch_size // jax.process_count()
+        fixed = [a for a in self._augmentation if isinstance(a, grain.transforms.Map)]
+        if fixed:
+            return self._batches(self.source("train"), indices, size, *fixed)
+        return self.one_pass("train", indices, batch_size=size)
+
+    def _batches(
+        self,
+        source: sphemb.data.ExampleSource,
+        chosen: list[int],
+        batch_size: int,
+        *transforms: Any,
+    ) -> Iterator[dict[str, Any]]:
+        """This host's batches of some examples, with their places in the source."""
+        loader = sphemb.data.make_loader(
+            _Chosen(source, chosen),
+            batch_size=batch_size,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            transforms=transforms,
+            num_threads=self.config.loader.num_threads,
+        )
+        places = np.array([*chosen, _PADDING])
+        for batch in loader:
+            yield {**batch, "index": places[batch["index"]]}
+
+
+class _Chosen:
+    """Some examples of a source."""
+
+    def __init__(self, source: sphemb.data.ExampleSource, indices: list[int]):
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[self._indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._source.size(self._indices[index])

@@ -1,0 +1,120 @@
+"""What COCO's annotations call the images and classes of a prediction."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from sphemb._checks import InputError
+from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._label_files import run_lengths
+from sphemb.cli._result_files import ResultFiles
+from sphemb.data import ImageWindows
+from sphemb.training import Experiment, Trained
+from tests.tiny import tiny_config
+
+NAMES = ("background", "aeroplane", "cat", "heron")
+IMAGES = [pathlib.Path("somewhere/12.jpg"), pathlib.Path("pond.png")]
+LABELS = np.zeros((4, 6), np.int32)  # of image 12: a cat and a heron
+LABELS[:2, :3] = 1
+LABELS[3, 4:] = 2
+FOUND = {
+    "labels": LABELS,
+    "classes": np.array([0, 2, 3])[LABELS],
+    "instance_classes": np.array([2, 3]),
+    "instance_scores": np.array([0.75, 0.5]),
+}
+
+
+@pytest.fixture
+def annotations(tmp_path):
+    """Cats and aeroplanes by COCO's names and with gaps between their numbers."""
+    content = {
+        "images": [
+            {"id": 700, "file_name": "12.jpg", "height": 4, "width": 6},
+            {"id": 9, "file_name": "ponds/pond.jpg", "height": 4, "width": 6},
+        ],
+        "categories": [
+            {"id": 5, "name": "airplane"},
+            {"id": 17, "name": "cat"},
+            {"id": 18, "name": "dog"},
+        ],
+        "annotations": [
+            {
+                "id": 1,
+                "image_id": 700,
+                "category_id": 17,
+                "segmentation": run_lengths(LABELS == 1),
+                "area": 6,
+                "bbox": [0, 0, 3, 2],
+                "iscrowd": 0,
+            }
+        ],
+    }
+    path = tmp_path / "instances.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_images_and_classes_are_found_by_name(annotations):
+    ids = annotation_ids(annotations, IMAGES, NAMES)
+    assert ids.images == {"12": 700, "pond": 9}
+    # VOC's name of COCO's airplane; no heron, and the background is no category.
+    assert ids.classes == {1: 5, 2: 17}
+
+
+def test_an_image_that_is_not_annotated_is_refused(annotations):
+    with pytest.raises(InputError, match=r"other/x\.png must be an image of --annot"):
+        annotation_ids(annotations, [pathlib.Path("other/x.png")], NAMES)
+
+
+def test_a_run_without_names_is_refused(annotations):
+    with pytest.raises(InputError, match="needs a run whose classes have names"):
+        annotation_ids(annotations, IMAGES, ())
+
+
+def test_annotations_of_other_classes_are_refused(annotations):
+    with pytest.raises(InputError, match="the run's classes must have names of cat"):
+        annotation_ids(annotations, IMAGES, ("background", "heron"))
+
+
+class TestResults:
+    @pytest.fixture
+    def files(self, tmp_path):
+        return ResultFiles(
+            Trained(Experiment(tiny_config(tmp_path)), {}, (), 0, class_names=NAMES)
+        )
+
+    def written(self, files, folder):
+        Image.new("RGB", (6, 4)).save(folder / "12.png")
+        targets = [folder / name.format("12") for name in files.per_image]
+        files.write(targets, ImageWindows(folder / "12.png"), FOUND)
+        files.finish([folder / "results.json"])
+        return json.loads((folder / "results.json").read_text())
+
+    def test_pycocotools_takes_them_beside_the_annotations(
+        self, files, annotations, tmp_path
+    ):
+        files.ids = annotation_ids(annotations, IMAGES, NAMES)
+        (result,) = self.written(files, tmp_path)  # a heron is no category there
+        assert (result["image_id"], result["category_id"]) == (700, 17)
+        truth = COCO(str(annotations))
+        loaded = truth.loadRes(str(tmp_path / "results.json"))
+        (found,) = loaded.loadAnns(loaded.getAnnIds(imgIds=700, catIds=17))
+        np.testing.assert_array_equal(loaded.annToMask(found), LABELS == 1)
+        evaluation = COCOeval(truth, loaded, "segm")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+        assert evaluation.stats[0] == pytest.approx(1.0)
+
+    def test_without_annotations_they_have_the_runs_own_numbers(self, files, tmp_path):
+        results = self.written(files, tmp_path)
+        assert [(r["image_id"], r["category_id"]) for r in results] == [
+            (12, 2),
+            (12, 3),
+        ]
