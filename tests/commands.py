@@ -18,6 +18,10 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 
+TUTORIALS = sorted(
+    page for page in PAGES if "<!-- tutorial -->" in (ROOT / page).read_text()
+)
+_TUTORIAL = re.compile(r"<!-- tutorial -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _INDENTED = re.compile(r"^    (?=(?:python|sphemb|pip) )((?:.*\\\n)*.*)", re.MULTILINE)
@@ -90,6 +94,14 @@ def read_page(page: str) -> list[Command]:
         for lines, whole in ((blocks, True), (spans, False))
         for line in lines
         for words in split_lines(line)
+    ]
+
+
+def read_tutorial(page: str) -> list[Command]:
+    """The commands that a page asks to type, in their order."""
+    blocks = _TUTORIAL.findall((ROOT / page).read_text())
+    return [
+        Command(_plain(words), True) for block in blocks for words in split_lines(block)
     ]
 
 

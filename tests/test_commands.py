@@ -85,6 +85,8 @@ def complaint(command: Command) -> str:
     program, *arguments = command.words
     if program == "pip" or arguments[:2] == ["-m", "pip"]:
         return _complaint_of_pip(command)
+    if program == "source":  # of an environment
+        return ""
     if program not in ("sphemb", "python", "python3"):
         return "" if (ROOT / program).is_file() else f"there is no {program}"
     if program != "sphemb":
@@ -209,6 +211,20 @@ def test_what_running_text_leaves_out_is_no_mistake_but_what_it_says_may_be():
     ):
         (words,) = split_lines(line)
         assert bool(complaint(Command(words, whole))) == wrong, line
+
+
+def test_every_flag_that_is_named_is_one_of_some_program():
+    programs = ("sphemb/cli/*.py", "benchmarks/*.py", "examples/*.py")
+    sources = (path.read_text() for glob in programs for path in ROOT.glob(glob))
+    known = {flag for source in sources for flag in re.findall(r'"(--[\w-]+)"', source)}
+    wrong = [
+        f"{page}: {flag}"
+        for page in PAGES
+        for span in code_spans((ROOT / page).read_text())
+        for flag in re.findall(r"^--[\w-]+(?=[ =]|$)", span)
+        if flag not in known and flag != "--setting"
+    ]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_every_configuration_and_setting_that_is_named_exists():
