@@ -23,7 +23,7 @@ SMALLER = {
     "data.train": 24,
     "data.validation": 8,
     "data.test": 8,
-    "data.data_dir": "prepared",
+    "data.data_dir": "prepared",  # in the reader's folder
     "augmentation.size": "32,32",
     "loader.batch_size": 8,
     "loader.num_threads": 0,
@@ -65,6 +65,15 @@ def _config_of(words: tuple[str, ...]) -> tuple[str, list[str]]:
     return config, [w for w in words if w.startswith("--config.")]
 
 
+def status(arguments: list[str]) -> int:
+    """How a verb of `sphemb` ends."""
+    try:
+        main(arguments)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
 def type_along(command: Command) -> None:
     """Does what a command says, smaller where it trains."""
     program, *arguments = command.words
@@ -77,10 +86,7 @@ def type_along(command: Command) -> None:
             arguments += smaller(command.words)
         if arguments[0] == "advise":
             arguments.append("--no-costs")
-        try:
-            main(arguments)
-        except SystemExit as stop:
-            assert not stop.code, command
+        assert status(arguments) == 0, command
     elif arguments[0] == "-m":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("sys.argv", arguments[1:])
@@ -92,12 +98,17 @@ def type_along(command: Command) -> None:
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch):
-    """A folder as the reader's: the checkout, and the data under the pages' names."""
+def desk(page, tmp_path, monkeypatch):
+    """A folder as the reader's: the checkout, and the data under the page's names."""
     for name in ("configs", "examples", "train.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    write_folder(tmp_path / "DIR")
-    shutil.copytree(tmp_path / "DIR" / "images", tmp_path / "IMAGES")
+    drawn = write_folder(tmp_path / "drawn")
+    drawn.joinpath("images").rename(tmp_path / "IMAGES")
+    if page == "docs/picie.md":  # which reads images that lie there by themselves
+        shutil.copytree(tmp_path / "IMAGES", tmp_path / "DIR")
+    else:
+        drawn.rename(tmp_path / "DIR")
+        shutil.copytree(tmp_path / "IMAGES", tmp_path / "DIR" / "images")
     write_tree(tmp_path / "BSDS500")
     monkeypatch.chdir(tmp_path)
     return tmp_path
