@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks._figure_parts import load_grids, pair_loss, read_trimap
 from sphemb import InputError
 from sphemb.cli import Parser, door
-from sphemb.evaluation import fullest_image
+from sphemb.evaluation import PixelGrid, fullest_first
 from sphemb.tasks import Proposals
 from sphemb.training import load_config
 from sphemb.viz import (
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _STEPS = 10  # of mean shift, as in the papers
+_ROWS = 3
 
 
 class Drawing(NamedTuple):
@@ -55,8 +56,9 @@ class Drawing(NamedTuple):
 
 
 def draw_spheres(flags: argparse.Namespace) -> Figure:
-    """Images, and their pixels on the sphere before and after mean shift."""
+    """Images with most instances, and their pixels before and after mean shift."""
     task, grids = load_grids(flags.workdir, flags.split, flags.images)
+    grids = _fullest(grids, _ROWS)
     return draw_shifted_images(
         np.stack([grid.image for grid in grids]),
         np.stack([grid.instances for grid in grids]),
@@ -67,7 +69,7 @@ def draw_spheres(flags: argparse.Namespace) -> Figure:
 def draw_run_gradients(flags: argparse.Namespace) -> Figure:
     """The gradients in the embedding of the image with most instances."""
     task, grids = load_grids(flags.workdir, flags.split, flags.images)
-    grid = grids[fullest_image(np.stack([grid.instances for grid in grids]))]
+    (grid,) = _fullest(grids, 1)
     gradients = grid.gradients(concentration=task.concentration, margin=task.margin)
     return draw_gradients(*grid, gradients)
 
@@ -80,6 +82,11 @@ def draw_similarities(flags: argparse.Namespace) -> Figure:
         np.stack([grid.instances.reshape(-1) for grid in grids]),
         margin=task.margin,
     )
+
+
+def _fullest(grids: Sequence[PixelGrid], number: int) -> list[PixelGrid]:
+    order = fullest_first(np.stack([grid.instances for grid in grids]))
+    return [grids[index] for index in order[:number]]
 
 
 def _shift(task: Proposals) -> dict:
@@ -157,7 +164,7 @@ FIGURES = {
     "sphere": Drawing(
         "Kong & Fowlkes 2018, Fig. 4: pixels on the sphere, and after mean shift",
         draw_spheres,
-        _run_flags(images=3),
+        _run_flags(images=5),
     ),
     "gradients": Drawing(
         "Kong & Fowlkes 2018, Fig. 5: gradients without and with mean shift",

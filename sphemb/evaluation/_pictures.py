@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb.evaluation._score import Evaluation
-from sphemb.evaluation._shifted import PixelGrid, fullest_image
+from sphemb.evaluation._shifted import PixelGrid, fullest_first
 from sphemb.instances import Detections, relabel, select_detections
 from sphemb.metrics import AverageRecall
 from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
@@ -117,7 +117,7 @@ def _grouping_figures(
     if not (truth >= 0).any():
         return {}  # nothing that could be set beside what was found
     # The image with the most instances says most about how they part.
-    grid = PixelGrid.of_sample(samples, fullest_image(truth))
+    grid = PixelGrid.of_sample(samples, fullest_first(truth)[0])
     labels = grid.instances.reshape(-1)
     trajectory = grid.trajectory(
         concentration=task.concentration, num_steps=_STEPS_SHOWN

@@ -85,6 +85,8 @@ class PixelGrid(NamedTuple):
         return jnp.asarray(self.embedding.reshape(-1, self.embedding.shape[-1]))
 
 
-def fullest_image(instances: np.ndarray) -> int:
-    """Which of the images [B, H, W] has the most instances."""
-    return int(np.argmax([len(np.unique(t[t >= 0])) for t in instances]))
+def fullest_first(instances: np.ndarray) -> list[int]:
+    """The images [B, H, W] by how many instances they have, the most first."""
+    return np.argsort(
+        [-len(np.unique(t[t >= 0])) for t in instances], kind="stable"
+    ).tolist()
