@@ -86,7 +86,7 @@ def read_trimap(runs: Sequence[pathlib.Path], split: str) -> TrimapCurve:
         InputError: a run without such scores, or runs that do not go together.
     """
     name = "summary.json" if split == "test" else f"summary_{split}.json"
-    curves, scored = [], set()
+    curves, scored, widths = [], set(), []
     for run in runs:
         scores = read_json(run / name)
         widths = sorted(

@@ -117,8 +117,8 @@ def draw_similarity_histograms(
             ("within instances", True, _WITHIN),
             ("between instances", False, _BETWEEN),
         ):
-            shares = sum(image.histogram(step, edges, of_one) for image in pairs)
-            shares = shares / max(shares.sum(), 1e-30)
+            counts = [image.histogram(step, edges, of_one) for image in pairs]
+            shares = np.sum(counts, axis=0) / max(np.sum(counts), 1e-30)
             axes.stairs(shares, edges, fill=True, alpha=0.35, color=colour)
             axes.stairs(shares, edges, color=colour, linewidth=1.2, label=name)
         if margin is not None:
