@@ -12,6 +12,10 @@
 
 * ``_baselines``: segments, nuclei and edges by scikit-image
 
+``python -m benchmarks.figures`` draws figures of the papers:
+
+* ``_figure_parts``: what they show
+
 ``python -m benchmarks.edges`` writes the maps of edges; ``benchmarks.throughput``
 counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Table 2;
 ``benchmarks.roundings`` compares roundings of one run's embeddings;

@@ -25,6 +25,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb.viz import save_figure
+
 GROUPS = ((3.0, 0.2), (4.0, 0.3), (5.0, 0.1))  # means and standard deviations
 BANDWIDTH = 0.2
 RATE = 0.1
@@ -214,7 +216,7 @@ def draw_figure(
     axes[0, 2].set_xlabel("step of mean shift")
     for axis, label in zip(axes[-1], ("x", "x", "update"), strict=True):
         axis.set_xlabel(label)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path, dpi=110, max_bytes=300_000)
     plt.close(figure)
 
 

@@ -4,10 +4,11 @@
 * `run_training`, `run_evaluation`, `run_prediction`, `run_export`, `run_import`,
   `run_check`, `run_boundary_scores`, `run_class_scores`, `run_instance_scores`: its
   verbs as functions; `PredictionSettings`.
-* `read_config`: a configuration by its name or file; `door`: a mistake becomes one line
-  and an exit status.
+* `read_config`: a configuration by its name or file; `Parser`, `door`: a mistake in the
+  flags, and any other, becomes one line and an exit status.
 """
 
+from sphemb.cli._arguments import Parser
 from sphemb.cli._boundary_scores import run_boundary_scores
 from sphemb.cli._check import run_check
 from sphemb.cli._class_scores import run_class_scores
@@ -22,6 +23,7 @@ from sphemb.cli._train import default_workdir, run_evaluation, run_training
 from sphemb.cli._weights import run_import
 
 __all__ = [
+    "Parser",
     "PredictionSettings",
     "default_workdir",
     "door",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Sequence
 
 import ml_collections
@@ -56,11 +57,8 @@ def read_config(
         left = values(argv)
         # A file that could not be loaded tells so on its first use only.
         holder.value.keys()
-    except AttributeError as error:
-        key = str(error).strip("\"'")
-        named = [a for a in overrides if a.split("=")[0].endswith(f".{key}")]
-        where = named[0].split("=")[0].lstrip("-") if named else key
-        raise InputError(f"unknown config key {where}: see configs/") from error
+    except (AttributeError, KeyError) as error:
+        raise InputError(_about_key(str(error), overrides)) from error
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(f"--config cannot be loaded: {reason}") from error
@@ -71,6 +69,18 @@ def read_config(
     if len(left) > 1:
         raise InputError(f"unknown argument {left[1]!r}")
     return holder.value
+
+
+def _about_key(told: str, overrides: Sequence[str]) -> str:
+    """What is wrong with a key, from what ml_collections tells of it."""
+    nested = re.search(r"to lookup: ([\w.]+)", told)
+    quoted = re.search(r"'(\w+)\\?'", told)
+    key = nested[1] if nested else quoted[1] if quoted else told
+    flags = [override.split("=")[0].lstrip("-") for override in overrides]
+    where = next((flag for flag in flags if f".{key}." in f"{flag}."), key)
+    close = re.search(r'mean \\?"(\w+)', told)
+    hint = f"did you mean {close[1]}? " if close else ""
+    return f"unknown config key {where}: {hint}see configs/"
 
 
 def _find(name: str) -> pathlib.Path:

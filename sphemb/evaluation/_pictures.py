@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb.evaluation._score import Evaluation
-from sphemb.grouping import gbms, gbms_trajectory
+from sphemb.evaluation._shifted import PixelGrid, fullest_first
 from sphemb.instances import Detections, relabel, select_detections
-from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
 from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
 from sphemb.training import Trained, load_run
@@ -35,7 +34,6 @@ from sphemb.viz import (
 
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
-_SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 
 def draw_pictures(
@@ -119,38 +117,19 @@ def _grouping_figures(
     if not (truth >= 0).any():
         return {}  # nothing that could be set beside what was found
     # The image with the most instances says most about how they part.
-    chosen = int(np.argmax([len(np.unique(t[t >= 0])) for t in truth]))
-    # Every pixel against every other is for small images; of larger ones, a grid.
-    step = -(-max(truth.shape[1:]) // _SIDE_COMPARED)
-    image, instances, embedding = (
-        samples[name][chosen][::step, ::step]
-        for name in ("image", "instances", "embedding")
+    grid = PixelGrid.of_sample(samples, fullest_first(truth)[0])
+    labels = grid.instances.reshape(-1)
+    trajectory = grid.trajectory(
+        concentration=task.concentration, num_steps=_STEPS_SHOWN
     )
-    points = jnp.asarray(embedding.reshape(-1, embedding.shape[-1]))
-    labels = instances.reshape(-1)
-    trajectory = np.asarray(
-        gbms_trajectory(
-            points, concentration=task.concentration, num_steps=_STEPS_SHOWN
-        )
-    )
-
-    def loss(points: jax.Array, num_steps: int) -> jax.Array:
-        moved = gbms(points, concentration=task.concentration, num_steps=num_steps)
-        return margin_loss(
-            moved, jnp.asarray(labels), margin=task.margin, normalize="pairs"
-        )
-
-    gradients = {
-        name: np.asarray(jax.grad(loss)(points, steps)).reshape(embedding.shape)
-        for name, steps in {"no mean shift": 0, "one step of mean shift": 1}.items()
-    }
+    gradients = grid.gradients(concentration=task.concentration, margin=task.margin)
     return {
         "grouping": _grouping_figure(task, samples),
         "sphere": draw_sphere(trajectory, labels, concentration=task.concentration),
         "similarities": draw_similarity_histograms(
             trajectory, labels, margin=task.margin
         ),
-        "gradients": draw_gradients(image, instances, embedding, gradients),
+        "gradients": draw_gradients(*grid, gradients),
     }
 
 

@@ -21,8 +21,10 @@ call:
 * :func:`draw_grouping`: image, truth, instances found and embedding, a row per image.
 * :func:`draw_clusters`: image, clusters and true classes, a row per image.
 * :func:`draw_sphere`: the points on the sphere at every step of mean shift.
+* :func:`draw_shifted_images`: images, and their pixels before and after mean shift.
 * :func:`draw_gradients`: where gradients are large, without and with mean shift.
 * :func:`draw_similarity_histograms`: similarities within and between instances.
+* :func:`draw_pair_loss`, :class:`PairLoss`: a loss against the similarity of a pair.
 * :func:`draw_instance_sizes`: instances of an image, their sizes, what vanishes.
 * :func:`draw_boundaries`: image, annotators, boundaries found and every branch.
 * :func:`draw_orientations`: an embedding against a boundary's direction and distance.
@@ -49,13 +51,16 @@ from sphemb.viz._histograms import draw_similarity_histograms
 from sphemb.viz._instance_sizes import draw_instance_sizes
 from sphemb.viz._outlines import overlay
 from sphemb.viz._page import Exhibit, Scene, draw_page
+from sphemb.viz._pair_loss import PairLoss, draw_pair_loss
 from sphemb.viz._precision_curve import draw_precision_curve
 from sphemb.viz._recall_curves import draw_recall_curves
 from sphemb.viz._region_levels import draw_region_levels
+from sphemb.viz._shifted_images import draw_shifted_images
 from sphemb.viz._spheres import draw_sphere, onto_sphere
 
 __all__ = [
     "Exhibit",
+    "PairLoss",
     "Scene",
     "draw_boundaries",
     "draw_classes",
@@ -67,9 +72,11 @@ __all__ = [
     "draw_instance_sizes",
     "draw_orientations",
     "draw_page",
+    "draw_pair_loss",
     "draw_precision_curve",
     "draw_recall_curves",
     "draw_region_levels",
+    "draw_shifted_images",
     "draw_similarity_histograms",
     "draw_sphere",
     "draw_trimap_curves",

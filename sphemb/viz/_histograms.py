@@ -1,8 +1,8 @@
-"""Histograms of pair similarities: T steps, N points, D dimensions."""
+"""Histograms of pair similarities: B images, T steps, N points, D dimensions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -16,6 +16,43 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 _BINS = 50
 _WITHIN, _BETWEEN = "#0072b2", "#d55e00"
+
+
+class _Pairs(NamedTuple):
+    """All pairs of the points of one image that are looked at."""
+
+    points: np.ndarray  # [T+1, N, D]
+    one: np.ndarray  # [P], and the other point of each pair
+    other: np.ndarray
+    weights: np.ndarray  # [P]
+    same: np.ndarray  # [P], of one instance
+
+    @classmethod
+    def of(
+        cls, trajectory: np.ndarray, labels: np.ndarray, max_points: int, seed: int
+    ) -> Self:
+        kept = np.flatnonzero(labels >= 0)
+        if len(kept) < 2:
+            raise InputError(f"labels must name at least two points, got {len(kept)}")
+        kept = kept[sample(len(kept), max_points, seed)]
+        labels = labels[kept]
+        one, other = np.triu_indices(len(kept), 1)
+        weights = balanced_weights(labels)
+        return cls(
+            trajectory[:, kept],
+            one,
+            other,
+            weights[one] * weights[other],
+            labels[one] == labels[other],
+        )
+
+    def histogram(self, step: int, edges: np.ndarray, of_one: bool) -> np.ndarray:
+        points = self.points[step]
+        similarity = 0.5 * (1.0 + points @ points.T)[self.one, self.other]
+        kind = self.same == of_one
+        return np.histogram(
+            np.clip(similarity[kind], 0.0, 1.0), edges, weights=self.weights[kind]
+        )[0]
 
 
 def draw_similarity_histograms(
@@ -33,10 +70,11 @@ def draw_similarity_histograms(
     not drown the small instances. Both histograms sum to 1.
 
     Args:
-        trajectory: float [T+1, N, D] unit vectors, the input first.
-        labels: int [N]; -1 is void.
+        trajectory: float [T+1, N, D] unit vectors, the input first; or those of several
+            images, [B, T+1, N, D], whose pairs are counted together.
+        labels: int [N], or [B, N]; -1 is void.
         margin: alpha, drawn as a line where it is given.
-        max_points: all pairs of at most as many points are counted.
+        max_points: all pairs of at most as many points of an image are counted.
         seed: of the choice of points.
 
     Returns:
@@ -48,21 +86,22 @@ def draw_similarity_histograms(
     References:
         Kong and Fowlkes (2018), supplement, Fig. 1.
     """
-    dims = check_shape("trajectory", trajectory, "T N D")
+    several = np.ndim(trajectory) == 4
+    spec, of_labels = ("B T N D", "B N") if several else ("T N D", "N")
+    dims = check_shape("trajectory", trajectory, spec)
     check_integer("labels", labels)
-    check_shape("labels", labels, "N", dims={"N": dims["N"]}, beside="trajectory")
+    known = {letter: dims[letter] for letter in of_labels.split()}
+    check_shape("labels", labels, of_labels, dims=known, beside="trajectory")
     check_count("max_points", max_points, at_least=2)
-    trajectory = float_array("trajectory", trajectory, "T N D")
-    labels = np.asarray(labels)
-    kept = np.flatnonzero(labels >= 0)
-    if len(kept) < 2:
-        raise InputError(f"labels must name at least two points, got {len(kept)}")
-    kept = kept[sample(len(kept), max_points, seed)]
-    labels, points = labels[kept], trajectory[:, kept]
-    one, other = np.triu_indices(len(kept), 1)
-    weights = balanced_weights(labels)
-    pair_weights = weights[one] * weights[other]
-    same = labels[one] == labels[other]
+    images = float_array("trajectory", trajectory, spec).reshape(
+        -1, *trajectory.shape[-3:]
+    )
+    pairs = [
+        _Pairs.of(points, own, max_points, seed)
+        for points, own in zip(
+            images, np.asarray(labels).reshape(len(images), -1), strict=True
+        )
+    ]
 
     steps = dims["T"]
     columns = min(steps, _COLUMNS)
@@ -74,16 +113,12 @@ def draw_similarity_histograms(
         if step >= steps:
             axes.set_axis_off()
             continue
-        similarity = 0.5 * (1.0 + points[step] @ points[step].T)[one, other]
-        similarity = np.clip(similarity, 0.0, 1.0)
-        for name, kind, colour in (
-            ("within instances", same, _WITHIN),
-            ("between instances", ~same, _BETWEEN),
+        for name, of_one, colour in (
+            ("within instances", True, _WITHIN),
+            ("between instances", False, _BETWEEN),
         ):
-            shares, _ = np.histogram(
-                similarity[kind], edges, weights=pair_weights[kind]
-            )
-            shares = shares / max(shares.sum(), 1e-30)
+            counts = [image.histogram(step, edges, of_one) for image in pairs]
+            shares = np.sum(counts, axis=0) / max(np.sum(counts), 1e-30)
             axes.stairs(shares, edges, fill=True, alpha=0.35, color=colour)
             axes.stairs(shares, edges, color=colour, linewidth=1.2, label=name)
         if margin is not None:

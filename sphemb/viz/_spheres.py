@@ -95,6 +95,31 @@ def _wire_sphere(axes: Any) -> None:
     )
 
 
+def show_sphere(
+    axes: Any, points: np.ndarray, colours: np.ndarray, *, title: str = ""
+) -> None:
+    """Points [N, 3] in their colours [N, 3] on a sphere of glass."""
+    _wire_sphere(axes)
+    up, turn = np.radians(_ELEVATION), np.radians(_AZIMUTH)
+    to_eye = np.array(
+        [np.cos(up) * np.cos(turn), np.cos(up) * np.sin(turn), np.sin(up)]
+    )
+    # What lies behind the centre is fainter.
+    strength = np.where(points @ to_eye > -0.05, 0.9, 0.3)
+    axes.scatter(
+        *points.T,
+        c=np.concatenate([colours, strength[:, None]], axis=1),
+        s=12,
+        linewidths=0,
+        depthshade=False,
+    )
+    axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
+    axes.set_box_aspect((1, 1, 1), zoom=1.3)
+    axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
+    axes.set_axis_off()
+    axes.set_title(title, fontsize=10, y=1.0)
+
+
 def draw_sphere(
     trajectory: np.ndarray,
     labels: np.ndarray,
@@ -137,31 +162,13 @@ def draw_sphere(
     points, projection = to_three(trajectory, weights)
     drawn = drawn[sample(len(drawn), max_points, seed)]
 
-    up, turn = np.radians(_ELEVATION), np.radians(_AZIMUTH)
-    to_eye = np.array(
-        [np.cos(up) * np.cos(turn), np.cos(up) * np.sin(turn), np.sin(up)]
-    )
     steps = dims["T"]
     columns = min(steps, _COLUMNS)
     rows = -(-steps // columns)
     figure = new_figure(2.7 * columns, 2.65 * rows + 0.3)
     for step in range(steps):
         axes = figure.add_subplot(rows, columns, step + 1, projection="3d")
-        _wire_sphere(axes)
-        # What lies behind the centre is fainter: the sphere is of glass.
-        strength = np.where(points[step, drawn] @ to_eye > -0.05, 0.9, 0.3)
-        axes.scatter(
-            *points[step, drawn].T,
-            c=np.concatenate([colours[drawn], strength[:, None]], axis=1),
-            s=12,
-            linewidths=0,
-            depthshade=False,
-        )
-        axes.set(xlim=(-1, 1), ylim=(-1, 1), zlim=(-1, 1))
-        axes.set_box_aspect((1, 1, 1), zoom=1.3)
-        axes.view_init(elev=_ELEVATION, azim=_AZIMUTH)
-        axes.set_axis_off()
-        axes.set_title(f"t = {step}", fontsize=10, y=1.0)
+        show_sphere(axes, points[step, drawn], colours[drawn], title=f"t = {step}")
     said = [] if concentration is None else [f"κ = {float(concentration):g}"]
     said += [projection] if projection else []
     if said:

@@ -7,9 +7,12 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb.viz import (
+    PairLoss,
     draw_curves,
     draw_gradients,
     draw_grouping,
+    draw_pair_loss,
+    draw_shifted_images,
     draw_similarity_histograms,
     draw_sphere,
     embedding_rgb,
@@ -226,12 +229,71 @@ class TestDrawSimilarityHistograms:
             for a, b in zip(one.patches, other.patches, strict=True):
                 np.testing.assert_allclose(a.get_data().values, b.get_data().values)
 
+    def test_pairs_of_several_images_are_counted_together(self):
+        # One image is all alike; in the other, one of three pairs is at a right angle.
+        points = np.stack([np.eye(3)[[0, 0, 0]], np.eye(3)[[0, 0, 1]]])
+        labels = np.zeros((2, 3), int)
+        figure = draw_similarity_histograms(points[:, None], labels)
+        within = figure.axes[0].patches[0].get_data().values
+        assert within[-1] == pytest.approx(4 / 6)
+        assert within[25] == pytest.approx(2 / 6)
+
     def test_complaints_name_the_argument(self):
         trajectory, labels = shrinking(3)
+        with pytest.raises(InputError, match=r"labels must have shape .*\(1, 40\)"):
+            draw_similarity_histograms(trajectory[None], labels)
         with pytest.raises(InputError, match="labels must name at least two points"):
             draw_similarity_histograms(trajectory, labels * 0 - 1)
         with pytest.raises(InputError, match="labels must have shape"):
             draw_similarity_histograms(trajectory, labels[1:])
+
+
+class TestDrawShiftedImages:
+    def test_a_row_shows_image_instances_and_the_sphere_before_and_after(self):
+        images, truth, _, _ = scene()
+        trajectories = unit((B, 3, H * W, 3))
+        figure = draw_shifted_images(images, truth, trajectories)
+        assert len(figure.axes) == 4 * B
+        titles = [axes.get_title() for axes in figure.axes[:4]]
+        assert titles == ["image", "true instances", "t = 0", "t = 2"]
+        np.testing.assert_array_equal(
+            figure.axes[5].images[0].get_array(), label_rgb(truth[1])
+        )
+        for axes, step in ((figure.axes[2], 0), (figure.axes[3], 2)):
+            points, _ = scattered(axes)
+            kept = trajectories[0, step][truth[0].reshape(-1) >= 0]
+            order = np.lexsort(points.T), np.lexsort(kept.T)
+            np.testing.assert_allclose(points[order[0]], kept[order[1]])
+
+    def test_more_dimensions_are_projected_and_said_to_be(self):
+        images, truth, _, _ = scene()
+        figure = draw_shifted_images(images, truth, unit((B, 2, H * W, D)))
+        assert "principal directions of 5 dimensions" in figure.get_suptitle()
+
+    def test_complaints_name_the_argument(self):
+        images, truth, _, _ = scene()
+        with pytest.raises(InputError, match="trajectories must have shape"):
+            draw_shifted_images(images, truth, unit((B, 2, H * W - 1, 3)))
+        with pytest.raises(InputError, match=r"instances\[0\] must label a pixel"):
+            draw_shifted_images(images, 0 * truth - 1, unit((B, 2, H * W, 3)))
+
+
+class TestDrawPairLoss:
+    def test_each_kind_has_a_line_of_loss_and_one_of_slope(self):
+        s = np.linspace(0, 1, 5)
+        pairs = {"one": PairLoss(s, 1 - s, 0 * s - 1), "two": PairLoss(s, s, 0 * s + 1)}
+        left, right = draw_pair_loss(pairs, margin=0.25).axes
+        assert [line.get_label() for line in left.lines[:2]] == ["one", "two"]
+        np.testing.assert_array_equal(left.lines[0].get_ydata(), 1 - s)
+        np.testing.assert_array_equal(right.lines[1].get_ydata(), np.ones(5))
+        assert list(left.lines[2].get_xdata()) == [0.25, 0.25]
+
+    def test_complaints_name_the_argument(self):
+        s = np.linspace(0, 1, 5)
+        with pytest.raises(InputError, match="pairs must hold at least one kind"):
+            draw_pair_loss({}, margin=0.5)
+        with pytest.raises(InputError, match=r"pairs\['a'\].loss must have shape"):
+            draw_pair_loss({"a": PairLoss(s, s[1:], s)}, margin=0.5)
 
 
 class TestDrawCurves:
