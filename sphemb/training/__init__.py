@@ -8,7 +8,8 @@
 * `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
   all devices.
 * `PreemptedError`: a SIGTERM came; where training was is saved.
-* `join_processes`: several processes, one run.
+* `join_processes`: several processes, one run; `LostProcessError`: one of them is gone,
+  and `noticing_lost`, which says so.
 * `poly_schedule`, `make_optimizer`: from optax.
 * `read_log`, `write_json`, `read_json`: what a run has written.
 """
@@ -27,7 +28,11 @@ from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._preemption import PreemptedError
-from sphemb.training._processes import join_processes
+from sphemb.training._processes import (
+    LostProcessError,
+    join_processes,
+    noticing_lost,
+)
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
 from sphemb.training._workdir import (
@@ -41,6 +46,7 @@ __all__ = [
     "PLATFORMS",
     "Checkpoints",
     "Experiment",
+    "LostProcessError",
     "MetricLog",
     "NonFiniteLossError",
     "PreemptedError",
@@ -59,6 +65,7 @@ __all__ = [
     "load_run",
     "make_optimizer",
     "make_train_step",
+    "noticing_lost",
     "poly_schedule",
     "read_json",
     "read_log",
