@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import jax
 
 from sphemb._checks import InputError
+from sphemb.cli._names import one_line
 from sphemb.training import LostProcessError, NonFiniteLossError, PreemptedError
 
 _TERMINATED = 143  # as a shell has it of a process that SIGTERM ended
@@ -33,7 +34,7 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
     try:
         yield
     except (InputError, NonFiniteLossError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(" ".join(str(error).split()))
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except PreemptedError as stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pathlib
 import sys
 import time
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
 from sphemb.cli._label_images import named_for
+from sphemb.cli._names import one_line, spelled
 from sphemb.cli._prediction_files import PredictionFiles, prediction_files
 from sphemb.cli._results import progress, write_table
 from sphemb.cli._smaller_tiles import with_smaller_tiles
@@ -113,7 +115,7 @@ def run_prediction(
         tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
     targets = _targets(images, files, out, settings)
     shared = [out / name for name in (*files.shared, *_SHARED)]
-    if out.resolve() == workdir.resolve():
+    if os.path.realpath(out) == os.path.realpath(workdir):
         raise InputError(f"--out must not be the run's own folder, got {out}")
     _check_targets(images, [*shared, *(p for t in targets for p in t)], overwrite)
     if dry_run:
@@ -134,15 +136,15 @@ def run_prediction(
         height, width = image.size
         found = files.told(row["found"])
         tqdm.write(
-            f"[{i + 1}/{len(images)}] {image.path}, {height} x {width}: {found} in "
-            f"{row['seconds']:.1f} s",
+            f"[{i + 1}/{len(images)}] {one_line(image.path)}, {height} x {width}: "
+            f"{found} in {row['seconds']:.1f} s",
             file=sys.stdout,
         )
         sys.stdout.flush()
     files.finish(shared)
     write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
     summary = {
-        "workdir": str(workdir),
+        "workdir": spelled(workdir),
         "step": trained.step,
         "task": type(trained.experiment.task).__name__,
         "settings": dataclasses.asdict(settings),
@@ -184,7 +186,7 @@ def _predict_one(
         find,
         settings.tile,
         least=tiled.least_tile(settings.halo),
-        name=str(image.path),
+        name=one_line(image.path),
         say=lambda line: tqdm.write(line, file=sys.stderr),
     )
     for path in targets:
@@ -192,12 +194,13 @@ def _predict_one(
             other.unlink(missing_ok=True)
     if settings.embeddings:
         *targets, last = targets
+        last.unlink(missing_ok=True)  # or a link would be written through
         np.savez_compressed(last, embedding=found["embedding"])
     count = files.write(targets, image, found)
     image.close()
     height, width = image.size
     row = {
-        "image": str(image.path),
+        "image": spelled(image.path),
         "height": height,
         "width": width,
         "found": count,
@@ -237,14 +240,14 @@ def _check_targets(
     Raises:
         InputError: as above.
     """
-    sources = {image.path.resolve() for image in images}
+    sources = {os.path.realpath(image.path) for image in images}
     for path in wanted:
         for there in _either(path):
-            if there.resolve() in sources:
+            if os.path.realpath(there) in sources:
                 raise InputError(
                     f"{there} is an image that is predicted: give another --out"
                 )
-            if there.exists() and not overwrite:
+            if os.path.lexists(there) and not overwrite:
                 raise InputError(
                     f"{there} exists already: give --overwrite or another --out"
                 )
@@ -287,4 +290,4 @@ def _planned(
     sides = " x ".join(map(str, tiles[0].outer.size))
     names = ", ".join(str(path) for path in targets)
     many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
-    return f"{image.path}, {height} x {width}: {many} -> {names}"
+    return one_line(f"{image.path}, {height} x {width}: {many} -> {names}")

@@ -11,6 +11,7 @@ import numpy as np
 from sphemb.cli._instance_lists import Region, regions_of
 from sphemb.cli._label_files import run_lengths
 from sphemb.cli._label_images import save_ink, save_labels, save_overlay
+from sphemb.cli._names import spelled
 from sphemb.cli._results import write_table
 from sphemb.data import ImageWindows
 from sphemb.evaluation import Found
@@ -66,7 +67,7 @@ class PredictionFiles:
         self._images.append(
             {
                 "id": number,
-                "file_name": image.path.name,
+                "file_name": spelled(image.path.name),
                 "height": height,
                 "width": width,
             }
@@ -214,7 +215,7 @@ class InstanceFiles(PredictionFiles):
             listed = list(zip(masks, every.classes, every.scores, strict=True))
         else:
             listed = [(r.runs, *row[1:3]) for r, row in zip(regions, rows, strict=True)]
-        name = image.path.stem
+        name = spelled(image.path.stem)
         self._annotations += [
             {
                 # COCO's images are called by their number.

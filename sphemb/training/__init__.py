@@ -11,7 +11,8 @@
 * `join_processes`: several processes, one run; `LostProcessError`: one of them is gone,
   and `noticing_lost`, which says so.
 * `poly_schedule`, `make_optimizer`: from optax.
-* `read_log`, `write_json`, `read_json`: what a run has written.
+* `read_log`, `write_json`, `read_json`: what a run has written; `check_inside`: that it
+  lies in the run.
 """
 
 from sphemb.training._checkpoints import Checkpoints
@@ -36,6 +37,7 @@ from sphemb.training._processes import (
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
 from sphemb.training._workdir import (
+    check_inside,
     claim_workdir,
     load_config,
     read_json,
@@ -53,6 +55,7 @@ __all__ = [
     "Progress",
     "TrainState",
     "Trained",
+    "check_inside",
     "claim_workdir",
     "data_parallel",
     "describe_export",

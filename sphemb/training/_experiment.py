@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -37,9 +38,11 @@ class Experiment:
 
     Attributes:
         config: see ``configs/common.py`` for its sections.
+        prepares: whether data sets may be prepared in a folder that it names.
     """
 
     config: ml_collections.ConfigDict
+    prepares: bool = True
 
     def __post_init__(self):
         check_config(self.config)
@@ -58,7 +61,9 @@ class Experiment:
     def _dataset(self) -> Any:
         settings = entries(self.config.data)
         prepare = named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
-        return call(prepare, settings, "config.data")
+        reads = sphemb.data.only_prepared()
+        with contextlib.nullcontext() if self.prepares else reads:
+            return call(prepare, settings, "config.data")
 
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
@@ -403,7 +408,8 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
         InputError: there is no run, or no checkpoint yet, or it is damaged.
     """
     workdir = pathlib.Path(workdir)
-    experiment = Experiment(load_config(workdir))
+    # It may be somebody else's, and name folders that are none of its business.
+    experiment = Experiment(load_config(workdir), prepares=False)
     folder = workdir / "checkpoints"
     checkpoints = Checkpoints(folder) if folder.is_dir() else None
     if checkpoints is None or checkpoints.latest is None:

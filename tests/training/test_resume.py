@@ -3,6 +3,7 @@
 A copy of a run's folder is what a kill at that moment leaves behind.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -114,10 +115,8 @@ def trained_seeing(config, workdir, evaluate=scored):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_loop, "split_batch", looking)
-        try:
+        with contextlib.suppress(PreemptedError):
             train(config, workdir, evaluate=evaluate)
-        except PreemptedError:
-            pass
     return seen[1:]  # without the rehearsal
 
 
@@ -125,9 +124,7 @@ def trained_seeing(config, workdir, evaluate=scored):
 def straight(request, drawings_dir, tmp_path_factory):
     root = tmp_path_factory.mktemp("resume")
     config = request.param(root, drawings_dir)
-    config.train.update(
-        num_steps=STEPS, log_every=2, checkpoint_every=2, eval_every=1
-    )
+    config.train.update(num_steps=STEPS, log_every=2, checkpoint_every=2, eval_every=1)
     workdir = root / "straight"
 
     def while_saving(source):
