@@ -173,6 +173,7 @@ __all__ = [
     "load_handwriting",
     "make_loader",
     "measure_instances",
+    "only_prepared",
     "open_bsds",
     "open_folder",
     "open_images",
