@@ -288,14 +288,13 @@ class TestNames:
         "".join([*listed, *expected]).encode("utf-8")
 
     def test_what_begins_with_a_dash_is_a_path_behind_two_dashes(
-        self, workdir, folder, tmp_path, monkeypatch
+        self, workdir, folder, tmp_path, monkeypatch, capsys
     ):
         monkeypatch.chdir(tmp_path)
         shutil.copy(folder / "a.png", "-a.png")
-        main(
-            ["predict", f"--workdir={workdir}", "--out=out", "--dry-run", "--"]
-            + ["-a.png"]
-        )
+        flags = [f"--workdir={workdir}", "--out=out", "--dry-run"]
+        main(["predict", *flags, "--", "-a.png"])
+        assert capsys.readouterr().out.startswith("-a.png, 32 x 32: 1 tile")
 
 
 class TestLinks:
@@ -354,13 +353,12 @@ def _note(event, arguments):
     if not _listening:
         return
     if event == "open":
-        path, mode, flags = arguments
+        path, _, flags = arguments
         if isinstance(path, str | bytes) and flags & (os.O_WRONLY | os.O_RDWR):
             _events.append((event, os.fsdecode(path)))
     elif event in ("os.mkdir", "os.rename", "os.symlink", "os.truncate"):
-        _events.append(
-            (event, os.fsdecode(arguments[-2 if event == "os.mkdir" else 1]))
-        )
+        place = arguments[0 if event in ("os.mkdir", "os.truncate") else 1]
+        _events.append((event, os.fsdecode(place)))
     elif event in ("subprocess.Popen", "os.system", "os.exec", "pickle.find_class"):
         _events.append((event, str(arguments)))
 
