@@ -1,14 +1,18 @@
 """Names and links of all kinds, in folders that a user chose and in annotations."""
 
 import json
+import os
 
 import pytest
+from PIL import Image
 
 from sphemb import InputError
-from sphemb.cli import main
+from sphemb.cli import main, run_training
 from sphemb.data import FileError, check_data, find_images, open_folder, open_images
 from tests.data.test_folder import IDS, box, draw, mark, write_coco
 from tests.names import ODD_NAMES
+from tests.scenes import draw_scene
+from tests.tiny import tiny_config
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +153,27 @@ class TestAnnotations:
         items = [box(i, 1, 1, 4, 4) for i in range(len(names))]
         write_coco(tmp_path / "instances.json", names, items)
         assert not check_data(tmp_path).errors
+
+
+@pytest.mark.nightly
+def test_training_scores_and_a_report_take_any_name(drawings_dir, tmp_path, capsys):
+    root = tmp_path / os.fsdecode(b"caf\xe9\n")
+    for folder in ("images", "masks"):
+        (root / folder).mkdir(parents=True)
+    for i, name in enumerate(ODD_NAMES):
+        image, instances = draw_scene(i, (32, 32))
+        Image.fromarray(image).save(root / "images" / f"{name}.png")
+        Image.fromarray(instances).save(root / "masks" / f"{name}.png")
+    config = tiny_config(drawings_dir)
+    config.data = {"name": "folder", "dir": str(root), "masks": "instances"}
+    config.augmentation.name = None
+    config.train.num_steps = 1
+    run = tmp_path / "run"
+    run_training(config, run)
+    main(["evaluate", "--workdir", str(run), "--report"])
+    page = (run / "report.html").read_bytes().decode("utf-8")
+    assert "<script>alert" not in page
+    assert json.loads((run / "summary.json").read_text())["step"] == 1
+    # The name of the folder is in the run, and takes it on from there.
+    assert run_training(config, run)["step"] == 1
+    capsys.readouterr()
