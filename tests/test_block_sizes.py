@@ -1,4 +1,4 @@
-"""One result whatever the tiles: the loss that a training step sees, and its gradient."""
+"""One result whatever the tiles: the loss of a training step, and its gradient."""
 
 import jax
 import numpy as np
