@@ -82,7 +82,7 @@ def boundaries(root, drawings_dir):
 
 TASKS = [
     proposals,
-    picie,
+    pytest.param(picie, marks=pytest.mark.nightly),
     pytest.param(spectral, marks=pytest.mark.nightly),
     pytest.param(semantic, marks=pytest.mark.nightly),
     pytest.param(instances, marks=pytest.mark.nightly),
@@ -158,6 +158,7 @@ def place(workdir):
 
 
 class TestStops:
+    @pytest.mark.nightly  # test_stops has it for proposals
     def test_at_the_end_of_a_step(self, straight, tmp_path):
         def terminate(trained, split):
             if trained.step == 2:
@@ -171,6 +172,7 @@ class TestStops:
         assert trained_seeing(straight.config, workdir) == straight.seen[3:]
         assert_same(workdir, straight)
 
+    @pytest.mark.nightly
     def test_in_the_middle_of_an_epoch_after_steps_that_were_not_saved(
         self, straight, tmp_path
     ):
