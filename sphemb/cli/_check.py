@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from sphemb._checks import InputError, check_count
+from sphemb.cli._names import one_line, spelled
 from sphemb.data import Finding, Report, check_data
 
 _COLUMNS = (
@@ -54,11 +55,20 @@ def run_check(
         print(end="\r\033[K", file=sys.stderr)
     if out is not None:
         try:
-            out.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+            out.write_text(json.dumps(_spelled(report.to_dict()), indent=1) + "\n")
         except OSError as error:
             raise InputError(f"--out must be a file to write to: {error}") from error
     print("\n".join(_lines(dir, report, limit)), flush=True)
     return 1 if report.errors else 0
+
+
+def _spelled(value: Any) -> Any:
+    """All text of a report as UTF-8 can hold it; names of files may be any bytes."""
+    if isinstance(value, dict):
+        return {spelled(k): _spelled(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelled(v) for v in value]
+    return spelled(value) if isinstance(value, str) else value
 
 
 def _show_progress(split: str, done: int, number: int) -> None:
@@ -85,7 +95,7 @@ def _lines(dir: pathlib.Path, report: Report, limit: int) -> list[str]:
         )
         rows.append((split, *map(str, cells)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{dir}: {report.layout}", ""]
+    lines = [f"{one_line(dir)}: {report.layout}", ""]
     for row in rows:
         cells = zip(row[:-1], widths, strict=False)
         lines.append(
@@ -97,7 +107,7 @@ def _lines(dir: pathlib.Path, report: Report, limit: int) -> list[str]:
     for (level, kind), findings in kinds.items():
         lines += ["", f"{level}, {kind}: {len(findings)}"]
         shown = findings[: limit or None]
-        lines += [f"  {finding.message}" for finding in shown]
+        lines += [f"  {one_line(finding.message)}" for finding in shown]
         if len(shown) < len(findings):
             lines.append(f"  and {len(findings) - len(shown)} more, see --limit=0")
     errors, warnings = len(report.errors), len(report.warnings)

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
+import time
 from collections.abc import Iterator
 
+import jax
+
 from sphemb._checks import InputError
-from sphemb.training import NonFiniteLossError, PreemptedError
+from sphemb.cli._names import one_line
+from sphemb.training import LostProcessError, NonFiniteLossError, PreemptedError
 
 _TERMINATED = 143  # as a shell has it of a process that SIGTERM ended
+_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command may do another time
+_PATIENCE = 5.0  # seconds that process 0 leaves to the others to say the same
 
 
 @contextlib.contextmanager
 def door(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turns a user's mistake into one line on stderr and exit status 2.
 
-    A training that SIGTERM stopped and that was saved exits with 143.
+    A training that SIGTERM stopped and that was saved exits with 143; one whose other
+    processes are gone, with 75.
 
     A mistake of ours keeps its traceback.
 
@@ -26,12 +34,18 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
     try:
         yield
     except (InputError, NonFiniteLossError) as error:
-        line = " ".join(str(error).split())
+        line = one_line(" ".join(str(error).split()))
         print(f"error: {line}", file=sys.stderr)
         sys.exit(2)
     except PreemptedError as stop:
         print(stop, file=sys.stderr)
         sys.exit(_TERMINATED)
+    except LostProcessError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        if jax.process_index() == 0:  # with it goes JAX's service, and that ends others
+            time.sleep(_PATIENCE)
+        os._exit(_AGAIN)  # or JAX waits for the lost one, and then aborts
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
         sys.exit(130)

@@ -87,6 +87,7 @@ def run_export(
     }
     make_folder(out)
     unfinished = out / f"{_FUNCTION}.part"
+    unfinished.unlink(missing_ok=True)  # or a link would be written through
     try:
         unfinished.write_bytes(content)
         os.replace(unfinished, out / _FUNCTION)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pathlib
+import sys
 from collections.abc import Sequence
 
 from sphemb._version import __version__
@@ -110,6 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_score(verbs)
     verbs.add_parser("info", help="print versions, devices, folders, what is missing")
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
+            stream.reconfigure(errors="backslashreplace")
     flags, overrides = parser.parse_known_args(arguments)
     if overrides and flags.verb not in _CONFIGURED:
         parser.error(f"unknown argument {overrides[0]!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pathlib
 import sys
 import time
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from sphemb._checks import InputError, check_count
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.cli._files_of_task import prediction_files
+from sphemb.cli._names import one_line, spelled
 from sphemb.cli._prediction_files import PredictionFiles
 from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
 from sphemb.cli._prediction_targets import (
@@ -93,7 +95,7 @@ def run_prediction(
     names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
     targets = image_targets(images, names, out)
     shared = [out / name for name in (*files.shared, *_SHARED)]
-    if out.resolve() == workdir.resolve():
+    if os.path.realpath(out) == os.path.realpath(workdir):
         raise InputError(f"--out must not be the run's own folder, got {out}")
     wanted = [*shared, *(path for paths in targets for path in paths)]
     check_targets(images, wanted, overwrite=overwrite)
@@ -112,15 +114,15 @@ def run_prediction(
         height, width = image.size
         found = files.told(row["found"])
         tqdm.write(
-            f"[{i + 1}/{len(images)}] {image.path}, {height} x {width}: {found} in "
-            f"{row['seconds']:.1f} s",
+            f"[{i + 1}/{len(images)}] {one_line(image.path)}, {height} x {width}: "
+            f"{found} in {row['seconds']:.1f} s",
             file=sys.stdout,
         )
         sys.stdout.flush()
     files.finish(shared)
     write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
     summary = {
-        "workdir": str(workdir),
+        "workdir": spelled(workdir),
         "step": trained.step,
         "task": type(trained.experiment.task).__name__,
         "settings": dataclasses.asdict(settings),
@@ -183,7 +185,7 @@ def _predict_one(
         find,
         settings.tile,
         least=tiled.least_tile(settings.halo),
-        name=str(image.path),
+        name=one_line(image.path),
         say=lambda line: tqdm.write(line, file=sys.stderr),
     )
     for path in targets:
@@ -191,12 +193,13 @@ def _predict_one(
             other.unlink(missing_ok=True)
     if settings.embeddings:
         *targets, last = targets
+        last.unlink(missing_ok=True)  # or a link would be written through
         np.savez_compressed(last, embedding=found["embedding"])
     count = files.write(targets, image, found)
     image.close()
     height, width = image.size
     row = {
-        "image": str(image.path),
+        "image": spelled(image.path),
         "height": height,
         "width": width,
         "found": count,
@@ -225,4 +228,4 @@ def _planned(
     sides = " x ".join(map(str, tiles[0].outer.size))
     names = ", ".join(str(path) for path in targets)
     many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
-    return f"{image.path}, {height} x {width}: {many} -> {names}"
+    return one_line(f"{image.path}, {height} x {width}: {many} -> {names}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from sphemb.cli._instance_lists import Region, regions_of
 from sphemb.cli._label_images import save_ink, save_labels, save_overlay
+from sphemb.cli._names import spelled
 from sphemb.cli._results import write_table
 from sphemb.data import ImageWindows
 from sphemb.evaluation import Found
@@ -63,7 +64,7 @@ class PredictionFiles:
         self._images.append(
             {
                 "id": number,
-                "file_name": image.path.name,
+                "file_name": spelled(image.path.name),
                 "height": height,
                 "width": width,
             }

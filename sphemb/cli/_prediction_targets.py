@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -38,10 +39,10 @@ def check_targets(
     Raises:
         InputError: as above.
     """
-    sources = {image.path.resolve() for image in images}
+    sources = {os.path.realpath(image.path) for image in images}
     for path in wanted:
         for there in either_picture(path):
-            if there.resolve() in sources:
+            if os.path.realpath(there) in sources:
                 raise InputError(
                     f"{there} is an image that is predicted: give another --out"
                 )

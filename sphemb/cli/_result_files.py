@@ -10,6 +10,7 @@ from sphemb.cli._annotation_ids import AnnotationIds
 from sphemb.cli._instance_lists import regions_of
 from sphemb.cli._label_files import run_lengths
 from sphemb.cli._label_images import save_labels, save_overlay
+from sphemb.cli._names import spelled
 from sphemb.cli._prediction_files import COLUMNS, PredictionFiles, region_row
 from sphemb.cli._results import write_table
 from sphemb.data import ImageWindows
@@ -69,7 +70,7 @@ class ResultFiles(PredictionFiles):
             listed = list(zip(masks, every.classes, every.scores, strict=True))
         else:
             listed = [(r.runs, *row[1:3]) for r, row in zip(regions, rows, strict=True)]
-        name = image.path.stem
+        name = spelled(image.path.stem)
         if self.ids is None:
             # COCO's images are called by their number.
             called: Any = int(name) if name.isdecimal() else name

@@ -36,7 +36,7 @@ def check_unwritten(path: pathlib.Path, *, overwrite: bool) -> None:
     Raises:
         InputError: it is there.
     """
-    if path.exists() and not overwrite:
+    if os.path.lexists(path) and not overwrite:
         raise InputError(f"{path} exists already: give --overwrite or another --out")
 
 
@@ -57,7 +57,8 @@ def write_table(
 ) -> None:
     """Writes a CSV file, whole or not at all."""
     unfinished = path.with_name(f"{path.name}.part")
-    with unfinished.open("w", newline="") as file:
+    unfinished.unlink(missing_ok=True)  # or a link would be written through
+    with unfinished.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows(rows)

@@ -13,6 +13,7 @@ import ml_collections
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     Trained,
+    check_inside,
     load_run,
     read_json,
     read_log,
@@ -79,12 +80,13 @@ def run_evaluation(
         What was written to ``summary.json``.
     """
     trained = trained or load_run(workdir)
-    extremes = _EXTREMES if report else 0
-    evaluation = evaluate(trained, split, num_extremes=extremes)
-    records = read_log(workdir)
     pictures = workdir / "pictures"
     if split != "test":
         pictures /= split
+    check_inside(workdir, pictures)
+    extremes = _EXTREMES if report else 0
+    evaluation = evaluate(trained, split, num_extremes=extremes)
+    records = read_log(workdir)
     told = workdir / "training.json"
     summary = {
         **evaluation.scores,

@@ -12,7 +12,7 @@ from absl import logging
 from sphemb.cli._arguments import CHANGES, Defaults
 from sphemb.cli._config_flags import read_config, shipped_configs
 from sphemb.cli._train import default_workdir, run_training
-from sphemb.training import join_processes
+from sphemb.training import join_processes, noticing_lost
 
 
 def add_train(verbs: Any) -> None:
@@ -62,4 +62,5 @@ def start_training(flags: argparse.Namespace, overrides: Sequence[str]) -> None:
     )
     config = read_config(flags.config, overrides)
     config.loader.skip_bad |= flags.skip_bad
-    run_training(config, flags.workdir or default_workdir(flags.config))
+    with noticing_lost():  # scores are added up together, too
+        run_training(config, flags.workdir or default_workdir(flags.config))

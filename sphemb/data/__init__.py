@@ -23,7 +23,7 @@
 * Drawings: `draw_digits` from `load_handwriting`, `Handwriting`; as a TFDS data set
   `DrawnDigits` with `digits_config` and `DigitsConfig`, prepared by `prepare_digits`.
 * Any prepared TFDS builder: `BuilderDataset`, `BuilderExamples`; `tfds_data_dir`, where
-  prepared data sets are kept.
+  prepared data sets are kept; `only_prepared`, within which none is written.
 * `AUGMENTATIONS`: what a configuration can name: `ImageAugmentation`,
   `DigitsAugmentation`; `CentreCrop`, which leaves nothing to chance.
 * Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
@@ -45,7 +45,7 @@ from sphemb.data._boundary_examples import (
 from sphemb.data._bsds import BsdsBoundaries, BsdsConfig, bsds_config, prepare_bsds
 from sphemb.data._bsds_files import read_boundaries
 from sphemb.data._buckets import PadExample, size_buckets
-from sphemb.data._builders import BuilderDataset, as_dataset
+from sphemb.data._builders import BuilderDataset, as_dataset, only_prepared
 from sphemb.data._centre_crop import CentreCrop
 from sphemb.data._check import CheckedFile, Report, check_data
 from sphemb.data._coarse_classes import (
@@ -176,6 +176,7 @@ __all__ = [
     "load_handwriting",
     "make_loader",
     "measure_instances",
+    "only_prepared",
     "open_bsds",
     "open_folder",
     "open_images",

@@ -102,7 +102,7 @@ def _read_entries(
         if not all(isinstance(side, int) and side > 0 for side in size):
             raise InputError(f"{file} must have the height and width of {name}")
         path = folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             missing.append(path)
             continue
         items = by_image[repr(image.get("id"))]
@@ -176,7 +176,7 @@ def _image_folder(
     folders += [root, *(root / name for name in image_folders)]
     for name in names:
         for folder in folders:
-            if (folder / name).is_file():
+            if os.path.isfile(folder / name):  # a file may say anything
                 return folder
     listed = ", ".join(dict.fromkeys(str(folder) for folder in folders))
     raise InputError(f"none of the images of {file} is in one of {listed}")

@@ -81,8 +81,8 @@ class FolderFiles:
             raise InputError(f"{name!r} must be a file in {self._root}")
         try:
             return (self._root / name).read_bytes()
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
+        except (OSError, ValueError) as error:  # the latter at names that none can have
+            reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{self.where(name)} cannot be read: {reason}") from error
 
 

@@ -6,6 +6,7 @@ TensorFlow is not needed, neither to prepare a data set nor to read it.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import dataclasses
 import functools
 import io
@@ -20,6 +21,7 @@ from absl import logging as absl_logging
 
 from sphemb._checks import InputError, InputTypeError
 from sphemb.data._examples import BuilderExamples
+from sphemb.data._handwriting import tfds_data_dir
 
 
 # Not registered by name: `tfds.load` could not make the config that it needs.
@@ -65,6 +67,23 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 Builder = TypeVar("Builder", bound=LabelledBuilder)
 
 
+_prepares = contextvars.ContextVar("prepares", default=True)
+
+
+@contextlib.contextmanager
+def only_prepared() -> Iterator[None]:
+    """Within it no data set is prepared where its settings say, but opened alone.
+
+    For settings that came with somebody else's run, which might name any folder. In
+    the default one for prepared data sets they are prepared as always.
+    """
+    token = _prepares.set(False)
+    try:
+        yield
+    finally:
+        _prepares.reset(token)
+
+
 def prepare_quietly(builder_class: type[Builder], config: Any, *, what: str) -> Builder:
     """Opens a data set, after preparing it if it is not there yet.
 
@@ -80,12 +99,19 @@ def prepare_quietly(builder_class: type[Builder], config: Any, *, what: str) -> 
         The prepared builder.
 
     Raises:
-        InputError: data_dir cannot be written to; and what the builder raises.
+        InputError: data_dir cannot be written to, or must not, see `only_prepared`; and
+            what the builder raises.
     """
     make: Callable[..., Any] = builder_class
     with _quietly():
         builder = make(config=config)
         if not builder.is_prepared():
+            if not _prepares.get() and config.data_dir != tfds_data_dir():
+                raise InputError(
+                    f"{what} must have been prepared in {config.data_dir}, where a run "
+                    "that is only read writes nothing: train, or take data_dir out of "
+                    "its config.json"
+                )
             try:
                 builder.download_and_prepare()
             except (OSError, RuntimeError) as error:  # array_record raises the latter

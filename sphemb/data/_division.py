@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb.data._layouts import Layout, Pair
@@ -77,5 +78,5 @@ def divide(
 
 def _place(pair: Pair, seed: int) -> float:
     """A number in [0, 1) that depends on a name alone."""
-    digest = hashlib.blake2b(f"{seed}/{pair.name}".encode(), digest_size=8)
+    digest = hashlib.blake2b(os.fsencode(f"{seed}/{pair.name}"), digest_size=8)
     return int.from_bytes(digest.digest(), "big") / 2**64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import warnings
 
@@ -26,7 +27,7 @@ def read_size(path: PathLike) -> tuple[int, int]:
         FileError: the file is missing or no image.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"no such image file: {path}")
     try:
         with warnings.catch_warnings():

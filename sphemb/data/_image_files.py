@@ -52,7 +52,8 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
         paths: one or several files, folders or patterns.
 
     Returns:
-        The files, sorted, each once.
+        The files, sorted, each once, whatever links lead to it. A link that leads to
+        nothing is among those of a folder, so that whoever reads it says so.
 
     Raises:
         InputError: one of the paths stands for nothing.
@@ -62,36 +63,47 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
     wanted = [os.path.expanduser(os.fspath(path)) for path in paths]
     if not wanted:
         raise InputError("paths must name at least one image file or folder, got none")
-    found: dict[pathlib.Path, pathlib.Path] = {}
-    for text in wanted:
-        files = _files_of(text)
-        for file in sorted(files):
-            found.setdefault(file.resolve(), file)
+    return each_once(file for text in wanted for file in sorted(_files_of(text)))
+
+
+def each_once(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Files, sorted, without those that are others by another name."""
+    found: dict[str, pathlib.Path] = {}
+    for file in files:
+        found.setdefault(os.path.realpath(file), file)  # which survives links in rings
     return sorted(found.values())
+
+
+def images_in(folder: PathLike) -> list[pathlib.Path]:
+    """The images directly in a folder, by all of their names, sorted."""
+    return sorted(file for file in pathlib.Path(folder).iterdir() if is_image(file))
 
 
 def _files_of(text: str) -> list[pathlib.Path]:
     path = pathlib.Path(text)
-    if path.is_file():
+    if os.path.isfile(path):  # where a name is impossible, pathlib raises
         return [path]
-    if path.is_dir():
-        files = [file for file in path.iterdir() if _is_image(file)]
+    if os.path.isdir(path):
+        files = images_in(path)
         if not files:
             listed = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
             raise InputError(f"no images ({listed}) in the folder {text}")
         return files
     if glob.has_magic(text):
         matches = [pathlib.Path(match) for match in glob.glob(text, recursive=True)]
-        files = [file for file in matches if _is_image(file)]
+        files = [file for file in matches if is_image(file)]
         if not files:
             raise InputError(f"no image matches the pattern {text}")
         return files
     raise InputError(f"no such file or folder: {text}")
 
 
-def _is_image(path: pathlib.Path) -> bool:
-    visible = not path.name.startswith(".")
-    return visible and path.suffix.lower() in _SUFFIXES and path.is_file()
+def is_image(path: pathlib.Path) -> bool:
+    """Whether a file is called like an image; nothing is read."""
+    if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
+        return False
+    broken = path.is_symlink() and not os.path.exists(path)
+    return broken or os.path.isfile(path)
 
 
 def read_image(path: PathLike) -> np.ndarray:
@@ -111,7 +123,7 @@ def read_image(path: PathLike) -> np.ndarray:
         InputError: the file is missing, no image, damaged, or far too large.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"no such image file: {path}")
     try:
         with warnings.catch_warnings():

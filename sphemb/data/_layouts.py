@@ -10,7 +10,7 @@ from sphemb._checks import InputError
 from sphemb.data._annotation_files import find_annotations
 from sphemb.data._annotations import Annotations
 from sphemb.data._findings import FileError
-from sphemb.data._image_files import find_images
+from sphemb.data._image_files import images_in
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -134,7 +134,7 @@ def _pairs_within(folder: pathlib.Path, problems: list[FileError]) -> list[Pair]
     images, masks = (_subfolder(folder, n) for n in (_IMAGE_FOLDERS, _MASK_FOLDERS))
     if images and masks:
         return _pair_folders(images, masks, problems)
-    files = _images_in(folder)
+    files = images_in(folder)
     stems = {path.stem for path in files}
     masks_there = [path for path in files if _masked_stem(path.stem, stems)]
     if not masks_there:
@@ -146,14 +146,7 @@ def _pairs_within(folder: pathlib.Path, problems: list[FileError]) -> list[Pair]
 def _pair_folders(
     images: pathlib.Path, masks: pathlib.Path, problems: list[FileError]
 ) -> list[Pair]:
-    return _pair_files(_images_in(images), _images_in(masks), images, masks, problems)
-
-
-def _images_in(folder: pathlib.Path) -> list[pathlib.Path]:
-    try:
-        return find_images(folder)
-    except InputError:
-        return []  # what it has instead is found out by the caller
+    return _pair_files(images_in(images), images_in(masks), images, masks, problems)
 
 
 def _masked_stem(stem: str, stems: set[str]) -> str:

@@ -6,6 +6,7 @@ What the numbers mean is the business of ``_masks.py``.
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import warnings
 from typing import NamedTuple
@@ -53,7 +54,7 @@ def read_stored(path: pathlib.Path) -> Stored:
         FileError: the file is missing, damaged or far too large; its format does not
             keep values; it has several pages or holds no integers.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileError(f"no such mask file: {path}")
     try:
         with warnings.catch_warnings():

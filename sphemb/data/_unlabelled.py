@@ -5,9 +5,9 @@ H W image size.
 
 from __future__ import annotations
 
-import glob
+import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from sphemb._labels import VOID
 from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import PathLike
 from sphemb.data._headers import read_size
-from sphemb.data._image_files import find_images, read_image
+from sphemb.data._image_files import each_once, images_in, read_image
 from sphemb.data._layouts import SPLIT_NAMES, Layout
 
 
@@ -177,15 +177,23 @@ class ImageExamples:
 
 def _images(folder: pathlib.Path) -> list[ImageFile]:
     """The images directly in a folder, or else those in all folders within it."""
-    try:
-        files = find_images(folder)
-    except InputError:
-        within = pathlib.Path(glob.escape(str(folder)), "**", "*")
-        try:
-            files = find_images(within)
-        except InputError as error:
-            raise InputError(f"{folder} must hold images, got none") from error
+    files = each_once(images_in(folder)) or each_once(_images_within(folder))
+    if not files:
+        raise InputError(f"{folder} must hold images, got none")
     return [
         ImageFile(path.relative_to(folder).with_suffix("").as_posix(), path)
         for path in files
     ]
+
+
+def _images_within(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The images of all folders within one; of links that go in rings, one turn."""
+    seen = set()
+    for root, folders, _ in os.walk(folder, followlinks=True):
+        place = os.path.realpath(root)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if place in seen:
+            folders.clear()
+            continue
+        seen.add(place)
+        yield from images_in(root)

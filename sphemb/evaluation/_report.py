@@ -104,7 +104,9 @@ def write_report(
             break
         side = side * 3 // 4
     unfinished = path.with_name(f"{path.name}.part")
-    unfinished.write_text(page, encoding="utf-8")
+    unfinished.unlink(missing_ok=True)  # or a link would be written through
+    # Names of files may hold what UTF-8 cannot.
+    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
     os.replace(unfinished, path)
     return path
 

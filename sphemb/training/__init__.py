@@ -8,9 +8,11 @@
 * `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
   all devices.
 * `PreemptedError`: a SIGTERM came; where training was is saved.
-* `join_processes`: several processes, one run.
+* `join_processes`: several processes, one run; `LostProcessError`: one of them is gone,
+  and `noticing_lost`, which says so.
 * `poly_schedule`, `make_optimizer`: from optax.
-* `read_log`, `write_json`, `read_json`: what a run has written.
+* `read_log`, `write_json`, `read_json`: what a run has written; `check_inside`: that it
+  lies in the run.
 """
 
 from sphemb.training._checkpoints import Checkpoints
@@ -27,11 +29,16 @@ from sphemb.training._logs import MetricLog, Progress, duration, read_log
 from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._preemption import PreemptedError
-from sphemb.training._processes import join_processes
+from sphemb.training._processes import (
+    LostProcessError,
+    join_processes,
+    noticing_lost,
+)
 from sphemb.training._state import TrainState, init_state
 from sphemb.training._step import make_train_step
 from sphemb.training._trained import Trained, load_run
 from sphemb.training._workdir import (
+    check_inside,
     claim_workdir,
     load_config,
     read_json,
@@ -42,12 +49,14 @@ __all__ = [
     "PLATFORMS",
     "Checkpoints",
     "Experiment",
+    "LostProcessError",
     "MetricLog",
     "NonFiniteLossError",
     "PreemptedError",
     "Progress",
     "TrainState",
     "Trained",
+    "check_inside",
     "claim_workdir",
     "data_parallel",
     "describe_export",
@@ -60,6 +69,7 @@ __all__ = [
     "load_run",
     "make_optimizer",
     "make_train_step",
+    "noticing_lost",
     "poly_schedule",
     "read_json",
     "read_log",

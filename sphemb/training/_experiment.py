@@ -39,6 +39,7 @@ class Experiment(ExperimentData):
 
     Attributes:
         config: see ``configs/common.py`` for its sections.
+        prepares: whether data sets may be prepared in a folder that it names.
     """
 
     def __post_init__(self):

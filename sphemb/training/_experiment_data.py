@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
@@ -26,9 +27,11 @@ class ExperimentData(abc.ABC):
 
     Attributes:
         config: see ``configs/common.py`` for its sections.
+        prepares: whether data sets may be prepared in a folder that it names.
     """
 
     config: ml_collections.ConfigDict
+    prepares: bool = True
 
     @property
     @abc.abstractmethod
@@ -39,7 +42,9 @@ class ExperimentData(abc.ABC):
     def _dataset(self) -> Any:
         settings = entries(self.config.data)
         prepare = named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
-        return call(prepare, settings, "config.data")
+        reads = sphemb.data.only_prepared()
+        with contextlib.nullcontext() if self.prepares else reads:
+            return call(prepare, settings, "config.data")
 
     def source(self, split: str) -> sphemb.data.ExampleSource:
         """The examples of ``"train"``, ``"validation"`` or ``"test"``.

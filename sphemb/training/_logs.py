@@ -32,6 +32,7 @@ class MetricLog:
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read_log(workdir) if record["step"] <= step]
         unfinished = self._path.with_name(self._path.name + ".part")
+        unfinished.unlink(missing_ok=True)  # or a link would be written through
         unfinished.write_text("".join(to_json(record) + "\n" for record in kept))
         os.replace(unfinished, self._path)  # whole or not at all
         self._board = tensorboardX.SummaryWriter(

@@ -32,6 +32,7 @@ from sphemb.training._devices import (
 from sphemb.training._experiment import Experiment
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._preemption import PreemptedError, Preemption
+from sphemb.training._processes import LostProcessError, noticing_lost
 from sphemb.training._state import TrainState
 from sphemb.training._step import make_train_step
 from sphemb.training._trained import Trained
@@ -71,6 +72,7 @@ def train(
             cannot be written.
         NonFiniteLossError: training went astray; the last checkpoint stays.
         PreemptedError: a SIGTERM came; the step that was on its way is saved.
+        LostProcessError: another process of the run is gone.
     """
     settings = config.train
     workdir = pathlib.Path(workdir).absolute()
@@ -145,10 +147,12 @@ def train(
         first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
         progress.say(f"step {step}: validation " + _listed(first_scores))
 
+    lost = False
     try:
         if notes.get("unscored"):
-            validate(state)
-        with Preemption() as preemption:
+            with noticing_lost():
+                validate(state)
+        with noticing_lost(), Preemption() as preemption:
             while step < settings.num_steps:
                 if refresh_every > 0 and step % refresh_every == 0:
                     state = refreshed(state)
@@ -185,8 +189,12 @@ def train(
                         f"stopped by SIGTERM after step {step}, which is saved; the "
                         "same command goes on from there"
                     )
+    except LostProcessError:
+        lost = True
+        raise
     finally:
-        checkpoints.close()
+        if not lost:  # a checkpoint is finished together
+            checkpoints.close()
         if log:
             log.close()
         progress.close()

@@ -2,9 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import Iterator
+
 import jax
 
 from sphemb._checks import InputError, check_count
+
+# What the libraries under JAX call it when another process does not answer any more.
+_SEVERED = re.compile(
+    r"gloo|nccl|heartbeat|barrier|coordination.?service|connection (reset|refused|clos)"
+    r"|socket closed",
+    re.IGNORECASE,
+)
+
+
+class LostProcessError(Exception):
+    """Another process of the run has ended, or does not answer any more.
+
+    What is computed together cannot go on, and JAX, asked to shut down, would wait for
+    the one that is lost: this process should end without being tidy.
+    """
+
+
+@contextlib.contextmanager
+def noticing_lost() -> Iterator[None]:
+    """Words what JAX raises within it when another process of the run is lost.
+
+    Raises:
+        LostProcessError: instead of what JAX raised.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        mine = isinstance(error, InputError) or jax.process_count() == 1
+        if mine or not _SEVERED.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())
+        raise LostProcessError(
+            "another process of this run has ended or does not answer; start all of "
+            "them again, the same commands go on from the last checkpoint (process "
+            f"{jax.process_index()} was told: {reason})"
+        ) from error
 
 
 def join_processes(

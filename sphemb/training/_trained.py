@@ -51,7 +51,8 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
         InputError: there is no run, or no checkpoint yet, or it is damaged.
     """
     workdir = pathlib.Path(workdir)
-    experiment = Experiment(load_config(workdir))
+    # It may be somebody else's, and name folders that are none of its business.
+    experiment = Experiment(load_config(workdir), prepares=False)
     state = newest_state(workdir, experiment.abstract_state)
     return Trained(
         experiment,

@@ -18,6 +18,7 @@ import ml_collections
 from sphemb._checks import InputError
 
 _CLASSES = "classes.json"
+_FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
 # What may change when a run goes on: nothing that is learned depends on it.
 _FREE = (
     "config.evaluation.",
@@ -54,7 +55,8 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
 
     Raises:
         InputError: it holds a run of another configuration (what only scoring reads
-            may differ), or something that is no run; nothing is touched.
+            may differ), links that lead out of it, or something that is no run; nothing
+            is touched.
     """
     path = workdir / "config.json"
     if path.is_file():
@@ -69,11 +71,26 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
                 f"{', '.join(different[:4])}): give another --workdir, with "
                 f"--config.train.init_from={workdir} to start from its parameters"
             )
+        for name in _FOLDERS:
+            check_inside(workdir, workdir / name)
     elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(
             f"workdir {workdir} must be a new folder or that of a run, but it holds "
             "other things: give another --workdir"
         )
+
+
+def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
+    """Refuses a folder of a run that links lead out of it.
+
+    Somebody else's run may hold such links; what is written to it stays in it.
+
+    Raises:
+        InputError: as above.
+    """
+    place = os.path.realpath(path)
+    if not pathlib.Path(place).is_relative_to(os.path.realpath(workdir)):
+        raise InputError(f"{path} must lie in its run, but it is a link to {place}")
 
 
 def claim_workdir(
@@ -151,6 +168,7 @@ def read_json(path: pathlib.Path) -> Any:
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; see `to_json`."""
     unfinished = path.with_name(path.name + ".part")
+    unfinished.unlink(missing_ok=True)  # or a link would be written through
     unfinished.write_text(to_json(value, indent=2) + "\n")
     os.replace(unfinished, path)
 

@@ -1,7 +1,12 @@
 """``sphemb predict``: tiles, flags, and what is left behind."""
 
 import csv
+import io
 import json
+import os
+import re
+import shutil
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +21,12 @@ from sphemb.cli import main
 from sphemb.cli._instance_lists import placed_runs, regions_of
 from sphemb.cli._label_files import run_lengths
 from sphemb.cli._label_images import save_labels, save_overlay
+from sphemb.cli._names import spelled
 from sphemb.cli._smaller_tiles import with_smaller_tiles
 from sphemb.data import ImageWindows
 from sphemb.training import train
 from sphemb.viz import overlay
+from tests.names import ODD_NAMES
 from tests.tiny import tiny_config
 
 
@@ -251,3 +258,197 @@ class TestMemory:
 
         with pytest.raises(jax.errors.JaxRuntimeError):
             with_smaller_tiles(broken, 64, least=8, name="x")
+
+
+class TestNames:
+    def test_every_image_has_its_files_a_row_and_a_line_whatever_it_is_called(
+        self, workdir, tmp_path, capsys
+    ):
+        images, out = tmp_path / "in", tmp_path / "out"
+        images.mkdir()
+        rng = np.random.default_rng(1)
+        for name in ODD_NAMES:
+            pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(images / f"{name}.png")
+        predict(workdir, [images], out)
+        told = capsys.readouterr().out
+        assert "\x1b" not in told
+        assert len(re.findall(r"^\[\d+/\d+\] ", told, re.MULTILINE)) == len(ODD_NAMES)
+        for name in ODD_NAMES:
+            for kind in ("labels.png", "overlay.png", "labels.csv"):
+                assert (out / f"{name}_{kind}").is_file()
+        # Strict readers take them: all of it is UTF-8, and nothing half a character.
+        table = (out / "images.csv").read_bytes().decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(table, newline="")))
+        expected = {spelled(images / f"{name}.png") for name in ODD_NAMES}
+        assert {row["image"] for row in rows} == expected
+        assert len(rows) == len(ODD_NAMES)
+        assert all(row["tiles"] == "1" for row in rows)
+        content = json.loads((out / "instances.json").read_bytes().decode("utf-8"))
+        listed = {image["file_name"] for image in content["images"]}
+        assert listed == {spelled(f"{name}.png") for name in ODD_NAMES}
+        assert r"caf\xe9.png" in listed
+        summary = json.loads((out / "summary.json").read_bytes().decode("utf-8"))
+        assert {row["image"] for row in summary["images"]} == expected
+        "".join([*listed, *expected]).encode("utf-8")
+
+    def test_what_begins_with_a_dash_is_a_path_behind_two_dashes(
+        self, workdir, folder, tmp_path, monkeypatch, capsys
+    ):
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(folder / "a.png", "-a.png")
+        flags = [f"--workdir={workdir}", "--out=out", "--dry-run"]
+        main(["predict", *flags, "--", "-a.png"])
+        assert capsys.readouterr().out.startswith("-a.png, 32 x 32: 1 tile")
+
+
+class TestLinks:
+    def test_images_may_be_links_and_broken_ones_are_named(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        images = tmp_path / "in"
+        images.mkdir()
+        (images / "a.png").symlink_to(folder / "a.png")
+        predict(workdir, [images], tmp_path / "out")
+        assert (tmp_path / "out" / "a_labels.png").is_file()
+        capsys.readouterr()
+        for name, target in {"gone": "nowhere.png", "ring": "ring.png"}.items():
+            link = images / f"{name}.png"
+            link.symlink_to(target)
+            line = refused(capsys, workdir, [images], tmp_path / "other")
+            assert line == f"error: no such image file: {link}"
+            line = refused(capsys, workdir, [link], tmp_path / "other")
+            assert line == f"error: no such file or folder: {link}"
+            link.unlink()
+        assert not (tmp_path / "other").exists()
+
+    def test_nothing_is_written_through_a_link_among_the_results(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        out, mine = tmp_path / "out", tmp_path / "mine.txt"
+        out.mkdir()
+        mine.write_text("mine")
+        names = ["a_labels.png", "a_overlay.png", "a_labels.csv", "a_embedding.npz"]
+        names += ["images.csv", "instances.json", "summary.json"]
+        for name in names:
+            (out / name).symlink_to(mine)
+            (out / f"{name}.part").symlink_to(mine)
+        arguments = (workdir, [folder / "a.png"], out)
+        assert "exists already" in refused(capsys, *arguments)
+        predict(*arguments, "--embeddings", "--overwrite")
+        assert mine.read_text() == "mine"
+        assert not any((out / name).is_symlink() for name in names)
+
+    def test_results_in_a_ring_of_links_are_one_line(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        ring = tmp_path / "ring"
+        ring.symlink_to(ring)
+        line = refused(capsys, workdir, [folder / "a.png"], ring)
+        assert line.startswith("error: --out must be a folder for results")
+
+
+# What is opened to write, made, moved, or started, while it is listened to.
+_events = []
+_listening = []
+
+
+@sys.addaudithook
+def _note(event, arguments):
+    if not _listening:
+        return
+    if event == "open":
+        path, _, flags = arguments
+        if isinstance(path, str | bytes) and flags & (os.O_WRONLY | os.O_RDWR):
+            _events.append((event, os.fsdecode(path)))
+    elif event in ("os.mkdir", "os.rename", "os.symlink", "os.truncate"):
+        place = arguments[0 if event in ("os.mkdir", "os.truncate") else 1]
+        _events.append((event, os.fsdecode(place)))
+    elif event in ("subprocess.Popen", "os.system", "os.exec", "pickle.find_class"):
+        _events.append((event, str(arguments)))
+
+
+class TestStrangers:
+    """Runs that come from somebody else."""
+
+    @pytest.fixture
+    def strange(self, workdir, tmp_path):
+        """A run that names folders of ours in all places where it can name any."""
+        run = shutil.copytree(workdir, tmp_path / "strange")
+        config = json.loads((run / "config.json").read_text())
+        ours = tmp_path / "ours"
+        ours.mkdir()
+        config["data"]["data_dir"] = str(ours)
+        config["data"]["mnist_path"] = str(ours / "mnist.npz")
+        config["train"]["init_from"] = str(ours)
+        config["train"]["weights"] = "../../ours/weights"
+        (run / "config.json").write_text(json.dumps(config))
+        return run, ours
+
+    def test_a_prediction_writes_and_starts_nothing_but_its_results(
+        self, strange, folder, tmp_path
+    ):
+        run, ours = strange
+        before = sorted(run.rglob("*"))
+        out = tmp_path / "results"
+        _listening.append(True)
+        try:
+            predict(run, [folder / "a.png"], out)
+        finally:
+            _listening.clear()
+        cache = os.environ["JAX_COMPILATION_CACHE_DIR"]
+        allowed = (str(out), cache, "/dev/")
+        elsewhere = [e for e in _events if not e[1].startswith(allowed)]
+        assert elsewhere == []
+        assert any(path.startswith(str(out)) for _, path in _events)
+        assert sorted(run.rglob("*")) == before
+        assert not any(ours.iterdir())
+
+    def test_an_evaluation_prepares_nothing_where_the_run_says(self, strange, capsys):
+        run, ours = strange
+        config = json.loads((run / "config.json").read_text())
+        config["data"]["mnist_path"] = None
+        (run / "config.json").write_text(json.dumps(config))
+        with pytest.raises(SystemExit) as stop:
+            main(["evaluate", "--workdir", str(run)])
+        assert stop.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(
+            f"error: drawings must have been prepared in {ours}, where a run"
+        )
+        assert not any(ours.iterdir())
+
+    @pytest.mark.parametrize("name", ["pictures", "checkpoints", "tensorboard"])
+    def test_links_out_of_a_run_are_refused(
+        self, workdir, drawings_dir, tmp_path, capsys, name
+    ):
+        run = shutil.copytree(workdir, tmp_path / "run")
+        (run / name).rename(tmp_path / "ours")
+        (run / name).symlink_to(tmp_path / "ours")
+        words = f"{run / name} must lie in its run, but it is a link"
+        if name == "pictures":
+            with pytest.raises(SystemExit):
+                main(["evaluate", "--workdir", str(run)])
+            assert f"error: {words}" in capsys.readouterr().err
+        config = tiny_config(drawings_dir)
+        config.train.num_steps = 1
+        with pytest.raises(InputError, match=re.escape(words)):
+            train(config, run)
+
+    def test_a_run_names_classes_of_ours_and_nothing_else(
+        self, strange, folder, tmp_path, capsys
+    ):
+        run, _ = strange
+        config = json.loads((run / "config.json").read_text())
+        for section, name in {
+            "model": "os.system",
+            "task": "__import__",
+            "augmentation": "subprocess",
+        }.items():
+            text = json.dumps({**config, section: {"name": name, "command": "true"}})
+            (run / "config.json").write_text(text)
+            if section == "augmentation":  # which nothing asks for
+                predict(run, [folder / "a.png"], tmp_path / "out", "--dry-run")
+                continue
+            line = refused(capsys, run, [folder / "a.png"], tmp_path / "out")
+            assert f"config.{section}.name must be one of" in line

@@ -1,6 +1,7 @@
 """Folders of all layouts open as they are, and one line says where one does not."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ IDS[1:5, 1:6], IDS[6:11, 8:15] = 1, 2
 
 def draw(path, seed=0, size=(HEIGHT, WIDTH)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng([seed, *path.name.encode()])
+    rng = np.random.default_rng([seed, *os.fsencode(path.name)])
     Image.fromarray(rng.integers(256, size=(*size, 3)).astype(np.uint8)).save(path)
 
 

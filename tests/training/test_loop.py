@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -157,38 +158,72 @@ def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
     assert int(load_run(tmp_path / "run").memory) == passes * 24
 
 
-def test_a_run_on_eight_devices_is_loaded_and_continued_on_one(
-    unbroken, drawings_dir, tmp_path
-):
-    workdir = tmp_path / "moved"
-    config = tiny_config(drawings_dir)
-    config.train.num_steps = 2
-    train(config, workdir)
-    code = (
-        "import json, pathlib, sys, jax, ml_collections, numpy as np\n"
-        "from sphemb.training import load_run, train\n"
-        "workdir = pathlib.Path(sys.argv[1])\n"
-        "config = json.loads((workdir / 'config.json').read_text())\n"
-        "assert jax.device_count() == 1\n"
-        "trained = load_run(workdir)\n"
-        "total = sum(float(np.abs(x).sum()) for x in jax.tree.leaves(trained.params))\n"
-        "print(trained.step, total)\n"
-    )
-    environment = {**os.environ, "XLA_FLAGS": ""}
+_MOVED = """
+import json, pathlib, sys
+import jax, ml_collections
+import numpy as np
+from sphemb.training import load_run, train
+workdir, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+assert jax.device_count() == count
+trained = load_run(workdir)
+assert trained.step == 2
+np.savez(workdir / "two.npz", *jax.tree.leaves(trained.params))
+config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+assert train(config, workdir).step == 4
+"""
+
+
+@pytest.mark.parametrize(
+    "count",
+    [
+        1,
+        pytest.param(2, marks=pytest.mark.nightly),
+        pytest.param(4, marks=pytest.mark.nightly),
+    ],
+)
+def test_a_run_on_eight_devices_goes_on_with_another_number(unbroken, tmp_path, count):
+    workdir = shutil.copytree(unbroken[0], tmp_path / "moved")
+    shutil.rmtree(workdir / "checkpoints" / "4")
+    two = load_run(workdir)
+    assert two.step == 2
+    devices = f"--xla_force_host_platform_device_count={count}"
     done = subprocess.run(
-        [sys.executable, "-c", code, workdir],
+        [sys.executable, "-c", _MOVED, str(workdir), str(count)],
         capture_output=True,
         text=True,
         check=False,
-        env=environment,
+        env={**os.environ, "XLA_FLAGS": devices},
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr
-    step, total = done.stdout.split()
-    here = load_run(workdir).params
-    expected = sum(float(np.abs(x).sum()) for x in jax.tree.leaves(here))
-    assert int(step) == 2
-    np.testing.assert_allclose(float(total), expected, rtol=1e-6)
+    assert "going on after step 2" in done.stdout
+    with np.load(workdir / "two.npz") as found:
+        assert_same(list(found.values()), jax.tree.leaves(two.params))
+    # The same images and draws; what is added up is added in another order.
+    losses = [[r["loss"] for r in read_log(w)] for w in (workdir, unbroken[0])]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+    for a, b in zip(
+        jax.tree.leaves(load_run(workdir).params),
+        jax.tree.leaves(unbroken[1].params),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_the_number_of_threads_that_read_changes_nothing(
+    unbroken, drawings_dir, tmp_path
+):
+    # Without threads it is `unbroken`; more than there are cores come last.
+    for threads in (1, 4):
+        config = tiny_config(drawings_dir)
+        config.loader.num_threads = threads
+        trained = train(config, tmp_path / f"{threads}")
+        assert_same(trained.params, unbroken[1].params)
+        logs = [
+            [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(w)]
+            for w in (tmp_path / f"{threads}", unbroken[0])
+        ]
+        assert logs[0] == logs[1]
 
 
 def test_a_run_starts_from_another_runs_parameters(unbroken, drawings_dir, tmp_path):

@@ -1,0 +1,38 @@
+"""What a run has left, in a form that two runs can be compared in."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from sphemb.training import Checkpoints, Experiment, TrainState, load_config, read_log
+
+
+def records(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The log but for the clock; scores that were made up for come in their place."""
+    kept = [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(workdir)]
+    return sorted(kept, key=lambda r: (r["step"], "loss" not in r))
+
+
+def last_state(workdir: pathlib.Path) -> TrainState:
+    """The state of the newest checkpoint, the optimiser's included."""
+    like = Experiment(load_config(workdir)).abstract_state
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    try:
+        return checkpoints.restore(like)[0]
+    finally:
+        checkpoints.close()
+
+
+def assert_same_runs(found: pathlib.Path, expected: pathlib.Path) -> None:
+    """Bit by bit: parameters, moments, optimiser, memory, step and records."""
+    a, b = last_state(found), last_state(expected)
+    names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(b)]
+    leaves = zip(names, jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    for name, mine, theirs in leaves:
+        assert mine.dtype == theirs.dtype, name
+        np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    assert records(found) == records(expected)
