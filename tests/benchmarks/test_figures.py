@@ -83,6 +83,7 @@ def test_help_ties_every_name_to_its_figure(capsys):
         assert "Fig. " in drawing.source
 
 
+@pytest.mark.nightly
 def test_a_run_becomes_spheres_gradients_and_similarities(run, tmp_path, capsys):
     for name in ("sphere", "gradients", "similarities"):
         out = tmp_path / f"{name}.png"

@@ -34,6 +34,7 @@ def test_a_folder_is_trained_on_scored_and_drawn(folder_dir, tmp_path):
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 1
 
 
+@pytest.mark.nightly
 def test_nuclei_are_scored_part_by_part(folder_dir, tmp_path):
     config = shrink(nuclei.get_config())
     config.data.dir = folder_dir
@@ -42,6 +43,7 @@ def test_nuclei_are_scored_part_by_part(folder_dir, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["r50", "mean_shift"])
+@pytest.mark.nightly
 def test_voc_takes_its_first_step(variant, tmp_path):
     config = shrink(voc.get_config(variant))
     config.data.voc_dir = str(write_voc(tmp_path / "voc"))
@@ -72,7 +74,9 @@ def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_pa
     assert 0 <= summary["recall@0.5@60"] <= 1
 
 
-@pytest.mark.parametrize("variant", ["r50", "small"])
+@pytest.mark.parametrize(
+    "variant", [pytest.param("r50", marks=pytest.mark.nightly), "small"]
+)
 def test_coco_takes_its_first_step(variant, tmp_path):
     config = shrink(coco.get_config(variant))
     config.data.coco_dir = str(write_coco(tmp_path / "coco"))

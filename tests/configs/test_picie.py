@@ -65,6 +65,7 @@ def test_a_folder_without_any_label_file_is_trained_on_drawn_and_predicted(
 
 
 @pytest.mark.needs_data
+@pytest.mark.nightly
 def test_a_semantic_network_starts_from_what_was_learned_without_labels(
     data_dir, folder_dir, tmp_path
 ):
@@ -87,6 +88,7 @@ def test_a_semantic_network_starts_from_what_was_learned_without_labels(
         Experiment(config).start_state()
 
 
+@pytest.mark.nightly
 def test_a_run_without_a_backbone_is_no_start(drawings_dir, folder_dir, tmp_path):
     train(digits_config(drawings_dir), tmp_path / "digits")
     config = folder_config(folder_dir)
@@ -113,6 +115,7 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.nightly
 def test_a_run_that_was_cut_off_goes_on_bitwise_centroids_included(
     drawings_dir, tmp_path
 ):
@@ -163,6 +166,7 @@ def test_digits_need_no_download_and_are_scored(drawings_dir, tmp_path):
 
 
 @pytest.mark.needs_data
+@pytest.mark.nightly
 def test_coco_with_finer_clusters_takes_its_first_steps(data_dir, tmp_path):
     config = shrink(picie_coco.get_config("small_over"))
     config.data.update(

@@ -79,6 +79,7 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
 
 
 @pytest.mark.parametrize("module", [voc_semantic, voc_instances])
+@pytest.mark.nightly
 def test_voc_takes_its_first_step(module, tmp_path):
     config = small(module.get_config())
     if config.model.atrous_rates:

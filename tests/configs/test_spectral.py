@@ -63,6 +63,7 @@ def test_digits_are_trained_on_scored_and_their_roundings_compared(
     assert last.startswith(f"| orthogonal, best of 2 | {accuracy:.3f} |")
 
 
+@pytest.mark.nightly
 def test_a_run_of_the_margin_loss_is_rounded_as_it_rounds_itself(
     drawings_dir, tmp_path
 ):
@@ -77,6 +78,7 @@ def test_a_run_of_the_margin_loss_is_rounded_as_it_rounds_itself(
         assert again[name] == pytest.approx(own[name], abs=1e-6)
 
 
+@pytest.mark.nightly
 def test_voc_takes_its_first_step(tmp_path):
     config = shrink(voc_spectral.get_config())
     config.data.voc_dir = str(write_voc(tmp_path / "voc"))

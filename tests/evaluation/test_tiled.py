@@ -200,6 +200,7 @@ class Colours(nn.Module):
         return {"embedding": colours, "logits": 4 * colours}
 
 
+@pytest.mark.nightly
 def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
     trained, tmp_path
 ):

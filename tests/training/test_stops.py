@@ -51,7 +51,15 @@ def assert_same(workdir, trained, unbroken):
 
 
 class TestTermination:
-    @pytest.mark.parametrize("step", [1, 2, 3, 4])
+    @pytest.mark.parametrize(
+        "step",
+        [
+            1,
+            pytest.param(2, marks=pytest.mark.nightly),
+            3,
+            pytest.param(4, marks=pytest.mark.nightly),
+        ],
+    )
     def test_the_step_on_its_way_is_saved_and_nothing_is_lost(
         self, step, unbroken, drawings_dir, tmp_path
     ):
@@ -79,6 +87,7 @@ class TestTermination:
 
 
 class TestKilling:
+    @pytest.mark.nightly
     def test_a_killed_run_goes_on_as_if_nothing_had_been(self, unbroken, tmp_path):
         # The same drawings, wherever they are kept.
         command = [
