@@ -102,7 +102,7 @@ def draw_trimaps(flags: argparse.Namespace) -> Figure:
     curves = {}
     for name, (runs, wanted) in methods.items():
         for run in runs:
-            weight = load_config(run).get("task", {}).get("embedding_weight")
+            weight = load_config(run).task.get("embedding_weight")
             if weight is None or (weight > 0) != wanted:
                 flag = "--embedding" if wanted else "--baseline"
                 raise InputError(

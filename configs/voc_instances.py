@@ -46,6 +46,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
     if variant == "small":
         config.data = voc_semantic.get_config("small").data
         voc_semantic.small_images(config)
+        config.model.classes_from = "backbone"
         config.task.update(
             num_samples=2048,
             sample_ratio=1.0,
@@ -54,6 +55,6 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
             min_size=32,
             max_objects=200,
             fit_images=100,
-            class_balance=1.0,
+            class_balance=0.5,
         )
     return config

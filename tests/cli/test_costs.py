@@ -48,6 +48,7 @@ print(cost.device_bytes, grown[0])
 @pytest.mark.skipif(
     not pathlib.Path("/proc/self/clear_refs").exists(), reason="Linux tells the memory"
 )
+@pytest.mark.nightly
 def test_the_memory_of_a_step_is_nearly_what_is_foretold(drawings_dir):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "XLA_FLAGS": ""}
     done = subprocess.run(

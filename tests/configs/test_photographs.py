@@ -53,6 +53,7 @@ def test_voc_takes_its_first_step(variant, tmp_path):
 
 
 @pytest.mark.needs_data
+@pytest.mark.nightly
 def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_path):
     prepared = prepare_coco(
         coco_dir=data_dir / "coco128",
