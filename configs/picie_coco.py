@@ -13,7 +13,7 @@ docs/datasets.md. What all of it means: docs/picie.md.
 Published, on COCO-Stuff's 27 coarse classes: accuracy 48.1 and mean IoU 13.8, with
 overclustering 50.0 and 14.4. These are panoptic maps brought to the same classes.
 
-Measured by us: not yet run on the full set.
+Measured by us: the small ones, docs/reproduction.md; not yet run on the full set.
 """
 
 import ml_collections

@@ -10,7 +10,7 @@ for a laptop: VOC's classes on a few images of COCO. Without the embedding loss:
 ``--config.task.embedding_weight=0``. Images and weights: docs/datasets.md,
 docs/weights.md.
 
-Measured by us: `:small`, one seed, docs/reproduction.md.
+Measured by us: `:small`, three seeds, docs/reproduction.md.
 """
 
 import ml_collections
