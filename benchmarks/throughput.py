@@ -27,7 +27,6 @@ from sphemb.models import BACKBONES
 from sphemb.training import (
     Experiment,
     data_parallel,
-    make_train_step,
     replicate,
     split_batch,
 )
@@ -94,14 +93,7 @@ def measure(experiment: Experiment, *, budget: float) -> tuple[float, float]:
     """Seconds of a training step and of a prediction, of one image."""
     batch = next(experiment.train_batches())
     step = data_parallel(
-        make_train_step(
-            experiment.task,
-            experiment.training_network,
-            experiment.optimizer,
-            experiment.keys["step"],
-        ),
-        replicated_output=True,
-        donate_state=True,
+        experiment.train_step, replicated_output=True, donate_state=True
     )
     state = replicate(experiment.init_state())
     variables = jax.device_get((state.params, state.batch_stats))

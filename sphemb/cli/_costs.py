@@ -15,7 +15,6 @@ from sphemb.tasks import predict_and_measure
 from sphemb.training import (
     Experiment,
     data_parallel,
-    make_train_step,
     replicate,
     split_batch,
 )
@@ -90,14 +89,7 @@ def training_cost(experiment: Experiment, *, run: bool = True) -> Cost:
         Its cost; reading the data is not in it.
     """
     step = data_parallel(
-        make_train_step(
-            experiment.task,
-            experiment.training_network,
-            experiment.optimizer,
-            experiment.keys["step"],
-        ),
-        replicated_output=True,
-        donate_state=True,
+        experiment.train_step, replicated_output=True, donate_state=True
     )
     batch = next(experiment.train_batches())
     state = experiment.abstract_state

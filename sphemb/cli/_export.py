@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from sphemb._checks import InputError
+from sphemb._whole_files import written_whole
 from sphemb.cli._results import check_results, make_folder
 from sphemb.training import (
     PLATFORMS,
@@ -86,11 +86,9 @@ def run_export(
         **describe_export(trained, exported),
     }
     make_folder(out)
-    unfinished = out / f"{_FUNCTION}.part"
-    unfinished.unlink(missing_ok=True)  # or a link would be written through
     try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, out / _FUNCTION)
+        with written_whole(out / _FUNCTION) as unfinished:
+            unfinished.write_bytes(content)
         write_json(out / _DESCRIPTION, description)  # last: where it is, the other is
     except OSError as error:
         raise InputError(f"--out must be a folder for results: {error}") from error

@@ -12,6 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sphemb._checks import InputError
+from sphemb._whole_files import written_whole
 
 
 def check_results(
@@ -56,13 +57,13 @@ def write_table(
     path: pathlib.Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
 ) -> None:
     """Writes a CSV file, whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.unlink(missing_ok=True)  # or a link would be written through
-    with unfinished.open("w", newline="", encoding="utf-8") as file:
+    with (
+        written_whole(path) as unfinished,
+        unfinished.open("w", newline="", encoding="utf-8") as file,
+    ):
         table = csv.writer(file)
         table.writerow(columns)
         table.writerows(rows)
-    os.replace(unfinished, path)
 
 
 def progress(

@@ -6,7 +6,6 @@ where it does not belong.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -23,6 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sphemb._checks import InputError
+from sphemb._whole_files import written_whole
 
 _BLOCK = 2**20
 
@@ -201,27 +201,26 @@ def open_publication(
 
 
 def _download(publication: Publication, path: pathlib.Path) -> None:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     hasher = _hasher(publication)()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            urllib.request.urlopen(publication.url, timeout=60) as response,
-            unfinished.open("wb") as file,
-            tqdm(
-                desc=publication.what,
-                total=int(response.headers.get("Content-Length", 0)) or None,
-                unit="B",
-                unit_scale=True,
-                disable=None,  # shown on a terminal only
-            ) as progress,
-        ):
-            while block := response.read(_BLOCK):
-                hasher.update(block)
-                file.write(block)
-                progress.update(len(block))
-        _check_digest(publication, hasher.hexdigest(), publication.url)
-        os.replace(unfinished, path)
+        with written_whole(path) as unfinished:
+            with (
+                urllib.request.urlopen(publication.url, timeout=60) as response,
+                unfinished.open("wb") as file,
+                tqdm(
+                    desc=publication.what,
+                    total=int(response.headers.get("Content-Length", 0)) or None,
+                    unit="B",
+                    unit_scale=True,
+                    disable=None,  # shown on a terminal only
+                ) as progress,
+            ):
+                while block := response.read(_BLOCK):
+                    hasher.update(block)
+                    file.write(block)
+                    progress.update(len(block))
+            _check_digest(publication, hasher.hexdigest(), publication.url)
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
             f"{publication.what} cannot be downloaded from {publication.url} to {path} "
@@ -229,9 +228,6 @@ def _download(publication: Publication, path: pathlib.Path) -> None:
             f"{publication.filename} some other way, put it in a folder, unpacked or "
             "not, and name the folder in manual_dir"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
 
 
 def _hasher(publication: Publication) -> Callable[[], Any]:

@@ -9,12 +9,13 @@ import pathlib
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
+from sphemb._whole_files import written_whole
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -189,15 +190,22 @@ def write_image(path: PathLike, image: np.ndarray) -> None:
             "image must be uint8 [H, W, 3] or uint16 [H, W] with pixels, got "
             f"{image.dtype} {image.shape}"
         )
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with image_written_whole(path) as unfinished:
         Image.fromarray(image).save(unfinished, format="PNG")
-        os.replace(unfinished, path)
+
+
+@contextlib.contextmanager
+def image_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """`written_whole` of an image.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with written_whole(path) as unfinished:
+            yield unfinished
     except OSError as error:
         raise InputError(f"image cannot be written to {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:

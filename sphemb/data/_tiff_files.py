@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import pathlib
 from collections.abc import Callable, Iterator
 
@@ -12,6 +10,7 @@ import tifffile
 
 from sphemb._checks import InputError, check_count
 from sphemb.data._findings import PathLike
+from sphemb.data._image_files import image_written_whole
 
 _SIDE = 512  # of a tile in the file, a multiple of 16
 
@@ -52,8 +51,7 @@ def write_tiff(
                 border += [(0, 0)] * (part.ndim - 2)
                 yield np.pad(part, border)
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with image_written_whole(path) as unfinished:
         tifffile.imwrite(
             unfinished,
             tiles(),
@@ -65,9 +63,3 @@ def write_tiff(
             bigtiff=height * width * channels * np.dtype(dtype).itemsize >= 2**31,
             metadata=None,
         )
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise InputError(f"image cannot be written to {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()

@@ -5,7 +5,6 @@ Shape letters: H rows, W columns, N points, D dimension, T steps.
 
 from __future__ import annotations
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb._whole_files import written_whole
 from sphemb.evaluation._pictures import common_size
 from sphemb.evaluation._score import Evaluation, ScoredImage
 from sphemb.grouping import gbms_trajectory
@@ -103,11 +103,9 @@ def write_report(
         if len(page.encode()) < _MOST_BYTES or side < 32:
             break
         side = side * 3 // 4
-    unfinished = path.with_name(f"{path.name}.part")
-    unfinished.unlink(missing_ok=True)  # or a link would be written through
-    # Names of files may hold what UTF-8 cannot.
-    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        # Names of files may hold what UTF-8 cannot.
+        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
     return path
 
 

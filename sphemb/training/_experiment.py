@@ -16,7 +16,7 @@ import optax
 import sphemb.models
 import sphemb.tasks
 from sphemb._checks import InputError
-from sphemb.tasks import Maps, Task
+from sphemb.tasks import Batch, Maps, Task
 from sphemb.training._bound_network import BoundNetwork
 from sphemb.training._checkpoints import newest_state
 from sphemb.training._components import call, component, entries
@@ -24,6 +24,7 @@ from sphemb.training._config import check_config
 from sphemb.training._experiment_data import ExperimentData
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._state import TrainState, init_state
+from sphemb.training._step import make_train_step
 from sphemb.training._variables import (
     backbone_of,
     check_variables,
@@ -87,6 +88,15 @@ class Experiment(ExperimentData):
         uses = ("params", "memory", "step", "refresh")
         keys = jax.random.split(jax.random.key(self.config.seed), len(uses))
         return dict(zip(uses, keys, strict=True))
+
+    @property
+    def train_step(
+        self,
+    ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+        """The step of one device, see `make_train_step`."""
+        return make_train_step(
+            self.task, self.training_network, self.optimizer, self.keys["step"]
+        )
 
     @property
     def refresh_every(self) -> int:

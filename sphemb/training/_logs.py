@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import sys
 import time
@@ -13,6 +12,7 @@ import tensorboardX
 import tqdm
 
 from sphemb._checks import InputError
+from sphemb._whole_files import written_whole
 from sphemb.training._workdir import to_json
 
 _STEPS_TO_TIME = 5
@@ -31,10 +31,8 @@ class MetricLog:
         """Opens the log; see the class."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read_log(workdir) if record["step"] <= step]
-        unfinished = self._path.with_name(self._path.name + ".part")
-        unfinished.unlink(missing_ok=True)  # or a link would be written through
-        unfinished.write_text("".join(to_json(record) + "\n" for record in kept))
-        os.replace(unfinished, self._path)  # whole or not at all
+        with written_whole(self._path) as unfinished:
+            unfinished.write_text("".join(to_json(record) + "\n" for record in kept))
         self._board = tensorboardX.SummaryWriter(
             str(workdir / "tensorboard"), purge_step=step + 1
         )

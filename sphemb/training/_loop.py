@@ -34,7 +34,6 @@ from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._processes import LostProcessError, noticing_lost
 from sphemb.training._state import TrainState
-from sphemb.training._step import make_train_step
 from sphemb.training._trained import Trained
 from sphemb.training._workdir import check_workdir, claim_workdir, write_json
 
@@ -78,17 +77,11 @@ def train(
     workdir = pathlib.Path(workdir).absolute()
     experiment = Experiment(config)
     check_workdir(workdir, config)
-    task = experiment.task
     batches = experiment.train_batches()
     # What a run starts from need not be there any more when it goes on.
     goes_on = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if goes_on else experiment.start_state()
-    step_of_device = make_train_step(
-        task,
-        experiment.training_network,
-        experiment.optimizer,
-        experiment.keys["step"],
-    )
+    step_of_device = experiment.train_step
     # What the user may have got wrong shows in a rehearsal, before anything is written.
     _rehearse(experiment, state, step_of_device)
     for split in ("validation", "test") if evaluate else ():

@@ -16,6 +16,7 @@ from typing import Any
 import ml_collections
 
 from sphemb._checks import InputError
+from sphemb._whole_files import written_whole
 
 _CLASSES = "classes.json"
 _FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
@@ -167,10 +168,8 @@ def read_json(path: pathlib.Path) -> Any:
 
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all; see `to_json`."""
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.unlink(missing_ok=True)  # or a link would be written through
-    unfinished.write_text(to_json(value, indent=2) + "\n")
-    os.replace(unfinished, path)
+    with written_whole(path) as unfinished:
+        unfinished.write_text(to_json(value, indent=2) + "\n")
 
 
 def to_json(value: Any, *, indent: int | None = None) -> str:

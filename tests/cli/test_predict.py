@@ -332,7 +332,7 @@ class TestLinks:
         names += ["images.csv", "instances.json", "summary.json"]
         for name in names:
             (out / name).symlink_to(mine)
-            (out / f"{name}.part").symlink_to(mine)
+            (out / f".{name}.{os.getpid()}.part").symlink_to(mine)
         arguments = (workdir, [folder / "a.png"], out)
         assert "exists already" in refused(capsys, *arguments)
         predict(*arguments, "--embeddings", "--overwrite")
