@@ -41,6 +41,7 @@ def folder_config(folder_dir):
     return config
 
 
+@pytest.mark.nightly
 def test_a_folder_without_any_label_file_is_trained_on_drawn_and_predicted(
     folder_dir, tmp_path, capsys
 ):

@@ -51,6 +51,7 @@ def test_classes_are_trained_scored_and_drawn(coco_dir, tmp_path):
     assert (tmp_path / "out" / "000000000000_overlay.png").is_file()
 
 
+@pytest.mark.nightly
 def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path):
     config = small(voc_instances.get_config("small"))
     config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")

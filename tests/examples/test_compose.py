@@ -17,9 +17,9 @@ from examples import (
     ("example", "steps"),
     [
         (compose_plain, 40),
-        (compose_nnx, 25),
+        pytest.param(compose_nnx, 25, marks=pytest.mark.nightly),
         (compose_linen, 60),
-        (compose_series, 30),
+        pytest.param(compose_series, 30, marks=pytest.mark.nightly),
     ],
     ids=["plain", "nnx", "linen", "series"],
 )

@@ -1,5 +1,7 @@
 """The embedding network's classes, and the pyramid before its decoder."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,11 +77,11 @@ class TestClasses:
     def test_maps_can_be_brought_to_one_mean_and_variance_first(self):
         model = DenseEmbedding(**SMALL, normalize_maps="channels", axis_name=None)
         image = np.random.default_rng(0).random((2, 64, 32, 3), np.float32)
-        variables = model.init(jax.random.key(0), image)
-        maps, updated = model.apply(
-            variables, image, train=True, mutable=["batch_stats"]
-        )
-        plain = model.clone(normalize_maps="none").apply(variables, image)["stage4"]
+        variables = jax.jit(model.init)(jax.random.key(0), image)
+        learn = functools.partial(model.apply, train=True, mutable=["batch_stats"])
+        maps, updated = jax.jit(learn)(variables, image)
+        raw = model.clone(normalize_maps="none")
+        plain = jax.jit(raw.apply)(variables, image)["stage4"]
         np.testing.assert_allclose(maps["stage4"].mean((0, 1, 2)), 0, atol=1e-5)
         varied = np.asarray(plain.var((0, 1, 2)))
         np.testing.assert_allclose(
