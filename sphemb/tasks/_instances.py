@@ -24,14 +24,13 @@ from sphemb.instances import (
     ScoreLine,
     apply_scores,
     fit_scores,
-    overlap_counts,
     pool_proposals,
     proposal_features,
     vote_classes,
 )
-from sphemb.metrics import RegionPrecision
 from sphemb.tasks._pixels import enlarged
 from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._region_scores import object_ious, region_scores
 from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
 from sphemb.tasks._task import Apply, Batch, Maps, Memory
 
@@ -115,7 +114,7 @@ class Instances(Proposals):
             )
             for i in np.flatnonzero(np.asarray(batch["valid"]))[: room - seen]:
                 truth = np.asarray(batch["instances"][i])
-                ious = _object_ious(found["proposals"][i], truth, self.num_labels)
+                ious = object_ious(found["proposals"][i], truth, self.num_labels)
                 there = np.isfinite(found["proposal_scores"][i])
                 best = ious.max(axis=-1, initial=0.0)
                 targets[seen] = np.where(there, best, np.nan).reshape(-1)
@@ -241,87 +240,12 @@ class Instances(Proposals):
             num_classes=self.num_classes,
             trimap_width=self.trimap_width,
         )
-        names = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
-        totals = {
-            name: RegionPrecision.empty(num_classes=self.num_classes, name=name)
-            for name in names
-        }
-        for i in np.flatnonzero(np.asarray(batch["valid"])):
-            for name, metric in self._regions(predictions, batch, int(i)).items():
-                totals[name] = totals[name].merge(metric)
-        return scores | totals
-
-    def _regions(
-        self, predictions: Maps, batch: Batch, i: int
-    ) -> dict[str, RegionPrecision]:
-        """AP^r of one image and its parts."""
-        truth = np.asarray(batch["instances"][i])
-        semantic = np.asarray(true_classes(batch)[i])
-        objects = majority(truth, semantic, self.num_classes)[0]
-        maps = np.asarray(predictions["proposals"][i])
-        ious = _object_ious(maps, truth, self.num_labels)
-        best = ious.argmax(axis=-1) + 1 if ious.shape[-1] else np.zeros(ious.shape[:-1])
-        classes = np.asarray(predictions["proposal_classes"][i])
-        scores = np.asarray(predictions["proposal_scores"][i])
-        perfect = np.where(np.isfinite(scores), ious.max(axis=-1, initial=0.0), -np.inf)
-        found = np.asarray(predictions["classes"][i])
-        voted, share = majority(truth, found, self.num_classes)
-        given = {
-            "ap_r": (maps, scores, classes),
-            "ap_r_true_classes": (maps, scores, objects[best.astype(int)]),
-            "ap_r_true_scores": (maps, perfect, classes),
-            "ap_r_true_masks": (truth, share, voted),
-        }
-        return {
-            name: RegionPrecision.from_image(
-                labels,
-                truth,
-                scores=score,
-                classes=which,
-                true_classes=objects,
-                num_classes=self.num_classes,
-                name=name,
-            )
-            for name, (labels, score, which) in given.items()
-        }
+        return scores | region_scores(
+            predictions,
+            batch,
+            num_groups=self.num_labels,
+            num_classes=self.num_classes,
+        )
 
 
 _proposal_metrics = jax.jit(Proposals.metrics, static_argnums=0)
-
-
-def majority(
-    labels: np.ndarray, classes: np.ndarray, num_classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The commonest class but the background of every label, and its share.
-
-    Args:
-        labels: int [H, W]; 0, 1, .., Q.
-        classes: int [H, W].
-        num_classes: C.
-
-    Returns:
-        int [Q + 1], 0 where no pixel has another class than the background; float
-        [Q + 1], -inf there and for label 0.
-    """
-    number = int(labels.max(initial=0)) + 1
-    table = overlap_counts(labels, classes, num_predicted=number, num_true=num_classes)
-    best = 1 + table[:, 1:].argmax(axis=1)
-    votes = table[np.arange(number), best]
-    there = (votes > 0) & (np.arange(number) > 0)
-    share = votes / np.maximum(table.sum(axis=1), 1)
-    return np.where(there, best, 0), np.where(there, share, -np.inf)
-
-
-def _object_ious(maps: np.ndarray, truth: np.ndarray, groups: int) -> np.ndarray:
-    """IoU of every group of the maps [K, H, W] with every object: [K, G, Q]."""
-    number = int(truth.max(initial=0))
-    table = np.stack(
-        [
-            overlap_counts(labels, truth, num_predicted=groups, num_true=number + 1)
-            for labels in maps
-        ]
-    )
-    both = table[..., 1:]
-    sizes = np.bincount(truth[truth >= 0], minlength=number + 1)[1:]
-    either = table.sum(axis=-1)[..., None] + sizes - both
-    return both / np.maximum(either, 1)

@@ -1,0 +1,110 @@
+"""AP^r of proposals with a class and a score, and of each stage if it were perfect.
+
+Shape letters: B images, H rows, W columns, K label maps, G groups, C classes, Q
+objects.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sphemb.instances import overlap_counts
+from sphemb.metrics import RegionPrecision
+from sphemb.tasks._semantic import true_classes
+from sphemb.tasks._task import Batch, Maps
+
+_NAMES = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
+
+
+def region_scores(
+    predictions: Maps, batch: Batch, *, num_groups: int, num_classes: int
+) -> dict[str, RegionPrecision]:
+    """AP^r of a batch and its parts; see `Instances.metrics` for what they are.
+
+    Args:
+        predictions: ``proposals`` [B, K, H, W], ``proposal_scores`` and
+            ``proposal_classes`` [B, K, G], ``classes`` [B, H, W].
+        batch: ``instances`` and ``semantic`` [B, H, W], ``valid`` [B].
+        num_groups: G.
+        num_classes: C, that of the background among them.
+    """
+    totals = {
+        name: RegionPrecision.empty(num_classes=num_classes, name=name)
+        for name in _NAMES
+    }
+    for i in np.flatnonzero(np.asarray(batch["valid"])):
+        image = _of_image(predictions, batch, int(i), num_groups, num_classes)
+        totals = {name: totals[name].merge(image[name]) for name in _NAMES}
+    return totals
+
+
+def _of_image(
+    predictions: Maps, batch: Batch, i: int, num_groups: int, num_classes: int
+) -> dict[str, RegionPrecision]:
+    truth = np.asarray(batch["instances"][i])
+    semantic = np.asarray(true_classes(batch)[i])
+    objects = majority(truth, semantic, num_classes)[0]
+    maps = np.asarray(predictions["proposals"][i])
+    ious = object_ious(maps, truth, num_groups)
+    best = ious.argmax(axis=-1) + 1 if ious.shape[-1] else np.zeros(ious.shape[:-1])
+    classes = np.asarray(predictions["proposal_classes"][i])
+    scores = np.asarray(predictions["proposal_scores"][i])
+    perfect = np.where(np.isfinite(scores), ious.max(axis=-1, initial=0.0), -np.inf)
+    found = np.asarray(predictions["classes"][i])
+    voted, share = majority(truth, found, num_classes)
+    given = {
+        "ap_r": (maps, scores, classes),
+        "ap_r_true_classes": (maps, scores, objects[best.astype(int)]),
+        "ap_r_true_scores": (maps, perfect, classes),
+        "ap_r_true_masks": (truth, share, voted),
+    }
+    return {
+        name: RegionPrecision.from_image(
+            labels,
+            truth,
+            scores=score,
+            classes=which,
+            true_classes=objects,
+            num_classes=num_classes,
+            name=name,
+        )
+        for name, (labels, score, which) in given.items()
+    }
+
+
+def majority(
+    labels: np.ndarray, classes: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The commonest class but the background of every label, and its share.
+
+    Args:
+        labels: int [H, W]; 0, 1, .., Q.
+        classes: int [H, W].
+        num_classes: C.
+
+    Returns:
+        int [Q + 1], 0 where no pixel has another class than the background; float
+        [Q + 1], -inf there and for label 0.
+    """
+    number = int(labels.max(initial=0)) + 1
+    table = overlap_counts(labels, classes, num_predicted=number, num_true=num_classes)
+    best = 1 + table[:, 1:].argmax(axis=1)
+    votes = table[np.arange(number), best]
+    there = (votes > 0) & (np.arange(number) > 0)
+    share = votes / np.maximum(table.sum(axis=1), 1)
+    return np.where(there, best, 0), np.where(there, share, -np.inf)
+
+
+def object_ious(maps: np.ndarray, truth: np.ndarray, groups: int) -> np.ndarray:
+    """IoU of every group of the maps [K, H, W] with every object: [K, G, Q]."""
+    number = int(truth.max(initial=0))
+    table = np.stack(
+        [
+            overlap_counts(labels, truth, num_predicted=groups, num_true=number + 1)
+            for labels in maps
+        ]
+    )
+    both = table[..., 1:]
+    sizes = np.bincount(truth[truth >= 0], minlength=number + 1)[1:]
+    either = table.sum(axis=-1)[..., None] + sizes - both
+    return both / np.maximum(either, 1)
