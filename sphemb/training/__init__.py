@@ -39,7 +39,7 @@ from sphemb.training._step import make_train_step
 from sphemb.training._trained import Trained, load_run
 from sphemb.training._workdir import (
     check_inside,
-    claim_workdir,
+    claimed_workdir,
     load_config,
     read_json,
     write_json,
@@ -57,7 +57,7 @@ __all__ = [
     "TrainState",
     "Trained",
     "check_inside",
-    "claim_workdir",
+    "claimed_workdir",
     "data_parallel",
     "describe_export",
     "devices",

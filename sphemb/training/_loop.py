@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
@@ -35,7 +36,7 @@ from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._processes import LostProcessError, noticing_lost
 from sphemb.training._state import TrainState
 from sphemb.training._trained import Trained
-from sphemb.training._workdir import check_workdir, claim_workdir, write_json
+from sphemb.training._workdir import check_workdir, claimed_workdir, write_json
 
 _SCORES_SAID = 6  # of a validation; all of them are in the log
 _NAMES_SAID = 8
@@ -73,7 +74,6 @@ def train(
         PreemptedError: a SIGTERM came; the step that was on its way is saved.
         LostProcessError: another process of the run is gone.
     """
-    settings = config.train
     workdir = pathlib.Path(workdir).absolute()
     experiment = Experiment(config)
     check_workdir(workdir, config)
@@ -81,19 +81,34 @@ def train(
     # What a run starts from need not be there any more when it goes on.
     goes_on = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if goes_on else experiment.start_state()
-    step_of_device = experiment.train_step
     # What the user may have got wrong shows in a rehearsal, before anything is written.
-    _rehearse(experiment, state, step_of_device)
+    _rehearse(experiment, state)
     for split in ("validation", "test") if evaluate else ():
         if not len(experiment.source(split)):
             raise InputError(f"config.data must have images in the {split} split")
 
     # Processes that share a run share its folder; one of them writes.
+    claim = contextlib.nullcontext()
+    if jax.process_index() == 0:
+        claim = claimed_workdir(workdir, config, class_names=experiment.class_names)
+    with claim:
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("the workdir is claimed")
+        return _run(experiment, workdir, state, batches, goes_on, evaluate)
+
+
+def _run(
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    state: TrainState,
+    batches: Any,
+    goes_on: bool,
+    evaluate: Evaluate | None,
+) -> Trained:
+    """Trains in a folder that is the run's own, from where it was left."""
+    config = experiment.config
+    settings = config.train
     leads = jax.process_index() == 0
-    if leads:
-        claim_workdir(workdir, config, class_names=experiment.class_names)
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices("the workdir is claimed")
     checkpoints = Checkpoints(workdir / "checkpoints")
     notes: dict[str, Any] = {}
     if checkpoints.latest is not None:
@@ -109,7 +124,7 @@ def train(
     progress.say(_introduction(experiment, state, workdir))
 
     train_step = data_parallel(
-        step_of_device, replicated_output=True, donate_state=True
+        experiment.train_step, replicated_output=True, donate_state=True
     )
     # The steps since the last record, of which the next one is the mean.
     window: list[dict[str, float]] = notes.get("window", [])
@@ -207,9 +222,10 @@ def train(
     return _trained(experiment, state)
 
 
-def _rehearse(experiment: Experiment, state: TrainState, step: Callable) -> None:
+def _rehearse(experiment: Experiment, state: TrainState) -> None:
     """Traces a step and a prediction without computing them."""
     batch = next(experiment.train_batches())
+    step = experiment.train_step
     mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
     jax.eval_shape(mapped, state, split_batch(batch))
     task, memory = experiment.task, state.memory

@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import math
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -94,13 +96,17 @@ def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
         raise InputError(f"{path} must lie in its run, but it is a link to {place}")
 
 
-def claim_workdir(
+@contextlib.contextmanager
+def claimed_workdir(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
     *,
     class_names: Sequence[str] = (),
-) -> None:
-    """Makes a folder the run's own.
+) -> Iterator[None]:
+    """Makes a folder the run's own, and keeps other trainings out of it.
+
+    The lock is the operating system's, and goes with the process however it ends. Where
+    a file system knows no locks, there is none.
 
     Args:
         workdir: the folder.
@@ -108,16 +114,43 @@ def claim_workdir(
         class_names: what the run goes by when its data are out of reach.
 
     Raises:
-        InputError: see `check_workdir`; or the folder cannot be made.
+        InputError: see `check_workdir`; the folder cannot be made; or another training
+            is at work in it.
     """
     check_workdir(workdir, config)
     try:
-        (workdir / "pictures").mkdir(parents=True, exist_ok=True)
-        if class_names:
-            write_json(workdir / _CLASSES, list(class_names))
-        write_json(workdir / "config.json", _plain(config))
+        workdir.mkdir(parents=True, exist_ok=True)
+        folder = os.open(workdir, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"workdir {workdir} cannot be made: {error}") from error
+        raise _not_made(workdir, error) from error
+    try:
+        _lock(workdir, folder)
+        try:
+            (workdir / "pictures").mkdir(exist_ok=True)
+            if class_names:
+                write_json(workdir / _CLASSES, list(class_names))
+            write_json(workdir / "config.json", _plain(config))
+        except OSError as error:
+            raise _not_made(workdir, error) from error
+        yield
+    finally:
+        os.close(folder)
+
+
+def _not_made(workdir: pathlib.Path, error: OSError) -> InputError:
+    return InputError(f"workdir {workdir} cannot be made: {error}")
+
+
+def _lock(workdir: pathlib.Path, folder: int) -> None:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"workdir {workdir} must be of one training at a time, but another one is "
+            "at work in it: wait until it has ended, or stop it"
+        ) from error
+    except OSError:  # of network file systems, not all have locks
+        return
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:

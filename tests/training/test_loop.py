@@ -50,6 +50,24 @@ class TestLoop:
         again = train(tiny_config(drawings_dir), tmp_path / "again")
         assert_same(again.params, unbroken[1].params)
 
+    def test_two_trainings_do_not_share_a_folder(self, unbroken, tmp_path):
+        workdir, _ = unbroken
+        config = load_run(workdir).experiment.config.copy_and_resolve_references()
+        config.train.eval_every = 3
+
+        def meanwhile(trained, split):
+            log = tmp_path / "run" / "metrics.jsonl"
+            before = log.read_bytes()
+            with pytest.raises(InputError, match="another one is at work in it"):
+                train(config, tmp_path / "run")
+            assert log.read_bytes() == before
+            return {"score": 1.0}
+
+        train(config, tmp_path / "run", evaluate=meanwhile)
+        scored = [r["step"] for r in read_log(tmp_path / "run") if len(r) == 3]
+        assert scored == [3]
+        assert train(config, tmp_path / "run").step == 4  # and it is open again
+
     def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
         self, unbroken, drawings_dir, tmp_path
     ):
