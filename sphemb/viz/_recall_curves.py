@@ -86,6 +86,11 @@ def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.set_xscale("log")
         axes.set_xlim(0.9, 1.15 * most)
         axes.set_ylim(0.0, 1.02)
+        # By itself a range of less than a decade has its labels as powers of ten.
+        axes.set_xticks(
+            [n * 10**k for k in range(6) for n in (1, 2, 5) if n * 10**k <= most],
+        )
+        axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_title(title, fontsize=10)
         axes.grid(color="0.92", linewidth=0.6)

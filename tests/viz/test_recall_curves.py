@@ -35,6 +35,8 @@ class TestDrawRecallCurves:
             average.lines[1].get_ydata(), [0.05, 0.1, 0.15, 0.25]
         )
         assert average.get_xscale() == "log"
+        ticks = [t.get_text() for t in average.get_xticklabels()]
+        assert ticks == ["1", "2", "5", "10", "20", "50"]
         assert [t.get_text() for t in figure.legends[0].get_texts()] == [
             "ours",
             "segments",
