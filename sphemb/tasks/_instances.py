@@ -188,13 +188,13 @@ class Instances(Proposals):
             mask = jnp.ones(classes.shape, bool)
         proposals = found["proposals"]
         flat = proposals.reshape(*proposals.shape[:2], -1)
-        batch_size = classes.shape[0]
-        by_pixel = probabilities.reshape(batch_size, 1, -1, self.num_classes)
-        votes = vote_classes(
-            flat,
-            jnp.broadcast_to(by_pixel, (*flat.shape, self.num_classes)),
-            max_groups=self.num_labels,
+        by_pixel = probabilities.reshape(len(flat), -1, self.num_classes)
+        # One after another: side by side, every map would have its own probabilities.
+        votes = jax.lax.map(
+            lambda labels: vote_classes(labels, by_pixel, max_groups=self.num_labels),
+            flat.swapaxes(0, 1),
         )
+        votes = jax.tree.map(lambda vote: vote.swapaxes(0, 1), votes)
         features = proposal_features(
             proposals,
             jnp.broadcast_to(classes[:, None], proposals.shape),
