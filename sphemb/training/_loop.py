@@ -77,10 +77,11 @@ def train(
     workdir = pathlib.Path(workdir).absolute()
     experiment = Experiment(config)
     check_workdir(workdir, config)
-    batches = experiment.train_batches()
-    # What a run starts from need not be there any more when it goes on.
+    # What a run starts from need not be there any more when it goes on. It is looked
+    # for before the data, which may be gigabytes to fetch.
     goes_on = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if goes_on else experiment.start_state()
+    batches = experiment.train_batches()
     # What the user may have got wrong shows in a rehearsal, before anything is written.
     _rehearse(experiment, state)
     for split in ("validation", "test") if evaluate else ():

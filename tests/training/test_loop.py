@@ -50,6 +50,13 @@ class TestLoop:
         again = train(tiny_config(drawings_dir), tmp_path / "again")
         assert_same(again.params, unbroken[1].params)
 
+    def test_weights_are_looked_for_before_data_are_prepared(self, tmp_path):
+        config = tiny_config(tmp_path / "prepared")
+        config.train.weights = "resnet50"
+        with pytest.raises(InputError, match=r"config\.model\.name Hourglass has none"):
+            train(config, tmp_path / "run")
+        assert not list(tmp_path.iterdir())
+
     def test_two_trainings_do_not_share_a_folder(self, unbroken, tmp_path):
         workdir, _ = unbroken
         config = load_run(workdir).experiment.config.copy_and_resolve_references()
