@@ -100,12 +100,13 @@ def write_report(
             },
             scenes=scenes,
         )
-        if len(page.encode()) < _MOST_BYTES or side < 32:
+        # Names of files may hold what UTF-8 cannot.
+        content = page.encode("utf-8", errors="backslashreplace")
+        if len(content) < _MOST_BYTES or side < 32:
             break
         side = side * 3 // 4
     with written_whole(path) as unfinished:
-        # Names of files may hold what UTF-8 cannot.
-        unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")
+        unfinished.write_bytes(content)
     return path
 
 

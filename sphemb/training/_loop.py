@@ -47,7 +47,7 @@ Evaluate = Callable[[Trained, str], dict[str, float]]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss or the gradient is no number any more; says where."""
+    """The loss, the gradient or the parameters are no numbers any more; says where."""
 
 
 def train(

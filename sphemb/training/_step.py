@@ -36,7 +36,8 @@ def make_train_step(
 
     Returns:
         (state, the device's batch) -> (next state, scalars: ``loss``, the task's
-        ``loss/...`` terms, ``gradient_norm``).
+        ``loss/...`` terms, ``gradient_norm`` and, of the next state,
+        ``parameter_norm``).
     """
 
     def step(state: TrainState, batch: Batch):
@@ -60,14 +61,17 @@ def make_train_step(
         )(state.params)
         loss, terms, gradient = lax.pmean((loss, terms, gradient), "batch")
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
         scalars = {
             "loss": loss,
             **terms,
             "gradient_norm": optax.tree.norm(gradient),
+            # An update can overflow where loss and gradient do not.
+            "parameter_norm": optax.tree.norm(params),
         }
         next_state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
             memory=state.memory,

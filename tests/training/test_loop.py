@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -149,14 +150,25 @@ class TestLoop:
         self, drawings_dir, tmp_path
     ):
         config = tiny_config(drawings_dir)
-        config.optimizer.update(name="sgd", learning_rate=1e38, clip_norm=None)
+        config.optimizer.update(name="sgd", learning_rate=1e15, clip_norm=None)
+        config.train.checkpoint_every = 1
         message = (
-            r"stopped at step [234]: .*gradient_norm.* not finite, of gradient_norm nan"
-            r", loss .*, loss/step0 .*, loss/step1 .*, at a learning rate of .*, "
+            r"stopped at step ([234]): .*gradient_norm.* not finite, of gradient_norm "
+            r"nan, loss .*, loss/step0 .*, loss/step1 .*, at a learning rate of .*, "
             r"on the images .*; the last checkpoint is kept"
         )
-        with pytest.raises(NonFiniteLossError, match=message):
+        with pytest.raises(NonFiniteLossError, match=message) as stopped:
             train(config, tmp_path / "astray")
+        step = int(re.findall(r"at step (\d)", str(stopped.value))[0])
+        kept = load_run(tmp_path / "astray")
+        assert kept.step == step - 1
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.params))
+
+        # The loss and the gradient are numbers, what the update makes of them is not.
+        config.optimizer.learning_rate = 1e38
+        with pytest.raises(NonFiniteLossError, match="at step 1: parameter_norm not"):
+            train(config, tmp_path / "far")
+        assert not any((tmp_path / "far" / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(("refresh_every", "passes"), [(3, 3), (-1, 1)])
