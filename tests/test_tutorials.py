@@ -10,6 +10,7 @@ import pathlib
 import runpy
 import shutil
 
+import jax
 import pytest
 
 from sphemb.cli import main, read_config
@@ -111,7 +112,8 @@ def desk(page, tmp_path, monkeypatch):
         shutil.copytree(tmp_path / "IMAGES", tmp_path / "DIR" / "images")
     write_tree(tmp_path / "BSDS500")
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    yield tmp_path
+    jax.clear_caches()  # all pages in one process would hold gigabytes of programs
 
 
 # What is there when all has been typed; a new page needs a line here.
