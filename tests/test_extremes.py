@@ -17,7 +17,12 @@ from hypothesis import strategies as st
 import sphemb
 from sphemb import VOID, grouping, losses, sphere
 
-SHAPES = [(8, 3), (8, 1), (1, 3), (1, 1)]
+SHAPES = [
+    (8, 3),
+    pytest.param((8, 1), marks=pytest.mark.nightly),
+    pytest.param((1, 3), marks=pytest.mark.nightly),
+    (1, 1),
+]
 KEY = 7
 FEW = hypothesis.settings(
     max_examples=25, deadline=None, derandomize=True, database=None

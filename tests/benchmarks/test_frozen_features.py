@@ -23,9 +23,8 @@ def config_of(drawings_dir):
     return config
 
 
-@pytest.mark.parametrize(
-    "map_name", [pytest.param(None, marks=pytest.mark.nightly), "stage4"]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("map_name", [None, "stage4"])
 def test_the_embedding_or_a_map_of_the_backbone_is_scored(map_name, drawings_dir):
     config = config_of(drawings_dir).lock()  # as it comes from the command line
     scores = score_frozen(config, map_name=map_name, split="validation")

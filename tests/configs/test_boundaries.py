@@ -31,6 +31,7 @@ def shrink(config, tree, data_dir):
     return config
 
 
+@pytest.mark.nightly
 def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
     tree, data_dir = write_tree(tmp_path / "tree"), tmp_path / "tfds"
     run_training(shrink(bsds.get_config(), tree, data_dir), tmp_path / "first")

@@ -75,9 +75,8 @@ def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_pa
     assert 0 <= summary["recall@0.5@60"] <= 1
 
 
-@pytest.mark.parametrize(
-    "variant", [pytest.param("r50", marks=pytest.mark.nightly), "small"]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("variant", ["r50", "small"])
 def test_coco_takes_its_first_step(variant, tmp_path):
     config = shrink(coco.get_config(variant))
     config.data.coco_dir = str(write_coco(tmp_path / "coco"))

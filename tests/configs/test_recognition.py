@@ -33,6 +33,7 @@ def coco_dir(tmp_path_factory):
     return str(write_coco(tmp_path_factory.mktemp("coco") / "coco"))
 
 
+@pytest.mark.nightly
 def test_classes_are_trained_scored_and_drawn(coco_dir, tmp_path):
     config = small(voc_semantic.get_config("small"))
     config.model.atrous_rates = (1,)

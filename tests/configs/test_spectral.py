@@ -41,6 +41,7 @@ def test_the_digits_differ_from_those_of_the_margin_loss_in_their_task_alone():
     }
 
 
+@pytest.mark.nightly
 def test_digits_are_trained_on_scored_and_their_roundings_compared(
     drawings_dir, tmp_path
 ):

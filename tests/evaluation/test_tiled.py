@@ -154,6 +154,7 @@ def branched():
     return Trained(experiment, params, (), 0, state.batch_stats)
 
 
+@pytest.mark.nightly
 def test_boundaries_are_cut_and_put_side_by_side(branched, image, tmp_path):
     assert isinstance(branched.experiment.task, Boundaries)
     Image.fromarray(image.whole()[:96, :112]).save(tmp_path / "corner.png")

@@ -39,6 +39,7 @@ def test_all_faces_of_a_solid_are_found_by_its_normals(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.nightly
 def test_the_regimes_of_a_signal_are_drawn(tmp_path):
     path = tmp_path / "series.png"
     compose_series.main(steps=2, out=path)

@@ -62,6 +62,7 @@ class TestMaps:
         assert maps["decoded"].shape == (2, 64 // decoded, 32 // decoded, 16)
         assert maps["embedding"].shape == (2, 64 // fine, 32 // fine, 4)
 
+    @pytest.mark.nightly
     def test_at_stride_1_a_pixels_own_colour_draws_the_outline(self):
         model = DenseEmbedding(**SMALL, decoder_stride=1, decoder_features=8)
         image = jnp.full((1, 16, 16, 3), 0.5)

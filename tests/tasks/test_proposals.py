@@ -102,6 +102,7 @@ class TestProposals:
 
         np.testing.assert_array_equal(labels(predict_points=32), labels())
 
+    @pytest.mark.nightly
     def test_images_of_many_sizes_share_the_programs_of_the_grouping(self):
         task = Proposals(predict_steps=2, predict_points=64, max_groups=8, min_size=2)
         before = _accelerated._images._cache_size()
