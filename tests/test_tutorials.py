@@ -124,7 +124,7 @@ LEFT = {
         "runs/digits/report.html",
         "runs/digits-finetune/summary.json",
         "gradients.png",
-        "advice/advice.json",
+        "advice_of_run/advice.json",
     ),
     "docs/own_data.md": ("results/0_labels.png", "runs/nuclei/report.html"),
     "docs/picie.md": ("clusters/0_labels.png", "runs/picie_digits/report.html"),

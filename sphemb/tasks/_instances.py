@@ -188,7 +188,7 @@ class Instances(Proposals):
             mask = jnp.ones(classes.shape, bool)
         proposals = found["proposals"]
         flat = proposals.reshape(*proposals.shape[:2], -1)
-        by_pixel = probabilities.reshape(len(flat), -1, self.num_classes)
+        by_pixel = probabilities.reshape(flat.shape[0], -1, self.num_classes)
         # One after another: side by side, every map would have its own probabilities.
         votes = jax.lax.map(
             lambda labels: vote_classes(labels, by_pixel, max_groups=self.num_labels),

@@ -94,7 +94,8 @@ def train(
         claim = claimed_workdir(workdir, config, class_names=experiment.class_names)
     with claim:
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("the workdir is claimed")
+            with noticing_lost():
+                multihost_utils.sync_global_devices("the workdir is claimed")
         return _run(experiment, workdir, state, batches, goes_on, evaluate)
 
 
@@ -311,4 +312,6 @@ def _listed(scalars: dict[str, float]) -> str:
 
 
 def _mean(records: list[dict[str, float]], name: str) -> float:
-    return sum(record[name] for record in records) / len(records)
+    # A run that an earlier version began may have records without the name.
+    values = [record[name] for record in records if name in record]
+    return sum(values) / len(values)

@@ -36,8 +36,8 @@ def make_train_step(
 
     Returns:
         (state, the device's batch) -> (next state, scalars: ``loss``, the task's
-        ``loss/...`` terms, ``gradient_norm`` and, of the next state,
-        ``parameter_norm``).
+        ``loss/...`` terms, ``gradient_norm`` and, of the next state, ``parameter_max``,
+        the largest of its parameters and statistics by absolute value).
     """
 
     def step(state: TrainState, batch: Batch):
@@ -67,7 +67,7 @@ def make_train_step(
             **terms,
             "gradient_norm": optax.tree.norm(gradient),
             # An update can overflow where loss and gradient do not.
-            "parameter_norm": optax.tree.norm(params),
+            "parameter_max": optax.tree.norm((params, batch_stats), ord="inf"),
         }
         next_state = TrainState(
             step=state.step + 1,

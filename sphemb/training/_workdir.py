@@ -1,6 +1,6 @@
 """A run's folder: which configuration it belongs to, and what is written there.
 
-``config.json``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
+``config.json``, ``.lock``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
 ``training.json`` (machine and speed), ``pictures/``, ``summary.json``.
 """
 
@@ -21,6 +21,7 @@ from sphemb._checks import InputError
 from sphemb._whole_files import written_whole
 
 _CLASSES = "classes.json"
+_LOCK = ".lock"
 _FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
 # What may change when a run goes on: nothing that is learned depends on it.
 _FREE = (
@@ -76,11 +77,19 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
             )
         for name in _FOLDERS:
             check_inside(workdir, workdir / name)
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and (not workdir.is_dir() or _foreign(workdir)):
         raise InputError(
             f"workdir {workdir} must be a new folder or that of a run, but it holds "
             "other things: give another --workdir"
         )
+
+
+def _foreign(workdir: pathlib.Path) -> bool:
+    """Whether there is more than what a run leaves that was killed as it began."""
+    return any(
+        path.name != _LOCK and not path.match(".config.json.*.part")
+        for path in workdir.iterdir()
+    )
 
 
 def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
@@ -105,8 +114,8 @@ def claimed_workdir(
 ) -> Iterator[None]:
     """Makes a folder the run's own, and keeps other trainings out of it.
 
-    The lock is the operating system's, and goes with the process however it ends. Where
-    a file system knows no locks, there is none.
+    The lock is the operating system's, on a file in the folder, and goes with the
+    process however it ends. Where a file system knows no locks, there is none.
 
     Args:
         workdir: the folder.
@@ -120,30 +129,32 @@ def claimed_workdir(
     check_workdir(workdir, config)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        folder = os.open(workdir, os.O_RDONLY)
+        lock = os.open(workdir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise _not_made(workdir, error) from error
     try:
-        _lock(workdir, folder)
+        _take(lock, workdir)
+        check_workdir(workdir, config)  # another may have begun in the meantime
         try:
-            (workdir / "pictures").mkdir(exist_ok=True)
+            # First, as a folder with anything else and without it is no run.
+            write_json(workdir / "config.json", _plain(config))
             if class_names:
                 write_json(workdir / _CLASSES, list(class_names))
-            write_json(workdir / "config.json", _plain(config))
+            (workdir / "pictures").mkdir(exist_ok=True)
         except OSError as error:
             raise _not_made(workdir, error) from error
         yield
     finally:
-        os.close(folder)
+        os.close(lock)
 
 
 def _not_made(workdir: pathlib.Path, error: OSError) -> InputError:
     return InputError(f"workdir {workdir} cannot be made: {error}")
 
 
-def _lock(workdir: pathlib.Path, folder: int) -> None:
+def _take(lock: int, workdir: pathlib.Path) -> None:
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
             f"workdir {workdir} must be of one training at a time, but another one is "

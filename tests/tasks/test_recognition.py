@@ -148,6 +148,26 @@ class TestInstances:
         assert scores["ap_r_true_masks@0.5"] == 1.0
         assert scores["recall@0.5@5"] == 1.0
 
+    def test_the_number_of_images_may_be_open(self):
+        task = Instances(**self.settings)
+        (number,) = jax.export.symbolic_shape("b", constraints=["b >= 1"])
+
+        def network(image):
+            shape = image.shape[:3]
+            return {
+                "embedding": jnp.ones((*shape, 2)) * image[..., :1],
+                "logits": jnp.ones((*shape, K)) * image[..., :1],
+            }
+
+        def predict(image):
+            return task.predict(
+                network, task.init(jax.random.key(0), network), {"image": image}
+            )
+
+        image = jax.ShapeDtypeStruct((number, H, W, 3), jnp.float32)
+        found = jax.eval_shape(predict, image)
+        assert found["proposal_classes"].shape == (number, 2, 6)
+
     def test_a_perfect_stage_helps_where_the_other_fails(self, batch, apply):
         task = Instances(**self.settings)
         wrong = dict(apply(None))

@@ -71,7 +71,8 @@ class TestLoop:
             assert log.read_bytes() == before
             return {"score": 1.0}
 
-        train(config, tmp_path / "run", evaluate=meanwhile)
+        trained = train(config, tmp_path / "run", evaluate=meanwhile)
+        assert_same(trained.params, unbroken[1].params)
         scored = [r["step"] for r in read_log(tmp_path / "run") if len(r) == 3]
         assert scored == [3]
         assert train(config, tmp_path / "run").step == 4  # and it is open again
@@ -164,11 +165,41 @@ class TestLoop:
         assert kept.step == step - 1
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.params))
 
-        # The loss and the gradient are numbers, what the update makes of them is not.
-        config.optimizer.learning_rate = 1e38
-        with pytest.raises(NonFiniteLossError, match="at step 1: parameter_norm not"):
+    def test_an_update_that_overflows_is_not_kept(self, drawings_dir, tmp_path):
+        config = tiny_config(drawings_dir)
+        # The loss and the gradient of the first step are numbers; decay does the rest.
+        config.optimizer.update(name="sgd", learning_rate=1e38, weight_decay=1e5)
+        config.train.checkpoint_every = 1
+        with pytest.raises(NonFiniteLossError, match="at step 1: parameter_max not"):
             train(config, tmp_path / "far")
         assert not any((tmp_path / "far" / "checkpoints").iterdir())
+
+    def test_a_run_that_was_killed_as_it_began_can_begin_again(
+        self, unbroken, drawings_dir, tmp_path
+    ):
+        (tmp_path / "run").mkdir()
+        for name in (".lock", ".config.json.7.part"):
+            (tmp_path / "run" / name).touch()
+        again = train(tiny_config(drawings_dir), tmp_path / "run")
+        assert_same(again.params, unbroken[1].params)
+
+    def test_records_of_an_earlier_version_may_lack_a_name(
+        self, drawings_dir, tmp_path
+    ):
+        def cut(trained, split):
+            raise KeyboardInterrupt
+
+        config = tiny_config(drawings_dir)
+        config.train.update(log_every=4, eval_every=3)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "run", evaluate=cut)
+        (notes,) = (tmp_path / "run" / "checkpoints" / "2").rglob("notes/metadata")
+        kept = json.loads(notes.read_text())
+        for record in kept["window"]:
+            del record["parameter_max"]
+        notes.write_text(json.dumps(kept))
+        train(config, tmp_path / "run", evaluate=lambda *_: {})
+        assert [r["step"] for r in read_log(tmp_path / "run") if "loss" in r] == [4]
 
 
 @pytest.mark.parametrize(("refresh_every", "passes"), [(3, 3), (-1, 1)])
