@@ -12,7 +12,7 @@ from sphemb import InputError
 from sphemb.cli import main, run_training
 from sphemb.data import read_size
 from sphemb.tasks import Instances, Semantic
-from sphemb.training import Experiment, load_run, train
+from sphemb.training import Experiment, _loop, load_run, train
 from tests.scenes import write_coco, write_voc
 from tests.tiny import shrink
 
@@ -31,6 +31,14 @@ def predict(run, coco_dir, out, *flags):
 @pytest.fixture(scope="module")
 def coco_dir(tmp_path_factory):
     return str(write_coco(tmp_path_factory.mktemp("coco") / "coco"))
+
+
+@pytest.mark.parametrize("configs", [voc_semantic, voc_instances])
+def test_data_network_and_task_fit_together(configs, coco_dir, tmp_path):
+    config = small(configs.get_config("small"))
+    config.data.update(coco_dir=coco_dir, data_dir=str(tmp_path), masks="instances")
+    experiment = Experiment(config)
+    _loop._rehearse(experiment, experiment.init_state())
 
 
 @pytest.mark.nightly
