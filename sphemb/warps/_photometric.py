@@ -150,12 +150,12 @@ def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
     chroma = value - jnp.min(x, axis=-1, keepdims=True)
     red, green, blue = jnp.split(x, 3, axis=-1)
     safe = jnp.where(chroma == 0, 1.0, chroma)
+    # Channels against each other: compiled, the largest of them need not equal any, as
+    # it may be computed anew and rounded in another way.
     sixth = jnp.where(
-        value == red,
+        (red >= green) & (red >= blue),
         (green - blue) / safe,
-        jnp.where(
-            value == green, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe
-        ),
+        jnp.where(green >= blue, 2.0 + (blue - red) / safe, 4.0 + (red - green) / safe),
     )
     # A channel falls from the value to the bottom of the chroma over a sixth of the
     # circle, two sixths from its own hue.

@@ -64,6 +64,13 @@ class TestEachChange:
         np.testing.assert_allclose(plain, 0.4, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
+def test_compiled_it_is_the_same(name):
+    transform = NEUTRAL._replace(**{name: jnp.float32(0.8)})
+    found = jax.jit(apply_photometric)(IMAGE, transform)
+    np.testing.assert_allclose(found, apply_photometric(IMAGE, transform), atol=1e-5)
+
+
 class TestDraws:
     def test_they_have_the_authors_ranges_and_chances(self):
         keys = jax.random.split(jax.random.key(0), 4000)
