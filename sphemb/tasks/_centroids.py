@@ -16,6 +16,8 @@ from sphemb.grouping import assign_clusters
 from sphemb.losses import cluster_weights, prototype_cross_entropy
 from sphemb.sphere import l2_normalize, pairwise_dot
 
+_SAME = 1e-5  # beyond float32's rounding of a mean of unit vectors
+
 
 class ViewLosses(NamedTuple):
     """What views lose against clusters.
@@ -23,7 +25,7 @@ class ViewLosses(NamedTuple):
     Attributes:
         within: by each view's own labels and centroids.
         cross: by those of the other view.
-        largest: the share of the cells that have one label, at most.
+        largest: the largest of `cluster_shares`.
     """
 
     within: jax.Array
@@ -71,7 +73,26 @@ def view_losses(
     sizes = jnp.stack(
         [jnp.bincount(y.reshape(-1), length=centroids.shape[1]) for y in labels]
     )
-    return ViewLosses(mean_loss(0), mean_loss(1), jnp.max(sizes / labels[0].size))
+    largest = jnp.max(cluster_shares(sizes, centroids))
+    return ViewLosses(mean_loss(0), mean_loss(1), largest)
+
+
+def cluster_shares(sizes: jax.Array, centroids: jax.Array) -> jax.Array:
+    """The share of the points that is in each cluster or in one at the same place.
+
+    Of points that are alike but for rounding, k-means makes several clusters with one
+    centroid, which are one.
+
+    Args:
+        sizes: [V, K], points of each cluster.
+        centroids: [V, K, D], means of unit vectors.
+
+    Returns:
+        [V, K].
+    """
+    apart = jnp.abs(centroids[:, :, None] - centroids[:, None]).max(axis=-1)
+    together = jnp.where(apart <= _SAME, sizes[:, None], 0).sum(axis=-1)
+    return together / jnp.maximum(sizes.sum(axis=-1, keepdims=True), 1)
 
 
 def nearest_centroids(

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sphemb.grouping import KMeansState
+from sphemb.tasks._centroids import cluster_shares
 from sphemb.tasks._clusters import SampledPoints, sample_cells
 from sphemb.tasks._task import Apply, Batch
 from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
@@ -150,9 +151,9 @@ def _of_all_processes(
 
 def _warn_of_collapse(memory: PicieMemory) -> None:
     """Says so, once, where nearly all pixels are in one cluster."""
-    for counts in memory.counts:
-        sizes = np.asarray(counts)
-        shares = sizes.max(axis=1) / np.maximum(sizes.sum(axis=1), 1)
+    for counts, centroids in zip(memory.counts, memory.centroids, strict=True):
+        sizes = np.asarray(cluster_shares(counts, centroids))
+        shares = sizes.max(axis=1)
         view = int(shares.argmax())
         if shares[view] > _COLLAPSED and jax.process_index() == 0:
             print(

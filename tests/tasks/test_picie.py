@@ -191,8 +191,6 @@ class TestRefresh:
         assert capsys.readouterr().err == ""
         plain = {**batch_of(0, 1, 2, 3), "image": jnp.full((B, H, W, 3), 0.3)}
         settings = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
-        # Nothing that rounds: k-means would part what rounding has parted.
-        settings |= {"blur": 0.0, "crop_side": (1.0, 1.0), "flip": 0.0}
         task = Picie(**SMALL, **settings)
         memory = refreshed(task, batches=[plain])
         line = capsys.readouterr().err

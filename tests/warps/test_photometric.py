@@ -66,9 +66,13 @@ class TestEachChange:
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
 def test_compiled_it_is_the_same(name):
-    transform = NEUTRAL._replace(**{name: jnp.float32(0.8)})
-    found = jax.jit(apply_photometric)(IMAGE, transform)
-    np.testing.assert_allclose(found, apply_photometric(IMAGE, transform), atol=1e-5)
+    images = RNG.uniform(size=(2, 32, 32, 3)).astype(np.float32)
+    factors = {name: jnp.array([0.8, 1.2]) - (1.0 if name == "hue" else 0.0)}
+    still = {k: jnp.full(2, v) for k, v in NEUTRAL._asdict().items()}
+    transforms = PhotometricTransform(**still | factors)
+    found = jax.jit(apply_photometric)(images, transforms)
+    expected = apply_photometric(images, transforms)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 class TestDraws:
