@@ -9,6 +9,7 @@ import grain
 import numpy as np
 
 from sphemb._checks import InputError
+from sphemb.data._examples import move_pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,15 +42,17 @@ class DigitsAugmentation(grain.transforms.RandomMap):
         """Changes one example.
 
         Args:
-            element: ``"image"`` [H, W, 3] and ``"instances"`` [H, W]; other entries
-                pass.
+            element: ``"image"`` [H, W, 3] and ``"instances"`` [H, W]; perhaps
+                ``"semantic"`` [H, W], ``"boundaries"`` [A, H, W] and ``"mask"`` [H, W],
+                which move along. Other entries pass.
             rng: the only source of chance.
 
         Returns:
-            The example with a new image and new instances of the same shapes.
+            The example with a new image and new label maps of the same shapes.
 
         Raises:
-            InputError: the image is no [H, W, 3], or the instances no [H, W] beside it.
+            InputError: the image is not [H, W, 3], or a label map does not have its
+                size.
         """
         image, instances = element["image"], element["instances"]
         if image.ndim != 3 or image.shape[2] != 3 or instances.shape != image.shape[:2]:
@@ -62,16 +65,22 @@ class DigitsAugmentation(grain.transforms.RandomMap):
         mirrored = rng.integers(2) == 1
         quarters = int(rng.integers(4))
         channels = rng.permutation(3)
-        if self.flip and mirrored:
-            image, instances = image[:, ::-1], instances[:, ::-1]
-        if self.turn:
-            if instances.shape[0] != instances.shape[1]:
-                quarters -= quarters % 2
-            image, instances = np.rot90(image, quarters), np.rot90(instances, quarters)
+        mirrored = mirrored and self.flip
+        if not self.turn:
+            quarters = 0
+        elif image.shape[0] != image.shape[1]:
+            quarters -= quarters % 2
+
+        def move(array: np.ndarray, rows: int, columns: int) -> np.ndarray:
+            if mirrored:
+                array = np.flip(array, columns)
+            return np.ascontiguousarray(np.rot90(array, quarters, (rows, columns)))
+
+        moved = move_pixels(
+            element,
+            image=lambda image: move(image, 0, 1),
+            maps=lambda labels: move(labels, -2, -1),
+        )
         if self.permute_channels:
-            image = image[..., channels]
-        return {
-            **element,
-            "image": np.ascontiguousarray(image),
-            "instances": np.ascontiguousarray(instances),
-        }
+            moved["image"] = np.ascontiguousarray(moved["image"][..., channels])
+        return moved

@@ -14,7 +14,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
-from sphemb.data._examples import LABEL_MAPS
+from sphemb.data._examples import move_pixels
 from sphemb.data._loader import ExampleSource
 
 
@@ -45,18 +45,18 @@ class PadExample(grain.transforms.Map):
 
         Args:
             element: ``"image"`` [h, w, 3] and ``"instances"`` [h, w]; perhaps
-                ``"semantic"`` [h, w] and ``"boundaries"`` [A, h, w]; other entries
-                pass.
+                ``"semantic"`` [h, w], ``"boundaries"`` [A, h, w] and ``"mask"`` [h, w];
+                other entries pass.
 
         Returns:
             The example with image [H, W, 3], instances [H, W], bool ``"mask"`` [H, W],
             and what else there was in the same size.
 
         Raises:
-            InputError: the example is larger than H x W.
+            InputError: the example is larger than H x W, or a label map does not have
+                the size of its image.
         """
-        image, instances = element["image"], element["instances"]
-        height, width = instances.shape
+        height, width = element["image"].shape[:2]
         below, right = self.size[0] - height, self.size[1] - width
         if below < 0 or right < 0:
             raise InputError(
@@ -64,22 +64,18 @@ class PadExample(grain.transforms.Map):
                 f"{self.size[0]} x {self.size[1]}, got {height} x {width}"
             )
         border = ((0, below), (0, right))
-        padded = {
-            **element,
-            "image": np.pad(image, (*border, (0, 0)), mode="symmetric"),
-            **{
-                key: np.pad(element[key], border, constant_values=VOID)
-                for key in LABEL_MAPS
-                if key in element
-            },
-            "mask": np.pad(np.ones((height, width), bool), border),
-        }
-        if "boundaries" in element:
-            maps = ((0, 0), *border)
-            padded["boundaries"] = np.pad(
-                element["boundaries"], maps, constant_values=VOID
-            )
-        return padded
+        mask = element.get("mask", np.ones((height, width), bool))
+
+        def pad(labels: np.ndarray) -> np.ndarray:
+            outside = False if labels.dtype == bool else VOID
+            sides = [(0, 0)] * (labels.ndim - 2) + list(border)
+            return np.pad(labels, sides, constant_values=outside)
+
+        return move_pixels(
+            {**element, "mask": mask},
+            image=lambda image: np.pad(image, (*border, (0, 0)), mode="symmetric"),
+            maps=pad,
+        )
 
 
 def size_buckets(

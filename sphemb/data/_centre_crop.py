@@ -13,7 +13,8 @@ import grain
 import numpy as np
 
 from sphemb._checks import check_count
-from sphemb.data._examples import LABEL_MAPS
+from sphemb.data._curves import mend_examples
+from sphemb.data._examples import move_pixels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,7 +22,8 @@ class CentreCrop(grain.transforms.Map):
     """Scales an example until it covers the size, and keeps the middle.
 
     Tasks that fix each image's random changes for an epoch draw these themselves, and
-    need examples that are the same every time. Labels take the nearest pixel's.
+    need examples that are the same every time. Labels take the nearest pixel's; curves
+    (those of ``"boundaries"``, and the instances beside them) stay connected.
 
     Attributes:
         size: (h, w).
@@ -48,11 +50,15 @@ class CentreCrop(grain.transforms.Map):
         """Scales and cuts one example.
 
         Args:
-            element: ``"image"`` uint8 [H, W, 3], ``"instances"`` [H, W], perhaps
-                ``"semantic"`` [H, W]; other entries pass.
+            element: ``"image"`` uint8 [H, W, 3], ``"instances"`` [H, W]; perhaps
+                ``"semantic"`` [H, W], ``"boundaries"`` [A, H, W] and ``"mask"`` [H, W];
+                other entries pass.
 
         Returns:
             The example with arrays of [h, w].
+
+        Raises:
+            InputError: a label map does not have the size of the image.
         """
         image = element["image"]
         height, width = image.shape[:2]
@@ -66,13 +72,19 @@ class CentreCrop(grain.transforms.Map):
         columns = slice(corner[1], corner[1] + self.size[1])
         way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(image, scaled[::-1], interpolation=way)
-        nearest = tuple(
-            np.minimum((np.arange(s) + 0.5) * n / s, n - 1).astype(int)[part]
-            for s, n, part in zip(scaled, (height, width), (rows, columns), strict=True)
+        nearest = np.ix_(
+            *(
+                np.minimum((np.arange(s) + 0.5) * n / s, n - 1).astype(int)[part]
+                for s, n, part in zip(
+                    scaled, (height, width), (rows, columns), strict=True
+                )
+            )
         )
-        labels = {k: element[k][np.ix_(*nearest)] for k in LABEL_MAPS if k in element}
-        return {
-            **element,
-            **labels,
-            "image": np.ascontiguousarray(resized[rows, columns]),
-        }
+        moved = move_pixels(
+            element,
+            image=lambda _: np.ascontiguousarray(resized[rows, columns]),
+            maps=lambda labels: labels[..., *nearest],
+        )
+        ratio = np.array([height, width]) / scaled
+        offset = ratio * (np.array(corner) + 0.5) - 0.5
+        return mend_examples(moved, element, np.diag(ratio), offset)

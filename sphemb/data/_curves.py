@@ -9,6 +9,7 @@ Shape letters: H W size of the labels that go in, h w of those that come out.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -52,6 +53,42 @@ def mend_curves(
         found[rows[empty], columns[empty]] = VOID
     found[_trace(labels == 1, linear, offset, moved.shape)] = 1
     return found
+
+
+def mend_examples(
+    moved: dict[str, Any],
+    example: dict[str, Any],
+    linear: np.ndarray,
+    offset: np.ndarray,
+) -> dict[str, Any]:
+    """Closes the gaps in all curves of a moved example, see `mend_curves`.
+
+    Args:
+        moved: the example that came out.
+        example: the example that went in; its label maps are curves where it has
+            ``"boundaries"``.
+        linear: as of `mend_curves`.
+        offset: as of `mend_curves`.
+
+    Returns:
+        The moved example, with boundaries where it had them.
+    """
+    if "boundaries" not in example:
+        return moved
+    mended = dict(moved)
+    if "instances" in moved:
+        mended["instances"] = mend_curves(
+            moved["instances"], example["instances"], linear, offset
+        )
+    if "boundaries" in moved:
+        pairs = zip(moved["boundaries"], example["boundaries"], strict=True)
+        # A map without a curve is left as it is: that of an absent annotator is void.
+        maps = [
+            mend_curves(new, old, linear, offset) if (old == 1).any() else new
+            for new, old in pairs
+        ]
+        mended["boundaries"] = np.stack(maps)
+    return mended
 
 
 def _trace(

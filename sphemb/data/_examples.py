@@ -9,6 +9,7 @@ is absent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ from sphemb.data._encoded import decode_image, decode_labels, encoded_size
 
 LABEL_MAPS = ("instances", "semantic")
 """The entries of an example that number its pixels, the second one optional."""
+
+PIXEL_MAPS = (*LABEL_MAPS, "boundaries", "mask")
+"""The entries of an example that describe its pixels, [..., H, W], where present."""
 
 _HIGHEST_LABEL = np.iinfo(np.int32).max
 
@@ -88,6 +92,48 @@ class BuilderExamples:
         """Returns (H, W) of one example without decoding its pixels."""
         record = self.encoded(index)
         return encoded_size(record["image"], who=f"image of {record['name']!r}")
+
+
+def move_pixels(
+    example: dict[str, Any],
+    *,
+    image: Callable[[np.ndarray], np.ndarray],
+    maps: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, Any]:
+    """Changes where the pixels of an example are, in its image and in all its maps.
+
+    Every transform that moves pixels calls it, so that no map keeps its old places.
+
+    Args:
+        example: ``"image"`` [H, W, C], and any of `PIXEL_MAPS`, [..., H, W].
+        image: moves the image.
+        maps: moves the last two axes of a map in the same way.
+
+    Returns:
+        The example with moved pixels; other entries pass.
+
+    Raises:
+        InputError: a map does not have the size of the image.
+
+    >>> example = {"image": np.eye(2)[..., None], "mask": np.eye(2, dtype=bool)}
+    >>> moved = move_pixels(example, image=np.flipud, maps=lambda m: m[..., ::-1, :])
+    >>> bool((moved["image"][..., 0] == moved["mask"]).all())
+    True
+    """
+    size = np.shape(example["image"])[:2]
+    present = {key: np.asarray(example[key]) for key in PIXEL_MAPS if key in example}
+    for key, array in present.items():
+        if array.shape[-2:] != size or array.ndim != 2 + (key == "boundaries"):
+            wanted = "[A, H, W]" if key == "boundaries" else "[H, W]"
+            raise InputError(
+                f"{key} of example {example.get('name', '')!r} must have shape "
+                f"{wanted} of its image {size}, got {array.shape}"
+            )
+    return {
+        **example,
+        "image": image(np.asarray(example["image"])),
+        **{key: maps(array) for key, array in present.items()},
+    }
 
 
 def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -15,8 +15,8 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb._labels import VOID
-from sphemb.data._curves import mend_curves
-from sphemb.data._examples import LABEL_MAPS
+from sphemb.data._curves import mend_examples
+from sphemb.data._examples import move_pixels
 
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)  # luma, ITU-R BT.601
 
@@ -106,8 +106,9 @@ class ImageAugmentation(grain.transforms.RandomMap):
 
         Args:
             element: ``"image"`` uint8 [H, W, 3] and ``"instances"`` int [H, W];
-                perhaps ``"semantic"`` int [H, W], which moves along. ``"boundaries"``
-                says that the instances are curves. Other entries pass.
+                perhaps ``"semantic"`` int [H, W] and ``"mask"`` bool [H, W], which
+                move along. ``"boundaries"`` says that the instances are curves. Other
+                entries pass.
             rng: the only source of chance.
 
         Returns:
@@ -115,8 +116,8 @@ class ImageAugmentation(grain.transforms.RandomMap):
             boundaries.
 
         Raises:
-            InputError: the image is no uint8 [H, W, 3], or the instances no [H, W]
-                beside it.
+            InputError: the image is not uint8 [H, W, 3], or a label map does not have
+                its size.
         """
         image, instances = element["image"], element["instances"]
         coloured = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
@@ -143,20 +144,13 @@ class ImageAugmentation(grain.transforms.RandomMap):
         # From a pixel's centre that comes out, about the middle, to one that goes in.
         offset = np.array([top, left]) + 0.5 - 0.5 * extent
         offset = linear @ offset + 0.5 * np.array(instances.shape) - 0.5
-        moved = {
-            key: _read_labels(element[key], linear, offset, size)
-            for key in LABEL_MAPS
-            if key in element
-        }
-        if "boundaries" in element:
-            moved["instances"] = mend_curves(
-                moved["instances"], instances, linear, offset
-            )
-        return {
-            **{key: value for key, value in element.items() if key != "boundaries"},
-            "image": self._recolour(_read_image(image, linear, offset, size), colours),
-            **moved,
-        }
+        moved = move_pixels(
+            {key: value for key, value in element.items() if key != "boundaries"},
+            image=lambda image: _read_image(image, linear, offset, size),
+            maps=lambda labels: _read_labels(labels, linear, offset, size),
+        )
+        moved["image"] = self._recolour(moved["image"], colours)
+        return mend_examples(moved, element, linear, offset)
 
     def _window(
         self, extent: np.ndarray, places: np.ndarray
@@ -213,4 +207,6 @@ def _read_labels(
     height, width = labels.shape
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     found = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    if labels.dtype == bool:  # a mask
+        return inside & found
     return np.where(inside, found, VOID).astype(np.int32)

@@ -54,7 +54,8 @@ def margin_loss(
             ``"terms"`` divides each half by the weights of its own pairs, those of one
             instance and those of different ones, so that with Q instances the pull is
             not Q - 1 times weaker than the push.
-        negative_weight: lambda; the authors use 5 on PASCAL VOC.
+        negative_weight: lambda, a number or an array that broadcasts to [...]; the
+            authors use 5 on PASCAL VOC.
         power: 1 for Eq. 2; 2 for what the authors' backward pass really descends, with
             :math:`1 - s^2` and :math:`[s - \alpha]_+^2`.
         block_size: side of the tiles of pairs that are at work at a time; None chooses.
@@ -95,7 +96,10 @@ def margin_loss(
         precision=precision,
         axis_name=axis_name,
     )
-    return terms.positive + negative_weight * terms.negative
+    batch = jnp.shape(terms.negative)
+    _check_broadcasts("negative_weight", negative_weight, batch)
+    factor = jnp.asarray(negative_weight, terms.negative.dtype)
+    return terms.positive + jnp.broadcast_to(factor, batch) * terms.negative
 
 
 def margin_loss_terms(
@@ -140,11 +144,7 @@ def margin_loss_terms(
     """
     batch = check_points("embeddings", embeddings, labels, weights)
     check_number("margin", margin, at_least=0, at_most=1)
-    if not _broadcasts(jnp.shape(margin), batch):
-        raise InputError(
-            f"margin must broadcast to the batch shape {batch} of embeddings, got "
-            f"{jnp.shape(margin)}"
-        )
+    _check_broadcasts("margin", margin, batch)
     check_settings(normalize, power, block_size, axis_name)
     return compute_terms(
         embeddings,
@@ -159,6 +159,11 @@ def margin_loss_terms(
     )
 
 
-def _broadcasts(shape: tuple[int, ...], batch: tuple[int, ...]) -> bool:
+def _check_broadcasts(name: str, value: ArrayLike, batch: tuple[int, ...]) -> None:
+    shape = jnp.shape(value)
     sizes = zip(reversed(shape), reversed(batch), strict=False)
-    return len(shape) <= len(batch) and all(n in (1, size) for n, size in sizes)
+    if len(shape) > len(batch) or any(n not in (1, size) for n, size in sizes):
+        raise InputError(
+            f"{name} must broadcast to the batch shape {batch} of embeddings, got "
+            f"{shape}"
+        )

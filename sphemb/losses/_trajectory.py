@@ -46,7 +46,7 @@ def trajectory_margin_loss(
         weights: [..., N] weights of the pixels; None takes :func:`instance_weights`.
         mask: [..., N] True = counts; None counts all pixels.
         normalize: ``"pixels"``, ``"pairs"`` or ``"terms"``, see :func:`margin_loss`.
-        negative_weight: of pairs of different instances.
+        negative_weight: of pairs of different instances, one for all steps or [T+1].
         power: 1 or 2, see :func:`margin_loss`.
         block_size: side of the tiles of pairs; None chooses.
         precision: of the matmuls, as ``jax.lax.Precision`` names it.
@@ -76,15 +76,23 @@ def trajectory_margin_loss(
     steps, *shape = jnp.shape(trajectory)
     step = jax.ShapeDtypeStruct(tuple(shape), jnp.result_type(trajectory))
     batch = check_points("a step of the trajectory", step, labels, weights)
+
+    def each_step(name: str, value: ArrayLike) -> jax.Array:
+        """[T+1, 1, ..]: lest a number for each step meets the images of a batch."""
+        value = jnp.asarray(value)
+        if value.ndim > 0:
+            check_shape(name, value, str(steps), beside="the trajectory")
+        return value.reshape(-1, *(1 for _ in batch))
+
     check_number("margin", margin, at_least=0, at_most=1)
-    if jnp.ndim(margin) > 0:
-        check_shape("margin", margin, str(steps), beside="the trajectory")
-        margin = jnp.reshape(jnp.asarray(margin), (steps,) + (1,) * len(batch))
-    step_weights = jnp.asarray(
-        jnp.ones(steps) if step_weights is None else step_weights
-    )
+    margin = each_step("margin", margin)
+    if step_weights is None:
+        step_weights = jnp.ones(steps)
+    step_weights = jnp.asarray(step_weights)
     check_shape("step_weights", step_weights, str(steps), beside="the trajectory")
+    step_weights = each_step("step_weights", step_weights)
     check_number("negative_weight", negative_weight, at_least=0)
+    negative_weight = each_step("negative_weight", negative_weight)
     check_settings(normalize, power, block_size, axis_name)
     terms = compute_terms(
         trajectory,
@@ -97,7 +105,7 @@ def trajectory_margin_loss(
         precision=precision,
         axis_name=axis_name,
     )
-    losses = terms.positive + negative_weight * terms.negative
+    dtype = terms.positive.dtype
+    losses = terms.positive + negative_weight.astype(dtype) * terms.negative
     # Not a dot product, which accelerators would round.
-    step_weights = step_weights.astype(losses.dtype)
-    return jnp.sum(step_weights.reshape(-1, *(1 for _ in batch)) * losses, axis=0)
+    return jnp.sum(step_weights.astype(dtype) * losses, axis=0)

@@ -77,6 +77,25 @@ class TestTrajectory:
             expected([1.0] * 3, [0.4] * 3)[0], rel=2e-5
         )
 
+    @pytest.mark.parametrize("name", ["margin", "negative_weight", "step_weights"])
+    def test_a_number_for_each_step_is_none_for_each_image(self, name):
+        # As many images as steps, so that either would fit.
+        shape = TRAJECTORY[:, :1].shape
+        square = np.broadcast_to(TRAJECTORY[:, :1], (T + 1, T + 1, *shape[2:]))
+        square = np.roll(square, 1, axis=-2) * np.array([1, -1, 1, 1], np.float32)
+        labels = np.stack([LABELS[0], LABELS[1], LABELS[0]])
+        each = np.array([0.1, 0.4, 0.9], np.float32)
+        settings = {"margin": 0.3, "negative_weight": 2.0} | {name: each}
+        found = trajectory_margin_loss(square, labels, **settings)
+
+        def one_step(step, value):
+            settings = {"margin": 0.3, "negative_weight": 2.0} | {name: value}
+            weight = settings.pop("step_weights", 1.0)
+            return weight * margin_loss(step, labels, **settings)
+
+        steps = [one_step(*pair) for pair in zip(square, each, strict=True)]
+        np.testing.assert_allclose(found, sum(steps), rtol=2e-5)
+
     def test_refuses_steps_that_do_not_fit(self):
         with pytest.raises(InputError, match=r"\[T\+1, \.\.\., N, D\].*single step"):
             trajectory_margin_loss(TRAJECTORY[0, 0], LABELS[0], margin=0.4)
@@ -85,5 +104,12 @@ class TestTrajectory:
             trajectory_margin_loss(TRAJECTORY, LABELS, **settings)
         with pytest.raises(InputError, match=r"margin must have shape \[3\]"):
             trajectory_margin_loss(TRAJECTORY, LABELS, margin=jnp.zeros(2))
+        each_image = {"margin": 0.4, "negative_weight": jnp.ones(B)}
+        with pytest.raises(InputError, match=r"negative_weight must have shape \[3\]"):
+            trajectory_margin_loss(TRAJECTORY, LABELS, **each_image)
+        with pytest.raises(InputError, match="negative_weight must broadcast to"):
+            margin_loss(
+                TRAJECTORY[0], LABELS, margin=0.4, negative_weight=jnp.ones((3, 1))
+            )
         with pytest.raises(InputError, match="labels must have shape"):
             trajectory_margin_loss(TRAJECTORY, LABELS[0], margin=0.4)
