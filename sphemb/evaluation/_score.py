@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from sphemb._checks import InputError
+from sphemb._gathering import gather_objects
 from sphemb.tasks import predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
@@ -115,8 +115,7 @@ def evaluate(
             seen |= predictions if on_host else _joined(predictions)
             samples.append({k: v[batch["valid"]] for k, v in seen.items()})
             kept += int(batch["valid"].sum())
-    if jax.process_count() > 1:
-        totals = {name: _gathered(metric) for name, metric in totals.items()}
+    totals = {name: _gathered(metric) for name, metric in totals.items()}
     scores = _computed(trained, split, totals)
     joined = {
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
@@ -176,20 +175,8 @@ def _computed(
 def _gathered(metric: Any) -> Any:
     """The metric of all processes; one may have more rows than another."""
     leaves, tree = jax.tree.flatten(metric)
-    everyones = []
-    for leaf in map(np.asarray, leaves):
-        rows = leaf.shape[0] if leaf.ndim else 0
-        numbers = np.ravel(multihost_utils.process_allgather(np.asarray(rows)))
-        longer = [(0, int(numbers.max()) - rows), *[(0, 0)] * (leaf.ndim - 1)]
-        padded = np.pad(leaf, longer) if leaf.ndim else leaf
-        gathered = np.asarray(multihost_utils.process_allgather(padded))
-        everyones.append(
-            [
-                part[:number] if leaf.ndim else part
-                for part, number in zip(gathered, numbers, strict=True)
-            ]
-        )
-    parts = [tree.unflatten(part) for part in zip(*everyones, strict=True)]
+    everyones = gather_objects([np.asarray(leaf) for leaf in leaves])
+    parts = [tree.unflatten(leaves) for leaves in everyones]
     return functools.reduce(lambda total, part: total.merge(part), parts)
 
 

@@ -1,33 +1,24 @@
 """Several processes train as one process with as many devices does."""
 
 import json
-import os
-import pathlib
-import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from sphemb import InputError
 from sphemb.training import join_processes, read_log
+from tests.processes import finish
 
-ROOT = pathlib.Path(__file__).parents[2]
 _CODE = """
 import json, pathlib, sys
 import jax
 import numpy as np
 from sphemb.evaluation import evaluate
-from sphemb.evaluation._score import _gathered
-from sphemb.metrics import RegionPrecision
-from sphemb.training import join_processes, train
+from sphemb.training import train
 from tests.configs.test_picie import digits_config
 from tests.tiny import tiny_config
-task, workdir, data_dir, address, count, number = sys.argv[1:]
-if int(count) > 1:
-    join_processes(address, num_processes=int(count), process_id=int(number))
-assert jax.device_count() == 2 and jax.process_count() == int(count)
+task, workdir, data_dir = sys.argv[1:]
+assert jax.device_count() == 2 and jax.process_count() == count
 make = {"proposals": tiny_config, "picie": digits_config}[task]
 config = make(pathlib.Path(data_dir))
 config.train.update(num_steps=4, checkpoint_every=2)
@@ -35,42 +26,9 @@ trained = train(config, workdir)
 scores = evaluate(trained, "test").scores
 for i, leaf in enumerate(jax.tree.leaves(trained.memory)):
     scores[f"memory {i}"] = np.asarray(leaf).tolist()
-if int(number) == 0:
+if number == 0:
     (pathlib.Path(workdir) / "scores.json").write_text(json.dumps(scores))
-# A metric whose rows differ in number: one of the first process, two of the second.
-rows = int(number) + 1
-mine = RegionPrecision(
-    np.arange(rows) + 0.5,
-    np.ones(rows, int),
-    np.ones((rows, 9), bool),
-    np.array([0, 3]),
-)
-if int(count) > 1:
-    every = _gathered(mine)
-    assert every.scores.tolist() == [0.5, 0.5, 1.5] and every.num_objects[1] == 6
 """
-
-
-def start(task, workdir, data_dir, address, count, number):
-    devices = f"--xla_force_host_platform_device_count={2 // count}"
-    arguments = [task, workdir, data_dir, address, str(count), str(number)]
-    return subprocess.Popen(
-        [sys.executable, "-c", _CODE, *arguments],
-        env={**os.environ, "XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(*processes):
-    for process in processes:
-        try:
-            told, _ = process.communicate(timeout=240)
-        finally:
-            process.kill()
-        assert process.returncode == 0, told
 
 
 @pytest.mark.parametrize(
@@ -79,13 +37,10 @@ def finish(*processes):
 def test_two_processes_have_the_losses_of_one_with_two_devices(
     task, drawings_dir, tmp_path
 ):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        address = f"localhost:{free.getsockname()[1]}"
     together, alone = tmp_path / "together", tmp_path / "alone"
     # One after the other, so that the drawings are there for the two to share.
-    finish(start(task, alone, drawings_dir, address, 1, 0))
-    finish(*(start(task, together, drawings_dir, address, 2, i) for i in range(2)))
+    finish(_CODE, task, alone, drawings_dir, count=1, devices=2)
+    finish(_CODE, task, together, drawings_dir)
     losses = [[r["loss"] for r in read_log(workdir)] for workdir in (alone, together)]
     assert len(losses[0]) == 4
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
