@@ -70,6 +70,15 @@ class Boundaries(Memoryless):
     thresholds: int = 33
     tolerance: float = 0.0075
     metrics_on_host: ClassVar[bool] = True
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "scales",
+            "scale_multiple",
+            "nms",
+            "thresholds",
+            "tolerance",
+        }
+    )
 
     def __post_init__(self):
         check_number("config.task.margin", self.margin, at_least=0, at_most=1)

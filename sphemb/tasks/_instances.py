@@ -66,6 +66,15 @@ class Instances(Proposals):
     min_score: float = 0.3
     refresh_every: int = -1
     metrics_on_host: ClassVar[bool] = True
+    # Few: the line of the scores is fitted to what all the others predict.
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "max_objects",
+            "budgets",
+            "trimap_width",
+            "min_score",
+        }
+    )
 
     def __post_init__(self):
         super().__post_init__()

@@ -128,6 +128,18 @@ class Picie:
     num_things: int = 12
     matching: str = "one_to_one"
     metrics_on_host: ClassVar[bool] = False
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "predict_view",
+            "predict_scale",
+            "scale_multiple",
+            "scored_by",
+            "first_class",
+            "num_classes",
+            "num_things",
+            "matching",
+        }
+    )
 
     def __post_init__(self):
         check_picie(self)

@@ -120,6 +120,25 @@ class Proposals(Memoryless):
     budgets: tuple[int, ...] = ()
     max_iou: float = 0.9
     metrics_on_host: ClassVar[bool] = False
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "predict_steps",
+            "predict_points",
+            "predict_pixels",
+            "threshold",
+            "max_groups",
+            "min_size",
+            "max_parts",
+            "foreground_below",
+            "reach",
+            "reach_concentration",
+            "grow",
+            "max_objects",
+            "pooled_concentrations",
+            "budgets",
+            "max_iou",
+        }
+    )
 
     def __post_init__(self):
         check_proposals(self)

@@ -70,6 +70,13 @@ class Semantic(Memoryless):
     pair_scores: bool = False
     max_objects: int = 64
     metrics_on_host: ClassVar[bool] = True
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "trimap_width",
+            "pair_scores",
+            "max_objects",
+        }
+    )
 
     def __post_init__(self):
         check_count("config.task.num_classes", self.num_classes, at_least=2)

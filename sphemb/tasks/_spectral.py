@@ -74,6 +74,20 @@ class Spectral(Memoryless):
     mode_threshold: float = 0.7
     max_objects: int = 16
     metrics_on_host: ClassVar[bool] = False
+    scoring_settings: ClassVar[frozenset[str]] = frozenset(
+        {
+            "rounding",
+            "tries",
+            "threshold",
+            "predict_seed",
+            "max_groups",
+            "min_size",
+            "concentration",
+            "predict_steps",
+            "mode_threshold",
+            "max_objects",
+        }
+    )
 
     def __post_init__(self):
         check_number("config.task.weight_power", self.weight_power, at_least=0)

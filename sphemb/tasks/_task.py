@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 
@@ -26,10 +26,14 @@ class Task(Protocol):
             None = so many as show every training image once.
         metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
             at a time, and is not compiled.
+        scoring_settings: names of the settings that predictions and scores alone read.
+            Nothing that a run stores depends on them, neither parameters nor memory, so
+            they may change when the run resumes.
     """
 
     refresh_every: int | None
     metrics_on_host: bool
+    scoring_settings: frozenset[str]
 
     def init(self, key: jax.Array, apply: Apply) -> Memory:
         """The memory at step 0, and so its structure for good.
@@ -75,6 +79,7 @@ class Memoryless:
     """What tasks inherit that remember nothing between steps."""
 
     refresh_every: int = 0
+    scoring_settings: ClassVar[frozenset[str]] = frozenset()
 
     def init(self, key: jax.Array, apply: Apply) -> Memory:
         """No memory."""

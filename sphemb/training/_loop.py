@@ -76,7 +76,7 @@ def train(
     """
     workdir = pathlib.Path(workdir).absolute()
     experiment = Experiment(config)
-    check_workdir(workdir, config)
+    check_workdir(workdir, config, experiment.task)
     # What a run starts from need not be there any more when it goes on. It is looked
     # for before the data, which may be gigabytes to fetch.
     goes_on = (workdir / "checkpoints").is_dir()
@@ -91,7 +91,9 @@ def train(
     # Processes that share a run share its folder; one of them writes.
     claim = contextlib.nullcontext()
     if jax.process_index() == 0:
-        claim = claimed_workdir(workdir, config, class_names=experiment.class_names)
+        claim = claimed_workdir(
+            workdir, config, experiment.task, class_names=experiment.class_names
+        )
     with claim:
         if jax.process_count() > 1:
             with noticing_lost():

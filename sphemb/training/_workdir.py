@@ -19,46 +19,33 @@ import ml_collections
 
 from sphemb._checks import InputError
 from sphemb._whole_files import written_whole
+from sphemb.tasks import Task
 
 _CLASSES = "classes.json"
 _LOCK = ".lock"
 _FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
-# What may change when a run goes on: nothing that is learned depends on it.
+# What may change when a run resumes, beside what its task declares: nothing that is
+# stored depends on it.
 _FREE = (
     "config.evaluation.",
     "config.loader.num_threads",
     "config.loader.skip_bad",
-    "config.task.budgets",
-    "config.task.first_class",
-    "config.task.foreground_below",
-    "config.task.grow",
-    "config.task.matching",
-    "config.task.max_",
-    "config.task.min_score",
-    "config.task.min_size",
-    "config.task.mode_threshold",
-    "config.task.nms",
-    "config.task.num_things",
-    "config.task.pair_scores",
-    "config.task.pooled_concentrations",
-    "config.task.predict_",
-    "config.task.reach",
-    "config.task.rounding",
-    "config.task.scale",
-    "config.task.scored_by",
-    "config.task.threshold",
-    "config.task.tolerance",
-    "config.task.tries",
-    "config.task.trimap_width",
     "config.train.eval_every",
 )
 
 
-def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def check_workdir(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, task: Task
+) -> None:
     """Makes sure that a folder is new, or that of a run with this configuration.
 
+    Args:
+        workdir: the folder.
+        config: of the run.
+        task: its task, whose ``scoring_settings`` may differ.
+
     Raises:
-        InputError: it holds a run of another configuration (what only scoring reads
+        InputError: it holds a run of another configuration (what scoring alone reads
             may differ), links that lead out of it, or something that is no run; nothing
             is touched.
     """
@@ -67,7 +54,7 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
         different = sorted(
             name
             for name in _differences(read_json(path), _plain(config))
-            if not name.startswith(_FREE)
+            if not _is_free(name, task)
         )
         if different:
             raise InputError(
@@ -82,6 +69,16 @@ def check_workdir(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> N
             f"workdir {workdir} must be a new folder or that of a run, but it holds "
             "other things: give another --workdir"
         )
+
+
+def _is_free(name: str, task: Task) -> bool:
+    if name == "config.evaluation.size_multiple":
+        # The images of a refresh are padded to it, too.
+        return task.refresh_every == 0
+    section, _, setting = name.rpartition(".")
+    if section == "config.task":
+        return setting in task.scoring_settings
+    return name.startswith(_FREE)
 
 
 def _foreign(workdir: pathlib.Path) -> bool:
@@ -109,6 +106,7 @@ def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
 def claimed_workdir(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
+    task: Task,
     *,
     class_names: Sequence[str] = (),
 ) -> Iterator[None]:
@@ -120,13 +118,14 @@ def claimed_workdir(
     Args:
         workdir: the folder.
         config: of the run.
+        task: its task.
         class_names: what the run goes by when its data are out of reach.
 
     Raises:
         InputError: see `check_workdir`; the folder cannot be made; or another training
             is at work in it.
     """
-    check_workdir(workdir, config)
+    check_workdir(workdir, config, task)
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = os.open(workdir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -134,7 +133,7 @@ def claimed_workdir(
         raise _not_made(workdir, error) from error
     try:
         _take(lock, workdir)
-        check_workdir(workdir, config)  # another may have begun in the meantime
+        check_workdir(workdir, config, task)  # another may have begun in the meantime
         try:
             # First, as a folder with anything else and without it is no run.
             write_json(workdir / "config.json", _plain(config))
