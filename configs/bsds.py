@@ -75,7 +75,7 @@ def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
         "side_weight": 0.0,
         "scales": (1.0,),
         "nms": True,
-        "thresholds": 33,
+        "thresholds": 99,
         "tolerance": 0.0075,
     }
     config.optimizer.learning_rate = 1e-3

@@ -144,7 +144,7 @@ class _Ranking:
             )
             metrics = jax.device_get(self._metrics(found, alone))
             scores = _computed(self._trained, self._split, metrics)
-            self.by = self.by or next((n for n in _RANKED_BY if n in scores), "")
+            self.by = self.by or _rank_name(scores)
             if np.isfinite(scores.get(self.by, np.nan)):
                 seen = {k: alone[k] for k in _SHOWN if k in alone} | found
                 # A copy: a view would hold the whole batch.
@@ -155,6 +155,12 @@ class _Ranking:
             self.images[place] = dataclasses.replace(self.images[place], maps={})
 
 
+def _rank_name(scores: dict[str, float]) -> str:
+    """The name of the score that images are ranked by, such as ods or ods@33."""
+    known = {name.partition("@")[0]: name for name in scores}
+    return next((known[name] for name in _RANKED_BY if name in known), "")
+
+
 def _computed(
     trained: Trained, split: str, metrics: dict[str, Any]
 ) -> dict[str, float]:
@@ -163,7 +169,7 @@ def _computed(
     for name, metric in metrics.items():
         try:
             named = (trained.class_names,) if metric.per_class else ()
-            scores |= metric.compute(*named)
+            scores |= metric.report(*named)
         except InputError as error:
             raise InputError(
                 f"{name} of the {split} split cannot be computed, where max_true is "

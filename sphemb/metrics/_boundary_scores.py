@@ -14,6 +14,7 @@ from sphemb.metrics._boundary_counts import spread_thresholds
 from sphemb.metrics._sums import Sums
 
 _BETWEEN = np.linspace(0.0, 1.0, 100)  # where F is looked at between two thresholds
+_PUBLISHED = 99  # thresholds of published scores
 _RECALLS = np.linspace(0.0, 1.0, 101)
 
 
@@ -121,6 +122,23 @@ class BoundaryScores(Sums):
     def curve(self) -> BoundaryCurve:
         """Recall, precision and F of all images at every threshold."""
         return BoundaryCurve(*_rates(self.counts), np.array(self.thresholds))
+
+    def report(self, *class_names: tuple[str, ...]) -> dict[str, float]:
+        """The scores of :meth:`compute`, named by the number of thresholds.
+
+        AP rises with it (on BSDS500 by .035 from 33 to 99), and published scores have
+        99: those of another number n are reported as ``ods@n``, ``ap@n`` and so on.
+
+        >>> counts = np.array([[[8, 10, 8, 16], [5, 10, 5, 5]]])
+        >>> list(BoundaryScores.from_counts(counts, thresholds=2).report())[:2]
+        ['ods@2', 'ods_threshold@2']
+        """
+        number = len(self.thresholds)
+        suffix = "" if number == _PUBLISHED else f"@{number}"
+        return {
+            name if name == "num_images" else name + suffix: score
+            for name, score in super().report(*class_names).items()
+        }
 
     def compute(self) -> dict[str, float]:
         """The scores; 0 where nothing is matched.

@@ -54,7 +54,8 @@ class Boundaries(Memoryless):
         scale_multiple: what the sides of a resized image are multiples of; what the
             network needs.
         nms: thin the maps by non-maximum suppression before they are scored.
-        thresholds: number of levels at which they are scored.
+        thresholds: number n of levels at which they are scored. Published scores have
+            99; with another number they are reported as ``ods@n``.
         tolerance: how far a found boundary may be from a true one, in diagonals of the
             image.
     """
@@ -67,7 +68,7 @@ class Boundaries(Memoryless):
     scales: tuple[float, ...] = (1.0,)
     scale_multiple: int = 32
     nms: bool = True
-    thresholds: int = 33
+    thresholds: int = 99
     tolerance: float = 0.0075
     metrics_on_host: ClassVar[bool] = True
     scoring_settings: ClassVar[frozenset[str]] = frozenset(

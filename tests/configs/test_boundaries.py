@@ -38,7 +38,7 @@ def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
     config = shrink(bsds_finetune.get_config(), tree, data_dir)
     config.train.init_from = str(tmp_path / "first")
     summary = run_training(config, tmp_path / "second")
-    assert 0 <= summary["ods"] <= 1
+    assert 0 <= summary["ods@3"] <= 1
     assert summary["num_images"] == 2
     pictures = {path.name for path in (tmp_path / "second" / "pictures").iterdir()}
     assert {"boundaries.png", "orientations.png", "precision.png"} <= pictures
@@ -59,7 +59,15 @@ def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
 def test_a_variant_takes_its_first_step(variant, tmp_path):
     tree = write_tree(tmp_path / "tree")
     config = shrink(bsds.get_config(variant), tree, tmp_path / "tfds")
-    assert run_training(config, tmp_path / "run")["step"] == 1
+    summary = run_training(config, tmp_path / "run")
+    assert summary["step"] == 1
+    assert {"ods@3", "ois@3", "ap@3"} <= set(summary)
+    assert not {"ods", "ois", "ap"} & set(summary)
+
+
+@pytest.mark.parametrize("variant", bsds.VARIANTS)
+def test_scores_are_those_of_the_published_number_of_thresholds(variant):
+    assert bsds.get_config(variant).task.thresholds == 99
 
 
 def test_an_unknown_variant_names_the_known_ones():

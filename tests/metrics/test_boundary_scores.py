@@ -191,6 +191,16 @@ class TestBoundaryScores:
         ]
         assert parts[0].merge(parts[1]).compute() == together.compute()
 
+    def test_only_99_thresholds_are_reported_by_the_published_names(self):
+        counts = np.array([[[8, 10, 8, 16], [5, 10, 5, 5], [1, 10, 1, 1]] * 33])
+        few, many = (
+            BoundaryScores.from_counts(counts[:, :n], thresholds=n).report()
+            for n in (33, 99)
+        )
+        assert {"ods", "ods_threshold", "ois", "ap", "num_images"} <= set(many)
+        published = set(many) - {"num_images"}
+        assert set(few) == {f"{name}@33" for name in published} | {"num_images"}
+
     def test_ods_alone_may_lie_between_thresholds(self):
         counts = np.array([[[10, 10, 10, 20], [5, 10, 5, 5]]])
         scores = BoundaryScores.from_counts(counts, thresholds=2).compute()
