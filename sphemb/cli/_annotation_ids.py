@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -14,12 +15,12 @@ class AnnotationIds(NamedTuple):
     """What COCO's results have in the place of names and numbers.
 
     Attributes:
-        images: name of an image's file without its ending -> id.
+        images: image file -> id.
         classes: number of a class in the run -> id of the category of that name; the
             background has none, nor what the annotations do not know.
     """
 
-    images: Mapping[str, int]
+    images: Mapping[pathlib.Path, int]
     classes: Mapping[int, int]
 
 
@@ -28,7 +29,7 @@ def annotation_ids(
     images: Sequence[pathlib.Path],
     class_names: Sequence[str],
 ) -> AnnotationIds:
-    """Looks images and classes up by name.
+    """Looks images up by their paths, see `ImageNames`, and classes by name.
 
     Args:
         path: COCO's annotations, such as ``instances_val2017.json``.
@@ -36,23 +37,29 @@ def annotation_ids(
         class_names: of the run, from 0 on.
 
     Raises:
-        InputError: the file holds something else, or lacks an image or all classes.
+        InputError: the file holds something else, lacks an image or all classes, or has
+            several images that a path fits.
     """
     if not class_names:
         raise InputError(
             "--annotations needs a run whose classes have names, but this one has no "
             "classes.json"
         )
-    found = {image.stem: image for image in images}
-    truth = coco_truth(path, found, list(class_names), who="the run's classes")
-    for name, image in found.items():
-        if name not in truth.images:
+    truth = coco_truth(path, list(class_names), who="the run's classes")
+    # Links and ".." in a path are folders that the annotations do not know.
+    whole = {os.path.abspath(i.with_suffix("")): i for i in images}
+    ids: dict[pathlib.Path, int] = {}
+    for name, place in truth.names.match(whole, endings=True).items():
+        found = None if place is None else truth.ids[place]
+        if found is None:
             raise InputError(
-                f"{image} must be an image of --annotations {path}, by its name"
+                f"{whole[name]} must be an image of --annotations {path}, by its path"
+                f"{truth.names.near(name)}"
             )
+        ids[whole[name]] = found
     classes = {
         number: truth.kinds[name]
         for number, name in enumerate(class_names)
         if name in truth.kinds
     }
-    return AnnotationIds({name: truth.images[name] for name in found}, classes)
+    return AnnotationIds(ids, classes)

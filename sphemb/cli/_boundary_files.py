@@ -9,17 +9,20 @@ import numpy as np
 from PIL import Image
 
 from sphemb._checks import InputError
+from sphemb.cli._label_files import files_below, match_labels, unpredicted
 from sphemb.data import read_boundaries
 
-_MAPS = (".png", ".npy")
+_MAPS = (".png", ".tif", ".tiff", ".npy")
+_PICTURES = "overlays/"
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
 
 
 class MapFiles(NamedTuple):
     """A map and its ground truth.
 
     Attributes:
-        name: the stem of both.
-        map: ``.png`` or ``.npy``.
+        name: of the truth: its path below its folder, without the ending.
+        map: ``.png``, ``.tif`` or ``.npy``.
         truth: ``.mat``.
     """
 
@@ -28,53 +31,49 @@ class MapFiles(NamedTuple):
     truth: pathlib.Path
 
 
-def pair_files(maps: pathlib.Path, groundtruth: pathlib.Path) -> list[MapFiles]:
-    """Pairs the maps of one folder with the ground truths of another, by name.
+def pair_files(
+    maps: pathlib.Path, groundtruth: pathlib.Path, *, partial: bool = False
+) -> tuple[list[MapFiles], int]:
+    """Pairs the maps of one folder with the ground truths of another, by their paths.
 
     Args:
-        maps: a folder of ``.png`` or ``.npy`` files; others in it are left out.
+        maps: a folder of ``.png``, ``.tif`` or ``.npy`` files; others in it are left
+            out, and so is ``overlays``, where `sphemb predict` writes pictures.
         groundtruth: a folder of ``.mat`` files.
+        partial: leave out ground truths without a map.
 
     Returns:
-        The pairs, sorted by name.
+        The pairs, sorted by the names of the ground truths, and how many of these have
+        no map.
 
     Raises:
-        InputError: a folder that is missing or has no such file, two maps of one name,
-            or a file without a partner.
+        InputError: a folder that is missing or has no such file, two maps of one image,
+            a map without a ground truth; a ground truth without a map, unless that is
+            allowed.
     """
-    soft: dict[str, pathlib.Path] = {}
-    for path in _files("--maps", maps, _MAPS):
-        if path.stem in soft:
-            raise InputError(
-                f"maps must have different names, got {soft[path.stem]} and {path.name}"
-            )
-        soft[path.stem] = path
-    true = {path.stem: path for path in _files("--groundtruth", groundtruth, (".mat",))}
-    alone = sorted(soft.keys() ^ true.keys())
-    if alone:
-        name = alone[0]
-        more = f" (and {len(alone) - 1} more files have none)" * (len(alone) > 1)
-        if name in soft:
-            raise InputError(
-                f"{soft[name]} must have a ground truth {groundtruth / name}.mat, got "
-                f"none{more}"
-            )
-        raise InputError(
-            f"{true[name]} must have a map {maps / name}.png or .npy, got none{more}"
-        )
-    return [MapFiles(name, soft[name], true[name]) for name in sorted(soft)]
+    soft = _files("--maps", maps, _MAPS)
+    true = _files("--groundtruth", groundtruth, (".mat",))
+    found, chosen = match_labels(soft, true, groundtruth, None)
+    left = [name for name in chosen if name not in found]
+    if left and not partial:
+        raise unpredicted(true[left[0]], len(left), len(chosen), maps)
+    pairs = [MapFiles(name, path, true[name]) for name, path in found.items()]
+    return pairs, len(left)
 
 
 def _files(
     flag: str, folder: pathlib.Path, suffixes: tuple[str, ...]
-) -> list[pathlib.Path]:
-    if not folder.is_dir():
-        raise InputError(f"{flag} must be a folder, got {folder}")
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+) -> dict[str, pathlib.Path]:
+    """Name, which is a path below the folder, -> file, sorted."""
+    found: dict[str, pathlib.Path] = {}
+    for path in files_below(folder, flag):
+        name = path.relative_to(folder).with_name(path.stem).as_posix()
+        if path.suffix.lower() not in suffixes or name.startswith(_PICTURES):
+            continue
+        if found.setdefault(name, path) != path:
+            raise InputError(
+                f"maps must have different names, got {found[name]} and {path.name}"
+            )
     if not found:
         listed = " or ".join(f"*{suffix}" for suffix in suffixes)
         raise InputError(f"{flag} must hold {listed}, got none in {folder}")
@@ -94,8 +93,8 @@ def read_pair(files: MapFiles) -> tuple[np.ndarray, np.ndarray]:
         InputError: a file that cannot be read, another kind of image, values that are
             no numbers or outside 0 .. 1, or sizes that differ.
     """
-    png = files.map.suffix.lower() == ".png"
-    soft = _read_png(files.map) if png else _read_npy(files.map)
+    array = files.map.suffix.lower() == ".npy"
+    soft = _read_npy(files.map) if array else _read_grey(files.map)
     curves = read_boundaries(files.truth)
     if soft.shape != curves.shape[1:]:
         raise InputError(
@@ -109,12 +108,15 @@ def _size(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _read_png(path: pathlib.Path) -> np.ndarray:
+def _read_grey(path: pathlib.Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
+            pages, tags = getattr(image, "n_frames", 1), getattr(image, "tag_v2", {})
             mode, values = image.mode, np.asarray(image)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error
+    if pages != 1 or tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise InputError(f"{path} must be one page in which 0 is black")
     if mode == "1":
         return values.astype(np.float64)
     if mode not in ("L", "I", "I;16", "I;16B"):

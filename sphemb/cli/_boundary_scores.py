@@ -41,6 +41,7 @@ def run_boundary_scores(
     tolerance: float = 0.0075,
     out: pathlib.Path | None = None,
     overwrite: bool = False,
+    partial: bool = False,
     processes: int | None = None,
 ) -> dict[str, Any]:
     """Scores boundary maps by the BSDS benchmark, and prints ODS, OIS and AP.
@@ -48,14 +49,16 @@ def run_boundary_scores(
     All files are read once before the first is scored, so that a bad one costs no time.
 
     Args:
-        maps: a folder of ``NAME.png``, grey with 8 or 16 bits, or ``NAME.npy``,
-            floating point in 0 .. 1.
-        groundtruth: a folder of ``NAME.mat``, one for each map.
+        maps: a folder of ``NAME.png`` or ``NAME.tif``, grey with 8 or 16 bits, or
+            ``NAME.npy``, floating point in 0 .. 1.
+        groundtruth: a folder of ``NAME.mat``, one for each map. Images are found by
+            their paths below the two folders.
         nms: suppress what is not largest across the boundary first.
         thresholds: their number n: k/(n+1).
         tolerance: the largest distance of a pair, as a share of the diagonal.
         out: gets ``scores.json``, ``images.csv`` and ``precision_recall.png``.
         overwrite: replace results that are there.
+        partial: leave out ground truths without a map, and count them.
         processes: images scored at a time; as many as there are processors by default.
 
     Returns:
@@ -74,7 +77,7 @@ def run_boundary_scores(
     if processes is not None:
         check_count("processes", processes, at_least=1)
     check_results(out, (_SCORES, _IMAGES, _PICTURE), overwrite=overwrite)
-    pairs = pair_files(maps, groundtruth)
+    pairs, left = pair_files(maps, groundtruth, partial=partial)
     for pair in progress(pairs, "checking"):
         read_pair(pair)
     if out is not None:
@@ -92,7 +95,7 @@ def run_boundary_scores(
     names = [pair.name for pair in pairs]
     stacked = np.stack([counts[name] for name in names])
     scores = BoundaryScores.from_counts(stacked, thresholds=thresholds)
-    record = _record(scores, nms=nms, tolerance=tolerance)
+    record = _record(scores, nms=nms, tolerance=tolerance, unpredicted=left)
     if out is not None:
         _write(out, scores, record, names, stacked)
     print("\n".join(_lines(record, thresholds, out)), flush=True)
@@ -145,11 +148,14 @@ def _collect(waiting: dict[Any, str]) -> list[tuple[str, np.ndarray]]:
     return [(waiting.pop(future), future.result()) for future in done]
 
 
-def _record(scores: BoundaryScores, *, nms: bool, tolerance: float) -> dict[str, Any]:
+def _record(
+    scores: BoundaryScores, *, nms: bool, tolerance: float, unpredicted: int
+) -> dict[str, Any]:
     curve = scores.curve()
     return {
         **scores.compute(),
         "num_images": int(scores.num_images),
+        "num_unpredicted": unpredicted,
         "nms": nms,
         "tolerance": tolerance,
         "curve": {
@@ -210,6 +216,8 @@ def _lines(
     r = record
     images = f"{r['num_images']} image{'s' * (r['num_images'] != 1)}"
     levels = f"{thresholds} threshold{'s' * (thresholds != 1)}"
+    left = r["num_unpredicted"]
+    more = f", {left} more without a map are left out" if left else ""
     where = f"; see {out}" if out is not None else ""
     return [
         "      score  recall  precision  threshold",
@@ -218,5 +226,5 @@ def _lines(
         f"OIS   {r['ois']:.4f}  {r['ois_recall']:.4f}  {r['ois_precision']:.4f}     "
         "each its own",
         f"AP    {r['ap']:.4f}",
-        f"on {images} with {levels}{where}",
+        f"on {images} with {levels}{more}{where}",
     ]

@@ -35,6 +35,7 @@ def run_class_scores(
     classes: int | None = None,
     names: pathlib.Path | None = None,
     images: pathlib.Path | None = None,
+    partial: bool = False,
     void: int | None = None,
     trimap: int = 40,
     out: pathlib.Path | None = None,
@@ -48,12 +49,14 @@ def run_class_scores(
     Args:
         predictions: a folder of ``NAME.png`` or ``NAME_classes.png``, grey or palette,
             whose values are classes, 0 the background.
-        groundtruth: a folder of ``NAME.png``, one for each prediction.
+        groundtruth: a folder of ``NAME.png``, one for each prediction. Images are found
+            by their paths below the two folders.
         classes: their number, the background among them; by default that of the names,
             or one more than the largest true one.
         names: a text file with a name in each line, the background's first.
-        images: a text file with the names of the images that count, each of which must
-            be predicted; by default all predictions count.
+        images: a text file with the names of the images that count; by default all
+            true ones do.
+        partial: leave out true images without a prediction, and count them.
         void: the value of true pixels that count for nothing; in a palette file, 255 is
             void by default.
         trimap: the widest band around true boundaries, in pixels; 0 for none.
@@ -65,7 +68,8 @@ def run_class_scores(
 
     Raises:
         InputError: files without a partner, unreadable or of different sizes, results
-            that are there, a setting out of range. Nothing is written then.
+            that are there, a setting out of range, no true pixel that counts. Nothing
+            is written then.
 
     References:
         ``docs/semantic_benchmark.md``.
@@ -74,7 +78,9 @@ def run_class_scores(
         check_count("classes", classes, at_least=2)
     check_count("trimap", trimap)
     check_results(out, (_SCORES, _CLASSES, _IMAGES, _PICTURE), overwrite=overwrite)
-    both = pair_labels(predictions, groundtruth, tail=_TAIL, images=images)
+    both = pair_labels(
+        predictions, groundtruth, tail=_TAIL, images=images, partial=partial
+    )
     listed = read_lines(names, "--names") if names else []
     highest = _highest(both, void)
     number = classes or len(listed) or max(highest + 1, 2)

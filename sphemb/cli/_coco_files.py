@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sphemb._checks import InputError
+from sphemb.cli._image_names import ImageNames
 from sphemb.cli._instance_tables import class_number
+from sphemb.cli._label_files import unpredicted
 from sphemb.data import VOC_NAMES
 from sphemb.training import read_json
 
@@ -19,34 +21,43 @@ class Truth(NamedTuple):
 
     Attributes:
         content: as COCO's annotations.
-        images: what an image may be called -> its id.
+        names: of all true images.
+        ids: of the images in the order of the names; None where one does not count.
+        numbers: whether a number in the results is the id of an image; else it is the
+            image's name.
         kinds: what a class may be called -> its id; empty if any number will do.
         titles: of the classes, the background's first, where a list was given.
         voids: id of an image -> run lengths of what counts for nothing.
+        predicted: name of a file of predictions -> id of its image.
         unpredicted: see `InstanceFiles`.
     """
 
     content: dict[str, Any]
-    images: Mapping[Any, int]
+    names: ImageNames
+    ids: Sequence[int | None]
+    numbers: bool
     kinds: Mapping[str, int]
     titles: list[str]
     voids: Mapping[int, Any]
+    predicted: Mapping[str, int]
     unpredicted: int
 
+    def image(self, called: Any) -> int | None:
+        """Finds the id of an image by what results call it; None if there is none."""
+        if self.numbers:
+            return called if type(called) is int and called in self.ids else None
+        if isinstance(called, str):
+            place = self.names.find(called)
+        else:
+            place = self.names.find_number(called) if type(called) is int else None
+        return None if place is None else self.ids[place]
 
-def coco_truth(
-    path: pathlib.Path,
-    found: Mapping[str, Any] | None,
-    titles: list[str],
-    *,
-    who: str = "--names",
-) -> Truth:
+
+def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -> Truth:
     """Reads COCO's annotations.
 
     Args:
         path: such as ``instances_val2017.json``.
-        found: name -> file of predictions, if those are files: then only their images
-            count.
         titles: what the numbers of classes in the predictions mean, if those are not
             the ids of COCO's categories; VOC's names of them will do, too.
         who: has the titles, for complaints.
@@ -59,10 +70,7 @@ def coco_truth(
         sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
         kinds = {str(c["name"]): c["id"] for c in content["categories"]}
         objects = [(a["image_id"], a["category_id"]) for a in content["annotations"]]
-        images = {
-            pathlib.PurePath(str(i.get("file_name", i["id"]))).stem: i["id"]
-            for i in content["images"]
-        }
+        files = [str(i.get("file_name", i["id"])) for i in content["images"]]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} must hold COCO's annotations, but lacks {error}"
@@ -84,17 +92,54 @@ def coco_truth(
         kinds = by_name | {
             str(n): by_name[t] for n, t in enumerate(titles) if t in by_name
         }
-    if found is None:
-        return Truth(content, {i: i for i in sizes}, kinds, [], {}, 0)
-    predicted = {images[name] for name in found if name in images}
+    names = ImageNames(files, path)
+    return Truth(content, names, list(sizes), True, kinds, [], {}, {}, 0)
+
+
+def of_predicted(
+    truth: Truth,
+    found: Mapping[str, pathlib.Path],
+    path: pathlib.Path,
+    predictions: pathlib.Path,
+    *,
+    partial: bool,
+) -> Truth:
+    """Reduces the truth to the images of which there are predictions.
+
+    Args:
+        truth: of COCO's annotations.
+        found: name -> file of predictions.
+        path: of the annotations, for messages.
+        predictions: the folder, for messages.
+        partial: leave out true images without a prediction.
+
+    Raises:
+        InputError: a prediction without a truth; a true image without a prediction,
+            unless that is allowed; a name that fits several images.
+    """
+    predicted: dict[str, int] = {}
+    for name, place in truth.names.match(found).items():
+        image = None if place is None else truth.ids[place]
+        if image is None:
+            raise InputError(
+                f"{found[name]} must be of an image of {path}, got {name}"
+                f"{truth.names.near(name)}"
+            )
+        predicted[name] = image
+    counted = set(predicted.values())
+    images = truth.content["images"]
+    left = [i for i in images if i["id"] not in counted]
+    if left and not partial:
+        first = f"image {left[0].get('file_name', left[0]['id'])} of {path}"
+        raise unpredicted(first, len(left), len(images), predictions)
     content = {
-        **content,
-        "images": [i for i in content["images"] if i["id"] in predicted],
+        **truth.content,
+        "images": [i for i in images if i["id"] in counted],
         "annotations": [
-            a for a in content["annotations"] if a["image_id"] in predicted
+            a for a in truth.content["annotations"] if a["image_id"] in counted
         ],
     }
-    return Truth(content, images, kinds, [], {}, len(sizes) - len(predicted))
+    return truth._replace(content=content, predicted=predicted, unpredicted=len(left))
 
 
 def coco_results(
@@ -111,15 +156,25 @@ def coco_results(
         InputError: it holds something else, or what the truth does not have.
     """
     results = []
+    places = {image: place for place, image in enumerate(truth.ids)}
     try:
         for result in read_json(path):
-            image, kind = result["image_id"], result["category_id"]
+            called, kind = result["image_id"], result["category_id"]
             score = float(result["score"])
             result["segmentation"]
-            if image not in truth.images:
+            image = truth.image(called)
+            if image is None:
                 raise InputError(
                     f"{path} must have what {groundtruth} has, but its image_id "
-                    f"{image!r} is not there"
+                    f"{called!r} is not there"
+                )
+            file = result.get("file_name")
+            if isinstance(file, str) and not truth.names.fits(file, places[image]):
+                raise InputError(
+                    f"{path} must have the ids of {groundtruth}, but image_id "
+                    f"{called!r} is {file} in it, and "
+                    f"{truth.names.files[places[image]]} there: predict with "
+                    "--annotations"
                 )
             if truth.kinds and str(kind) not in truth.kinds:
                 raise InputError(
@@ -132,12 +187,12 @@ def coco_results(
             results.append(
                 {
                     **result,
-                    "image_id": truth.images[image],
+                    "image_id": image,
                     "category_id": kind,
                     "score": score,
                 }
             )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import pathlib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.cli._coco_files import Truth, coco_results, coco_truth
+from sphemb.cli._coco_files import Truth, coco_results, coco_truth, of_predicted
+from sphemb.cli._image_names import ImageNames
 from sphemb.cli._instance_tables import read_table, vote_objects
-from sphemb.cli._label_files import find_labels, read_lines, read_values, run_lengths
+from sphemb.cli._label_files import (
+    find_labels,
+    match_labels,
+    read_lines,
+    read_values,
+    run_lengths,
+    unpredicted,
+)
 from sphemb.cli._results import progress
 
 _TAIL = "_labels"  # of what `sphemb predict` writes
@@ -44,6 +52,7 @@ def read_instances(
     names: pathlib.Path | None = None,
     images: pathlib.Path | None = None,
     void: int | None = None,
+    partial: bool = False,
 ) -> InstanceFiles:
     """Reads predictions and truth, each from a JSON file or a folder.
 
@@ -60,6 +69,7 @@ def read_instances(
         images: a text file with the names of the images that count.
         void: the value of true pixels that count for nothing; in palette files 255 is
             by default.
+        partial: leave out true images without a file of predictions.
 
     Returns:
         The files.
@@ -72,17 +82,30 @@ def read_instances(
         found = find_labels(predictions, "--predictions", tail=_TAIL)
     titles = read_lines(names, "--names") if names else []
     if groundtruth.is_dir():
-        truth = _folder_truth(groundtruth, found, semantic, titles, images, void)
+        true = find_labels(groundtruth, "--groundtruth")
+        matched, chosen = match_labels(found or {}, true, groundtruth, images)
+        left = []
+        if found is not None:
+            left = [name for name in chosen if name not in matched]
+            if left and not partial:
+                raise unpredicted(true[left[0]], len(left), len(chosen), predictions)
+            found, chosen = matched, list(matched)
+        truth = _folder_truth(true, chosen, groundtruth, semantic, titles, void)
+        truth = truth._replace(unpredicted=len(left))
     else:
         given = {"--semantic": semantic, "--images": images}
         for flag, value in given.items():
             if value is not None:
                 raise InputError(f"{flag} goes with a folder for --groundtruth")
-        truth = coco_truth(groundtruth, found, titles)
+        truth = coco_truth(groundtruth, titles)
+        if found is not None:
+            truth = of_predicted(
+                truth, found, groundtruth, predictions, partial=partial
+            )
     if found is None:
         results = coco_results(predictions, groundtruth, truth)
     else:
-        results = _folder_results(found, groundtruth, truth)
+        results = _folder_results(found, truth)
     content = truth.content
     if groundtruth.is_dir():  # where 0 is the background; COCO has its own numbers
         results = [r for r in results if r["category_id"] > 0]
@@ -97,43 +120,34 @@ def read_instances(
 
 
 def _folder_truth(
+    true: Mapping[str, pathlib.Path],
+    chosen: Sequence[str],
     folder: pathlib.Path,
-    found: Mapping[str, pathlib.Path] | None,
     semantic: pathlib.Path | None,
     titles: list[str],
-    images: pathlib.Path | None,
     void: int | None,
 ) -> Truth:
     kinds = {key: c for c, title in enumerate(titles) for key in (str(c), title)}
-    true = find_labels(folder, "--groundtruth")
     classes = find_labels(semantic, "--semantic") if semantic else {}
-    if images is not None:
-        chosen = read_lines(images, "--images")
-    else:
-        chosen = sorted(true if found is None else found)
+    of_classes, class_files = ImageNames(classes, semantic), list(classes.values())
     listed, objects = [], []
-    numbers: dict[Any, int] = {}
+    numbers: dict[str, int] = {}
     voids: dict[int, Any] = {}
     for number, name in enumerate(progress(chosen, "reading"), start=1):
-        if name not in true:
-            raise InputError(f"{name} has no truth: {folder / name}.png is missing")
-        if found is not None and name not in found:
-            raise InputError(f"{true[name]} must have a prediction, got none")
         values = read_values(true[name], void)
         numbers[name] = number
-        if name.isdecimal():  # COCO's images are called by their number
-            numbers[int(name)] = number
         height, width = values.shape
         listed.append({"id": number, "height": height, "width": width})
         if semantic is None:
             rows = read_table(true[name], name, values, kinds=kinds, scored=False)
         else:
-            if name not in classes:
+            place = of_classes.find(name)
+            if place is None:
                 raise InputError(f"--semantic must hold {name}.png, got none")
-            voted = read_values(classes[name], void)
+            voted = read_values(class_files[place], void)
             if voted.shape != values.shape:
                 raise InputError(
-                    f"{classes[name]} must have the size of {true[name]}, "
+                    f"{class_files[place]} must have the size of {true[name]}, "
                     f"{values.shape}, got {voted.shape}"
                 )
             rows = vote_objects(values, voted)
@@ -148,22 +162,19 @@ def _folder_truth(
                 objects.append(_record(number, kind, mask))
         if nothing.any():
             voids[number] = run_lengths(nothing)
-    left = len(true) - len(chosen) if images is None else 0
     content = {"images": listed, "annotations": objects}
-    return Truth(content, numbers, kinds, titles, voids, left)
+    names = ImageNames([f"{name}{file.suffix}" for name, file in true.items()], folder)
+    ids = [numbers.get(name) for name in true]
+    return Truth(content, names, ids, False, kinds, titles, voids, numbers, 0)
 
 
 def _folder_results(
-    found: Mapping[str, pathlib.Path], groundtruth: pathlib.Path, truth: Truth
+    found: Mapping[str, pathlib.Path], truth: Truth
 ) -> list[dict[str, Any]]:
     sizes = {i["id"]: (i["height"], i["width"]) for i in truth.content["images"]}
     results = []
     for name, path in progress(found.items(), "reading", len(found)):
-        if name not in truth.images:
-            if groundtruth.is_dir():
-                continue  # not among --images
-            raise InputError(f"{path} must be of an image of {groundtruth}, got {name}")
-        image = truth.images[name]
+        image = truth.predicted[name]
         values = read_values(path, None)
         if values.shape != sizes[image]:
             raise InputError(

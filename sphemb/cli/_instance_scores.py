@@ -26,6 +26,7 @@ def run_instance_scores(
     semantic: pathlib.Path | None = None,
     names: pathlib.Path | None = None,
     images: pathlib.Path | None = None,
+    partial: bool = False,
     void: int | None = None,
     out: pathlib.Path | None = None,
     overwrite: bool = False,
@@ -40,7 +41,8 @@ def run_instance_scores(
         predictions: COCO's results: a JSON list of ``image_id``, ``category_id``,
             ``segmentation`` and ``score``. Or a folder of ``NAME.png`` or
             ``NAME_labels.png``, 0 where no instance is, with ``NAME.csv`` or
-            ``NAME.json``: ``label``, ``class`` and ``score`` of each.
+            ``NAME.json``: ``label``, ``class`` and ``score`` of each. NAME is the path
+            of the image, or its end.
         groundtruth: COCO's ``instances_*.json``. Or a folder of ``NAME.png`` with
             ``label`` and ``class`` of each beside them, unless ``semantic`` is given.
         semantic: a folder of ``NAME.png``, from whose values an object of a folder
@@ -50,6 +52,7 @@ def run_instance_scores(
             are the ids of COCO's categories, where there are such.
         images: a text file with the names of the images that count; for a folder of
             true objects.
+        partial: leave out true images without a file of predictions, and count them.
         void: the value of true pixels that count for nothing; in a palette file, 255 is
             void by default.
         out: gets ``scores.json``, ``classes.csv`` and ``levels.png``.
@@ -59,8 +62,10 @@ def run_instance_scores(
         What ``scores.json`` holds.
 
     Raises:
-        InputError: a file that is something else, results for images or classes that
-            the truth does not have, results that are there. Nothing is written then.
+        InputError: a file that is something else, images without a file of predictions,
+            results for images or classes that the truth does not have, a name that fits
+            several images, no true object, results that are there. Nothing is written
+            then.
 
     References:
         ``docs/semantic_benchmark.md``.
@@ -72,6 +77,7 @@ def run_instance_scores(
         semantic=semantic,
         names=names,
         images=images,
+        partial=partial,
         void=void,
     )
     categories = {c["id"]: str(c["name"]) for c in files.content["categories"]}

@@ -39,7 +39,7 @@ def read_table(
     Raises:
         InputError: no table, one that cannot be read, or a label that is not in it.
     """
-    stems = dict.fromkeys((path.stem, name))
+    stems = dict.fromkeys((path.stem, name.rpartition("/")[2]))
     tables = [path.with_name(stem + end) for stem in stems for end in (".csv", ".json")]
     columns = ("label", "class", *(("score",) * scored))
     table = next((t for t in tables if t.is_file()), None)
@@ -117,7 +117,7 @@ def _rows(table: pathlib.Path) -> list[Any]:
             raise InputError(f"{table} must hold a list, an entry for each instance")
         return rows
     try:
-        with table.open(newline="") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table} cannot be read as CSV: {error}") from error

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.data import inspect_mask
+from sphemb.cli._image_names import ImageNames
+from sphemb.data import inspect_mask, is_image
 from sphemb.training import read_json
+
+_LOSSY = (".jpg", ".jpeg", ".jp2", ".webp")  # formats that do not keep values
 
 
 class LabelPair(NamedTuple):
@@ -30,7 +35,7 @@ class LabelPairs(NamedTuple):
     """What two folders have in common.
 
     Attributes:
-        pairs: sorted by name.
+        pairs: in the order of the true names.
         unpredicted: the number of true images for which there is no prediction.
     """
 
@@ -38,32 +43,66 @@ class LabelPairs(NamedTuple):
     unpredicted: int
 
 
+def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
+    """Lists the files of a folder and of its sub-folders, but for hidden ones.
+
+    Args:
+        folder: the folder; links in it are followed.
+        flag: what it was given as, for messages.
+
+    Raises:
+        InputError: it is no folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{flag} must be a folder, got {folder}")
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        hidden_or_ring = real in seen
+        seen.add(real)
+        folders[:] = [
+            f for f in folders if not f.startswith(".") and not hidden_or_ring
+        ]
+        if not hidden_or_ring:
+            found += [pathlib.Path(parent, f) for f in files if not f.startswith(".")]
+    return sorted(found)
+
+
 def find_labels(
     folder: pathlib.Path, flag: str, *, tail: str = ""
 ) -> dict[str, pathlib.Path]:
-    """Finds the label images of a folder.
+    """Finds the label images of a folder and of its sub-folders.
 
     Args:
-        folder: holds ``NAME.png``.
+        folder: holds ``NAME.png``, or another format that keeps values. A file in one
+            that does not, such as JPEG, is taken where no other has its name, so that
+            whoever reads it says what is wrong.
         flag: what the folder was given as, for complaints.
         tail: where a file is called ``NAME{tail}.png``, only such files count: others
             beside them are pictures to look at.
 
     Returns:
-        name -> file, sorted.
+        name, which is a path below the folder, -> file, sorted.
 
     Raises:
-        InputError: no folder, or no such file in it.
+        InputError: no folder, no such file in it, or two files of one name.
     """
-    if not folder.is_dir():
-        raise InputError(f"{flag} must be a folder, got {folder}")
-    files = sorted(p for p in folder.glob("*.png") if not p.name.startswith("."))
-    tailed = [p for p in files if tail and p.stem.endswith(tail)]
-    if tailed:
-        return {p.stem.removesuffix(tail): p for p in tailed}
+    files = [p for p in files_below(folder, flag) if is_image(p)]
     if not files:
-        raise InputError(f"{flag} must hold PNG files, got none in {folder}")
-    return {p.stem: p for p in files}
+        raise InputError(f"{flag} must hold label images (*.png), got none in {folder}")
+    tailed = [p for p in files if tail and p.stem.endswith(tail)]
+    cut = len(tail) if tailed else 0
+    found: dict[str, pathlib.Path] = {}
+    for path in sorted(tailed or files, key=lambda p: p.suffix.lower() in _LOSSY):
+        name = path.relative_to(folder).with_name(path.stem).as_posix()
+        name = name[: len(name) - cut]
+        other = found.setdefault(name, path)
+        if other != path and path.suffix.lower() not in _LOSSY:
+            raise InputError(
+                f"{flag} must have one label image for each name, got {other} and "
+                f"{path}"
+            )
+    return dict(sorted(found.items()))
 
 
 def pair_labels(
@@ -72,39 +111,90 @@ def pair_labels(
     *,
     tail: str = "",
     images: pathlib.Path | None = None,
+    partial: bool = False,
 ) -> LabelPairs:
-    """Pairs the label images of two folders by their names.
+    """Pairs the label images of two folders by their paths, see `ImageNames`.
 
     Args:
         predictions: see :func:`find_labels`.
-        groundtruth: a folder of ``NAME.png``.
+        groundtruth: see :func:`find_labels`.
         tail: of the predictions.
-        images: a text file with the names that count; then each must be predicted.
-            Without it all predictions count.
+        images: a text file with the names that count; by default all true images do.
+        partial: leave out what is not predicted.
 
     Returns:
-        The pairs, and how many true images are in none.
+        The pairs, and how many true images that count are in none.
 
     Raises:
-        InputError: a prediction without a truth, or a listed name without either.
+        InputError: a prediction without a truth; a true image without a prediction,
+            unless that is allowed; a listed name that the truth lacks; a name that fits
+            several images.
     """
     found = find_labels(predictions, "--predictions", tail=tail)
     true = find_labels(groundtruth, "--groundtruth")
-    names = sorted(found) if images is None else read_lines(images, "--images")
-    for name in names:
-        if name not in true:
+    found, chosen = match_labels(found, true, groundtruth, images)
+    left = [name for name in chosen if name not in found]
+    if left and not partial:
+        raise unpredicted(true[left[0]], len(left), len(chosen), predictions)
+    pairs = [LabelPair(n, found[n], true[n]) for n in chosen if n in found]
+    return LabelPairs(pairs, len(left))
+
+
+def match_labels(
+    found: Mapping[str, pathlib.Path],
+    true: Mapping[str, pathlib.Path],
+    groundtruth: pathlib.Path,
+    images: pathlib.Path | None,
+) -> tuple[dict[str, pathlib.Path], list[str]]:
+    """Finds the true images that predictions are of, see `ImageNames`.
+
+    Args:
+        found: name -> file of predictions.
+        true: name -> file of the truth.
+        groundtruth: what the truth was given as, for messages.
+        images: a text file with the names of the true images that count.
+
+    Returns:
+        true name -> file of its prediction, for those that count; and the true names
+        that count.
+
+    Raises:
+        InputError: a prediction without a truth, a listed name that the truth lacks, or
+            a name that fits several images.
+    """
+    order = list(true)
+    names = ImageNames([f"{name}{true[name].suffix}" for name in order], groundtruth)
+    chosen = order
+    if images is not None:
+        listed = {line: names.find(line) for line in read_lines(images, "--images")}
+        for line, place in listed.items():
+            if place is None:
+                raise InputError(
+                    f"{line} must have a ground truth in {groundtruth}, got none"
+                    f"{names.near(line)}"
+                )
+        places = dict.fromkeys(p for p in listed.values() if p is not None)
+        chosen = [order[place] for place in places]
+    predicted, counted = {}, set(chosen)
+    for name, place in names.match(found).items():
+        if place is None and images is None:
             raise InputError(
-                f"{found.get(name, name)} has no truth: {groundtruth / name}.png is "
-                "missing"
+                f"{found[name]} must have a ground truth in {groundtruth}, got none"
+                f"{names.near(name)}"
             )
-        if name not in found:
-            raise InputError(
-                f"{true[name]} must have a prediction {predictions / name}{tail}.png, "
-                "got none"
-            )
-    pairs = [LabelPair(name, found[name], true[name]) for name in names]
-    left = len(true.keys() - set(names)) if images is None else 0
-    return LabelPairs(pairs, left)
+        if place is not None and order[place] in counted:
+            predicted[order[place]] = found[name]
+    return {n: predicted[n] for n in chosen if n in predicted}, chosen
+
+
+def unpredicted(
+    first: object, missing: int, number: int, predictions: pathlib.Path
+) -> InputError:
+    """Words the error of true images without a prediction."""
+    return InputError(
+        f"{first} must have a prediction in {predictions}, got none ({missing} of "
+        f"{number} true images have none): --partial leaves them out"
+    )
 
 
 def read_values(path: pathlib.Path, void: int | None) -> np.ndarray:
@@ -161,7 +251,7 @@ def read_lines(path: pathlib.Path, flag: str) -> list[str]:
             raise InputError(f"{path} must hold a list of names")
     else:
         try:
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{flag} must be a text file: {error}") from error
     names = [line.strip() for line in lines if line.strip()]

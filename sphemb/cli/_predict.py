@@ -8,7 +8,6 @@ import os
 import pathlib
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from sphemb._checks import InputError, check_count
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.cli._files_of_task import prediction_files
+from sphemb.cli._image_names import result_names
 from sphemb.cli._names import one_line, spelled
 from sphemb.cli._prediction_files import PredictionFiles
 from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
@@ -76,9 +76,10 @@ def run_prediction(
     """
     check_count("--limit", limit)
     settings = settings or PredictionSettings()
-    images = _images(paths, limit)
+    images, called = _images(paths, limit)
     trained = load_run(workdir)
     files, tiled = prediction_files(trained), TiledPrediction(trained)
+    files.called = called
     if settings.embeddings:
         if not files.embeds:
             raise InputError("--embeddings: what this run predicts has none to keep")
@@ -93,7 +94,7 @@ def run_prediction(
     for image in images:  # refuses a halo that leaves no core
         tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
     names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]
-    targets = image_targets(images, names, out)
+    targets = image_targets(images, called, names, out)
     shared = [out / name for name in (*files.shared, *_SHARED)]
     if os.path.realpath(out) == os.path.realpath(workdir):
         raise InputError(f"--out must not be the run's own folder, got {out}")
@@ -104,8 +105,8 @@ def run_prediction(
             print(_planned(image, tiled, settings, own))
         print(f"{len(images)} images; nothing is written")
         return len(images)
-    for path in [*shared, *targets[0]]:
-        make_folder(path.parent)
+    for folder in dict.fromkeys(path.parent for path in wanted):
+        make_folder(folder)
     rows = []
     begin = time.perf_counter()
     for i, image in enumerate(progress(images, "images")):
@@ -135,25 +136,23 @@ def run_prediction(
     return len(images)
 
 
-def _images(paths: Sequence[str], limit: int) -> list[ImageWindows]:
-    """The images, all but large ones read once: a bad file leaves nothing half done.
+def _images(
+    paths: Sequence[str], limit: int
+) -> tuple[list[ImageWindows], dict[pathlib.Path, str]]:
+    """The images and the names of their results.
+
+    All but large ones are read once: a bad file leaves nothing half done.
 
     Raises:
         InputError: there are none, one cannot be read, or two have one name.
     """
     images = [ImageWindows(path) for path in find_images(paths)[: limit or None]]
-    stems = Counter(image.path.stem for image in images)
-    doubled = [stem for stem, number in stems.items() if number > 1]
-    if doubled:
-        raise InputError(
-            f"images must have different names, but several are called {doubled[0]}: "
-            "predict them into different folders"
-        )
+    called = result_names([image.path for image in images])
     for image in images:
         if math.prod(image.size) <= _DECODED:
             image.whole()
             image.close()
-    return images
+    return images, called
 
 
 def _predict_one(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,9 +23,10 @@ class PredictionFiles:
     """The files of a task whose groups are instances, and the base of all others.
 
     Attributes:
-        per_image: names of an image's files; ``{}`` is the image's stem.
+        per_image: names of an image's files; ``{}`` is the name of its results.
         shared: names of files for all images.
         embeds: whether there is an embedding to keep.
+        called: image file -> name of its results, if that is not its stem.
     """
 
     per_image: ClassVar[Sequence[str]] = (
@@ -38,6 +39,7 @@ class PredictionFiles:
 
     def __init__(self, trained: Trained):
         self.trained = trained
+        self.called: Mapping[pathlib.Path, str] = {}
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
@@ -64,7 +66,7 @@ class PredictionFiles:
         self._images.append(
             {
                 "id": number,
-                "file_name": spelled(image.path.name),
+                "file_name": self.file_name(image),
                 "height": height,
                 "width": width,
             }
@@ -82,6 +84,11 @@ class PredictionFiles:
             for i, region in enumerate(regions, start=1)
         ]
         return len(regions)
+
+    def file_name(self, image: ImageWindows) -> str:
+        """The file of an image in COCO's files, by the name of its results."""
+        name = self.called.get(image.path, image.path.stem)
+        return spelled(f"{name}{image.path.suffix}")
 
     def told(self, number: int) -> str:
         """What was found, in a few words."""

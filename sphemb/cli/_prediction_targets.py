@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from sphemb._checks import InputError
 from sphemb.cli._label_images import named_for
@@ -13,20 +14,24 @@ from sphemb.data import ImageWindows
 
 
 def image_targets(
-    images: Sequence[ImageWindows], names: Sequence[str], out: pathlib.Path
+    images: Sequence[ImageWindows],
+    called: Mapping[pathlib.Path, str],
+    names: Sequence[str],
+    out: pathlib.Path,
 ) -> list[list[pathlib.Path]]:
     """The files of every image.
 
     Args:
         images: the images.
-        names: of an image's files; ``{}`` is the image's stem.
+        called: image file -> name of its results, see `result_names`.
+        names: of an image's files; ``{}`` is the name of its results.
         out: the folder that they are in.
 
     Returns:
         The paths for each image, in the order of the names.
     """
     return [
-        [named_for(out / name.format(image.path.stem), image.size) for name in names]
+        [named_for(out / n.format(called[image.path]), image.size) for n in names]
         for image in images
     ]
 
@@ -34,12 +39,18 @@ def image_targets(
 def check_targets(
     images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], *, overwrite: bool
 ) -> None:
-    """Refuses to write over an image, or unasked over a result.
+    """Refuses to write over an image, unasked over a result, or two results as one.
 
     Raises:
         InputError: as above.
     """
     sources = {os.path.realpath(image.path) for image in images}
+    twice = [path for path, number in Counter(wanted).items() if number > 1]
+    if twice:
+        raise InputError(
+            f"{twice[0]} would be written for two images: predict them into different "
+            "folders"
+        )
     for path in wanted:
         for there in either_picture(path):
             if os.path.realpath(there) in sources:

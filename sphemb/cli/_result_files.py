@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,24 +72,33 @@ class ResultFiles(PredictionFiles):
             listed = list(zip(masks, every.classes, every.scores, strict=True))
         else:
             listed = [(r.runs, *row[1:3]) for r, row in zip(regions, rows, strict=True)]
-        name = spelled(image.path.stem)
         if self.ids is None:
-            # COCO's images are called by their number.
-            called: Any = int(name) if name.isdecimal() else name
+            name = spelled(self.called.get(image.path, image.path.stem))
+            # COCO's images are called by their number, unless 7 and 007 are two.
+            number = int(name) if name.isdecimal() else None
+            called: Any = (
+                name if number is None or self._numbers[number] > 1 else number
+            )
             known = {int(kind): int(kind) for _, kind, _ in listed}
         else:
-            called, known = self.ids.images[name], self.ids.classes
+            called, known = self.ids.images[image.path], self.ids.classes
         self._annotations += [
             {
                 "image_id": called,
                 "category_id": known[int(kind)],
                 "segmentation": runs,
                 "score": round(float(score), 6),
+                "file_name": self.file_name(image),
             }
             for runs, kind, score in listed
             if int(kind) in known
         ]
         return len(scores)
+
+    @functools.cached_property
+    def _numbers(self) -> Counter[int]:
+        """How many images are called by a number."""
+        return Counter(int(n) for n in self.called.values() if n.isdecimal())
 
     def finish(self, targets: Sequence[pathlib.Path]) -> None:
         """Writes COCO's results; see the base."""

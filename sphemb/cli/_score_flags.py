@@ -72,7 +72,10 @@ def add_score(verbs: Any) -> None:
         **of_scores,
     )
     bounds.add_argument(
-        "--maps", type=pathlib.Path, required=True, help="a folder of *.png or *.npy"
+        "--maps",
+        type=pathlib.Path,
+        required=True,
+        help="a folder of *.png, *.tif or *.npy",
     )
     bounds.add_argument(
         "--groundtruth", type=pathlib.Path, required=True, help="a folder of *.mat"
@@ -87,6 +90,12 @@ def add_score(verbs: Any) -> None:
     bounds.add_argument(
         "--processes", type=int, help="images at a time (default: all processors)"
     )
+    for benchmark in (classes, instances, bounds):
+        benchmark.add_argument(
+            "--partial",
+            action="store_true",
+            help="leave out true images without a prediction",
+        )
 
 
 def start_scoring(flags: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@
   `DigitsAugmentation`; `CentreCrop`, which leaves nothing to chance.
 * Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
   cannot be used, `size_buckets` and `PadExample` make few sizes of many.
-* Image files: `find_images`, `read_image`, `read_size`, `pad_to_multiple`,
+* Image files: `find_images`, `is_image`, `read_image`, `read_size`, `pad_to_multiple`,
   `write_image`, `write_labels`.
 * Images larger than memory: `ImageWindows` reads them a `Box` at a time, `tile_image`
   cuts them into `Tile` entries with halos, `write_tiff` writes them in parts.
@@ -75,6 +75,7 @@ from sphemb.data._headers import read_size
 from sphemb.data._image_augmentation import ImageAugmentation
 from sphemb.data._image_files import (
     find_images,
+    is_image,
     pad_to_multiple,
     read_image,
     write_image,
@@ -173,6 +174,7 @@ __all__ = [
     "find_images",
     "inspect_mask",
     "instance_areas",
+    "is_image",
     "load_handwriting",
     "make_loader",
     "measure_instances",

@@ -211,7 +211,9 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                         "image": jpeg,
                         "instances": encode_labels(instances, np.uint16, who=who),
                         "semantic": encode_labels(semantic, np.uint8, who=who),
-                        "name": pathlib.PurePosixPath(image["file_name"]).stem,
+                        "name": pathlib.PurePosixPath(image["file_name"])
+                        .with_suffix("")
+                        .as_posix(),
                     },
                 )
         except (KeyError, TypeError, IndexError, AttributeError) as error:

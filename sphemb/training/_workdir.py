@@ -204,8 +204,8 @@ def read_json(path: pathlib.Path) -> Any:
         InputError: it is no JSON.
     """
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_bytes())  # which may begin with a byte order mark
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} must be a JSON file: {error}") from error
 
 

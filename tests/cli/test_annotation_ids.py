@@ -18,7 +18,7 @@ from sphemb.training import Experiment, Trained
 from tests.tiny import tiny_config
 
 NAMES = ("background", "aeroplane", "cat", "heron")
-IMAGES = [pathlib.Path("somewhere/12.jpg"), pathlib.Path("pond.png")]
+IMAGES = [pathlib.Path("somewhere/12.jpg"), pathlib.Path("ponds/pond.png")]
 LABELS = np.zeros((4, 6), np.int32)  # of image 12: a cat and a heron
 LABELS[:2, :3] = 1
 LABELS[3, 4:] = 2
@@ -62,7 +62,7 @@ def annotations(tmp_path):
 
 def test_images_and_classes_are_found_by_name(annotations):
     ids = annotation_ids(annotations, IMAGES, NAMES)
-    assert ids.images == {"12": 700, "pond": 9}
+    assert ids.images == {IMAGES[0]: 700, IMAGES[1]: 9}
     # VOC's name of COCO's airplane; no heron, and the background is no category.
     assert ids.classes == {1: 5, 2: 17}
 
@@ -90,16 +90,19 @@ class TestResults:
         )
 
     def written(self, files, folder):
-        Image.new("RGB", (6, 4)).save(folder / "12.png")
+        image = folder / "somewhere" / "12.jpg"
+        image.parent.mkdir()
+        Image.new("RGB", (6, 4)).save(image)
         targets = [folder / name.format("12") for name in files.per_image]
-        files.write(targets, ImageWindows(folder / "12.png"), FOUND)
+        files.write(targets, ImageWindows(image), FOUND)
         files.finish([folder / "results.json"])
         return json.loads((folder / "results.json").read_text())
 
     def test_pycocotools_takes_them_beside_the_annotations(
         self, files, annotations, tmp_path
     ):
-        files.ids = annotation_ids(annotations, IMAGES, NAMES)
+        images = [tmp_path / "somewhere" / "12.jpg"]
+        files.ids = annotation_ids(annotations, images, NAMES)
         (result,) = self.written(files, tmp_path)  # a heron is no category there
         assert (result["image_id"], result["category_id"]) == (700, 17)
         truth = COCO(str(annotations))

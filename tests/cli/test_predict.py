@@ -292,6 +292,24 @@ class TestNames:
         assert {row["image"] for row in summary["images"]} == expected
         "".join([*listed, *expected]).encode("utf-8")
 
+    def test_images_of_one_stem_have_their_results_in_sub_folders(
+        self, workdir, folder, tmp_path
+    ):
+        for name, source in {"cam1": "a", "cam2": "b"}.items():
+            (tmp_path / "in" / name).mkdir(parents=True)
+            shutil.copy(folder / f"{source}.png", tmp_path / "in" / name / "000.png")
+        out = tmp_path / "out"
+        predict(workdir, [tmp_path / "in" / "*" / "*.png"], out)
+        for name, rows in {"cam1": 32, "cam2": 30}.items():
+            labels = np.asarray(Image.open(out / name / "000_labels.png"))
+            assert labels.shape == (rows, 32)
+            assert (out / name / "000_labels.csv").is_file()
+        content = json.loads((out / "instances.json").read_text())
+        assert [i["file_name"] for i in content["images"]] == [
+            "cam1/000.png",
+            "cam2/000.png",
+        ]
+
     def test_what_begins_with_a_dash_is_a_path_behind_two_dashes(
         self, workdir, folder, tmp_path, monkeypatch, capsys
     ):

@@ -113,7 +113,7 @@ def test_maxima_alone_are_scored_on_request(folders):
     ("mistake", "words"),
     [
         ("no truth", "a.png must have a ground truth"),
-        ("no map", "c.mat must have a map"),
+        ("no map", "c.mat must have a prediction"),
         ("two maps", "maps must have different names"),
         ("colour", "b.png must be grey with 8 or 16 bits, got mode RGB"),
         ("size", "b.png must be as large as"),
@@ -124,7 +124,7 @@ def test_maxima_alone_are_scored_on_request(folders):
         ("no image", "b.png cannot be read as an image"),
         ("no array", "c.npy cannot be read as an array"),
         ("no matlab", "b.mat"),
-        ("empty", "--maps must hold *.png or *.npy, got none"),
+        ("empty", "--maps must hold *.png or *.tif or *.tiff or *.npy, got none"),
         ("no folder", "--groundtruth must be a folder"),
         ("there", "scores.json exists already: give --overwrite"),
         ("file", "--out must be a folder for results"),

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from sphemb._checks import InputError
 from sphemb.cli import main, run_class_scores, run_instance_scores
 from sphemb.data import inspect_mask
 
@@ -186,7 +187,9 @@ class TestInstances:
             [(1, "cat", 0.9), (2, 40, 0.8), (9, "cat", 0.95)],
         )
         (folders / "truth.json").write_text(json.dumps(content))
-        scores = score(folders, groundtruth="truth.json")
+        with pytest.raises(InputError, match=r"c\.jpg .* must have a prediction in"):
+            score(folders, groundtruth="truth.json")
+        scores = score(folders, groundtruth="truth.json", partial=True)
         self.expected(scores, NAMES[1:])
         assert scores["num_unpredicted"] == 1
 
@@ -230,12 +233,12 @@ class TestInstances:
         line = refused(capsys, *arguments, "--names", folders / "names.txt")
         assert "--names must have names of categories in" in line
 
-    def test_images_that_are_not_predicted_are_counted_or_asked_for(
-        self, folders, capsys
-    ):
+    def test_images_that_are_not_predicted_are_named_or_left_out(self, folders, capsys):
         expected = score(folders)
         save(folders / "truth" / "z.png", np.zeros((H, W)))
-        scores = score(folders)
+        with pytest.raises(InputError, match=r"z\.png must have a prediction in"):
+            score(folders)
+        scores = score(folders, partial=True)
         assert "1 more without a prediction" in capsys.readouterr().out
         assert scores.pop("num_unpredicted") == 1
         assert expected.pop("num_unpredicted") == 0
@@ -264,7 +267,7 @@ class TestInstances:
             ("twice", "12.csv must have each label once"),
             ("class", "12.csv must have label, class, score of every instance"),
             ("size", "12.png must have the size of its truth, (24, 32), got (3, 3)"),
-            ("no truth", "12 has no truth"),
+            ("no truth", "12.png must have a ground truth in"),
             ("no semantic", "--semantic must hold 12.png, got none"),
             ("names", "must have a name for class 2"),
             ("coco", "--images goes with a folder for --groundtruth"),
@@ -345,7 +348,7 @@ class TestInstances:
 
 
 class TestClasses:
-    def test_every_image_has_a_row_and_what_is_not_predicted_is_counted(
+    def test_every_image_has_a_row_and_what_is_not_predicted_is_named_or_counted(
         self, folders, capsys
     ):
         truth = np.minimum(true_map(), 2) * (true_map() < 255)
@@ -353,8 +356,12 @@ class TestClasses:
             save(folders / "classes" / f"{name}.png", truth)
         save(folders / "maps" / "a.png", truth * (truth != 2))
         out = folders / "out"
+        given = {"trimap": 3, "classes": 3, "out": out}
+        with pytest.raises(InputError, match=r"b\.png must have a prediction in"):
+            run_class_scores(folders / "maps", folders / "classes", **given)
+        assert not out.exists()
         scores = run_class_scores(
-            folders / "maps", folders / "classes", trimap=3, classes=3, out=out
+            folders / "maps", folders / "classes", partial=True, **given
         )
         assert scores["num_images"] == scores["num_unpredicted"] == 1
         assert "1 more without a prediction" in capsys.readouterr().out
