@@ -71,7 +71,6 @@ from sphemb.data._findings import FileError, Finding
 from sphemb.data._folder import FolderDataset, open_folder
 from sphemb.data._folder_examples import FolderExamples
 from sphemb.data._handwriting import Handwriting, load_handwriting, tfds_data_dir
-from sphemb.data._headers import read_size
 from sphemb.data._image_augmentation import ImageAugmentation
 from sphemb.data._image_files import (
     find_images,
@@ -90,6 +89,7 @@ from sphemb.data._instance_sizes import (
 from sphemb.data._loader import ExampleSource, make_loader
 from sphemb.data._masks import Mask, inspect_mask, read_mask
 from sphemb.data._skipping import SkippingSource
+from sphemb.data._stored_images import read_size
 from sphemb.data._tiff_files import write_tiff
 from sphemb.data._tiling import Box, Tile, tile_image
 from sphemb.data._unlabelled import (

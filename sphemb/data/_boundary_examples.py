@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from sphemb._checks import check_boolean, check_choice, check_count, check_shape
 from sphemb._labels import VOID
 from sphemb.data._bsds import prepare_bsds
-from sphemb.data._encoded import encoded_size
 from sphemb.data._examples import BuilderExamples
+from sphemb.data._stored_images import Header, read_header
 
 _TRAIN_ON = {"train": "train", "train+val": "train+validation"}
 
@@ -88,9 +88,12 @@ class BoundaryExamples(BuilderExamples):
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Reads and decodes one example."""
         example = super().__getitem__(index)
-        height, width = example["image"].shape[:2]
-        drawn = example["boundaries"].reshape(-1, height, width).astype(bool)
-        maps = np.full((self.num_annotators, height, width), VOID, np.int8)
+        below_each_other = example["boundaries"]
+        header = self.header(self.encoded(index))
+        sides = _sides(header, below_each_other.shape[1])
+        drawn = below_each_other.reshape(-1, *sides).astype(bool)
+        drawn = np.stack([header.turn(curves) for curves in drawn])
+        maps = np.full((self.num_annotators, *header.size), VOID, np.int8)
         maps[: len(drawn)] = drawn
         target = boundary_target(drawn, consensus=self._consensus)
         return {**example, "boundaries": maps, "instances": target}
@@ -102,11 +105,14 @@ class BoundaryExamples(BuilderExamples):
 
     def _annotators(self, record: dict[str, Any]) -> int:
         # Headers alone: the maps lie below each other, each as high as the image.
-        height, below_each_other = (
-            encoded_size(record[key], who=f"{key} of {record['name']!r}")[0]
-            for key in ("image", "boundaries")
-        )
-        return below_each_other // height
+        who = f"boundaries of {record['name']!r}"
+        height, width = read_header(record["boundaries"], who=who).stored
+        return height // _sides(self.header(record), width)[0]
+
+
+def _sides(header: Header, width: int) -> tuple[int, int]:
+    """(H, W) of maps of such a width, which are of the stored or the upright image."""
+    return header.stored if width == header.stored[1] else header.size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

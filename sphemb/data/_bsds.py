@@ -26,7 +26,7 @@ from sphemb.data._bsds_files import (
     truth_path,
 )
 from sphemb.data._builders import LabelledBuilder, prepare_quietly
-from sphemb.data._encoded import check_encoded, encode_labels
+from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
 
 COUNTS = {"train": 200, "validation": 100, "test": 200}
@@ -162,16 +162,13 @@ class BsdsBoundaries(LabelledBuilder, skip_registration=True):
         for i, name in enumerate(names):
             path = image_path(split, name)
             image = files.read(path)
-            size = check_encoded(image, who=f"image {files.where(path)}")
+            header = check_encoded(image, who=f"image {files.where(path)}")
             path = truth_path(split, name)
             who = files.where(path)
             boundaries = decode_boundaries(files.read(path), who=who)
-            if boundaries.shape[1:] != size:
-                raise InputError(
-                    f"boundaries of {who} must have the size of their image, {size}, "
-                    f"got {boundaries.shape[1:]}"
-                )
-            below_each_other = boundaries.reshape(-1, size[1]).astype(np.int32)
+            check_label_size(boundaries.shape[1:], header, who=f"boundaries of {who}")
+            below_each_other = boundaries.reshape(-1, boundaries.shape[-1])
+            below_each_other = below_each_other.astype(np.int32)
             maps = encode_labels(below_each_other, np.uint8, who=who)
             yield i, {"image": image, "boundaries": maps, "name": name}
 

@@ -35,7 +35,12 @@ from sphemb.data._coco_files import (
 )
 from sphemb.data._coco_masks import paint_outlines, read_panoptic
 from sphemb.data._coco_stuff import find_stuff_maps, read_stuff, stuff_digest
-from sphemb.data._encoded import check_encoded, decode_image, encode_labels
+from sphemb.data._encoded import (
+    check_encoded,
+    check_label_size,
+    decode_colors,
+    encode_labels,
+)
 from sphemb.data._handwriting import tfds_data_dir
 from sphemb.data._voc_files import BACKGROUND
 
@@ -185,13 +190,13 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
             wanted = by_image(content, panoptic=settings.masks == "panoptic")
             for i, (image, found) in enumerate(wanted):
                 jpeg = files.read(image["file_name"])
-                size = check_encoded(
+                header = check_encoded(
                     jpeg, who=f"image {files.where(image['file_name'])}"
                 )
                 if settings.masks == "panoptic":
                     png = found[0]["file_name"]
                     who = f"mask {pngs.where(png)}"
-                    colours = decode_image(pngs.read(png), who=who)
+                    colours = decode_colors(pngs.read(png), who=who)
                     maps = read_panoptic(
                         colours, found[0]["segments_info"], classes, who=who
                     )
@@ -199,12 +204,12 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                     who = f"annotations of {image['file_name']} in {path}"
                     drawn_on = (image["height"], image["width"])
                     # Before anything as large as the file says is set aside.
-                    _check_size(drawn_on, size, who)
+                    check_label_size(drawn_on, header, who=who)
                     maps = paint_outlines(
                         Annotations(path, image["file_name"], drawn_on, found), classes
                     )
                 instances, semantic = maps
-                _check_size(instances.shape, size, who)
+                check_label_size(instances.shape, header, who=who)
                 yield (
                     i,
                     {
@@ -231,12 +236,12 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
         for i, path in enumerate(find_stuff_maps(folder, tail)):
             name = f"{path.stem}.jpg"
             jpeg = files.read(name)
-            size = check_encoded(jpeg, who=f"image {files.where(name)}")
+            header = check_encoded(jpeg, who=f"image {files.where(name)}")
             who = f"mask {path}"
             instances, semantic = read_stuff(
                 path.read_bytes(), categories=self._settings.categories, who=who
             )
-            _check_size(semantic.shape, size, who)
+            check_label_size(semantic.shape, header, who=who)
             yield (
                 i,
                 {
@@ -246,11 +251,6 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                     "name": path.stem,
                 },
             )
-
-
-def _check_size(found: tuple[int, ...], size: tuple[int, int], who: str) -> None:
-    if found != size:
-        raise InputError(f"{who} must have the size of the image, {size}, got {found}")
 
 
 # Whoever asks for the signature gets that of `coco_config`.

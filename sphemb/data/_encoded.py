@@ -8,6 +8,7 @@ H W image size.
 from __future__ import annotations
 
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
-from sphemb.data._image_files import UNREADABLE
+from sphemb.data._stored_images import UNREADABLE, Header, read_header, read_values
 
 _BROKEN = (*UNREADABLE, Image.DecompressionBombError)
 
@@ -65,7 +66,12 @@ def decode_labels(data: bytes, *, who: str) -> np.ndarray:
 
 
 def decode_image(data: bytes, *, who: str) -> np.ndarray:
-    """Decodes an image of 8 bits, grey or not, as uint8 [H, W, 3]."""
+    """Decodes an image as `read_image` reads it, as uint8 [H, W, 3]."""
+    return read_values(data, who=who).shown()
+
+
+def decode_colors(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes a mask whose colors are numbers, as uint8 [H, W, 3]."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image.convert("RGB"))
@@ -89,16 +95,7 @@ def decode_indices(data: bytes, *, who: str) -> np.ndarray:
     return _decode(data, who, ("P", "L"))
 
 
-def encoded_size(data: bytes, *, who: str) -> tuple[int, int]:
-    """Reads (H, W) from an image's header and leaves its pixels alone."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return image.height, image.width
-    except _BROKEN as error:
-        raise _unreadable(who, error) from error
-
-
-def check_encoded(data: bytes, *, who: str) -> tuple[int, int]:
+def check_encoded(data: bytes, *, who: str) -> Header:
     """Refuses an image that cannot be decoded to its end.
 
     What is broken shall be found while a data set is prepared, not in the middle of
@@ -109,20 +106,32 @@ def check_encoded(data: bytes, *, who: str) -> tuple[int, int]:
         who: what to call the image in a complaint.
 
     Returns:
-        (H, W).
+        Its header, which says what size labels may have.
 
     Raises:
-        InputError: no image, damaged, or cut short.
+        InputError: no image, damaged, cut short, or one that is not read.
     """
+    header = read_header(data, who=who)
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
+    if header.kind != "JPEG" or math.prod(header.stored) > limit:
+        read_values(data, who=who)
+        return header
     try:
         with Image.open(io.BytesIO(data)) as image:
-            size = image.height, image.width
             # An eighth of the resolution still reads a JPEG to its end, much faster.
-            image.draft("RGB", (max(1, size[1] // 8), max(1, size[0] // 8)))
+            image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
             image.load()
     except _BROKEN as error:
         raise _unreadable(who, error) from error
-    return size
+    return header
+
+
+def check_label_size(size: tuple[int, ...], header: Header, *, who: str) -> None:
+    """Refuses labels (H, W) that are not as large as their image, stored or upright."""
+    if not header.fits(size):
+        raise InputError(
+            f"{who} must have the size of the image, {header.size}, got {tuple(size)}"
+        )
 
 
 def _decode(data: bytes, who: str, modes: tuple[str, ...]) -> np.ndarray:

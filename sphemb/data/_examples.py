@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError, InputTypeError, check_shape
 from sphemb._labels import VOID
-from sphemb.data._encoded import decode_image, decode_labels, encoded_size
+from sphemb.data._encoded import decode_image, decode_labels
+from sphemb.data._stored_images import Header, read_header
 
 LABEL_MAPS = ("instances", "semantic")
 """The entries of an example that number its pixels, the second one optional."""
@@ -81,6 +82,9 @@ class BuilderExamples:
         for key in self._images:
             decode = decode_image if key == "image" else decode_labels
             example[key] = decode(record[key], who=f"{key} of {record['name']!r}")
+        header = self.header(record)
+        for key in set(LABEL_MAPS) & set(self._images):
+            example[key] = header.turn(example[key])
         return example
 
     def encoded(self, index: int) -> dict[str, Any]:
@@ -90,8 +94,11 @@ class BuilderExamples:
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns (H, W) of one example without decoding its pixels."""
-        record = self.encoded(index)
-        return encoded_size(record["image"], who=f"image of {record['name']!r}")
+        return self.header(self.encoded(index)).size
+
+    def header(self, record: dict[str, Any]) -> Header:
+        """Returns the header of the image of what :meth:`encoded` gives."""
+        return read_header(record["image"], who=f"image of {record['name']!r}")
 
 
 def move_pixels(

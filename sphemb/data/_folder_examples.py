@@ -11,10 +11,10 @@ from typing import Any
 
 from sphemb.data._annotations import Annotations, read_annotations
 from sphemb.data._findings import FileError
-from sphemb.data._headers import read_size
 from sphemb.data._image_files import read_image
 from sphemb.data._layouts import Pair
 from sphemb.data._masks import Mask, inspect_mask
+from sphemb.data._stored_images import read_header, read_size
 
 
 class FolderExamples:
@@ -94,13 +94,16 @@ class FolderExamples:
         mask = self.pairs[index].mask
         if isinstance(mask, Annotations):
             # Before anything as large as the file says is set aside.
-            _check_size(self.pairs[index], mask.size, self.size(index))
+            header = read_header(self.pairs[index].image)
+            if not header.fits(mask.size):
+                _check_size(self.pairs[index], mask.size, header.size)
             if self._masks == "classes":
                 raise FileError(
                     f"annotations {mask} are no mask of classes: give label images",
                     kind="not ids",
                 )
-            return read_annotations(mask)
+            drawn = read_annotations(mask)
+            return drawn._replace(instances=header.turn(drawn.instances))
         return inspect_mask(mask, masks=self._masks, void=self._void)
 
 

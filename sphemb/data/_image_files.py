@@ -6,16 +6,15 @@ import contextlib
 import glob
 import os
 import pathlib
-import struct
-import warnings
-import zlib
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._whole_files import written_whole
+from sphemb.data._findings import PathLike
+from sphemb.data._stored_images import read_values
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -25,22 +24,6 @@ _SUFFIXES = frozenset(
     )
 )
 _MOST_LABELS = 2**16 - 1
-_TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
-# What Pillow's decoders raise for files that are no images, damaged or cut short.
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    IndexError,
-    KeyError,
-    TypeError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
-
-PathLike = str | os.PathLike[str]
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
@@ -121,53 +104,10 @@ def read_image(path: PathLike) -> np.ndarray:
         uint8 [H, W, 3].
 
     Raises:
-        InputError: the file is missing, no image, damaged, or far too large.
+        InputError: the file is missing, no image, damaged, far too large, or has
+            values of which there is no rule how they are shown.
     """
-    path = pathlib.Path(path)
-    if not os.path.isfile(path):
-        raise InputError(f"no such image file: {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as doubtful EXIF in a good image
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.load()
-                upright = ImageOps.exif_transpose(image)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"image {path} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are "
-            "read: cut or shrink it first"
-        ) from error
-    except UNREADABLE as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(f"image {path} cannot be read: {reason}") from error
-    return to_rgb(upright, path)
-
-
-def to_rgb(image: Image.Image, path: pathlib.Path) -> np.ndarray:
-    """The pixels of an image as a viewer shows them, uint8 [H, W, 3].
-
-    Raises:
-        InputError: values that are no colours; ``path`` is named.
-    """
-    if image.mode == "F":
-        raise InputError(
-            f"image {path} holds floating-point values: save it with 8 or 16 bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        grey = np.asarray(image)
-        if grey.size and (grey.min() < 0 or grey.max() > 2**16 - 1):
-            raise InputError(
-                f"image {path} must have values within 16 bits, got {grey.min()} to "
-                f"{grey.max()}"
-            )
-        grey = np.rint(grey / 257.0).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
-        image = image.convert("RGBA")
-        black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-        image = Image.alpha_composite(black, image)
-    return np.array(image.convert("RGB"))
+    return read_values(pathlib.Path(path)).shown()
 
 
 def write_image(path: PathLike, image: np.ndarray) -> None:

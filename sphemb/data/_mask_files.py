@@ -5,7 +5,6 @@ What the numbers mean is the business of ``_masks.py``.
 
 from __future__ import annotations
 
-import logging
 import os
 import pathlib
 import warnings
@@ -16,14 +15,10 @@ import tifffile
 from PIL import Image
 
 from sphemb.data._findings import FileError
-from sphemb.data._image_files import UNREADABLE
-
-logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors say it all
+from sphemb.data._stored_images import DAMAGED
 
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 _LOSSY_TIFF = (6, 7, 33003, 33005, 34712, 34892, 50001)  # JPEG, JPEG 2000 and WebP
-# What tifffile raises for damaged files, beside what Pillow does.
-_DAMAGED = (*UNREADABLE, ArithmeticError, AttributeError, RuntimeError)
 
 
 class Stored(NamedTuple):
@@ -66,7 +61,7 @@ def read_stored(path: pathlib.Path) -> Stored:
         raise
     except Image.DecompressionBombError:
         raise _too_large(path) from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"mask {path} cannot be read: {reason}") from error
 

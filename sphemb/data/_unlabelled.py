@@ -16,9 +16,9 @@ from sphemb._checks import InputError, check_choice
 from sphemb._labels import VOID
 from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import PathLike
-from sphemb.data._headers import read_size
 from sphemb.data._image_files import each_once, images_in, read_image
 from sphemb.data._layouts import SPLIT_NAMES, Layout
+from sphemb.data._stored_images import read_size
 
 
 def open_images(

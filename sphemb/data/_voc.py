@@ -23,7 +23,7 @@ from sphemb.data._builders import (
     photograph_features,
     prepare_quietly,
 )
-from sphemb.data._encoded import check_encoded, encode_labels
+from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
 from sphemb.data._sbd import SBD, read_sbd
 from sphemb.data._voc_files import (
@@ -186,7 +186,7 @@ class VocMasks(LabelledBuilder, skip_registration=True):
         for i, name in enumerate(names):
             path = f"JPEGImages/{name}.jpg"
             image = voc.read(path)
-            size = check_encoded(image, who=f"image {voc.where(path)}")
+            header = check_encoded(image, who=f"image {voc.where(path)}")
             if name in theirs:
                 masks = f"SegmentationObject/{name}.png"
                 source = voc
@@ -196,13 +196,9 @@ class VocMasks(LabelledBuilder, skip_registration=True):
                 masks = f"inst/{name}.mat"
                 source = sbd
                 instances, semantic = read_sbd(sbd.read(masks), who=sbd.where(masks))
-            for labels in (instances, semantic):
-                if labels.shape != size:
-                    raise InputError(
-                        f"masks of {source.where(masks)} must have the size of their "
-                        f"image, {size}, got {labels.shape}"
-                    )
             who = f"mask {source.where(masks)}"
+            for labels in (instances, semantic):
+                check_label_size(labels.shape, header, who=who)
             yield (
                 i,
                 {
