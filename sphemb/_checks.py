@@ -7,6 +7,7 @@ argument, what was wanted, what came and, where one is likely, the cause.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 from collections.abc import Mapping
@@ -201,6 +202,40 @@ def check_callable(name: str, value: Any) -> None:
     """Refuses what cannot be called; None passes."""
     if value is not None and not callable(value):
         raise InputTypeError(f"{name} must be a function, got {value!r}")
+
+
+def check_key(name: str, value: Any) -> jax.Array:
+    """Returns a random key as a typed one, whichever kind it is.
+
+    Args:
+        name: the argument's name.
+        value: of ``jax.random.key``, or a legacy one of ``jax.random.PRNGKey``.
+
+    Returns:
+        The typed key of the same random numbers, [].
+
+    Raises:
+        InputError: it is no key, or several.
+
+    >>> typed = check_key("key", jax.random.PRNGKey(3))
+    >>> bool(typed == jax.random.key(3))
+    True
+    """
+    dtype, key = getattr(value, "dtype", None), value
+    if dtype == jnp.uint32:
+        with contextlib.suppress(TypeError, ValueError):  # words of another number
+            key = jax.random.wrap_key_data(jnp.asarray(value))
+    if dtype is None or not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        came = type(value).__name__ if dtype is None else f"{dtype} {np.shape(value)}"
+        raise InputTypeError(
+            f"{name} must be a random key, got {came}: jax.random.key(seed) makes one"
+        )
+    if key.shape != ():
+        raise InputError(
+            f"{name} must be one random key, got {key.shape} of them: use jax.vmap for "
+            "several"
+        )
+    return key
 
 
 def check_axis_name(name: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_scalar
+from sphemb._checks import check_choice, check_count, check_key, check_scalar
 from sphemb.grouping._leaders import lead
 from sphemb.grouping._modes import Grouping, countable_points, number_groups
 from sphemb.grouping._rounding import Rounding, best_of
@@ -43,9 +43,9 @@ def kwik_cluster(
     Static shapes; O(N D K) time for each order, one after another. No gradient.
 
     Args:
-        key: a random key. The r-th order of a single image is ``jax.random.permutation(
-            jax.random.split(key, num_orders)[r], N)``, of which masked points are left
-            out; images of a batch get their own.
+        key: a random key, typed or legacy. The r-th order of a single image is
+            ``jax.random.permutation(jax.random.split(key, num_orders)[r], N)``, of
+            which masked points are left out; images of a batch get their own.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity are taken for
             masked.
         max_clusters: K, static: the most clusters to look for.
@@ -81,7 +81,7 @@ def kwik_cluster(
     check_count("min_size", min_size, at_least=1)
     check_choice("stray", stray, ("nearest", "void"))
     return _clusters(
-        key,
+        check_key("key", key),
         x,
         counts,
         jnp.asarray(threshold, x.dtype),

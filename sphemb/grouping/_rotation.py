@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_count
+from sphemb._checks import check_count, check_key
 from sphemb._labels import VOID
 from sphemb.grouping._leaders import Leaders
 from sphemb.grouping._modes import Grouping, countable_points, number_groups
@@ -52,7 +52,7 @@ def orthogonal_rounding(
     shapes; O(N D^2) time a turn. No gradient.
 
     Args:
-        key: a random key, for the first directions.
+        key: a random key, typed or legacy, for the first directions.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity are taken for
             masked.
         num_steps: turns at most, static.
@@ -84,7 +84,7 @@ def orthogonal_rounding(
     check_count("num_starts", num_starts, at_least=1)
     check_count("min_size", min_size, at_least=1)
     return _rotations(
-        key,
+        check_key("key", key),
         x,
         counts,
         num_steps=int(num_steps),

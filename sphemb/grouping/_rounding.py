@@ -54,7 +54,7 @@ def best_of(
 
     Args:
         tries: takes a key, points [N, D] and which of them count, [N].
-        key: split into one for every image and try.
+        key: a typed one, split into one for every image and try.
         x: [..., N, D], zero where points do not count.
         counts: [..., N].
         number: R.

@@ -16,6 +16,7 @@ from sphemb._checks import (
     check_choice,
     check_count,
     check_floating,
+    check_key,
     check_shape,
 )
 from sphemb.grouping._cluster_sums import comparable
@@ -42,7 +43,7 @@ def draw_centroids(
     before it, which keeps two starts out of one cluster.
 
     Args:
-        key: a random key.
+        key: a random key, typed or legacy.
         points: [N, D] floating point.
         num_clusters: K, static.
         way: ``"k-means++"`` or ``"random"``.
@@ -66,6 +67,7 @@ def draw_centroids(
     >>> sorted(round(float(x)) for x in start[:, 0])
     [0, 9]
     """
+    key = check_key("key", key)
     dims = check_shape("points", points, "N D")
     check_floating("points", points)
     check_choice("way", way, _WAYS)

@@ -11,6 +11,7 @@ from sphemb._checks import (
     InputError,
     check_count,
     check_integer,
+    check_key,
     check_shape,
 )
 from sphemb._labels import VOID
@@ -38,7 +39,8 @@ def sample_pixels(
     the pixels' embeddings, and ``sample.mask`` is the mask of the loss.
 
     Args:
-        key: a random key; leading axes of the labels get independent draws from it.
+        key: a random key, typed or legacy; leading axes of the labels get independent
+            draws from it.
         labels_or_mask: [..., N] labels, of which ``VOID`` (-1) is never drawn, or bool,
             of which True is drawn.
         num_samples: M, static, at most N; the authors take a fifth to a third of the
@@ -58,6 +60,7 @@ def sample_pixels(
     >>> sorted(sample.indices[sample.mask].tolist())
     [0, 2, 4]
     """
+    key = check_key("key", key)
     num_pixels = check_shape("labels_or_mask", labels_or_mask, "... N")["N"]
     check_count("num_samples", num_samples, at_least=1)
     if num_samples > num_pixels:

@@ -19,6 +19,7 @@ from sphemb._checks import (
     check_count,
     check_floating,
     check_integer,
+    check_key,
     check_number,
     check_shape,
 )
@@ -46,7 +47,7 @@ def draw_geometric(
     """Draws a box of a random size anywhere in the image.
 
     Args:
-        key: a random key.
+        key: a random key, typed or legacy.
         side: its smallest and largest side, as shares of the image's; uniform between.
         flip: how likely it is mirrored.
 
@@ -64,7 +65,7 @@ def draw_geometric(
     check_number("side", low, above=0, at_most=1)
     check_number("side", high, at_least=low, at_most=1)
     check_number("flip", flip, at_least=0, at_most=1)
-    sides, places, flips = jax.random.split(key, 3)
+    sides, places, flips = jax.random.split(check_key("key", key), 3)
     share = jax.random.uniform(sides, minval=low, maxval=high)
     top, left = jax.random.uniform(places, (2,)) * (1.0 - share)
     return GeometricTransform(top, left, share, jax.random.uniform(flips) < flip)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_floating, check_number, check_shape
+from sphemb._checks import check_floating, check_key, check_number, check_shape
 
 _GREY = (0.299, 0.587, 0.114)  # luma, ITU-R BT.601
 _NO_BLUR = 1e-3  # of a pixel: the kernel has nothing beside its middle
@@ -51,7 +51,7 @@ def draw_photometric(
     """Draws a recolouring, with the authors' settings by default.
 
     Args:
-        key: a random key.
+        key: a random key, typed or legacy.
         brightness: largest relative change, as of the next two.
         contrast: of the distance from the mean grey.
         saturation: of the distance from grey.
@@ -86,7 +86,7 @@ def draw_photometric(
 
     # Every number is drawn whether it is used or not, so that switching one change off
     # leaves the others as they were.
-    sizes, chances = jax.random.split(key)
+    sizes, chances = jax.random.split(check_key("key", key))
     change = jax.random.uniform(sizes, (5,), minval=-1.0)
     chance = jax.random.uniform(chances, (6,))
     widest = jnp.array([*spans.values(), hue])
