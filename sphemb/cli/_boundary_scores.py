@@ -94,6 +94,8 @@ def run_boundary_scores(
         counts[name] = found
     names = [pair.name for pair in pairs]
     stacked = np.stack([counts[name] for name in names])
+    if not stacked[..., 1].any():
+        raise InputError(f"{groundtruth} must have curves, but has no pixel of one")
     scores = BoundaryScores.from_counts(stacked, thresholds=thresholds)
     record = _record(scores, nms=nms, tolerance=tolerance, unpredicted=left)
     if out is not None:

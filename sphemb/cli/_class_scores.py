@@ -112,6 +112,10 @@ def run_class_scores(
             )
             bands = near if bands is None else bands.merge(near)
     assert total is not None  # there is a pair, or there had been a complaint
+    if not np.asarray(total.confusion).any():
+        raise InputError(
+            f"{groundtruth} must have pixels that count, but all of them are void"
+        )
     record: dict[str, Any] = {
         **total.compute(titles),
         "num_images": len(rows),

@@ -12,7 +12,7 @@ from sphemb._checks import InputError
 from sphemb.cli._image_names import ImageNames
 from sphemb.cli._instance_tables import class_number
 from sphemb.cli._label_files import unpredicted
-from sphemb.data import VOC_NAMES
+from sphemb.data import VOC_NAMES, load_annotations
 from sphemb.training import read_json
 
 
@@ -42,16 +42,6 @@ class Truth(NamedTuple):
     predicted: Mapping[str, int]
     unpredicted: int
 
-    def image(self, called: Any) -> int | None:
-        """Finds the id of an image by what results call it; None if there is none."""
-        if self.numbers:
-            return called if type(called) is int and called in self.ids else None
-        if isinstance(called, str):
-            place = self.names.find(called)
-        else:
-            place = self.names.find_number(called) if type(called) is int else None
-        return None if place is None else self.ids[place]
-
 
 def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -> Truth:
     """Reads COCO's annotations.
@@ -65,25 +55,14 @@ def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -
     Raises:
         InputError: it holds something else.
     """
-    content = read_json(path)
-    try:
-        sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
-        kinds = {str(c["name"]): c["id"] for c in content["categories"]}
-        objects = [(a["image_id"], a["category_id"]) for a in content["annotations"]]
-        files = [str(i.get("file_name", i["id"])) for i in content["images"]]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(
-            f"{path} must hold COCO's annotations, but lacks {error}"
-        ) from error
-    known = (set(sizes), set(kinds.values()))
-    for image, kind in objects:
-        if image not in known[0] or kind not in known[1]:
-            raise InputError(
-                f"{path} must list image and category of every annotation, but lacks "
-                f"image {image!r} or category {kind!r}"
-            )
+    content = load_annotations(path)
+    if not all("name" in c for c in content.get("categories", [{}])):
+        raise InputError(f"{path} must have the names of its categories")
+    kinds = {str(c["name"]): c["id"] for c in content["categories"]}
+    files = [str(i.get("file_name", i["id"])) for i in content["images"]]
+    ids = [image["id"] for image in content["images"]]
     by_name = {VOC_NAMES[n]: c for n, c in kinds.items() if n in VOC_NAMES} | kinds
-    kinds |= {str(c): c for c in kinds.values()}
+    kinds |= {str(c["id"]): c["id"] for c in content["categories"]}
     if titles:
         if not by_name.keys() & set(titles):
             raise InputError(
@@ -93,7 +72,7 @@ def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -
             str(n): by_name[t] for n, t in enumerate(titles) if t in by_name
         }
     names = ImageNames(files, path)
-    return Truth(content, names, list(sizes), True, kinds, [], {}, {}, 0)
+    return Truth(content, names, ids, True, kinds, [], {}, {}, 0)
 
 
 def of_predicted(
@@ -162,8 +141,8 @@ def coco_results(
             called, kind = result["image_id"], result["category_id"]
             score = float(result["score"])
             result["segmentation"]
-            image = truth.image(called)
-            if image is None:
+            image = called if truth.numbers else _named(called, truth)
+            if type(image) is not int or image not in places:
                 raise InputError(
                     f"{path} must have what {groundtruth} has, but its image_id "
                     f"{called!r} is not there"
@@ -199,3 +178,13 @@ def coco_results(
             f"{path} must hold COCO's results, but one of them lacks {error}"
         ) from error
     return results
+
+
+def _named(called: Any, truth: Truth) -> int | None:
+    """Finds the id of an image of a folder by its name or number."""
+    place = None
+    if isinstance(called, str):
+        place = truth.names.find(called)
+    elif type(called) is int:
+        place = truth.names.find_number(called)
+    return None if place is None else truth.ids[place]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sphemb._checks import InputError
 from sphemb.cli._instance_files import InstanceFiles, read_instances
 from sphemb.cli._results import check_results, make_folder, progress, write_table
 from sphemb.data import draw_annotations
@@ -89,6 +90,12 @@ def run_instance_scores(
         "num_images": len(files.content["images"]),
         "num_unpredicted": files.unpredicted,
     }
+    unknown = [name for name in _SHOWN if np.isnan(record[name])]
+    if unknown:
+        raise InputError(
+            f"{groundtruth} must have true objects that count: without one, "
+            f"{unknown[0]} is not a number"
+        )
     if out is not None:
         make_folder(out)
         volumes = total.class_precisions().mean(axis=1)
@@ -107,9 +114,8 @@ def run_instance_scores(
                 if n
             ],
         )
-        if total.num_objects.any():
-            figure = draw_region_levels({predictions.stem: total})
-            save_figure(figure, out / _PICTURE)
+        figure = draw_region_levels({predictions.stem: total})
+        save_figure(figure, out / _PICTURE)
         write_json(out / _SCORES, record)  # last: where it is, the others are
     for name in _SHOWN:
         print(f"{name:9} {record[name]:.4f}")

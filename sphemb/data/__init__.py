@@ -16,7 +16,8 @@
 * Coarse classes: `COARSE_CLASSES` (`COARSE_THINGS`, `COARSE_STUFF`) of COCO-Stuff by
   `coarse_class`, `CITYSCAPES_CLASSES`, `CITYSCAPES_THINGS`, and `coarse_labels` of
   published label maps.
-* `draw_annotations`: annotations or results of COCO as a label map.
+* `load_annotations`: an annotation file of COCO, checked; `draw_annotations`:
+  annotations or results as a label map.
 * BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
   `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
   `BsdsBoundaries`; `read_boundaries` of one of its files.
@@ -58,7 +59,7 @@ from sphemb.data._coarse_classes import (
     coarse_labels,
 )
 from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
-from sphemb.data._coco_files import VOC_NAMES
+from sphemb.data._coco_files import VOC_NAMES, load_annotations
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
     DigitsConfig,
@@ -175,6 +176,7 @@ __all__ = [
     "inspect_mask",
     "instance_areas",
     "is_image",
+    "load_annotations",
     "load_handwriting",
     "make_loader",
     "measure_instances",

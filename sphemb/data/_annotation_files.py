@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import re
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sphemb._checks import InputError
 from sphemb.data._annotations import Annotations
+from sphemb.data._coco_files import load_annotations
 from sphemb.data._findings import FileError
 
 _NAMES = re.compile(r"instances|annotations|coco", re.IGNORECASE)
@@ -90,7 +90,11 @@ def _read_entries(
     image_folders: tuple[str, ...],
     problems: list[FileError],
 ) -> list[tuple[str, pathlib.Path, Annotations]]:
-    images, by_image = _load(file)
+    content = load_annotations(file)
+    images = content["images"]
+    by_image: dict[int, list[Any]] = {image["id"]: [] for image in images}
+    for item in content["annotations"]:
+        by_image[item["image_id"]].append(item)
     names = [_safe_name(image, file) for image in images]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
@@ -98,14 +102,12 @@ def _read_entries(
     folder = _image_folder(file, root, names, image_folders)
     entries, missing = [], []
     for name, image in zip(names, images, strict=True):
-        size: Any = (image.get("height"), image.get("width"))
-        if not all(isinstance(side, int) and side > 0 for side in size):
-            raise InputError(f"{file} must have the height and width of {name}")
         path = folder / name
         if not os.path.isfile(path):
             missing.append(path)
             continue
-        items = by_image[repr(image.get("id"))]
+        size = (image["height"], image["width"])
+        items = by_image[image["id"]]
         entries.append((name, path, Annotations(file, name, size, items)))
     if missing:
         problems.append(
@@ -117,38 +119,6 @@ def _read_entries(
             )
         )
     return entries
-
-
-def _load(file: pathlib.Path) -> tuple[list[dict[str, Any]], dict[str, list[Any]]]:
-    try:
-        content: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file} cannot be read as JSON: {reason}") from error
-    known: dict[str, Any] = content if isinstance(content, dict) else {}
-    images: Any = known.get("images")
-    annotations: Any = known.get("annotations")
-    for entries in (images, annotations):
-        if not isinstance(entries, list) or not all(
-            isinstance(entry, dict) for entry in entries
-        ):
-            raise InputError(
-                f"{file} must be a COCO annotation file with the lists images and "
-                "annotations"
-            )
-    # Ids may be text too; as text, what is no id at all can be looked up as well.
-    by_image: dict[str, list[Any]] = {repr(image.get("id")): [] for image in images}
-    if len(by_image) < len(images):
-        raise InputError(f"{file} must give every image an id of its own")
-    for item in annotations:
-        image = repr(item.get("image_id"))
-        if image not in by_image:
-            raise InputError(
-                f"{file} must list the image of every annotation, but lacks image "
-                f"{image} of annotation {item.get('id')!r}"
-            )
-        by_image[image].append(item)
-    return images, by_image
 
 
 def _safe_name(image: dict[str, Any], file: pathlib.Path) -> str:

@@ -45,7 +45,7 @@ _VOID_CODE = 255
 def read_list(files: Files, split: str) -> list[str]:
     """Reads the names of VOC's ``"train"`` or ``"val"``."""
     path = f"ImageSets/Segmentation/{split}.txt"
-    lines = files.read(path).decode(errors="replace").splitlines()
+    lines = files.read(path).decode("utf-8-sig", errors="replace").splitlines()
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise InputError(f"{files.where(path)} must name at least one image, got none")

@@ -271,7 +271,7 @@ class TestInstances:
             ("no semantic", "--semantic must hold 12.png, got none"),
             ("names", "must have a name for class 2"),
             ("coco", "--images goes with a folder for --groundtruth"),
-            ("nothing", "must be a JSON file"),
+            ("nothing", "cannot be read as JSON"),
         ],
     )
     def test_a_mistake_is_one_line_and_leaves_nothing(

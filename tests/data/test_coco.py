@@ -324,7 +324,9 @@ class TestBadInput:
 
     def test_an_unknown_category(self, tmp_path):
         self.outlined(tmp_path, annotation(2, PERSON_OUTLINE))
-        self.refuses(tmp_path, r"val2017\.json must be an annotation file .*lacks 2")
+        self.refuses(
+            tmp_path, r"val2017\.json must list the category .*lacks category 2"
+        )
 
     def test_a_pixel_of_no_segment(self, tmp_path):
         write_panoptic(tmp_path)

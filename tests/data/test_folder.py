@@ -366,11 +366,14 @@ class TestCoco:
         ("content", "message"),
         [
             ("no json", "cannot be read as JSON"),
-            ("[]", "must be a COCO annotation file"),
-            ('{"images": [3], "annotations": []}', "must be a COCO annotation file"),
-            ('{"images": [{"id": 1}], "annotations": []}', "must have a file_name"),
+            ("[]", "must be an annotation file of COCO"),
+            ('{"images": [3], "annotations": []}', "must be an annotation file of"),
             (
-                '{"images": [{"file_name": "a.png"}], "annotations": []}',
+                '{"images": [{"id": 1, "height": 1, "width": 1}], "annotations": []}',
+                "must have a file_name",
+            ),
+            (
+                '{"images": [{"id": 1, "file_name": "a.png"}], "annotations": []}',
                 "height and width of a.png",
             ),
             (
