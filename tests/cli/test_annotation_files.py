@@ -154,11 +154,8 @@ class TestFaults:
         content = copy.deepcopy(GOOD)
         FAULTS[fault][0](content)
         path = write(tree, content)
-        for arguments in (
-            ["check-data", tree],
-            ["score", "instances", "--predictions", results(tree)]
-            + ["--groundtruth", path],
-        ):
+        files = ["--predictions", results(tree), "--groundtruth", path]
+        for arguments in (["check-data", tree], ["score", "instances", *files]):
             with pytest.raises(SystemExit) as exit_info:
                 main([str(a) for a in arguments])
             assert exit_info.value.code == 2
