@@ -83,7 +83,15 @@ def run_processes(
         ]
 
 
-def finish(*arguments: object, **settings: object) -> None:
+def finish(
+    code: str,
+    *arguments: object,
+    count: int = 2,
+    devices: int = 1,
+    timeout: float = 240,
+) -> None:
     """`run_processes`, all of which must end well."""
-    for status, printed in run_processes(*arguments, **settings):
+    for status, printed in run_processes(
+        code, *arguments, count=count, devices=devices, timeout=timeout
+    ):
         assert status == 0, f"status {status}\n{printed}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pathlib
 import sys
 import zlib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grain
@@ -17,16 +18,20 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from sphemb._checks import InputError
+from sphemb._gathering import gather_objects
 from sphemb.training._state import TrainState
 
 # What Orbax and what it stands on raise at files that are damaged or missing, and at
 # those that cannot be written.
 _UNREADABLE = (ValueError, KeyError, TypeError, OSError)
 _UNWRITABLE = (ValueError, OSError)
+_NAMES = ocp.path.step.standard_name_format()
 
 
 class Checkpoints:
     """The checkpoints of one run; the newest few are kept.
+
+    The processes that share a run open, save and restore them together.
 
     Args:
         folder: made if it is missing.
@@ -37,7 +42,13 @@ class Checkpoints:
         """Opens the folder; see the class."""
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=True),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=True,
+                # All processes go by what one of them lists, or they would not agree
+                # on what is there already and need not be saved.
+                single_host_load_and_broadcast=True,
+            ),
         )
 
     @property
@@ -79,7 +90,9 @@ class Checkpoints:
     def restore(
         self, like: TrainState, iterator: Any = None
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Reads the newest checkpoint that can be read; a damaged one is named.
+        """Reads the newest checkpoint that every process can read.
+
+        One that is damaged for any of them is named, and passed over by all.
 
         Args:
             like: a state, or a tree, of the same shapes and dtypes.
@@ -90,52 +103,35 @@ class Checkpoints:
             The saved state, as NumPy arrays, and the notes.
 
         Raises:
-            InputError: no checkpoint can be read, or they are of another network.
+            InputError: no checkpoint can be read, or they are of another network; or
+                a damaged one cannot be set aside.
         """
-        damaged: list[int] = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                found = self._read(step, like, iterator)
-            except _UNREADABLE as error:
-                line = " ".join(str(error).split())
-                where = self._manager.directory / str(step)
-                complaint = (
-                    f"checkpoint {where} cannot be read, it is damaged or of another "
-                    f"network: {line}"
-                )
-                damaged.append(step)
-                if len(damaged) == len(self._manager.all_steps()):
-                    raise InputError(complaint) from error
-                print(f"warning: {complaint}; taking the one before", file=sys.stderr)
-                continue
-            if iterator is not None and damaged and jax.process_index() == 0:
-                self._set_aside(damaged)
-            return found
-        raise InputError(f"{self._manager.directory} must hold a checkpoint, got none")
-
-    def _read(
-        self, step: int, like: TrainState, iterator: Any
-    ) -> tuple[TrainState, dict[str, Any]]:
-        target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
-        args: dict[str, Any] = {
-            "state": ocp.args.StandardRestore(target),
-            "notes": ocp.args.JsonRestore(),
-        }
-        if iterator is not None:
-            args["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
-        restored = self._manager.restore(step, args=ocp.args.Composite(**args))
-        state, notes = restored["state"], restored["notes"]
-        if _checksum(state) != notes.pop("checksum"):
-            raise ValueError("its numbers are not those that were written")
-        return state, notes
-
-    def _set_aside(self, steps: list[int]) -> None:
         folder = pathlib.Path(self._manager.directory)
-        aside = folder.parent / "damaged"
-        aside.mkdir(exist_ok=True)
-        for step in steps:
-            before = [path for path in aside.iterdir() if path.stem == str(step)]
-            (folder / str(step)).rename(aside / f"{step}.{len(before)}")
+        steps = self._manager.all_steps()
+        found, damaged = _newest(folder, steps, like, iterator, gather_objects)
+        if iterator is not None and damaged:
+            self._set_aside(folder, damaged)
+        return found
+
+    def _set_aside(self, folder: pathlib.Path, steps: list[int]) -> None:
+        problem = ""
+        if jax.process_index() == 0:
+            aside = folder.parent / "damaged"
+            try:
+                aside.mkdir(exist_ok=True)
+                for step in steps:
+                    before = [
+                        path for path in aside.iterdir() if path.stem == str(step)
+                    ]
+                    (folder / str(step)).rename(aside / f"{step}.{len(before)}")
+            except OSError as error:
+                problem = (
+                    f"the damaged checkpoints {steps} of {folder} cannot be moved to "
+                    f"{aside}: {error}"
+                )
+        # All processes wait here until the folders are moved.
+        if problems := [problem for problem in gather_objects(problem) if problem]:
+            raise InputError(problems[0])
         self._manager.reload()
 
     def _unwritable(self, error: Exception) -> InputError:
@@ -162,6 +158,8 @@ class Checkpoints:
 def newest_state(workdir: pathlib.Path, like: TrainState) -> TrainState:
     """The state of a run's newest checkpoint.
 
+    One process can read it without the others.
+
     Args:
         workdir: the run's folder.
         like: see `Checkpoints.restore`.
@@ -169,14 +167,66 @@ def newest_state(workdir: pathlib.Path, like: TrainState) -> TrainState:
     Raises:
         InputError: there is no checkpoint yet, or none that can be read.
     """
-    folder = workdir / "checkpoints"
-    checkpoints = Checkpoints(folder) if folder.is_dir() else None
-    if checkpoints is None or checkpoints.latest is None:
+    folder = workdir.absolute() / "checkpoints"
+    steps = [found.step for found in _NAMES.find_all(folder)]
+    if not steps:
         raise InputError(f"workdir {workdir} holds no checkpoint yet: train first")
-    try:
-        return checkpoints.restore(like)[0]
-    finally:
-        checkpoints.close()
+    (state, _), _ = _newest(folder, steps, like)
+    return state
+
+
+def _newest(
+    folder: pathlib.Path,
+    steps: Iterable[int],
+    like: TrainState,
+    iterator: Any = None,
+    everyones: Callable[[str], list[str]] = lambda problem: [problem],
+) -> tuple[tuple[TrainState, dict[str, Any]], list[int]]:
+    """The newest checkpoint that can be read, and the damaged ones after it."""
+    steps = sorted(steps, reverse=True)
+    for place, step in enumerate(steps):
+        problem, cause, found = "", None, None
+        try:
+            found = _read(folder / str(step), like, iterator)
+        except _UNREADABLE as error:
+            problem, cause = " ".join(str(error).split()) or repr(error), error
+        problems = [problem for problem in everyones(problem) if problem]
+        if found is not None and not problems:
+            return found, steps[:place]
+        complaint = (
+            f"checkpoint {folder / str(step)} cannot be read, it is damaged or of "
+            f"another network: {problems[0]}"
+        )
+        if step == steps[-1]:
+            raise InputError(complaint) from cause
+        print(f"warning: {complaint}; taking the one before", file=sys.stderr)
+    raise InputError(f"{folder} must hold a checkpoint, got none")
+
+
+def _read(
+    path: pathlib.Path, like: TrainState, iterator: Any
+) -> tuple[TrainState, dict[str, Any]]:
+    """Reads one checkpoint; no other process takes part, or it might wait for it."""
+    target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
+    args: dict[str, Any] = {
+        "state": ocp.args.StandardRestore(target),
+        "notes": ocp.args.JsonRestore(),
+    }
+    if iterator is not None:
+        args["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+    with ocp.Checkpointer(
+        ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+        ),
+        multiprocessing_options=alone,
+    ) as reader:
+        restored = reader.restore(path, args=ocp.args.Composite(**args))
+    state, notes = restored["state"], restored["notes"]
+    if _checksum(state) != notes.pop("checksum"):
+        raise ValueError("its numbers are not those that were written")
+    return state, notes
 
 
 def _checksum(tree: Any) -> int:

@@ -58,6 +58,91 @@ def test_two_processes_have_the_losses_of_one_with_two_devices(
     assert {p.name for p in (together / "checkpoints").iterdir()} == {"2", "4"}
 
 
+_DAMAGED_FOR_BOTH = """
+import pathlib, sys
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from sphemb.training import train
+from tests.tiny import tiny_config
+workdir, data_dir = map(pathlib.Path, sys.argv[1:])
+config = tiny_config(data_dir)
+config.loader.batch_size = 2
+config.train.update(num_steps=2, checkpoint_every=1)
+first = train(config, workdir)
+multihost_utils.sync_global_devices("trained")
+if number == 0:
+    (workdir / "checkpoints" / "2" / "notes" / "metadata").unlink()
+multihost_utils.sync_global_devices("damaged")
+again = train(config, workdir)
+assert again.step == 2
+jax.tree.map(np.testing.assert_array_equal, again.params, first.params)
+"""
+
+
+def test_two_train_on_from_before_a_damaged_checkpoint_and_save_its_step_again(
+    drawings_dir, tmp_path
+):
+    finish(_DAMAGED_FOR_BOTH, tmp_path / "run", drawings_dir)
+    assert (tmp_path / "run" / "damaged" / "2.0").is_dir()
+    assert (tmp_path / "run" / "checkpoints" / "2" / "notes" / "metadata").is_file()
+
+
+_DAMAGED_FOR_ONE = """
+import pathlib, sys
+import grain
+import numpy as np
+from jax.experimental import multihost_utils
+from sphemb import InputError
+from sphemb.training import Checkpoints, TrainState
+folder = pathlib.Path(sys.argv[1])
+state = TrainState(np.int32(0), {"w": np.arange(3.0)}, {}, (), ())
+numbers = lambda: iter(grain.MapDataset.range(9).to_iter_dataset())
+
+def save(step):
+    checkpoints, iterator = Checkpoints(folder), numbers()
+    for _ in range(step):
+        next(iterator)
+    checkpoints.save(step, state, iterator, {"of": step})
+    checkpoints.close()
+
+def damage(file):
+    multihost_utils.sync_global_devices("saved")
+    if number == 0:
+        next(folder.glob(file)).write_text("?")
+    multihost_utils.sync_global_devices("damaged")
+
+def restored():
+    checkpoints, iterator = Checkpoints(folder), numbers()
+    try:
+        _, notes = checkpoints.restore(state, iterator)
+        return notes["of"], next(iterator), checkpoints.latest
+    finally:
+        checkpoints.close()
+
+for step in (1, 2):
+    save(step)
+for file in ("process_0-*", "process_1-*"):
+    damage(f"2/iterator/{file}")
+    assert restored() == (1, 1, 1)  # both, though only one of them sees the damage
+    save(2)
+    assert restored() == (2, 2, 2)
+damage("1/iterator/process_1-*")
+damage("2/iterator/process_0-*")
+try:
+    restored()
+except InputError as error:
+    assert "/1 cannot be read, it is damaged" in str(error), error
+else:
+    raise AssertionError("there is nothing that both can read")
+"""
+
+
+def test_a_checkpoint_that_is_damaged_for_one_of_two_is_passed_over_by_both(tmp_path):
+    finish(_DAMAGED_FOR_ONE, tmp_path / "checkpoints", timeout=120)
+    assert {path.name for path in (tmp_path / "damaged").iterdir()} == {"2.0", "2.1"}
+
+
 class TestSettings:
     @pytest.mark.parametrize(
         ("settings", "words"),
