@@ -146,12 +146,13 @@ def _margin(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]
             "config.model.embedding_dim",
             value,
             f"{told}; with the background, these {groups} groups can have zero loss at "
-            f"margin {margin} from {need} dimensions on",
+            f"margin {margin} from {need} dimensions on"
+            + (", and perhaps in fewer" if margin > 0.5 and need > 3 else ""),
         )
         dim = value
     else:
         dim = _PAPER_DIM
-    least = margin_for(groups, dim).margin if groups <= 2 * dim else margin
+    least = margin_for(groups, dim).margin
     yield Advice(
         "config.task.margin",
         margin,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import betaincinv
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb.sphere._bounds import fejes_toth_margin, necessary_margin
@@ -36,6 +37,9 @@ _TAMMES_DEGREES = {
     20: 47.4310362,
 }
 _TAMMES_PROVEN = 14
+# The search compares all pairs of points some thousand times: a second at these sizes.
+_MOST_SEARCHED = 128
+_MOST_WORK = 2**17  # n^2 D
 _ROUNDING = 1e-9  # of the table, so that its own margins count as feasible
 
 
@@ -87,8 +91,20 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
     D = 2                 (1 + cos(2 pi / n)) / 2 (polygon)    yes
     D = 3, n <= 14        table (Tammes)                       yes
     D = 3, n <= 20        table of the best known              no
-    else                  numerical search                     no
+    n <= 64               numerical search                     no
+    else                  search, or a bound                   no
     ====================  ===================================  ======
+
+    The search is bounded: up to 128 groups, and :math:`n^2 D \le 2^{17}`. Beyond, the
+    margin is one that greedy packing allows in any case, or what the search finds in
+    fewer dimensions, if less. Caps of the angle :math:`\theta` between two points cover
+    the sphere when no further point fits, so that n points fit where a cap is one n-th
+    of the sphere,
+
+    .. math:: \tfrac12 I_{\sin^2 \theta}\left(\tfrac{D - 1}{2}, \tfrac12\right)
+              = \frac1n.
+
+    The same for disjoint caps of :math:`\theta / 2` is a lower bound.
 
     A margin of .5 thus serves up to 2 D groups, background included: 128 of them in the
     64 dimensions of the paper, but only 6 in 3 dimensions.
@@ -105,7 +121,8 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
 
     References:
         Kong & Fowlkes, CVPR 2018, section 3.2; R. A. Rankin, The closest packing of
-        spherical caps in n dimensions, 1955.
+        spherical caps in n dimensions, 1955; A. D. Wyner, Capabilities of bounded
+        discrepancy decoding, 1965, for greedy packing.
 
     >>> margin_for(4, 3).margin.__round__(4), margin_for(128, 64).margin
     (0.3333, 0.5)
@@ -129,8 +146,13 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
         if n <= _TAMMES_PROVEN:
             return _proven(margin, "table (Tammes)")
         return FeasibleMargin(margin, False, _lower_bound(n, dim), "best known")
-    margin = 0.5 * (1.0 + least_largest_cosine(n, dim))
-    return FeasibleMargin(margin, False, _lower_bound(n, dim), "numerical search")
+    searched = min(dim, _MOST_WORK // n**2) if n <= _MOST_SEARCHED else 0
+    margin, reason = 0.5 * (1.0 + math.sqrt(1.0 - _cap(n, dim))), "greedy packing"
+    if searched >= 3:
+        found = 0.5 * (1.0 + least_largest_cosine(n, searched))
+        if searched == dim or found < margin:
+            margin, reason = found, "numerical search"
+    return FeasibleMargin(margin, False, _lower_bound(n, dim), reason)
 
 
 def feasible_margin_table(
@@ -165,8 +187,9 @@ def feasible_margin_table(
 def min_dimension(n: int, margin: float) -> int:
     """Smallest dimension in which n groups can have zero loss at a margin.
 
-    Where :func:`margin_for` searches numerically, the true smallest dimension may be
-    lower still; the one returned is always enough. At margins up to .5 it is exact.
+    Where :func:`margin_for` searches numerically, or has a bound, the true smallest
+    dimension may be lower still; the one returned is always enough. At margins up to .5
+    it is exact.
 
     Args:
         n: number of groups, background included; at least 1.
@@ -213,5 +236,11 @@ def _lower_bound(n: int, dim: int) -> float:
     if dim == 3 and n >= 3:
         return max(fejes_toth_margin(n), necessary_margin(n))
     if n > 2 * dim:
-        return math.nextafter(0.5, 1.0)
+        obtuse = math.nextafter(0.5, 1.0)
+        return max(obtuse, 1.0 - _cap(n, dim)) if dim > 1 else obtuse
     return 0.5 * (1.0 - 1.0 / max(n - 1, 1))
+
+
+def _cap(n: int, dim: int) -> float:
+    """The squared sine of the angle of a cap of one n-th of the sphere, n > 2."""
+    return float(betaincinv(0.5 * (dim - 1), 0.5, 2.0 / n))

@@ -35,6 +35,16 @@ def run(drawings_dir, tmp_path_factory):
     return workdir
 
 
+def write_cells(folder, number):
+    """Three images of number x number instances, of 5 x 5 pixels each."""
+    cells = np.arange(1, number**2 + 1, dtype=np.uint16).reshape(number, number)
+    mask = np.kron(cells, np.ones((5, 5), np.uint16))
+    for name in "abc":
+        for kind, array in {"images": np.uint8(mask % 256), "masks": mask}.items():
+            (folder / kind).mkdir(exist_ok=True)
+            Image.fromarray(array).save(folder / kind / f"{name}.png")
+
+
 def advised(capsys, *arguments):
     """The lines of advice: setting -> (value, reason), and all that is printed."""
     main(["advise", *map(str, arguments)])
@@ -92,15 +102,20 @@ class TestFolder:
             rule, abs=0.01
         )
 
+    def test_many_groups_at_a_wide_margin_are_advised_by_a_bound(
+        self, tmp_path, capsys
+    ):
+        write_cells(tmp_path, 18)
+        given = ("--config=configs/folder.py", "--config.task.margin=.7")
+        advice, _ = advised(capsys, tmp_path, "--no-costs", *given)
+        need = sphere.min_dimension(18 * 18 + 1, 0.7)
+        _, reason = advice["config.model.embedding_dim"]
+        assert f"margin 0.7 from {need} dimensions on, and perhaps in fewer" in reason
+
     def test_more_instances_than_directions_are_for_another_config(
         self, tmp_path, capsys
     ):
-        cells = np.arange(1, 13 * 13 + 1, dtype=np.uint16).reshape(13, 13)
-        mask = np.kron(cells, np.ones((5, 5), np.uint16))
-        for name in "abc":
-            for kind, array in {"images": np.uint8(mask % 256), "masks": mask}.items():
-                (tmp_path / kind).mkdir(exist_ok=True)
-                Image.fromarray(array).save(tmp_path / kind / f"{name}.png")
+        write_cells(tmp_path, 13)
         advice, _ = advised(capsys, tmp_path, "--no-costs")
         assert advice["config"][0] == "nuclei"
         assert "169 instances" in advice["config"][1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import betaincinv
 
 from sphemb import InputError, sphere
 from sphemb.sphere._spread import least_largest_cosine
@@ -81,6 +82,51 @@ class TestMarginFor:
             sphere.margin_for(2.5, 3)
         with pytest.raises(InputError, match="dim must be >= 1, got 0"):
             sphere.margin_for(3, 0)
+
+
+class TestBound:
+    """Where there are too many groups for a search, nothing is searched."""
+
+    def test_many_groups_are_answered_with_bounds(self):
+        before = least_largest_cosine.cache_info()
+        for n, dim in ((300, 3), (300, 20), (1000, 20), (10**9, 1000)):
+            found = sphere.margin_for(n, dim)
+            assert not found.exact
+            assert found.reason == "greedy packing"
+            assert 0.5 <= found.lower_bound < found.margin < 1
+        for n, margin in ((300, 0.7), (300, 0.55), (1000, 0.7), (10**6, 0.9)):
+            dim = sphere.min_dimension(n, margin)
+            assert sphere.margin_for(n, dim).margin <= margin
+            assert sphere.margin_for(n, dim - 1).margin > margin
+        assert least_largest_cosine.cache_info() == before
+
+    def test_a_margin_grows_with_the_groups_and_falls_with_the_dimension(self):
+        counts, dims = (129, 200, 300, 1000), (2, 3, 4, 12, 30, 64, 65, 100, 150, 999)
+        table = sphere.feasible_margin_table(dims=dims, counts=counts).margin
+        assert (np.diff(table, axis=0) <= 0).all()
+        assert (np.diff(table, axis=1) >= 0).all()
+        margins = (0.52, 0.6, 0.7, 0.8, 0.99)
+        needed = [[sphere.min_dimension(n, m) for m in margins] for n in counts]
+        assert (np.diff(needed, axis=0) >= 0).all()
+        assert (np.diff(needed, axis=1) <= 0).all()
+
+    @pytest.mark.parametrize(("n", "dim"), [(9, 4), (20, 3), (12, 5)])
+    def test_what_is_found_lies_between_the_bounds(self, n, dim):
+        sine = betaincinv((dim - 1) / 2, 0.5, 2 / n)
+        found = sphere.margin_for(n, dim)
+        assert 1 - sine <= found.lower_bound <= found.margin
+        assert found.margin <= 0.5 * (1 + np.sqrt(1 - sine))
+
+    def test_a_cap_of_the_greedy_angle_is_one_nth_of_the_sphere(self):
+        n, dim = 300, 3
+        cosine = 2 * sphere.margin_for(n, dim).margin - 1
+        assert (1 - cosine) / 2 == pytest.approx(1 / n)  # Archimedes
+        dim = 6
+        cosine = 2 * sphere.margin_for(n, dim).margin - 1
+        angles = np.linspace(0, np.pi, 200_001)
+        density = np.sin(angles) ** (dim - 2)
+        share = density[angles <= np.arccos(cosine)].sum() / density.sum()
+        assert share == pytest.approx(1 / n, rel=1e-3)
 
 
 class TestTableAndDimension:
