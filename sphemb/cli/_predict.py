@@ -8,6 +8,7 @@ import os
 import pathlib
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from sphemb._checks import InputError, check_count
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._image_names import result_names
+from sphemb.cli._limits import limit_line
 from sphemb.cli._names import one_line, spelled
 from sphemb.cli._prediction_files import PredictionFiles
 from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
@@ -34,6 +36,7 @@ from sphemb.evaluation import Found, TiledPrediction
 from sphemb.training import load_run, write_json
 
 _DECODED = 2**20  # pixels up to which an image is read before the first result
+_LIMITS_SAID = 5  # images with a line of their own
 _SHARED = ("images.csv", "summary.json")
 
 
@@ -120,7 +123,18 @@ def run_prediction(
             file=sys.stdout,
         )
         sys.stdout.flush()
+        if row["reached"] and sum(1 for r in rows if r["reached"]) <= _LIMITS_SAID:
+            tqdm.write(
+                f"warning: {one_line(image.path)} reached config.task."
+                f"{' and config.task.'.join(row['reached'].split())}: it may hold more "
+                "than was found",
+                file=sys.stderr,
+            )
     files.finish(shared)
+    limits = Counter(name for row in rows for name in row["reached"].split())
+    for name, number in limits.items():
+        line = limit_line(trained.experiment.task, name, number, len(images))
+        print(f"warning: {line}", file=sys.stderr)
     write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
     summary = {
         "workdir": spelled(workdir),
@@ -205,6 +219,7 @@ def _predict_one(
         "tiles": number,
         "tile": tile,
         "seconds": round(time.perf_counter() - start, 3),
+        "reached": " ".join(found.get("reached", ())),
     }
     return row, dataclasses.replace(settings, tile=tile)
 

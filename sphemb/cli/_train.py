@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
+from sphemb.cli._limits import score_lines
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     Trained,
@@ -86,6 +87,8 @@ def run_evaluation(
     check_inside(workdir, pictures)
     extremes = _EXTREMES if report else 0
     evaluation = evaluate(trained, split, num_extremes=extremes)
+    task, number = trained.experiment.task, evaluation.num_images
+    limits = score_lines(task, evaluation.scores, number)
     records = read_log(workdir)
     told = workdir / "training.json"
     summary = {
@@ -108,11 +111,15 @@ def run_evaluation(
                 f"{trained.step}"
             )
             path = workdir / name
-            write_report(trained, evaluation, records, path, split=split, facts=[fact])
+            write_report(
+                trained, evaluation, records, path, split=split, facts=[fact, *limits]
+            )
             print(f"report: {path}")
         for name, score in evaluation.scores.items():
             if _SHOWN.fullmatch(name):
                 print(f"{name:21} {score:.3f}")
+        for line in limits:
+            print(f"warning: {line}", file=sys.stderr)
         print(
             f"on {evaluation.num_images} {split} images, after step {trained.step}; "
             f"see {pictures}"

@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from sphemb.instances import relabel, select_detections
-from sphemb.tasks import Boundaries, Instances, Maps, Picie, Semantic
+from sphemb.tasks import (
+    REACHED,
+    Boundaries,
+    Instances,
+    Maps,
+    Picie,
+    Semantic,
+    reached_names,
+)
 
 Found = dict[str, Any]
 
@@ -36,7 +44,8 @@ def found_in_image(
         * ``seen`` and ``detections``, those of the labels, and all that are scored,
           also those that others cover;
         * ``instance_classes`` [M] and ``instance_scores`` [M], of the labels;
-        * ``embedding`` float16 [H, W, D].
+        * ``embedding`` float16 [H, W, D];
+        * ``reached``, the names of the task's limits that have left something out.
     """
     height, width = size
 
@@ -49,7 +58,7 @@ def found_in_image(
         # From 1 on: no cluster is a background, and 0 is where there is none.
         return {"labels": cut("labels") + 1}
     embedding = np.asarray(predictions["embedding"][0, :height, :width], np.float16)
-    found: Found = {"embedding": embedding}
+    found: Found = {"embedding": embedding, "reached": _reached(predictions)}
     if isinstance(task, Semantic):
         return found | {"classes": cut("classes")}
     if isinstance(task, Instances):
@@ -73,6 +82,12 @@ def found_in_image(
     # An image smaller than any group may be has no group, and so no instance.
     labels = np.maximum(labels, 0)[:height, :width]
     return found | {"labels": _sieved(labels, min_size)}
+
+
+def _reached(predictions: Maps) -> tuple[str, ...]:
+    """The limits that were reached in the image."""
+    names = reached_names(predictions)
+    return tuple(name for name in names if predictions[REACHED + name][0])
 
 
 def _sizes(maps: np.ndarray, groups: int) -> np.ndarray:

@@ -67,7 +67,7 @@ class ForegroundTiles:
         tiles: Sequence[Tile],
         moments: Moments,
         progress: Progress,
-    ) -> jax.Array:
+    ) -> tuple[jax.Array, jax.Array]:
         """The background's direction [D], from pixels on a grid over the image.
 
         The grid is the image's, and its points come line by line: with all tiles in the
@@ -78,6 +78,9 @@ class ForegroundTiles:
             tiles: all of its tiles, or some.
             moments: of the image, see `TiledNetwork.moments`.
             progress: goes round the tiles, with the pass's name.
+
+        Returns:
+            As `Proposals.find_ground`.
         """
         pixels = sum(math.prod(tile.core.size) for tile in tiles)
         step = math.ceil(math.sqrt(pixels / _SURVEYED))

@@ -5,6 +5,8 @@ Shape letters: H W image size, M instances.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -24,7 +26,7 @@ class Canvas:
         embedding: keep the embedding, too.
 
     Attributes:
-        found: the maps so far, by name.
+        found: the maps so far, by name, and the limits that were reached.
     """
 
     def __init__(self, size: tuple[int, int], *, embedding: bool) -> None:
@@ -34,7 +36,8 @@ class Canvas:
         self._size = size
 
     def paste(self, found: Found, tile: Tile) -> None:
-        """Takes over the core of what is a map."""
+        """Takes over the core of what is a map, and the limits that were reached."""
+        self.note(found.get("reached", ()))
         core = tile.core.within(tile.outer)
         for name in (*_MAPS, "embedding") if self.embedding else _MAPS:
             if name not in found:
@@ -44,6 +47,11 @@ class Canvas:
                 shape = (*self._size, *part.shape[2:])
                 self.found[name] = np.zeros(shape, part.dtype)
             self.found[name][tile.core.slices] = part[core.slices]
+
+    def note(self, reached: Sequence[str]) -> None:
+        """Keeps the names of limits that some tile, or all together, reached."""
+        names = (*self.found.get("reached", ()), *reached)
+        self.found["reached"] = tuple(dict.fromkeys(names))
 
 
 def grow_in_bands(labels: np.ndarray, width: int) -> np.ndarray:

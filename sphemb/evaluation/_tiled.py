@@ -115,7 +115,8 @@ class TiledPrediction:
         moments = self._network.moments(image, some, progress)
         canvas = Canvas(image.size, embedding=embedding)
         if self.parts:
-            ground = self._foreground.ground(image, some, moments, progress)
+            ground, unsure = self._foreground.ground(image, some, moments, progress)
+            canvas.note(("max_groups",) * bool(unsure))
             pieces = self._foreground.pieces(
                 image, progress(tiles, "tiles"), moments, ground, canvas
             )

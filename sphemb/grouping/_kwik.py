@@ -48,7 +48,8 @@ def kwik_cluster(
             which masked points are left out; images of a batch get their own.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity are taken for
             masked.
-        max_clusters: K, static: the most clusters to look for.
+        max_clusters: K, static: the most clusters to look for; ``num_left`` of the
+            result tells whether it was enough.
         threshold: tau in (-1, 1).
         num_orders: R, static.
         min_size: clusters of fewer points are dissolved; 1 for the algorithm as it is.

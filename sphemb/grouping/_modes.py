@@ -35,12 +35,15 @@ class Grouping(NamedTuple):
             least; zero rows from num_groups on.
         sizes: [..., K] int32, how many points bear each label, in falling order.
         num_groups: [...] int32.
+        num_left: [...] int32, the points that were still free when K groups were found;
+            above 0, the limit was reached and there may be more groups.
     """
 
     labels: jax.Array
     modes: jax.Array
     sizes: jax.Array
     num_groups: jax.Array
+    num_left: jax.Array
 
 
 def _counts(labels: jax.Array, max_groups: int, axis_name: AxisName) -> jax.Array:
@@ -100,6 +103,7 @@ def number_groups(
         modes=jnp.where(large[:, None], found.modes, 0.0)[order],
         sizes=sizes[order],
         num_groups=jnp.sum(large, dtype=jnp.int32),
+        num_left=add_devices(jnp.sum(found.free, dtype=jnp.int32), axis_name),
     )
 
 
@@ -171,7 +175,9 @@ def label_modes(
     Args:
         embeddings: [..., N, D] unit rows, usually what :func:`gbms` returns; rows with
             NaN or infinity are taken for masked.
-        max_groups: K, static: the most groups to look for.
+        max_groups: K, static: the most groups to look for, those that ``min_size``
+            dissolves among them; ``num_left`` of the result tells whether it was
+            enough.
         threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
         min_size: groups of fewer points are dissolved.
         stray: ``"nearest"`` gives strays to the nearest mode that is left (to VOID if
@@ -179,8 +185,8 @@ def label_modes(
         mask: [..., N] bool, True = counts; the other points get VOID.
         precision: of the matmuls.
         axis_name: of the mesh axis over which the points are sharded, as in
-            :func:`gbms`. The labels are this device's then; modes, sizes and the number
-            of groups are those of all points, the same on all devices.
+            :func:`gbms`. The labels are this device's then; modes, sizes and
+            numbers are those of all points, the same on all devices.
 
     Returns:
         A :class:`Grouping`; its groups are numbered by falling size, among equals the
@@ -197,6 +203,8 @@ def label_modes(
     >>> groups = label_modes(x, max_groups=4)
     >>> groups.labels.tolist(), groups.sizes.tolist(), int(groups.num_groups)
     ([1, 0, 0], [2, 1, 0, 0], 2)
+    >>> int(label_modes(x, max_groups=1).num_left)
+    2
     """
     x, counts = countable_points(embeddings, mask)
     check_count("max_groups", max_groups, at_least=1)
@@ -210,6 +218,7 @@ def label_modes(
             jnp.full((*batch, num_points), VOID, jnp.int32),
             jnp.zeros((*batch, max_groups, dim), x.dtype),
             jnp.zeros((*batch, max_groups), jnp.int32),
+            jnp.zeros(batch, jnp.int32),
             jnp.zeros(batch, jnp.int32),
         )
     grouping = _images(

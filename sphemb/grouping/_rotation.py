@@ -64,7 +64,8 @@ def orthogonal_rounding(
         precision: of the matmuls.
 
     Returns:
-        A :class:`Rounding` whose modes are the directions, at most D of them.
+        A :class:`Rounding` whose modes are the directions, at most D of them; as each
+        point goes to one, ``num_left`` is 0.
 
     Raises:
         InputError: an argument has the wrong shape, dtype or range.

@@ -26,6 +26,8 @@ class Rounding(NamedTuple):
             least: its pivot, or its direction; zero rows from num_groups on.
         sizes: [..., K] int32, how many points bear each label, in falling order.
         num_groups: [...] int32.
+        num_left: [...] int32, the points that were still free when K groups were found;
+            above 0, the limit was reached and there may be more groups.
         errors: [..., R] of every try, the mean of
             :math:`(v_i^\top v_j - 1_{[\hat y_i = \hat y_j]})^2` over pairs of different
             points, which is `sphemb.losses.spectral_loss` with the groups for labels;
@@ -37,6 +39,7 @@ class Rounding(NamedTuple):
     modes: jax.Array
     sizes: jax.Array
     num_groups: jax.Array
+    num_left: jax.Array
     errors: jax.Array
 
 
@@ -67,6 +70,7 @@ def best_of(
             jnp.full((*batch, num_points), VOID, jnp.int32),
             jnp.zeros((*batch, max_groups, dim), x.dtype),
             jnp.zeros((*batch, max_groups), jnp.int32),
+            jnp.zeros(batch, jnp.int32),
             jnp.zeros(batch, jnp.int32),
             jnp.zeros((*batch, number), x.dtype),
         )

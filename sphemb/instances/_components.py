@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import jax
 import jax.numpy as jnp
@@ -59,6 +59,7 @@ def connected_components(
     return _number_lines(labels, min_size, connectivity)
 
 
+@overload
 def split_components(
     labels: jax.Array,
     background: jax.Array | int,
@@ -66,7 +67,31 @@ def split_components(
     max_parts: int,
     min_size: int = 1,
     connectivity: int = 8,
-) -> jax.Array:
+    return_number: Literal[False] = False,
+) -> jax.Array: ...
+
+
+@overload
+def split_components(
+    labels: jax.Array,
+    background: jax.Array | int,
+    *,
+    max_parts: int,
+    min_size: int = 1,
+    connectivity: int = 8,
+    return_number: Literal[True],
+) -> tuple[jax.Array, jax.Array]: ...
+
+
+def split_components(
+    labels: jax.Array,
+    background: jax.Array | int,
+    *,
+    max_parts: int,
+    min_size: int = 1,
+    connectivity: int = 8,
+    return_number: bool = False,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Makes every connected part of every group an instance.
 
     A group whose parts lie apart may be one object behind another, or several that the
@@ -84,10 +109,13 @@ def split_components(
         max_parts: the most instances of an image; static.
         min_size: the pixels that an instance needs.
         connectivity: 8, or 4 where a common corner does not connect.
+        return_number: return the number of parts, too; static.
 
     Returns:
         int32 [..., H, W]: -1 void, 0 background, 1.. instances by falling size, of
-        equally large ones the one first that begins first.
+        equally large ones the one first that begins first. With ``return_number`` a
+        pair of these and int32 [...], the parts that are large enough, also those
+        beyond ``max_parts``.
 
     Raises:
         InputError: as :func:`relabel` and :func:`connected_components`.
@@ -95,6 +123,8 @@ def split_components(
     >>> labels = jnp.array([[1, 0, 1, 1], [0, 0, 1, 1], [2, 0, 0, -1]])
     >>> split_components(labels, 0, max_parts=2).tolist()
     [[2, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, -1]]
+    >>> int(split_components(labels, 0, max_parts=2, return_number=True)[1])
+    3
     """
     check_integer("labels", labels)
     check_shape("labels", labels, "... H W", hint="parts need rows and columns")
@@ -103,9 +133,11 @@ def split_components(
     check_choice("connectivity", connectivity, (4, 8))
     groups = relabel(labels, background)
     if groups.size == 0:
-        return groups
-    num_parts = min(max_parts, math.prod(groups.shape[-2:]))
-    return _number_sizes(groups, min_size, num_parts, connectivity)
+        instances, number = groups, jnp.zeros(groups.shape[:-2], jnp.int32)
+    else:
+        num_parts = min(max_parts, math.prod(groups.shape[-2:]))
+        instances, number = _number_sizes(groups, min_size, num_parts, connectivity)
+    return (instances, number) if return_number else instances
 
 
 class _Parts(NamedTuple):
@@ -180,8 +212,8 @@ def _number_lines(labels: jax.Array, min_size: int, connectivity: int) -> jax.Ar
 @functools.partial(jax.jit, static_argnames=("num_parts", "connectivity"))
 def _number_sizes(
     groups: jax.Array, min_size: int, num_parts: int, connectivity: int
-) -> jax.Array:
-    """Instances from 1 by falling size, of what is not background."""
+) -> tuple[jax.Array, jax.Array]:
+    """Instances from 1 by falling size, of what is not background, and all parts."""
     parts = _connected(groups, connectivity)
     batch, num_pixels = parts.roots.shape
     sizes = jnp.where(groups.reshape(batch, num_pixels) > 0, parts.sizes, 0)
@@ -191,4 +223,5 @@ def _number_sizes(
     number = jnp.zeros_like(sizes).at[jnp.arange(batch)[:, None], places]
     number = number.set(jnp.where(largest >= min_size, names, 0))
     instances = _look_up(number, parts.roots).reshape(groups.shape)
-    return jnp.where(groups < 0, VOID, instances)
+    every = jnp.sum(sizes >= min_size, axis=1, dtype=jnp.int32)
+    return jnp.where(groups < 0, VOID, instances), every.reshape(groups.shape[:-2])

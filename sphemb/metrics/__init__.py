@@ -5,6 +5,7 @@
   the size of the objects.
 * :class:`MatchedPrecision`: TP / (TP + FP + FN), the AP50 of the literature on nuclei.
 * :class:`InstanceCount`: the number of instances found against the true number.
+* :class:`ReachedLimit`: the images in which a limit has left something out.
 * :class:`PairScores`: pairwise accuracy, precision and recall of a partition, and its
   adjusted Rand index.
 * :class:`BoundaryScores`: ODS, OIS and AP of boundaries, from the
@@ -32,6 +33,7 @@ from sphemb.metrics._boundary_scores import BoundaryCurve, BoundaryScores
 from sphemb.metrics._boundary_thinning import suppress_non_maxima
 from sphemb.metrics._coco import coco_file_scores, coco_scores
 from sphemb.metrics._count import InstanceCount
+from sphemb.metrics._limits import ReachedLimit
 from sphemb.metrics._matched import MatchedPrecision
 from sphemb.metrics._matched_iou import MatchedIoU
 from sphemb.metrics._mean_iou import MeanIoU
@@ -52,6 +54,7 @@ __all__ = [
     "MeanIoU",
     "PairScores",
     "ProposalRecall",
+    "ReachedLimit",
     "RegionPrecision",
     "TrimapCurve",
     "TrimapIoU",

@@ -6,6 +6,7 @@
 * `Semantic`: a class for each pixel, with or without an embedding loss.
 * `Instances`: proposals with a class and a score.
 * `Spectral`: instances by spectral loss, rounded by one of `ROUNDINGS`.
+* `REACHED`, `reached_names`: the limits of what is found in predictions, see `Maps`.
 * `predict_and_measure`: what is compiled of a prediction that is scored.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
@@ -20,15 +21,18 @@ from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._spectral import ROUNDINGS, Spectral
 from sphemb.tasks._task import (
+    REACHED,
     Apply,
     Batch,
     Maps,
     Memory,
     Task,
     predict_and_measure,
+    reached_names,
 )
 
 __all__ = [
+    "REACHED",
     "ROUNDINGS",
     "Apply",
     "Batch",
@@ -43,4 +47,5 @@ __all__ = [
     "Spectral",
     "Task",
     "predict_and_measure",
+    "reached_names",
 ]

@@ -31,6 +31,10 @@ class GroupSettings(NamedTuple):
     max_groups: int
     min_size: int
 
+    def points_needed(self, cell: int) -> int:
+        """Points of a group, at least, where each stands for so many pixels."""
+        return max(1, round(self.min_size / cell))
+
 
 def group_cells(
     points: jax.Array, mask: jax.Array, settings: GroupSettings, *, cell: int = 1
@@ -60,7 +64,7 @@ def group_cells(
             modes,
             threshold=settings.threshold,
             max_groups=settings.max_groups,
-            min_size=max(1, round(settings.min_size / cell)),
+            min_size=settings.points_needed(cell),
             mask=mask,
         )
 
@@ -69,6 +73,25 @@ def group_cells(
         points.reshape(batch, height * width, points.shape[-1]),
         mask=mask.reshape(batch, height * width),
     )
+
+
+def stopped_early(grouping: Grouping, num_points: int) -> jax.Array:
+    """Where the limit of a grouping left as many points as a group needs; bool [B].
+
+    Args:
+        grouping: of points.
+        num_points: that a group needs.
+    """
+    return grouping.num_left >= num_points
+
+
+def largest_unsure(grouping: Grouping) -> jax.Array:
+    """Where a group that was not looked for may be larger than all found; bool [...].
+
+    Args:
+        grouping: whose limit may have been reached.
+    """
+    return grouping.num_left > grouping.sizes[..., 0]
 
 
 def nearest_modes(pixels: jax.Array, grouping: Grouping) -> jax.Array:
@@ -119,7 +142,7 @@ def group_places(
     settings: GroupSettings,
     *,
     reach: float,
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array]:
     """Groups the foreground in the joint domain of embedding and place.
 
     Args:
@@ -130,7 +153,8 @@ def group_places(
         reach: standard deviation of the kernel in pixels.
 
     Returns:
-        int32 [B, H, W], 1, 2, .. for the groups and 0 elsewhere.
+        int32 [B, H, W], 1, 2, .. for the groups and 0 elsewhere; bool [B], where
+        ``max_groups`` was reached.
 
     References:
         See `sphemb.grouping.place_points`.
@@ -152,4 +176,5 @@ def group_places(
             threshold=1.0 - 0.5 / joint.concentration,
         ),
     )
-    return jnp.where(foreground, parts.labels.reshape(foreground.shape) + 1, 0)
+    labels = jnp.where(foreground, parts.labels.reshape(foreground.shape) + 1, 0)
+    return labels, stopped_early(parts, settings.points_needed(1))

@@ -13,18 +13,19 @@ from sphemb.metrics import (
     InstanceCount,
     MatchedPrecision,
     ProposalRecall,
+    ReachedLimit,
 )
-from sphemb.tasks._task import Batch, Maps
+from sphemb.tasks._task import REACHED, Batch, Maps, reached_names
 
 
 def group_scores(
     predictions: Maps, batch: Batch, *, num_labels: int, max_objects: int
 ) -> dict[str, Any]:
-    """Recall of the objects by groups, and their number.
+    """Recall of the objects by groups, their number, and what reached a limit.
 
     Args:
         predictions: ``labels`` [B, H, W] and ``num_groups`` [B], the background's
-            among them.
+            among them; ``reached/...``, see `Maps`.
         batch: ``instances`` [B, H, W] and ``valid`` [B].
         num_labels: that a prediction can have.
         max_objects: of an image that can be counted.
@@ -44,6 +45,12 @@ def group_scores(
             max_true=max_objects,
             valid=valid,
         ),
+        **{
+            f"limit_{name}": ReachedLimit.from_batch(
+                predictions[REACHED + name], name=name, valid=valid
+            )
+            for name in reached_names(predictions)
+        },
     }
 
 

@@ -23,7 +23,9 @@ from sphemb.tasks._pixel_groups import (
     differs,
     group_cells,
     group_places,
+    largest_unsure,
     nearest_modes,
+    stopped_early,
 )
 from sphemb.tasks._pixels import (
     cell_middles,
@@ -35,7 +37,7 @@ from sphemb.tasks._pixels import (
 )
 from sphemb.tasks._proposal_checks import check_proposals
 from sphemb.tasks._proposal_scores import budget_scores, group_scores, matched_scores
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -216,6 +218,8 @@ class Proposals(Memoryless):
             the mean shift. With ``max_parts``, the labels are 0 for the background and
             1, 2, .. for the parts by descending size. With ``budgets`` and instances,
             ``proposals`` [B, K, H, W], such labels at every concentration.
+            ``reached/max_groups`` and, where it is set, ``reached/max_parts``, bool
+            [B]: whether the limit has left something out, at any concentration.
         """
         size = batch["image"].shape[1:3]
         embedding = apply(batch["image"])["embedding"]
@@ -235,38 +239,47 @@ class Proposals(Memoryless):
             group_cells(points, counts, self._grouping(concentration), cell=cell)
             for concentration in (self.concentration, *pooled)
         ]
-        maps = []
-        for grouping in groupings:
+        maps, few_groups, few_parts = [], [], []
+        for concentration, grouping in zip(
+            (self.concentration, *pooled), groupings, strict=True
+        ):
             if self.foreground_below is not None:
-                found = self._foreground(pixels, mask, grouping)
-            elif points is pixels:
-                found = grouping.labels.reshape(mask.shape)
+                # Only the largest group is looked at.
+                few_groups.append(largest_unsure(grouping))
+                found, short = self._foreground(pixels, mask, grouping)
+                few_parts.append(short)
             else:
-                found = nearest_modes(pixels, grouping)
+                needed = self._grouping(concentration).points_needed(cell)
+                few_groups.append(stopped_early(grouping, needed))
+                if points is pixels:
+                    found = grouping.labels.reshape(mask.shape)
+                else:
+                    found = nearest_modes(pixels, grouping)
             maps.append(jnp.where(mask, found, VOID))
 
         num_groups = groupings[0].num_groups
         background = jnp.zeros_like(num_groups)
         if self.max_parts:
-            maps = [
-                grow_instances(
-                    split_components(
-                        found,
-                        background,
-                        max_parts=self.max_parts,
-                        min_size=self.min_size,
-                    ),
-                    self.grow,
+            for k, found in enumerate(maps):
+                parts, number = split_components(
+                    found,
+                    background,
+                    max_parts=self.max_parts,
+                    min_size=self.min_size,
+                    return_number=True,
                 )
-                for found in maps
-            ]
+                maps[k] = grow_instances(parts, self.grow)
+                few_parts.append(number > self.max_parts)
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
         predictions = {
             "labels": maps[0],
             "num_groups": num_groups,
             "background": background,
             "embedding": pixels,
+            REACHED + "max_groups": jnp.stack(few_groups).any(axis=0),
         }
+        if few_parts:
+            predictions[REACHED + "max_parts"] = jnp.stack(few_parts).any(axis=0)
         if self._pools(batch):
             predictions["proposals"] = jnp.stack(maps, axis=1)
         return predictions
@@ -277,7 +290,9 @@ class Proposals(Memoryless):
         stride = map_stride(embedding, batch["image"].shape[1:3])
         return unit_vectors_of_all(embedding, stride)
 
-    def find_ground(self, points: jax.Array, *, cell: int = 1) -> jax.Array:
+    def find_ground(
+        self, points: jax.Array, *, cell: int = 1
+    ) -> tuple[jax.Array, jax.Array]:
         """The direction of an image's background: the mode of its largest group.
 
         Args:
@@ -285,12 +300,13 @@ class Proposals(Memoryless):
             cell: pixels that each of them stands for.
 
         Returns:
-            [D].
+            [D]; and bool, whether ``max_groups`` was reached before it was sure which
+            group is the largest.
         """
         mask = jnp.ones((1, 1, len(points)), bool)
         settings = self._grouping(self.concentration)
         found = group_cells(points[None, None], mask, settings, cell=cell)
-        return found.modes[0, 0]
+        return found.modes[0, 0], largest_unsure(found)[0]
 
     def is_foreground(self, apply: Apply, batch: Batch, ground: jax.Array) -> jax.Array:
         """What is no background; what a pixel is depends on no other pixel's group.
@@ -328,12 +344,16 @@ class Proposals(Memoryless):
 
     def _foreground(
         self, pixels: jax.Array, mask: jax.Array, grouping: Grouping
-    ) -> jax.Array:
-        """What is no background, grouped by place if asked for; int [B, H, W]."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """The foreground, grouped by position if asked for, and if parts are left out.
+
+        Returns:
+            int [B, H, W] and bool [B].
+        """
         below = self.foreground_below or 0.0
         foreground = differs(pixels, mask, grouping.modes[:, 0], below)
         if not self.reach:
-            return foreground.astype(jnp.int32)
+            return foreground.astype(jnp.int32), jnp.zeros_like(mask[:, 0, 0])
         settings = self._grouping(self.reach_concentration)
         settings = settings._replace(max_groups=self.max_parts)
         return group_places(pixels, foreground, settings, reach=self.reach)

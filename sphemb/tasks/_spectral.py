@@ -26,7 +26,7 @@ from sphemb.tasks._pixels import (
 from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
@@ -162,7 +162,9 @@ class Spectral(Memoryless):
         Returns:
             ``labels`` [B, H, W], groups by descending size, `VOID` where masked;
             ``num_groups`` [B]; ``background`` [B], the group that is taken for it, the
-            largest; ``embedding`` [B, H, W, D], unit vectors.
+            largest; ``embedding`` [B, H, W, D], unit vectors; ``reached/max_groups``
+            bool [B], whether there was room for no more groups. An orthogonal rounding
+            never reaches the limit: every pixel has its nearest direction.
         """
         if self.rounding == "mean_shift":
             return self._shifted.predict(apply, memory, batch)
@@ -180,6 +182,7 @@ class Spectral(Memoryless):
             "num_groups": found.num_groups,
             "background": jnp.zeros_like(found.num_groups),
             "embedding": pixels,
+            REACHED + "max_groups": found.num_left >= self.min_size,
         }
 
     def _round(self, points: jax.Array, mask: jax.Array) -> Rounding:

@@ -9,12 +9,24 @@ from typing import Any, ClassVar, Protocol
 import jax
 
 Maps = dict[str, Any]
-"""Arrays by name; where a network has several of a kind, a tuple of them."""
+"""Arrays by name; where a network has several of a kind, a tuple of them.
+
+A prediction has bool [B] under ``reached/NAME`` for each setting NAME that limits what
+is found: True where the limit was reached, so that there may be more.
+"""
+REACHED = "reached/"
 Batch = Mapping[str, jax.Array]
 Apply = Callable[[jax.Array], Maps]
 """The network with its parameters bound: images [B, H, W, 3] -> named maps."""
 Memory = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
+
+
+def reached_names(predictions: Maps) -> list[str]:
+    """The limits that a prediction names, whether they were reached or not."""
+    return [
+        name.removeprefix(REACHED) for name in predictions if name.startswith(REACHED)
+    ]
 
 
 class Task(Protocol):

@@ -188,6 +188,55 @@ class TestFlags:
         assert "would take 3.0 GiB, of at most 2" in line
 
 
+@pytest.fixture(scope="module")
+def limited(workdir, tmp_path_factory):
+    """The run, with room for a single group of pixels that are all but equal."""
+    limited = tmp_path_factory.mktemp("limited") / "run"
+    shutil.copytree(workdir, limited)
+    config = json.loads((limited / "config.json").read_text())
+    config["task"].update(max_groups=1, threshold=0.99999, min_size=1)
+    (limited / "config.json").write_text(json.dumps(config))
+    return limited
+
+
+class TestLimits:
+    def test_images_that_reached_a_limit_are_named(
+        self, workdir, limited, folder, tmp_path, capsys
+    ):
+        flags = ("--tile", 32, "--halo", 8)
+        predict(limited, [folder], tmp_path / "few", *flags)
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 4
+        for line, stem in zip(lines, ("a", "b", "wide"), strict=False):
+            assert f"{stem}.png reached config.task.max_groups: it may hold" in line
+        assert "3 of 3 images reached config.task.max_groups 1: they may" in lines[3]
+        with (tmp_path / "few" / "images.csv").open() as file:
+            assert [row["reached"] for row in csv.DictReader(file)] == 3 * [
+                "max_groups"
+            ]
+        # Of many images, the first have a line, and all of them together.
+        for i in range(9):
+            shutil.copy(folder / "a.png", tmp_path / f"{i}.png")
+        predict(limited, [tmp_path], tmp_path / "many")
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 6
+        assert "9 of 9 images" in lines[-1]
+
+        predict(workdir, [folder / "a.png"], tmp_path / "room")
+        assert not capsys.readouterr().err
+        with (tmp_path / "room" / "images.csv").open() as file:
+            assert [row["reached"] for row in csv.DictReader(file)] == [""]
+
+    def test_an_evaluation_counts_them(self, limited, capsys):
+        main(["evaluate", "--workdir", str(limited), "--report"])
+        summary = json.loads((limited / "summary.json").read_text())
+        images = summary["num_images"]
+        assert summary["num_reached/max_groups"] == images
+        line = f"{images} of {images} images reached config.task.max_groups 1"
+        assert line in capsys.readouterr().err
+        assert line in (limited / "report.html").read_text()
+
+
 class TestPictures:
     def test_more_labels_than_16_bits_hold_become_a_tiff(self, tmp_path):
         labels = np.arange(300 * 300).reshape(300, 300).astype(np.int32)

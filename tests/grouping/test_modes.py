@@ -80,6 +80,14 @@ class TestBehaviour:
         assert (void.labels == VOID).any()
         assert (near.labels != VOID).all()
         assert near.sizes.sum() == N
+        # The limit was reached: as many points are left as the groups do not take.
+        assert void.num_left == near.num_left == (np.asarray(void.labels) == VOID).sum()
+
+    def test_no_point_is_left_where_there_is_room(self, scattered, mask):
+        dissolved = dict(threshold=0.9, max_groups=N, min_size=5, stray="void")
+        found = grouping.label_modes(scattered, mask=mask, **dissolved)
+        assert (np.asarray(found.labels)[mask] == VOID).any()
+        assert found.num_left == 0
 
     def test_no_group_large_enough_leaves_void(self, scattered):
         found = grouping.label_modes(scattered, max_groups=5, min_size=N + 1)

@@ -74,6 +74,7 @@ class TestKwikCluster:
             )
             np.testing.assert_array_equal(found.modes[len(pivots) :], 0.0)
             assert (np.asarray(found.labels)[~mask] == VOID).all()
+            assert found.num_left == (labels[mask] == VOID).sum()
 
     def test_the_errors_are_the_spectral_losses_of_the_clusters(self, scattered, mask):
         found = cluster(

@@ -201,13 +201,14 @@ class TestModes:
         here = spread(
             functools.partial(read, axis_name="points"),
             (POINTS, POINTS),
-            grouping.Grouping(POINTS, ALL, ALL, ALL),
+            grouping.Grouping(POINTS, ALL, ALL, ALL, ALL),
             check_vma=check_vma,
         )
         found = jax.jit(here)(self.near, MASK)
         np.testing.assert_array_equal(found.labels, expected.labels)
         np.testing.assert_array_equal(found.sizes, expected.sizes)
         np.testing.assert_array_equal(found.num_groups, expected.num_groups)
+        np.testing.assert_array_equal(found.num_left, expected.num_left)
         np.testing.assert_allclose(found.modes, expected.modes, atol=1e-6)
 
 

@@ -150,6 +150,19 @@ class TestSplitComponents:
         assert not found[:, 0, 13:].any()  # two pixels are too few
         assert found.max() == 2
 
+    @pytest.mark.parametrize("max_parts", [1, 2, 40])
+    def test_the_number_of_parts_knows_no_limit(self, max_parts):
+        labels = np.stack([drawn(s)[0] for s in range(3)])
+        settings = {"max_parts": max_parts, "min_size": 2, "return_number": True}
+        instances, number = split_components(labels, 0, **settings)
+        expected = [split_oracle(x, 0, 1000, 2).max() for x in labels]
+        assert number.tolist() == expected
+        np.testing.assert_array_equal(
+            instances.max(axis=(1, 2)), np.minimum(expected, max_parts)
+        )
+        nothing = split_components(labels[:, :0], 0, **settings)[1]
+        assert nothing.tolist() == [0, 0, 0]
+
     def test_room_for_more_parts_than_pixels_is_no_mistake(self):
         labels = jnp.array([[1, 0, 1]])
         found = split_components(labels, 0, max_parts=9)

@@ -9,7 +9,7 @@ import sphemb
 from sphemb import InputError
 from sphemb.grouping import _accelerated
 from sphemb.instances import shrink_instances
-from sphemb.tasks import Proposals
+from sphemb.tasks import REACHED, Proposals
 
 B, H, W = 2, 8, 8
 
@@ -101,6 +101,59 @@ class TestProposals:
             return wrap(predict)(batch)
 
         np.testing.assert_array_equal(labels(predict_points=32), labels())
+
+    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @pytest.mark.parametrize(
+        ("settings", "reached"),
+        [
+            ({"max_groups": 3}, {"max_groups": False}),
+            ({"max_groups": 2}, {"max_groups": True}),
+            # What is left is too little for a group.
+            ({"max_groups": 2, "min_size": 17}, {"max_groups": False}),
+            ({"max_groups": 3, "threshold": 0.999}, {"max_groups": False}),
+            (
+                {
+                    **{"max_groups": 3, "threshold": 0.999},
+                    **{"budgets": (1,), "pooled_concentrations": (1e5,)},
+                },
+                {"max_groups": True},
+            ),
+            (
+                {"max_groups": 3, "max_parts": 2},
+                {"max_groups": False, "max_parts": False},
+            ),
+            (
+                {"max_groups": 3, "max_parts": 1},
+                {"max_groups": False, "max_parts": True},
+            ),
+            # The largest group is found, and so is the background.
+            (
+                {"max_groups": 1, "max_parts": 1, "foreground_below": 0.7},
+                {"max_groups": False, "max_parts": False},
+            ),
+            (
+                {"max_parts": 1, "foreground_below": 0.7, "reach": 1.0},
+                {"max_groups": False, "max_parts": True},
+            ),
+        ],
+    )
+    def test_limits_that_left_something_out_are_named(
+        self, batch, embedding, settings, reached, wrap
+    ):
+        task = Proposals(**{"predict_steps": 5, "min_size": 2} | settings)
+
+        def predict(batch):
+            return task.predict(lambda image: {"embedding": embedding}, (), batch)
+
+        predictions = wrap(predict)(batch)
+        named = {k for k in predictions if k.startswith(REACHED)}
+        assert named == {REACHED + name for name in reached}
+        one = {**batch, "valid": jnp.array([True, False])}
+        metrics = task.metrics(predictions, one)
+        for name, expected in reached.items():
+            assert predictions[REACHED + name].tolist() == [expected] * B, name
+            scores = metrics[f"limit_{name}"].compute()
+            assert scores == {f"num_reached/{name}": float(expected)}
 
     @pytest.mark.nightly
     def test_images_of_many_sizes_share_the_programs_of_the_grouping(self):

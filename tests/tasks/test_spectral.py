@@ -104,6 +104,14 @@ class TestPrediction:
         assert (predictions["labels"][1, :, :4] == 0).all()
         assert (predictions["background"] == 0).all()
 
+    @pytest.mark.parametrize("rounding", ["kwik_cluster", "mean_shift"])
+    def test_a_limit_that_left_something_out_is_counted(self, batch, apply, rounding):
+        for groups, number in {2: 2.0, 3: 0.0}.items():
+            task = Spectral(rounding=rounding, **(SMALL | {"max_groups": groups}))
+            metrics = task.metrics(task.predict(apply, (), batch), batch)
+            scores = metrics["limit_max_groups"].compute()
+            assert scores == {"num_reached/max_groups": number}
+
     @pytest.mark.parametrize("rounding", ROUNDINGS)
     def test_masked_pixels_are_void_and_change_nothing(
         self, batch, embedding, rounding
