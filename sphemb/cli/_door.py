@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 import jax
@@ -31,15 +33,16 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
     Args:
         interrupted: what is said on Ctrl-C; the exit status is 130.
     """
+    status = 0
     try:
         yield
     except (InputError, NonFiniteLossError) as error:
         line = one_line(" ".join(str(error).split()))
         print(f"error: {line}", file=sys.stderr)
-        sys.exit(2)
+        status = 2
     except PreemptedError as stop:
         print(stop, file=sys.stderr)
-        sys.exit(_TERMINATED)
+        status = _TERMINATED
     except LostProcessError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
@@ -48,4 +51,30 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
         os._exit(_AGAIN)  # or JAX waits for the lost one, and then aborts
     except KeyboardInterrupt:
         print(interrupted, file=sys.stderr)
-        sys.exit(130)
+        status = 130
+    except Exception:
+        if not jax.distributed.is_initialized():
+            raise
+        traceback.print_exc()
+        status = 1
+    if status:
+        _leave_others(status)
+        sys.exit(status)
+
+
+def _leave_others(status: int) -> None:
+    """Ends this process of several, after waiting a little for the others.
+
+    They end, too, where the mistake is everyone's. Where it is of this process alone
+    they are in the middle of what is computed together: JAX would wait for them for
+    minutes, and they for this process.
+    """
+    if not jax.distributed.is_initialized():
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    farewell = threading.Thread(target=jax.distributed.shutdown, daemon=True)
+    farewell.start()
+    farewell.join(_PATIENCE)
+    if farewell.is_alive():
+        os._exit(status)

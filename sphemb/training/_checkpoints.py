@@ -6,10 +6,11 @@ number of devices of any kind can go on with it.
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import sys
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grain
@@ -19,6 +20,7 @@ import orbax.checkpoint as ocp
 
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
+from sphemb.training._processes import noticing_lost
 from sphemb.training._state import TrainState
 
 # What Orbax and what it stands on raise at files that are damaged or missing, and at
@@ -74,8 +76,8 @@ class Checkpoints:
         if step in self._manager.all_steps():
             return
         state = jax.device_get(state)
-        notes = {**notes, "checksum": _checksum(state)}
-        try:
+        notes = {**notes, "checksum": checksum(state)}
+        with self._writing():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
@@ -84,8 +86,6 @@ class Checkpoints:
                     notes=ocp.args.JsonSave(notes),
                 ),
             )
-        except _UNWRITABLE as error:
-            raise self._unwritable(error) from error
 
     def restore(
         self, like: TrainState, iterator: Any = None
@@ -134,12 +134,17 @@ class Checkpoints:
             raise InputError(problems[0])
         self._manager.reload()
 
-    def _unwritable(self, error: Exception) -> InputError:
-        line = " ".join(str(error).split())
-        return InputError(
-            f"a checkpoint cannot be written to {self._manager.directory}; the newest "
-            f"that is whole is of step {self.latest}: {line}"
-        )
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with noticing_lost():  # processes write together
+                yield
+        except _UNWRITABLE as error:
+            line = " ".join(str(error).split())
+            raise InputError(
+                f"a checkpoint cannot be written to {self._manager.directory}; the "
+                f"newest that is whole is of step {self.latest}: {line}"
+            ) from error
 
     def close(self) -> None:
         """Waits for what is being written.
@@ -148,9 +153,8 @@ class Checkpoints:
             InputError: it cannot be written.
         """
         try:
-            self._manager.wait_until_finished()
-        except _UNWRITABLE as error:
-            raise self._unwritable(error) from error
+            with self._writing():
+                self._manager.wait_until_finished()
         finally:
             self._manager.close()
 
@@ -224,13 +228,13 @@ def _read(
     ) as reader:
         restored = reader.restore(path, args=ocp.args.Composite(**args))
     state, notes = restored["state"], restored["notes"]
-    if _checksum(state) != notes.pop("checksum"):
+    if checksum(state) != notes.pop("checksum"):
         raise ValueError("its numbers are not those that were written")
     return state, notes
 
 
-def _checksum(tree: Any) -> int:
-    """Of all bytes of all arrays, so that a flipped bit does not train on."""
+def checksum(tree: Any) -> int:
+    """The CRC-32 of all bytes of all arrays: a flipped bit does not train on."""
     total = 0
     for leaf in jax.tree.leaves(tree):
         total = zlib.crc32(np.asarray(leaf).tobytes(), total)

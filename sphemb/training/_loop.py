@@ -20,9 +20,10 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sphemb._checks import InputError
+from sphemb._gathering import gather_objects
 from sphemb._version import __version__
 from sphemb.tasks import predict_and_measure
-from sphemb.training._checkpoints import Checkpoints
+from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (
     data_parallel,
     devices,
@@ -33,7 +34,7 @@ from sphemb.training._devices import (
 from sphemb.training._experiment import Experiment
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._preemption import PreemptedError, Preemption
-from sphemb.training._processes import LostProcessError, noticing_lost
+from sphemb.training._processes import noticing_lost
 from sphemb.training._state import TrainState
 from sphemb.training._trained import Trained
 from sphemb.training._workdir import check_workdir, claimed_workdir, write_json
@@ -80,7 +81,7 @@ def train(
     # What a run starts from need not be there any more when it goes on. It is looked
     # for before the data, which may be gigabytes to fetch.
     goes_on = (workdir / "checkpoints").is_dir()
-    state = experiment.init_state() if goes_on else experiment.start_state()
+    state = experiment.init_state() if goes_on else _start_state(experiment)
     batches = experiment.train_batches()
     # What the user may have got wrong shows in a rehearsal, before anything is written.
     _rehearse(experiment, state)
@@ -118,7 +119,7 @@ def _run(
     if checkpoints.latest is not None:
         state, notes = checkpoints.restore(state, batches)
     elif goes_on:
-        state = experiment.start_state()
+        state = _start_state(experiment)
     step = int(state.step)
     state = replicate(state)
     log = MetricLog(workdir, step=step) if leads else None
@@ -159,7 +160,7 @@ def _run(
         first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
         progress.say(f"step {step}: validation " + _listed(first_scores))
 
-    lost = False
+    together = True
     try:
         if notes.get("unscored"):
             with noticing_lost():
@@ -201,11 +202,13 @@ def _run(
                         f"stopped by SIGTERM after step {step}, which is saved; the "
                         "same command goes on from there"
                     )
-    except LostProcessError:
-        lost = True
+    except (NonFiniteLossError, PreemptedError):
+        raise  # as every process does after the same step
+    except BaseException:
+        together = jax.process_count() == 1
         raise
     finally:
-        if not lost:  # a checkpoint is finished together
+        if together:  # as checkpoints are finished, or each would wait for the others
             checkpoints.close()
         if log:
             log.close()
@@ -224,6 +227,19 @@ def _run(
             progress.say(f"{len(experiment.skipped)} examples could not be used")
         write_json(workdir / "training.json", told)
     return _trained(experiment, state)
+
+
+def _start_state(experiment: Experiment) -> TrainState:
+    """The state that training starts from, the same for every process."""
+    state = experiment.start_state()
+    if len(set(gather_objects(checksum(jax.device_get(state))))) > 1:
+        train = experiment.config.train
+        raise InputError(
+            "the processes of a run must start from the same parameters, but those "
+            f"that they read differ: config.train.init_from {train.init_from} or "
+            f"config.train.weights {train.weights} must be the same files for all"
+        )
+    return state
 
 
 def _rehearse(experiment: Experiment, state: TrainState) -> None:

@@ -50,6 +50,8 @@ def check_workdir(
             is touched.
     """
     path = workdir / "config.json"
+    # First, as another process of the run may be writing its configuration now.
+    foreign = workdir.exists() and (not workdir.is_dir() or _foreign(workdir))
     if path.is_file():
         different = sorted(
             name
@@ -64,7 +66,7 @@ def check_workdir(
             )
         for name in _FOLDERS:
             check_inside(workdir, workdir / name)
-    elif workdir.exists() and (not workdir.is_dir() or _foreign(workdir)):
+    elif foreign:
         raise InputError(
             f"workdir {workdir} must be a new folder or that of a run, but it holds "
             "other things: give another --workdir"

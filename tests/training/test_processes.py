@@ -7,7 +7,7 @@ import pytest
 
 from sphemb import InputError
 from sphemb.training import join_processes, read_log
-from tests.processes import finish
+from tests.processes import finish, run_processes
 
 _CODE = """
 import json, pathlib, sys
@@ -95,6 +95,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from sphemb import InputError
 from sphemb.training import Checkpoints, TrainState
+from sphemb.training._checkpoints import newest_state
 folder = pathlib.Path(sys.argv[1])
 state = TrainState(np.int32(0), {"w": np.arange(3.0)}, {}, (), ())
 numbers = lambda: iter(grain.MapDataset.range(9).to_iter_dataset())
@@ -127,6 +128,8 @@ for file in ("process_0-*", "process_1-*"):
     assert restored() == (1, 1, 1)  # both, though only one of them sees the damage
     save(2)
     assert restored() == (2, 2, 2)
+if number == 0:  # one reads without the other, as for pictures
+    assert newest_state(folder.parent, state).params["w"].tolist() == [0, 1, 2]
 damage("1/iterator/process_1-*")
 damage("2/iterator/process_0-*")
 try:
@@ -141,6 +144,64 @@ else:
 def test_a_checkpoint_that_is_damaged_for_one_of_two_is_passed_over_by_both(tmp_path):
     finish(_DAMAGED_FOR_ONE, tmp_path / "checkpoints", timeout=120)
     assert {path.name for path in (tmp_path / "damaged").iterdir()} == {"2.0", "2.1"}
+
+
+_FAILING = """
+import pathlib, sys
+from sphemb import InputError
+from sphemb.cli import door
+from sphemb.training import train
+from tests.tiny import tiny_config
+workdir, data_dir, who = map(pathlib.Path, sys.argv[1:])
+
+def fail(trained, split):
+    if str(number) in str(who):
+        raise InputError(f"process {number} cannot read an image")
+    return {}
+
+with door():
+    config = tiny_config(data_dir)
+    config.loader.batch_size = 2
+    config.train.update(num_steps=9, checkpoint_every=1, eval_every=1)
+    train(config, workdir, evaluate=fail)
+"""
+
+
+@pytest.mark.nightly
+def test_a_mistake_of_one_process_ends_both_and_each_says_why(drawings_dir, tmp_path):
+    other, failing = run_processes(_FAILING, tmp_path / "one", drawings_dir, 1)
+    assert failing[0] == 2, failing[1]
+    assert "error: process 1 cannot read an image" in failing[1]
+    assert other[0] == 75, other[1]
+    assert "error: another process of this run has ended" in other[1]
+
+
+_WAITING = """
+import sys
+from sphemb import InputError
+from sphemb._gathering import gather_objects
+from sphemb.cli import door
+from sphemb.training import noticing_lost
+with door(), noticing_lost():
+    gather_objects("connected")
+    if str(number) in sys.argv[1]:
+        raise InputError("no such folder")
+    gather_objects("here")
+"""
+
+
+def test_a_mistake_of_one_process_leaves_no_other_waiting():
+    other, failing = run_processes(_WAITING, "1", timeout=60)
+    assert failing[0] == 2, failing[1]
+    assert failing[1].count("error: no such folder") == 1
+    assert other[0] == 75, other[1]
+    assert "error: another process of this run has ended" in other[1]
+
+
+def test_a_mistake_that_all_make_ends_each_with_its_status():
+    for status, printed in run_processes(_WAITING, "01", timeout=60):
+        assert status == 2, printed
+        assert printed.count("error: no such folder") == 1
 
 
 class TestSettings:
