@@ -24,6 +24,8 @@ def get_config() -> ml_collections.ConfigDict:
         "validation_fraction": 0.15,
         "test_fraction": 0.15,
         "seed": 0,
+        "page": "0",  # or "max", of image files with several
+        "intensity": "full",  # or "range", "percentile": docs/own_data.md
     }
     config.augmentation = {
         "name": "images",

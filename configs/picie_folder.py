@@ -26,6 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
         "validation_fraction": 0.1,
         "test_fraction": 0.1,
         "seed": 0,
+        "page": "0",  # or "max", of image files with several
+        "intensity": "full",  # or "range", "percentile": docs/own_data.md
     }
     config.task.num_clusters = 12
     config.task.cluster_images = 500

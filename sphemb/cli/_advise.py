@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
@@ -27,7 +27,13 @@ from sphemb.cli._config_flags import read_config
 from sphemb.cli._cost_report import estimate_costs
 from sphemb.cli._results import check_results, progress
 from sphemb.cli._similarities import Similarities, measure_similarities
-from sphemb.data import InstanceSizes, measure_instances, open_folder
+from sphemb.data import (
+    ImageValues,
+    InstanceSizes,
+    image_files,
+    measure_instances,
+    open_folder,
+)
 from sphemb.training import Trained, load_run
 
 _SPLITS = ("train", "validation", "test")
@@ -83,7 +89,9 @@ def run_advice(
     data = trained.experiment if trained else open_folder(dir, **folder)
     sizes = _measure(data, images)
     record: dict[str, Any] = {"data": data_record(sizes)}
-    lines, advice, similarities = data_lines(sizes), [], None
+    doubts = _doubts(data, images)
+    record["warnings"] = doubts
+    lines, advice, similarities = [*data_lines(sizes), *doubts], [], None
     if trained:
         settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
         similarities = _embeddings(trained)
@@ -129,7 +137,31 @@ def _say(advice: Sequence[Advice]) -> None:
 
 def _measure(data: Any, number: int) -> InstanceSizes:
     """The instances of the first splits that are there, evenly chosen."""
-    sizes, sources = None, []
+    sizes = None
+    for split, source, chosen in _chosen(data, number):
+        found = measure_instances(source, indices=progress(chosen, split))
+        sizes = sizes.merge(found) if sizes else found
+    if sizes is None or not len(sizes.counts):
+        raise InputError(
+            "there must be images that can be used, got none: sphemb check-data tells "
+            "what is wrong with them"
+        )
+    return sizes
+
+
+def _doubts(data: Any, number: int) -> list[str]:
+    """What is doubtful about the files of the same images."""
+    images = ImageValues(data.reading)
+    for _, source, chosen in _chosen(data, number):
+        files = image_files(source)
+        for i in chosen if files else ():
+            images.add(files[i])
+    return [f"warning: {found.message}" for found in images.findings]
+
+
+def _chosen(data: Any, number: int) -> Iterator[tuple[str, Any, list[int]]]:
+    """The splits that are there, their examples, and so many places in them."""
+    sources: list[Any] = []
     for split in _SPLITS:
         try:
             source = data.source(split)
@@ -139,15 +171,7 @@ def _measure(data: Any, number: int) -> InstanceSizes:
             continue  # a folder's test split may be its validation split
         sources.append(source)
         last, wanted = len(source) - 1, min(number, len(source))
-        chosen = np.linspace(0, last, wanted).astype(int).tolist()
-        found = measure_instances(source, indices=progress(chosen, split))
-        sizes = sizes.merge(found) if sizes else found
-    if sizes is None or not len(sizes.counts):
-        raise InputError(
-            "there must be images that can be used, got none: sphemb check-data tells "
-            "what is wrong with them"
-        )
-    return sizes
+        yield split, source, np.linspace(0, last, wanted).astype(int).tolist()
 
 
 def _embeddings(trained: Trained) -> Similarities:

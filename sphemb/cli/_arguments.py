@@ -66,4 +66,10 @@ def of_folder() -> Parser:
         "--test-fraction", type=float, default=0.15, help="of the images"
     )
     parent.add_argument("--seed", type=int, default=0, help="of the split")
+    parent.add_argument(
+        "--page", default="0", help="of images with several, from 0 on, or max"
+    )
+    parent.add_argument(
+        "--intensity", default="full", help="full, range, percentile or LOW..HIGH/WHITE"
+    )
     return parent

@@ -76,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--embeddings", action="store_true", help="keep the embedding of every pixel"
     )
     predict.add_argument(
+        "--page", help="of images with several, from 0 on, or max (default: the run's)"
+    )
+    predict.add_argument(
         "--annotations",
         type=pathlib.Path,
         help="COCO's file of these images, whose ids results.json is to have",
@@ -155,5 +158,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     halo=flags.halo,
                     min_size=flags.min_size,
                     embeddings=flags.embeddings,
+                    page=flags.page,
                 ),
             )

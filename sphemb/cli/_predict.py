@@ -31,7 +31,7 @@ from sphemb.cli._prediction_targets import (
 from sphemb.cli._result_files import ResultFiles
 from sphemb.cli._results import make_folder, progress, write_table
 from sphemb.cli._smaller_tiles import with_smaller_tiles
-from sphemb.data import ImageWindows, Tile, find_images
+from sphemb.data import ImageWindows, Reading, Tile, find_images
 from sphemb.evaluation import Found, TiledPrediction
 from sphemb.training import load_run, write_json
 
@@ -79,8 +79,11 @@ def run_prediction(
     """
     check_count("--limit", limit)
     settings = settings or PredictionSettings()
-    images, called = _images(paths, limit)
     trained = load_run(workdir)
+    reading = trained.experiment.reading
+    if settings.page is not None:
+        reading = dataclasses.replace(reading, page=settings.page)
+    images, called = _images(paths, limit, reading)
     files, tiled = prediction_files(trained), TiledPrediction(trained)
     files.called = called
     if settings.embeddings:
@@ -118,7 +121,7 @@ def run_prediction(
         height, width = image.size
         found = files.told(row["found"])
         tqdm.write(
-            f"[{i + 1}/{len(images)}] {one_line(image.path)}, {height} x {width}: "
+            f"[{i + 1}/{len(images)}] {one_line(_named(image))}, {height} x {width}: "
             f"{found} in {row['seconds']:.1f} s",
             file=sys.stdout,
         )
@@ -141,6 +144,7 @@ def run_prediction(
         "step": trained.step,
         "task": type(trained.experiment.task).__name__,
         "settings": dataclasses.asdict(settings),
+        "reading": dataclasses.asdict(reading),
         "num_images": len(images),
         "found": sum(row["found"] for row in rows),
         "seconds": round(time.perf_counter() - begin, 3),
@@ -151,7 +155,7 @@ def run_prediction(
 
 
 def _images(
-    paths: Sequence[str], limit: int
+    paths: Sequence[str], limit: int, reading: Reading
 ) -> tuple[list[ImageWindows], dict[pathlib.Path, str]]:
     """The images and the names of their results.
 
@@ -160,7 +164,8 @@ def _images(
     Raises:
         InputError: there are none, one cannot be read, or two have one name.
     """
-    images = [ImageWindows(path) for path in find_images(paths)[: limit or None]]
+    found = find_images(paths)[: limit or None]
+    images = [ImageWindows(path, reading) for path in found]
     called = result_names([image.path for image in images])
     for image in images:
         if math.prod(image.size) <= _DECODED:
@@ -231,6 +236,11 @@ def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
     return iter(progress(tiles, what, unit="tile"))
 
 
+def _named(image: ImageWindows) -> str:
+    """An image, and which page of it is read where there are several."""
+    return ", ".join(filter(None, (str(image.path), image.pages_read)))
+
+
 def _planned(
     image: ImageWindows,
     tiled: TiledPrediction,
@@ -242,4 +252,4 @@ def _planned(
     sides = " x ".join(map(str, tiles[0].outer.size))
     names = ", ".join(str(path) for path in targets)
     many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
-    return one_line(f"{image.path}, {height} x {width}: {many} -> {names}")
+    return one_line(f"{_named(image)}, {height} x {width}: {many} -> {names}")

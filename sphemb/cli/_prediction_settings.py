@@ -23,12 +23,14 @@ class PredictionSettings:
         halo: pixels around what a tile answers for.
         min_size: pixels that an instance needs, beside what the run asks for.
         embeddings: keep the embedding of every pixel.
+        page: of images with several, see `sphemb.data.Reading`; by default the run's.
     """
 
     tile: int = 1024
     halo: int = 128
     min_size: int = 1
     embeddings: bool = False
+    page: int | str | None = None
 
     def __post_init__(self):
         check_count("--tile", self.tile, at_least=1)

@@ -29,8 +29,9 @@
   `DigitsAugmentation`; `CentreCrop`, which leaves nothing to chance.
 * Batches: `make_loader` from any `ExampleSource`; `SkippingSource` goes on without what
   cannot be used, `size_buckets` and `PadExample` make few sizes of many.
-* Image files: `find_images`, `is_image`, `read_image`, `read_size`, `pad_to_multiple`,
-  `write_image`, `write_labels`.
+* Image files: `find_images`, `is_image`, `read_image`, `read_size` by `Reading`;
+  `pad_to_multiple`, `write_image`, `write_labels`; `ImageValues` of `image_files` says
+  what else they hold.
 * Images larger than memory: `ImageWindows` reads them a `Box` at a time, `tile_image`
   cuts them into `Tile` entries with halos, `write_tiff` writes them in parts.
 """
@@ -81,6 +82,7 @@ from sphemb.data._image_files import (
     write_image,
     write_labels,
 )
+from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import (
     InstanceSizes,
     instance_areas,
@@ -90,7 +92,7 @@ from sphemb.data._instance_sizes import (
 from sphemb.data._loader import ExampleSource, make_loader
 from sphemb.data._masks import Mask, inspect_mask, read_mask
 from sphemb.data._skipping import SkippingSource
-from sphemb.data._stored_images import read_size
+from sphemb.data._stored_images import Reading, read_size
 from sphemb.data._tiff_files import write_tiff
 from sphemb.data._tiling import Box, Tile, tile_image
 from sphemb.data._unlabelled import (
@@ -154,10 +156,12 @@ __all__ = [
     "ImageDataset",
     "ImageExamples",
     "ImageFile",
+    "ImageValues",
     "ImageWindows",
     "InstanceSizes",
     "Mask",
     "PadExample",
+    "Reading",
     "Report",
     "SkippingSource",
     "Tile",
@@ -173,6 +177,7 @@ __all__ = [
     "draw_annotations",
     "draw_digits",
     "find_images",
+    "image_files",
     "inspect_mask",
     "instance_areas",
     "is_image",

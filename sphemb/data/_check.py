@@ -20,7 +20,9 @@ from sphemb.data._division import SPLITS
 from sphemb.data._examples import network_ready
 from sphemb.data._findings import Finding, error_finding
 from sphemb.data._folder import FolderDataset, same_value_problem
+from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import instance_areas, vanishing_instances
+from sphemb.data._stored_images import AS_SHOWN
 
 _MOST_VOID = 0.5
 
@@ -120,9 +122,10 @@ def check_data(
     hold no ids or more labels than is possible, sizes that differ, images without a
     mask, masks without an image, masks that are all binary. Warnings are what it does
     not stop at: a mask with one value only, 255 among ids, palettes whose background is
-    not black, mostly void, no instances, one image in two splits, and instances that
-    vanish at the output stride, which have fewer pixels than a cell of stride x stride
-    or none in the middle of a cell.
+    not black, mostly void, no instances, one image in two splits, images with several
+    pages or with values that use a small share of their bits, and instances that vanish
+    at the output stride, which have fewer pixels than a cell of stride x stride or none
+    in the middle of a cell.
 
     Args:
         data: a folder, or a data set: what has ``source(split)``.
@@ -142,6 +145,7 @@ def check_data(
     elif settings:
         raise InputError(f"{', '.join(settings)} must go with a folder, not a data set")
     findings = [error_finding(problem) for problem in getattr(data, "problems", ())]
+    images = ImageValues(getattr(data, "reading", AS_SHOWN))
     files: list[CheckedFile] = []
     values: list[int | None] = []
     seen: dict[bytes, tuple[str, str]] = {}
@@ -155,10 +159,13 @@ def check_data(
         if any(source is other for other in sources):
             continue  # a folder's test split may be its validation split
         sources.append(source)
+        for file in image_files(source):
+            images.add(file)
         for i in range(len(source)):
             files.append(_check_example(source, i, split, stride, values, seen))
             if progress is not None:
                 progress(split, i + 1, len(source))
+    findings += images.findings
     if isinstance(data, FolderDataset) and data.masks == "instances":
         binary = same_value_problem(values, data.dir)
         if binary is not None:

@@ -11,8 +11,10 @@ from sphemb.data._annotations import Annotations
 from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import FileError, PathLike
 from sphemb.data._folder_examples import FolderExamples
+from sphemb.data._image_values import with_measured_range
 from sphemb.data._layouts import find_layout
 from sphemb.data._masks import check_mask_settings
+from sphemb.data._stored_images import Reading
 
 
 def open_folder(
@@ -23,6 +25,8 @@ def open_folder(
     validation_fraction: float = 0.15,
     test_fraction: float = 0.15,
     seed: int = 0,
+    page: int | str = 0,
+    intensity: str = "full",
 ) -> FolderDataset:
     """Opens a folder of images and masks as a data set.
 
@@ -42,6 +46,9 @@ def open_folder(
         seed: for the split. It is by a hash of each name, so that one more image leaves
             all others in their splits; only where one would stay empty, because there
             are few images, it takes one from training.
+        page: of image files with several, see `Reading`.
+        intensity: which values become black and white, see `Reading`; ``"range"`` are
+            the lowest and the highest of the training images.
 
     Returns:
         The data set.
@@ -58,6 +65,8 @@ def open_folder(
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        page=page,
+        intensity=intensity,
     )
     for problem in dataset.problems:
         raise problem
@@ -78,6 +87,8 @@ class FolderDataset:
         validation_fraction: see `open_folder`.
         test_fraction: see `open_folder`.
         seed: see `open_folder`.
+        page: see `open_folder`.
+        intensity: see `open_folder`.
 
     Attributes:
         dir: the folder.
@@ -98,8 +109,11 @@ class FolderDataset:
         validation_fraction: float = 0.15,
         test_fraction: float = 0.15,
         seed: int = 0,
+        page: int | str = 0,
+        intensity: str = "full",
     ) -> None:
         """Looks through the folder; see the class."""
+        self._wanted = Reading(page, intensity)
         check_mask_settings(masks, void)
         check_division(validation_fraction, test_fraction, seed)
         if not dir:
@@ -140,9 +154,21 @@ class FolderDataset:
         return self._sources[split]
 
     @functools.cached_property
+    def reading(self) -> Reading:
+        """What is read of an image file, ``"range"`` replaced by what was measured.
+
+        Raises:
+            InputError: there is no range.
+        """
+        files = [pair.image for pair in self._pairs["train"]]
+        return with_measured_range(self._wanted, files)
+
+    @functools.cached_property
     def _sources(self) -> dict[str, FolderExamples]:
         return {
-            split: FolderExamples(pairs, masks=self.masks, void=self._void)
+            split: FolderExamples(
+                pairs, masks=self.masks, void=self._void, reading=self.reading
+            )
             for split, pairs in self._pairs.items()
         }
 

@@ -14,7 +14,7 @@ from sphemb.data._findings import FileError
 from sphemb.data._image_files import read_image
 from sphemb.data._layouts import Pair
 from sphemb.data._masks import Mask, inspect_mask
-from sphemb.data._stored_images import read_header, read_size
+from sphemb.data._stored_images import AS_SHOWN, Reading, read_header, read_size
 
 
 class FolderExamples:
@@ -24,6 +24,7 @@ class FolderExamples:
         pairs: what belongs together.
         masks: see `read_mask`.
         void: see `read_mask`.
+        reading: what is read of the images.
     """
 
     def __init__(
@@ -32,7 +33,9 @@ class FolderExamples:
         *,
         masks: str = "instances",
         void: int | None = None,
+        reading: Reading = AS_SHOWN,
     ) -> None:
+        self.reading = reading
         self.pairs = tuple(pairs)
         self._masks, self._void = masks, void
 
@@ -57,7 +60,7 @@ class FolderExamples:
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the (H, W) of an example from the header of its image."""
-        return read_size(self.pairs[index].image)
+        return read_size(self.pairs[index].image, self.reading)
 
     def inspect(self, index: int) -> tuple[dict[str, Any], Mask]:
         """Reads one example together with what is doubtful about its mask.
@@ -72,7 +75,7 @@ class FolderExamples:
             InputError: a file cannot be used; it is named.
         """
         pair = self.pairs[index]
-        image, mask = read_image(pair.image), self.mask(index)
+        image, mask = read_image(pair.image, self.reading), self.mask(index)
         _check_size(pair, mask.instances.shape, image.shape[:2])
         example = {"image": image, "instances": mask.instances, "name": pair.name}
         if mask.semantic is not None:
@@ -94,7 +97,7 @@ class FolderExamples:
         mask = self.pairs[index].mask
         if isinstance(mask, Annotations):
             # Before anything as large as the file says is set aside.
-            header = read_header(self.pairs[index].image)
+            header = read_header(self.pairs[index].image, self.reading)
             if not header.fits(mask.size):
                 _check_size(self.pairs[index], mask.size, header.size)
             if self._masks == "classes":

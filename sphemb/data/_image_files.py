@@ -14,7 +14,7 @@ from PIL import Image
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._whole_files import written_whole
 from sphemb.data._findings import PathLike
-from sphemb.data._stored_images import read_values
+from sphemb.data._stored_images import AS_SHOWN, Reading, read_values
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -90,15 +90,16 @@ def is_image(path: pathlib.Path) -> bool:
     return broken or os.path.isfile(path)
 
 
-def read_image(path: PathLike) -> np.ndarray:
+def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
     """Reads an image file as RGB, the way a viewer shows it.
 
     Grey becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
     values are scaled to 8 bits, a camera's orientation is applied, and of several
-    frames the first is taken.
+    pages the first is taken.
 
     Args:
         path: the file.
+        reading: another page, or other values for black and white.
 
     Returns:
         uint8 [H, W, 3].
@@ -107,7 +108,7 @@ def read_image(path: PathLike) -> np.ndarray:
         InputError: the file is missing, no image, damaged, far too large, or has
             values of which there is no rule how they are shown.
     """
-    return read_values(pathlib.Path(path)).shown()
+    return read_values(pathlib.Path(path), reading).shown()
 
 
 def write_image(path: PathLike, image: np.ndarray) -> None:

@@ -22,6 +22,7 @@ class SkippingSource:
         source: any examples.
 
     Attributes:
+        source: the examples.
         skipped: index -> what was wrong, of those met so far; each is told once, on
             stderr.
 
@@ -41,17 +42,17 @@ class SkippingSource:
 
     def __init__(self, source: ExampleSource) -> None:
         """Wraps a source; see the class."""
-        self._source = source
+        self.source = source
         self._lock = threading.Lock()
         self.skipped: dict[int, str] = {}
 
     def __len__(self) -> int:
         """Returns the number of examples, those that cannot be used included."""
-        return len(self._source)
+        return len(self.source)
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the size of an example, or of what stands in for it."""
-        return self._source.size(self._usable(index)[0])
+        return self.source.size(self._usable(index)[0])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Returns an example, or the next one that can be used.
@@ -85,7 +86,7 @@ class SkippingSource:
             if index in self.skipped:
                 return None
         try:
-            example = self._source[index]
+            example = self.source[index]
             network_ready(example)
         except InputError as error:
             line = " ".join(str(error).split())

@@ -15,15 +15,18 @@ import logging
 import math
 import os
 import pathlib
+import re
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import ExifTags, Image
 
+from sphemb._checks import InputError
 from sphemb.data._findings import FileError, PathLike
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors say it all
@@ -54,6 +57,9 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # PNG's chunks that may follow the pixels
 _BAND = 512  # rows whose values are counted at once
+_PERCENTILES = (1.0, 99.8)
+_INTENSITIES = ("full", "percentile", "range")
+_RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
 # Samples of a color; other TIFF than these is decoded by Pillow as a whole.
 _COLOR_SAMPLES = {
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
@@ -65,6 +71,63 @@ _COLOR_SAMPLES = {
 _PACKED = (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is read of an image file, the same in training and prediction.
+
+    Attributes:
+        page: of a stack, of channels that are pages, or of an animation, from 0 on; or
+            ``"max"``, the largest value of all pages at each pixel.
+        intensity: which values become black and white: ``"full"``, all that the bits
+            of the file can hold; ``"percentile"``, from the 1st to the 99.8th
+            percentile of the image (all of it and all colors, also where windows are
+            read); ``"LOW..HIGH/WHITE"``, two values of files whose largest possible
+            value is WHITE, such as ``"0..4095/65535"``; or ``"range"``, which a data
+            set replaces by the lowest and the highest value of its training images.
+
+    Raises:
+        InputError: a page or an intensity of another form.
+
+    >>> Reading(page="2"), Reading(intensity="0..4095/65535").bounds
+    (Reading(page=2, intensity='full'), (0, 4095, 65535))
+    """
+
+    page: int | str = 0
+    intensity: str = "full"
+
+    def __post_init__(self) -> None:
+        page = str(self.page)
+        if page != "max":
+            if not page.isdecimal() or isinstance(self.page, bool):
+                raise InputError(
+                    f"page must be a number from 0 on, or 'max', got {self.page!r}"
+                )
+            object.__setattr__(self, "page", int(page))
+        if self.intensity not in _INTENSITIES:
+            low, high, white = self.bounds
+            if not low < high <= white <= _WHITE:
+                raise InputError(
+                    "intensity must be LOW..HIGH/WHITE with LOW < HIGH <= WHITE <= "
+                    f"{_WHITE}, got {self.intensity!r}"
+                )
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """LOW, HIGH and WHITE of an intensity that names them."""
+        found = _RANGE.fullmatch(str(self.intensity))
+        if found is None:
+            raise InputError(
+                f"intensity must be {', '.join(_INTENSITIES)} or LOW..HIGH/WHITE, such "
+                f"as 0..4095/65535, got {self.intensity!r}"
+            )
+        low, high, white = map(int, found.groups())
+        return low, high, white
+
+
+AS_SHOWN = Reading()
+"""The first page, with all values that its bits can hold."""
+
+
 class Header(NamedTuple):
     """What is known of an image before its pixels are decoded.
 
@@ -72,11 +135,13 @@ class Header(NamedTuple):
         stored: (H, W) of the pixels in the file.
         orientation: how a camera was held, 1 to 8 as in EXIF and TIFF; 1 is upright.
         kind: the format, such as ``"PNG"``.
+        bits: of a value.
     """
 
     stored: tuple[int, int]
     orientation: int
     kind: str
+    bits: int = 8
 
     @property
     def size(self) -> tuple[int, int]:
@@ -112,6 +177,8 @@ class Values:
         inverted: whether 0 is white.
         opacity: the place of the sample that says how opaque a pixel is, if one does.
         palette: uint8 [n, 3], the colors that the first sample counts.
+        low: the intensity that is shown black, and all below.
+        high: the intensity that is shown white, and all above; by default white.
     """
 
     samples: np.ndarray
@@ -120,6 +187,8 @@ class Values:
     inverted: bool = False
     opacity: int | None = None
     palette: np.ndarray | None = None
+    low: int = 0
+    high: int | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -158,7 +227,9 @@ class Values:
     @functools.cached_property
     def shades(self) -> np.ndarray:
         """What is shown of each intensity: uint8 [white + 1]."""
-        return np.rint(np.arange(self.white + 1) * (255 / self.white)).astype(np.uint8)
+        high = self.white if self.high is None else self.high
+        parts = (np.arange(self.white + 1) - self.low) / max(high - self.low, 1)
+        return np.rint(255 * np.clip(parts, 0, 1)).astype(np.uint8)
 
     def shown(self, where: tuple[slice, slice] = (slice(None),) * 2) -> np.ndarray:
         """What a viewer shows of a window: uint8 [h, w, 3]."""
@@ -175,11 +246,12 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[rows, columns]
 
 
-def read_size(path: PathLike) -> tuple[int, int]:
+def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
     """Returns the (H, W) that `read_image` would give, without decoding pixels.
 
     Args:
         path: an image file.
+        reading: which page.
 
     Returns:
         Height and width, with a camera's orientation applied.
@@ -187,14 +259,17 @@ def read_size(path: PathLike) -> tuple[int, int]:
     Raises:
         FileError: the file is missing or no image.
     """
-    return read_header(pathlib.Path(path)).size
+    return read_header(pathlib.Path(path), reading).size
 
 
-def read_header(source: Source, *, who: str = "") -> Header:
+def read_header(
+    source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
+) -> Header:
     """Reads the size and the orientation of an image; its pixels stay encoded.
 
     Args:
         source: a file, or the bytes of one.
+        reading: which page; the first stands for all.
         who: what to call it in an error; by default ``image PATH``.
 
     Returns:
@@ -207,12 +282,38 @@ def read_header(source: Source, *, who: str = "") -> Header:
         if _begins(source, _TIFF):
             with _tiff(source) as tiff:
                 if tiff is not None:
-                    return _tiff_header(tiff.pages.first)
+                    page = 0 if reading.page == "max" else reading.page
+                    return _tiff_header(_tiff_page(tiff, page).page)
         with Image.open(_pillow_source(source)) as image:
+            if reading.page != "max":
+                _seek(image, reading.page)
             return _pillow_header(image, source)
 
 
-def read_values(source: Source, *, who: str = "") -> Values:
+def count_pages(source: Source, *, who: str = "") -> int:
+    """Counts the pages of an image file: of a stack, of channels, of an animation.
+
+    Smaller copies of a page are no pages, nor are the further views of a photograph.
+
+    Args:
+        source: a file, or the bytes of one.
+        who: what to call it in an error; by default ``image PATH``.
+
+    Raises:
+        FileError: the file is missing or no image.
+    """
+    with _named(source, who):
+        if _begins(source, _TIFF):
+            with _tiff(source) as tiff:
+                if tiff is not None:
+                    return len(_tiff_pages(tiff))
+        with Image.open(_pillow_source(source)) as image:
+            return _frames(image)
+
+
+def read_values(
+    source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
+) -> Values:
     """Decodes an image.
 
     An uncompressed TIFF stays on the disk and is mapped into memory; a compressed one
@@ -220,6 +321,7 @@ def read_values(source: Source, *, who: str = "") -> Values:
 
     Args:
         source: a file, or the bytes of one.
+        reading: which page, and which of its values become black and white.
         who: what to call it in an error; by default ``image PATH``.
 
     Returns:
@@ -228,15 +330,73 @@ def read_values(source: Source, *, who: str = "") -> Values:
     Raises:
         FileError: the file is missing, no image, damaged, too large for
             ``Image.MAX_IMAGE_PIXELS``, or has values of which there is no rule how
-            they are shown.
+            they are shown; or it has no such page, or pages that differ in form.
     """
     with _named(source, who):
-        if _begins(source, _TIFF):
-            with _tiff(source) as tiff:
-                if tiff is not None:
-                    return _tiff_values(source, tiff, tiff.pages.first)
-        with Image.open(_pillow_source(source)) as image:
-            return _pillow_values(image, source)
+        return _stretched(_read_pages(source, reading.page), reading)
+
+
+def _read_pages(source: Source, page: int | str) -> Values:
+    if _begins(source, _TIFF):
+        with _tiff(source) as tiff:
+            if tiff is not None:
+                number = len(_tiff_pages(tiff)) if page == "max" else 1
+                return _projected(
+                    number,
+                    page,
+                    lambda k: _tiff_values(source, tiff, _tiff_page(tiff, k)),
+                )
+    with Image.open(_pillow_source(source)) as image:
+        number = _frames(image) if page == "max" else 1
+        return _projected(number, page, lambda k: _pillow_values(image, source, k))
+
+
+def _projected(number: int, page: int | str, read: Callable[[int], Values]) -> Values:
+    """One page; or the largest intensities of so many."""
+    if page != "max" or number == 1:
+        return read(0 if page == "max" else int(page))
+    everywhere = (slice(None), slice(None))
+    first = read(0)
+    highest = np.array(first.at(everywhere))
+    for k in range(1, number):
+        values = read(k)
+        found = values.at(everywhere)
+        if found.shape != highest.shape or values.white != first.white:
+            raise _NotShown(
+                "must have pages of one form for their maximum, got [H, W, C] = "
+                f"{highest.shape} up to {first.white} and, of page {k}, {found.shape} "
+                f"up to {values.white}"
+            )
+        np.maximum(highest, found, out=highest)
+    return Values(highest, white=first.white, colors=highest.shape[2])
+
+
+def _stretched(values: Values, reading: Reading) -> Values:
+    if reading.intensity == "full":
+        return values
+    if reading.intensity == "range":
+        raise InputError(
+            "intensity 'range' is that of a data set: for an image give 'full', "
+            "'percentile' or LOW..HIGH/WHITE"
+        )
+    if reading.intensity == "percentile":
+        below = np.cumsum(values.counts())
+        wanted = below[-1] * np.array(_PERCENTILES) / 100
+        low, high = np.searchsorted(below, wanted).tolist()
+        return dataclasses.replace(values, low=low, high=high)
+    low, high, white = reading.bounds
+    if values.white != white:
+        raise _NotShown(
+            f"has values up to {values.white}, but intensity {reading.intensity} is "
+            f"for those up to {white}: give all images the same depth, or take "
+            "intensity 'percentile'"
+        )
+    return dataclasses.replace(values, low=low, high=high)
+
+
+def _no_page(page: int | str, number: int) -> _NotShown:
+    pages = f"{number} pages, 0 to {number - 1}" if number > 1 else "one page, 0"
+    return _NotShown(f"has {pages}, but page {page} is to be read")
 
 
 class _named:
@@ -258,7 +418,7 @@ class _named:
             raise FileError(f"{self._who} {error}") from None
         if isinstance(error, Image.DecompressionBombError):
             raise FileError(f"{self._who} {_too_large()}") from error
-        if isinstance(error, DAMAGED) and not isinstance(error, FileError):
+        if isinstance(error, DAMAGED) and not isinstance(error, InputError):
             reason = " ".join(str(error).split()) or type(error).__name__
             if isinstance(error, Image.UnidentifiedImageError):
                 reason = "cannot identify it as an image"
@@ -301,16 +461,36 @@ def _pillow_source(source: Source) -> Any:
 
 def _pillow_header(image: Image.Image, source: Source) -> Header:
     notes = image
+    deep = image.mode == "I" or image.mode.startswith("I;16")
     if image.format == "PNG":
         notes = Image.open(io.BytesIO(_png_notes(source)))
+        deep |= _first(source, 25)[24:] == b"\x10"
     # PNG's own method would decode the file to look for what stands behind the pixels.
     orientation = Image.Image.getexif(notes).get(_ORIENTATION)
-    return _header((image.height, image.width), orientation, image.format)
+    return _header(
+        (image.height, image.width), orientation, image.format, bits=16 if deep else 8
+    )
 
 
-def _header(size: tuple[int, int], orientation: Any, kind: str | None) -> Header:
+def _header(
+    size: tuple[int, int], orientation: Any, kind: str | None, *, bits: int
+) -> Header:
     known = orientation in range(1, 9)
-    return Header(size, int(orientation) if known else 1, kind or "")
+    return Header(size, int(orientation) if known else 1, kind or "", bits)
+
+
+def _frames(image: Image.Image) -> int:
+    # What else a camera puts into a JPEG is no page: small copies, depth, other views.
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def _seek(image: Image.Image, page: int | str) -> None:
+    if page == 0:
+        return
+    number = _frames(image)
+    if int(page) >= number:
+        raise _no_page(page, number)
+    image.seek(int(page))
 
 
 def _png_notes(source: Source) -> bytes:
@@ -330,11 +510,14 @@ def _png_notes(source: Source) -> bytes:
     return b"".join(notes)
 
 
-def _pillow_values(image: Image.Image, source: Source) -> Values:
+def _pillow_values(image: Image.Image, source: Source, page: int) -> Values:
+    _seek(image, page)
     header = _pillow_header(image, source)
     _check_limit(header)
-    if image.format == "PNG" and _first(source, 26)[24:] in (
-        *(b"\x10\x02", b"\x10\x04", b"\x10\x06"),
+    if (
+        page == 0
+        and image.format == "PNG"
+        and _first(source, 26)[24:] in (*(b"\x10\x02", b"\x10\x04", b"\x10\x06"),)
     ):
         values = _deep_png(source, image.info.get("transparency"))
     else:
@@ -411,13 +594,45 @@ class _tiff:
             self._file.close()
 
 
+class _Page(NamedTuple):
+    """A page; of a stack that is stored in one piece behind the first, which one."""
+
+    page: Any
+    place: int = 0
+
+
+def _tiff_page(tiff: Any, number: int | str) -> _Page:
+    if number == 0:
+        return _Page(tiff.pages.first)
+    pages = _tiff_pages(tiff)
+    if int(number) >= len(pages):
+        raise _no_page(number, len(pages))
+    return pages[int(number)]
+
+
+def _tiff_pages(tiff: Any) -> list[_Page]:
+    """The pages without smaller copies of them and masks of what is transparent."""
+    pages = [
+        _Page(page)
+        for i, page in enumerate(tiff.pages)
+        if i == 0 or not (page.is_reduced or page.is_mask)
+    ]
+    notes = tiff.imagej_metadata if tiff.is_imagej else None
+    images = int((notes or {}).get("images", 1))
+    if len(pages) == 1 < images:  # as ImageJ stores stacks above 4 GiB
+        return [_Page(pages[0].page, k) for k in range(images)]
+    return pages
+
+
 def _tiff_header(page: Any) -> Header:
     tag = page.tags.get(_ORIENTATION)
     size = page.imagelength, page.imagewidth
-    return _header(size, tag.value if tag is not None else 1, "TIFF")
+    orientation = tag.value if tag is not None else 1
+    return _header(size, orientation, "TIFF", bits=page.bitspersample)
 
 
-def _tiff_values(source: Source, tiff: Any, page: Any) -> Values:
+def _tiff_values(source: Source, tiff: Any, found: _Page) -> Values:
+    page, place = found
     header = _tiff_header(page)
     _check_limit(header)
     if page.dtype is not None and page.dtype.kind not in "bui":
@@ -437,7 +652,7 @@ def _tiff_values(source: Source, tiff: Any, page: Any) -> Values:
             "it with black at 0"
         )
     try:
-        samples = _decoded(source, tiff, page)
+        samples = _decoded(source, tiff, page, place)
     except _Undecoded:
         return _tiff_by_pillow(source, page)
     if page.dtype.kind == "b":
@@ -499,13 +714,20 @@ class _Undecoded(Exception):
     """An encoding that tifffile cannot undo by itself."""
 
 
-def _decoded(source: Source, tiff: Any, page: Any) -> np.ndarray:
+def _decoded(source: Source, tiff: Any, page: Any, place: int) -> np.ndarray:
     """Samples [H, W, C] as stored, mapped where they need not be decoded."""
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+    end = max((start + count for start, count in parts), default=0)
     # Without this a file that was cut short could come out as zeros.
-    if max((start + count for start, count in parts), default=0) > tiff.filehandle.size:
+    if end + place * page.nbytes > tiff.filehandle.size:
         raise OSError("the file is cut short")
-    if page.is_memmappable and isinstance(source, pathlib.Path):
+    if place:
+        samples = tiff.filehandle.memmap_array(
+            page.dtype.newbyteorder(tiff.byteorder),
+            page.shape,
+            page.dataoffsets[0] + place * page.nbytes,
+        )
+    elif page.is_memmappable and isinstance(source, pathlib.Path):
         samples = tifffile.memmap(source, page=page.index, mode="r")
     elif page.compression in _PACKED:
         samples = _unpacked(tiff, page)

@@ -5,6 +5,7 @@ H W image size.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,9 @@ from sphemb._labels import VOID
 from sphemb.data._division import SPLITS, check_division, divide
 from sphemb.data._findings import PathLike
 from sphemb.data._image_files import each_once, images_in, read_image
+from sphemb.data._image_values import with_measured_range
 from sphemb.data._layouts import SPLIT_NAMES, Layout
-from sphemb.data._stored_images import read_size
+from sphemb.data._stored_images import AS_SHOWN, Reading, read_size
 
 
 def open_images(
@@ -27,6 +29,8 @@ def open_images(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,
+    page: int | str = 0,
+    intensity: str = "full",
 ) -> ImageDataset:
     """Opens a folder of images as a data set; there is no label file anywhere.
 
@@ -40,6 +44,8 @@ def open_images(
         test_fraction: of the images, where there are no folders for splits at all.
             Where there is none to test, ``"test"`` is the validation split.
         seed: for the split, by a hash of each name, see `open_folder`.
+        page: of image files with several, see `Reading`.
+        intensity: which values become black and white, see `open_folder`.
 
     Returns:
         The data set.
@@ -52,6 +58,8 @@ def open_images(
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         seed=seed,
+        page=page,
+        intensity=intensity,
     )
 
 
@@ -63,6 +71,8 @@ class ImageDataset:
         validation_fraction: see `open_images`.
         test_fraction: see `open_images`.
         seed: see `open_images`.
+        page: see `open_images`.
+        intensity: see `open_images`.
 
     Attributes:
         dir: the folder.
@@ -78,8 +88,11 @@ class ImageDataset:
         validation_fraction: float = 0.1,
         test_fraction: float = 0.1,
         seed: int = 0,
+        page: int | str = 0,
+        intensity: str = "full",
     ) -> None:
         """Looks through the folder; see the class."""
+        self._wanted = Reading(page, intensity)
         check_division(validation_fraction, test_fraction, seed)
         if not dir:
             raise InputError(
@@ -123,7 +136,17 @@ class ImageDataset:
                 f"the {split} split of {self.dir} must have at least one image: raise "
                 f"{split}_fraction, or make folders for splits"
             )
-        return ImageExamples(self._files[split])
+        return ImageExamples(self._files[split], reading=self.reading)
+
+    @functools.cached_property
+    def reading(self) -> Reading:
+        """What is read of an image file, ``"range"`` replaced by what was measured.
+
+        Raises:
+            InputError: there is no range.
+        """
+        files = [file.image for file in self._files["train"]]
+        return with_measured_range(self._wanted, files)
 
 
 class ImageFile(NamedTuple):
@@ -143,10 +166,14 @@ class ImageExamples:
 
     Args:
         files: the images and their names.
+        reading: what is read of them.
     """
 
-    def __init__(self, files: Sequence[ImageFile]) -> None:
+    def __init__(
+        self, files: Sequence[ImageFile], *, reading: Reading = AS_SHOWN
+    ) -> None:
         self.files = tuple(files)
+        self.reading = reading
 
     def __len__(self) -> int:
         """Returns the number of examples."""
@@ -166,13 +193,13 @@ class ImageExamples:
             InputError: the file cannot be read; it is named.
         """
         file = self.files[index]
-        image = read_image(file.image)
+        image = read_image(file.image, self.reading)
         unknown = np.full(image.shape[:2], VOID, np.int32)
         return {"image": image, "instances": unknown, "name": file.name}
 
     def size(self, index: int) -> tuple[int, int]:
         """Returns the (H, W) of an example from the header of its image."""
-        return read_size(self.files[index].image)
+        return read_size(self.files[index].image, self.reading)
 
 
 def _images(folder: pathlib.Path) -> list[ImageFile]:

@@ -12,7 +12,14 @@ from PIL import Image
 
 from sphemb._checks import InputError, check_count
 from sphemb.data._findings import PathLike
-from sphemb.data._stored_images import Values, read_size, read_values
+from sphemb.data._stored_images import (
+    AS_SHOWN,
+    Reading,
+    Values,
+    count_pages,
+    read_size,
+    read_values,
+)
 from sphemb.data._tiling import Box
 
 _MOST_PIXELS = 2**31  # what Pillow's and NumPy's 32-bit places can count
@@ -28,21 +35,27 @@ class ImageWindows:
 
     Args:
         path: the file.
+        reading: which page, and which of its values become black and white; it is
+            about the whole image, also where windows are read.
 
     Attributes:
         path: the file.
         size: (H, W), from the header.
+        num_pages: of the file.
 
     Raises:
-        InputError: the file is missing or no image, or larger than 2^31 pixels.
+        InputError: the file is missing or no image, or larger than 2^31 pixels, or has
+            no such page.
     """
 
-    def __init__(self, path: PathLike) -> None:
+    def __init__(self, path: PathLike, reading: Reading = AS_SHOWN) -> None:
         """Reads the header; see the class."""
         self.path = pathlib.Path(path)
+        self._reading = reading
         self._values: Values | None = None
         with _any_size():
-            self.size = read_size(self.path)
+            self.size = read_size(self.path, reading)
+            self.num_pages = count_pages(self.path)
         height, width = self.size
         if height * width > _MOST_PIXELS:
             raise InputError(
@@ -82,6 +95,15 @@ class ImageWindows:
         """The whole image, uint8 [H, W, 3]."""
         return self.read(Box(0, 0, *self.size))
 
+    @property
+    def pages_read(self) -> str:
+        """Which page of how many is read; nothing where there is one."""
+        if self.num_pages == 1:
+            return ""
+        if self._reading.page == "max":
+            return f"maximum of {self.num_pages} pages"
+        return f"page {self._reading.page} of {self.num_pages}"
+
     def close(self) -> None:
         """Lets go of the pixels; the next window reads them anew."""
         self._values = None
@@ -90,7 +112,7 @@ class ImageWindows:
         """A window within the image, uint8 [h, w, 3]."""
         if self._values is None:
             with _any_size():
-                self._values = read_values(self.path)
+                self._values = read_values(self.path, self._reading)
         return self._values.shown(box.slices)
 
 

@@ -46,6 +46,18 @@ class ExperimentData(abc.ABC):
         with contextlib.nullcontext() if self.prepares else reads:
             return call(prepare, settings, "config.data")
 
+    @property
+    def reading(self) -> sphemb.data.Reading:
+        """What is read of image files, for training and prediction alike."""
+        names = ("page", "intensity")
+        settings = {n: self.config.data[n] for n in names if n in self.config.data}
+        return sphemb.data.Reading(**settings)
+
+    @property
+    def measured_reading(self) -> sphemb.data.Reading:
+        """The same, with intensity ``"range"`` measured in the training images."""
+        return self._dataset.reading
+
     def source(self, split: str) -> sphemb.data.ExampleSource:
         """The examples of ``"train"``, ``"validation"`` or ``"test"``.
 

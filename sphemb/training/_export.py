@@ -5,6 +5,7 @@ Shape letters: B images, H rows, W columns.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib.metadata
 from collections.abc import Sequence
@@ -131,8 +132,9 @@ def describe_export(trained: Trained, exported: export.Exported) -> dict[str, An
 
     Returns:
         ``inputs`` and ``outputs``, name -> shape, where a symbol stands for what is
-        open, and dtype; ``stride``, ``platforms``, ``model``, ``task``, ``step``,
-        ``class_names`` and ``versions``.
+        open, and dtype; ``reading``, which page and which values of files the network
+        learned from, see `sphemb.data.Reading`; ``stride``, ``platforms``, ``model``,
+        ``task``, ``step``, ``class_names`` and ``versions``.
     """
     image, mask = exported.in_avals
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
@@ -143,6 +145,7 @@ def describe_export(trained: Trained, exported: export.Exported) -> dict[str, An
             "mask": _array(mask) | {"values": "false where pixels are padding"},
         },
         "outputs": {name: _array(array) for name, array in outputs.items()},
+        "reading": dataclasses.asdict(experiment.reading),
         "stride": experiment.model.stride,
         "platforms": list(exported.platforms),
         "model": experiment.config.model.name,

@@ -37,7 +37,12 @@ from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._processes import noticing_lost
 from sphemb.training._state import TrainState
 from sphemb.training._trained import Trained
-from sphemb.training._workdir import check_workdir, claimed_workdir, write_json
+from sphemb.training._workdir import (
+    check_workdir,
+    claimed_workdir,
+    load_config,
+    write_json,
+)
 
 _SCORES_SAID = 6  # of a validation; all of them are in the log
 _NAMES_SAID = 8
@@ -76,6 +81,7 @@ def train(
         LostProcessError: another process of the run is gone.
     """
     workdir = pathlib.Path(workdir).absolute()
+    config = _with_measured_range(config, workdir)
     experiment = Experiment(config)
     check_workdir(workdir, config, experiment.task)
     # What a run starts from need not be there any more when it goes on. It is looked
@@ -100,6 +106,25 @@ def train(
             with noticing_lost():
                 multihost_utils.sync_global_devices("the workdir is claimed")
         return _run(experiment, workdir, state, batches, goes_on, evaluate)
+
+
+def _with_measured_range(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> ml_collections.ConfigDict:
+    """Replaces the intensity ``"range"`` by numbers, so that the run keeps them.
+
+    They are those of the run that is in the folder, or else of the training images.
+    """
+    if config.data.get("intensity") != "range":
+        return config
+    config = config.copy_and_resolve_references()
+    kept = None
+    if (workdir / "config.json").is_file():
+        kept = load_config(workdir).data.get("intensity")
+    if not kept or ".." not in kept:
+        kept = Experiment(config).measured_reading.intensity
+    config.data.intensity = kept
+    return config
 
 
 def _run(

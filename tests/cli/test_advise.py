@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import sphemb
@@ -88,6 +89,26 @@ class TestFolder:
         assert record["data"]["vanishing"]["1"] == 0
         with Image.open(tmp_path / "out" / "instances.png") as picture:
             assert picture.width > 600
+
+    def test_pages_and_unused_bits_are_warned_of(self, tmp_path, capsys):
+        write_folder(tmp_path)
+        for path in list((tmp_path / "images").iterdir()):
+            grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+            path.unlink()
+            pages = np.stack([16 * grey, 0 * grey])
+            tifffile.imwrite(path.with_suffix(".tif"), pages, photometric="minisblack")
+        _, out = advised(capsys, tmp_path, "--no-costs", "--out", tmp_path / "out")
+        assert "warning: 12 images (TIFF) have 2 pages, of which page 0 is read" in out
+        assert "% of the 65535 that their bits can hold" in out
+        assert "config.data.intensity=range" in out
+        record = json.loads((tmp_path / "out" / "advice.json").read_text())
+        assert len(record["warnings"]) == 2
+        flags = ("--page", "max", "--intensity", "percentile")
+        _, out = advised(capsys, tmp_path, "--no-costs", *flags)
+        assert "warning:" not in out
+        command = shlex.split(out.splitlines()[-1])
+        data = read_config("folder", command[3:]).data
+        assert (data.page, data.intensity) == ("max", "percentile")
 
     def test_what_is_given_stays(self, folder, capsys):
         advice, out = advised(capsys, folder, "--no-costs", "--config.task.margin=0.3")

@@ -1,6 +1,7 @@
 """``sphemb predict``: tiles, flags, and what is left behind."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -23,8 +24,8 @@ from sphemb.cli._label_files import run_lengths
 from sphemb.cli._label_images import save_labels, save_overlay
 from sphemb.cli._names import spelled
 from sphemb.cli._smaller_tiles import with_smaller_tiles
-from sphemb.data import ImageWindows
-from sphemb.training import train
+from sphemb.data import ImageWindows, read_image
+from sphemb.training import load_run, train
 from sphemb.viz import overlay
 from tests.names import ODD_NAMES
 from tests.tiny import tiny_config
@@ -519,3 +520,85 @@ class TestStrangers:
                 continue
             line = refused(capsys, run, [folder / "a.png"], tmp_path / "out")
             assert f"config.{section}.name must be one of" in line
+
+
+@pytest.fixture(scope="module")
+def stack():
+    pages = np.random.default_rng(0).integers(0, 4096, (3, 32, 32), dtype=np.uint16)
+    pages[0] = 0
+    return pages
+
+
+@pytest.fixture(scope="module")
+def stack_run(stack, drawings_dir, tmp_path_factory):
+    root = tmp_path_factory.mktemp("stacks")
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (root / "data" / split / kind).mkdir(parents=True)
+        for i in range(8 if split == "train" else 1):
+            folder = root / "data" / split
+            tifffile.imwrite(
+                folder / "images" / f"{i}.tif",
+                np.maximum(stack, i),
+                photometric="minisblack",
+            )
+            ids = np.zeros((32, 32), np.uint8)
+            ids[4:12, 4:20], ids[16:28, 9:25] = 1, 2
+            Image.fromarray(ids).save(folder / "masks" / f"{i}.png")
+    config = tiny_config(drawings_dir)
+    config.data = {
+        **{"name": "folder", "dir": str(root / "data")},
+        **{"page": "max", "intensity": "range"},
+    }
+    config.augmentation = {"name": None}
+    config.train.num_steps = 1
+    train(config, root / "run")
+    train(config, root / "run")  # and resumes, with the numbers that it kept
+    return root / "run"
+
+
+class TestReading:
+    """Pages and intensities are those of the run."""
+
+    def test_a_run_keeps_the_range_that_was_measured(self, stack_run, stack):
+        kept = json.loads((stack_run / "config.json").read_text())["data"]
+        high = stack.max()
+        low = stack.max(axis=0).min()
+        assert kept["intensity"] == f"{low}..{high}/65535"
+        assert kept["page"] == "max"
+
+    def test_what_the_run_learned_from_is_what_is_predicted(
+        self, stack_run, stack, tmp_path, capsys
+    ):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        tifffile.imwrite(tmp_path / "a" / "x.tif", stack, photometric="minisblack")
+        reading = load_run(stack_run).experiment.reading
+        shown = read_image(tmp_path / "a" / "x.tif", reading)
+        Image.fromarray(shown).save(tmp_path / "b" / "x.png")
+        plain = tmp_path / "plain"
+        shutil.copytree(stack_run, plain)
+        config = json.loads((plain / "config.json").read_text())
+        config["data"] |= {"page": "0", "intensity": "full"}
+        (plain / "config.json").write_text(json.dumps(config))
+        predict(stack_run, [tmp_path / "a"], tmp_path / "out_a", "--embeddings")
+        assert "x.tif, maximum of 3 pages, 32 x 32: " in capsys.readouterr().out
+        predict(plain, [tmp_path / "b"], tmp_path / "out_b", "--embeddings")
+        a, b = (
+            np.load(tmp_path / out / "x_embedding.npz")["embedding"]
+            for out in ("out_a", "out_b")
+        )
+        np.testing.assert_array_equal(a, b)
+        assert len(np.unique(a[..., 0])) > 9
+        summary = json.loads((tmp_path / "out_a" / "summary.json").read_text())
+        assert summary["reading"] == dataclasses.asdict(reading)
+
+    def test_a_page_can_be_picked(self, stack_run, stack, tmp_path, capsys):
+        tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack")
+        flags = (tmp_path / "out", "--dry-run", "--page")
+        predict(stack_run, [tmp_path / "x.tif"], *flags, "2")
+        assert "x.tif, page 2 of 3, 32 x 32: " in capsys.readouterr().out
+        line = refused(capsys, stack_run, [tmp_path / "x.tif"], *flags, "3")
+        assert "has 3 pages, 0 to 2, but page 3 is to be read" in line
+        line = refused(capsys, stack_run, [tmp_path / "x.tif"], *flags, "all")
+        assert "page must be a number from 0 on, or 'max', got 'all'" in line
