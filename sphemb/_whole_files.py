@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import secrets
 from collections.abc import Iterator
 
 
@@ -13,7 +14,9 @@ def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a file to write beside another, which takes its place in the end.
 
     What breaks off leaves nothing behind, and what was there before as it was. Where
-    ``path`` is a link it is replaced, and what it leads to stays.
+    ``path`` is a link it is replaced, and what it leads to stays. Several processes may
+    write the same file, on different machines too. A pipe or a device is written to as
+    it is.
 
     Args:
         path: the file that there shall be; its folder is there.
@@ -29,8 +32,12 @@ def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
     ...     [file.name for file in pathlib.Path(folder).iterdir()]
     ['scores.csv']
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
-    unfinished.unlink(missing_ok=True)  # or a link would be written through
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        yield path
+        return
+    # A name of its own, not longer than a disk allows, and of no link that is there.
+    token = secrets.token_hex(4)
+    unfinished = path.with_name(f".{path.name[:40]}.{token}.part")
     try:
         yield unfinished
         os.replace(unfinished, path)

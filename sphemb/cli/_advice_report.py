@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sphemb._checks import InputError
-from sphemb.cli._results import make_folder
+from sphemb.cli._results import make_folder, writing_results
 from sphemb.cli._similarities import Similarities
 from sphemb.data import InstanceSizes
 from sphemb.training import write_json
@@ -93,7 +92,7 @@ def write_advice(
         InputError: they cannot be written.
     """
     make_folder(out)
-    try:
+    with writing_results():
         figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
         save_figure(figure, out / SIZES)
         if similarities is not None:
@@ -102,5 +101,3 @@ def write_advice(
             )
             save_figure(figure, out / SIMILARITIES)
         write_json(out / RECORD, record)  # last: where it is, the others are
-    except OSError as error:
-        raise InputError(f"--out must be a folder for results: {error}") from error

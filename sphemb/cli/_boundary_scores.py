@@ -14,7 +14,13 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb.cli._boundary_files import pair_files, read_pair
-from sphemb.cli._results import check_results, make_folder, progress, write_table
+from sphemb.cli._results import (
+    check_results,
+    make_folder,
+    progress,
+    write_table,
+    writing_results,
+)
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
 from sphemb.training import write_json
 from sphemb.viz import draw_precision_curve, save_figure
@@ -176,7 +182,7 @@ def _write(
     names: Sequence[str],
     counts: np.ndarray,
 ) -> None:
-    try:
+    with writing_results():
         rows = (
             [
                 name,
@@ -193,8 +199,6 @@ def _write(
         figure = draw_precision_curve(scores)
         save_figure(figure, out / _PICTURE)
         write_json(out / _SCORES, record)  # last: where it is, the others are
-    except OSError as error:
-        raise InputError(f"--out must be a folder for results: {error}") from error
 
 
 def _image_row(

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from sphemb._checks import InputError, check_count
+from sphemb._whole_files import written_whole
 from sphemb.cli._names import one_line, spelled
 from sphemb.data import Finding, Report, check_data
 
@@ -55,7 +56,9 @@ def run_check(
         print(end="\r\033[K", file=sys.stderr)
     if out is not None:
         try:
-            out.write_text(json.dumps(_spelled(report.to_dict()), indent=1) + "\n")
+            content = json.dumps(_spelled(report.to_dict()), indent=1) + "\n"
+            with written_whole(out) as unfinished:
+                unfinished.write_text(content)
         except OSError as error:
             raise InputError(f"--out must be a file to write to: {error}") from error
     print("\n".join(_lines(dir, report, limit)), flush=True)

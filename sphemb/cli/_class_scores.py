@@ -17,7 +17,13 @@ from sphemb.cli._label_files import (
     read_lines,
     read_values,
 )
-from sphemb.cli._results import check_results, make_folder, progress, write_table
+from sphemb.cli._results import (
+    check_results,
+    make_folder,
+    progress,
+    write_table,
+    writing_results,
+)
 from sphemb.metrics import MeanIoU, TrimapIoU
 from sphemb.training import write_json
 from sphemb.viz import draw_trimap_curves, save_figure
@@ -127,20 +133,21 @@ def run_class_scores(
         record["trimap"] = {k: v.tolist() for k, v in curve._asdict().items()}
     if out is not None:
         make_folder(out)
-        pixels = np.asarray(total.confusion).sum(axis=1)
-        write_table(
-            out / _CLASSES,
-            ("class", "iou", "pixels"),
-            [
-                (name, f"{record[f'iou/{name}']:.6f}", int(count))
-                for name, count in zip(titles, pixels, strict=True)
-            ],
-        )
-        write_table(out / _IMAGES, ("image", *_OF_IMAGES), rows)
-        if bands is not None:
-            figure = draw_trimap_curves({predictions.name: bands.curve()})
-            save_figure(figure, out / _PICTURE)
-        write_json(out / _SCORES, record)  # last: where it is, the others are
+        with writing_results():
+            pixels = np.asarray(total.confusion).sum(axis=1)
+            write_table(
+                out / _CLASSES,
+                ("class", "iou", "pixels"),
+                [
+                    (name, f"{record[f'iou/{name}']:.6f}", int(count))
+                    for name, count in zip(titles, pixels, strict=True)
+                ],
+            )
+            write_table(out / _IMAGES, ("image", *_OF_IMAGES), rows)
+            if bands is not None:
+                figure = draw_trimap_curves({predictions.name: bands.curve()})
+                save_figure(figure, out / _PICTURE)
+            write_json(out / _SCORES, record)  # last: where it is, the others are
     _say(record, titles, out)
     return record
 

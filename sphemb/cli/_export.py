@@ -7,9 +7,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from sphemb._checks import InputError
 from sphemb._whole_files import written_whole
-from sphemb.cli._results import check_results, make_folder
+from sphemb.cli._results import check_results, make_folder, writing_results
 from sphemb.training import (
     PLATFORMS,
     describe_export,
@@ -86,12 +85,10 @@ def run_export(
         **describe_export(trained, exported),
     }
     make_folder(out)
-    try:
+    with writing_results():
         with written_whole(out / _FUNCTION) as unfinished:
             unfinished.write_bytes(content)
         write_json(out / _DESCRIPTION, description)  # last: where it is, the other is
-    except OSError as error:
-        raise InputError(f"--out must be a folder for results: {error}") from error
     shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
     print(
         f"{out / _FUNCTION}: images {shape} on {', '.join(exported.platforms)}, "

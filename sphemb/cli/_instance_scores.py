@@ -10,7 +10,13 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.cli._instance_files import InstanceFiles, read_instances
-from sphemb.cli._results import check_results, make_folder, progress, write_table
+from sphemb.cli._results import (
+    check_results,
+    make_folder,
+    progress,
+    write_table,
+    writing_results,
+)
 from sphemb.data import draw_annotations
 from sphemb.metrics import RegionPrecision, coco_file_scores
 from sphemb.training import write_json
@@ -98,25 +104,26 @@ def run_instance_scores(
         )
     if out is not None:
         make_folder(out)
-        volumes = total.class_precisions().mean(axis=1)
-        write_table(
-            out / _CLASSES,
-            ("class", "ap_r@0.5", "ap_r_vol", "AP", "objects"),
-            [
-                (
-                    name,
-                    f"{record[f'ap_r@0.5/{name}']:.6f}",
-                    f"{volumes[n]:.6f}",
-                    f"{record[f'AP/{name}']:.6f}",
-                    int(total.num_objects[n]),
-                )
-                for n, name in enumerate(titles)
-                if n
-            ],
-        )
-        figure = draw_region_levels({predictions.stem: total})
-        save_figure(figure, out / _PICTURE)
-        write_json(out / _SCORES, record)  # last: where it is, the others are
+        with writing_results():
+            volumes = total.class_precisions().mean(axis=1)
+            write_table(
+                out / _CLASSES,
+                ("class", "ap_r@0.5", "ap_r_vol", "AP", "objects"),
+                [
+                    (
+                        name,
+                        f"{record[f'ap_r@0.5/{name}']:.6f}",
+                        f"{volumes[n]:.6f}",
+                        f"{record[f'AP/{name}']:.6f}",
+                        int(total.num_objects[n]),
+                    )
+                    for n, name in enumerate(titles)
+                    if n
+                ],
+            )
+            figure = draw_region_levels({predictions.stem: total})
+            save_figure(figure, out / _PICTURE)
+            write_json(out / _SCORES, record)  # last: where it is, the others are
     for name in _SHOWN:
         print(f"{name:9} {record[name]:.4f}")
     left = files.unpredicted

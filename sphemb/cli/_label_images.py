@@ -46,10 +46,11 @@ def save_labels(path: pathlib.Path, labels: np.ndarray) -> pathlib.Path:
     most = int(labels.max(initial=0))
     if path.suffix == ".png" and most <= _PNG_LABEL:
         write_labels(path, labels)
-        return path
-    path = path.with_suffix(".tif")
-    dtype = np.uint16 if most <= _PNG_LABEL else np.uint32
-    write_tiff(path, lambda a, b: labels[a:b], size=labels.shape, dtype=dtype)
+    else:
+        path = path.with_suffix(".tif")
+        dtype = np.uint16 if most <= _PNG_LABEL else np.uint32
+        write_tiff(path, lambda a, b: labels[a:b], size=labels.shape, dtype=dtype)
+    _remove_others(path)
     return path
 
 
@@ -96,6 +97,19 @@ def _save(path: pathlib.Path, rows: Rows, size: tuple[int, int]) -> None:
         write_tiff(path, in_parts, size=size, dtype=np.uint8, channels=3)
     else:
         write_image(path, in_parts(0, size[0]))
+    _remove_others(path)
+
+
+def either_picture(path: pathlib.Path) -> set[pathlib.Path]:
+    """Where a picture may be: large ones, and those of many labels, are TIFF."""
+    endings = (".png", ".tif")
+    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}
+
+
+def _remove_others(path: pathlib.Path) -> None:
+    """Removes what an earlier prediction has written with another ending."""
+    for other in either_picture(path) - {path}:
+        other.unlink(missing_ok=True)
 
 
 def _as_bytes(picture: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
+from sphemb._whole_files import written_whole
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._image_names import result_names
@@ -25,11 +26,10 @@ from sphemb.cli._prediction_files import PredictionFiles
 from sphemb.cli._prediction_settings import PredictionSettings, check_embeddings
 from sphemb.cli._prediction_targets import (
     check_targets,
-    either_picture,
     image_targets,
 )
 from sphemb.cli._result_files import ResultFiles
-from sphemb.cli._results import make_folder, progress, write_table
+from sphemb.cli._results import make_folder, progress, write_table, writing_results
 from sphemb.cli._smaller_tiles import with_smaller_tiles
 from sphemb.data import ImageWindows, Reading, Tile, find_images
 from sphemb.evaluation import Found, TiledPrediction
@@ -133,12 +133,14 @@ def run_prediction(
                 "than was found",
                 file=sys.stderr,
             )
-    files.finish(shared)
+    with writing_results():
+        files.finish(shared)
     limits = Counter(name for row in rows for name in row["reached"].split())
     for name, number in limits.items():
         line = limit_line(trained.experiment.task, name, number, len(images))
         print(f"warning: {line}", file=sys.stderr)
-    write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
+    with writing_results():
+        write_table(out / _SHARED[0], tuple(rows[0]), (tuple(r.values()) for r in rows))
     summary = {
         "workdir": spelled(workdir),
         "step": trained.step,
@@ -150,7 +152,8 @@ def run_prediction(
         "seconds": round(time.perf_counter() - begin, 3),
         "images": rows,
     }
-    write_json(out / _SHARED[1], summary)
+    with writing_results():
+        write_json(out / _SHARED[1], summary)
     return len(images)
 
 
@@ -206,14 +209,12 @@ def _predict_one(
         name=one_line(image.path),
         say=lambda line: tqdm.write(line, file=sys.stderr),
     )
-    for path in targets:
-        for other in either_picture(path) - {path}:  # of an earlier prediction
-            other.unlink(missing_ok=True)
-    if settings.embeddings:
-        *targets, last = targets
-        last.unlink(missing_ok=True)  # or a link would be written through
-        np.savez_compressed(last, embedding=found["embedding"])
-    count = files.write(targets, image, found)
+    with writing_results():
+        if settings.embeddings:
+            *targets, last = targets
+            with written_whole(last) as unfinished, unfinished.open("wb") as file:
+                np.savez_compressed(file, embedding=found["embedding"])
+        count = files.write(targets, image, found)
     image.close()
     height, width = image.size
     row = {

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from sphemb._checks import InputError
-from sphemb.cli._label_images import named_for
+from sphemb.cli._label_images import either_picture, named_for
 from sphemb.cli._results import check_unwritten
 from sphemb.data import ImageWindows
 
@@ -58,9 +58,3 @@ def check_targets(
                     f"{there} is an image that is predicted: give another --out"
                 )
             check_unwritten(there, overwrite=overwrite)
-
-
-def either_picture(path: pathlib.Path) -> set[pathlib.Path]:
-    """Where a picture may be: large ones, and those of many labels, are TIFF."""
-    endings = (".png", ".tif")
-    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}

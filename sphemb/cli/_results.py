@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -47,8 +48,19 @@ def make_folder(out: pathlib.Path) -> None:
     Raises:
         InputError: it cannot be made.
     """
-    try:
+    with writing_results():
         out.mkdir(parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def writing_results() -> Iterator[None]:
+    """Makes one line of what a disk refuses.
+
+    Raises:
+        InputError: a result cannot be written.
+    """
+    try:
+        yield
     except OSError as error:
         raise InputError(f"--out must be a folder for results: {error}") from error
 

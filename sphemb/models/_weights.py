@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import re
-import uuid
 import zipfile
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from flax import traverse_util
 
 from sphemb._checks import InputError, check_choice
+from sphemb._whole_files import written_whole
 from sphemb.models._archives import damaged, read_npz
 from sphemb.models._backbones import BACKBONES
 from sphemb.models._conversion import check_leaf, convert_state_dict, leaf_shapes
@@ -163,13 +163,8 @@ def _write(path: pathlib.Path, tree: dict[str, Any], about: dict[str, Any]) -> N
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Another process may look for the file while it is written, or write it too.
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            with unfinished.open("wb") as file:
-                np.savez(file, allow_pickle=False, **arrays, about=json.dumps(about))
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with written_whole(path) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays, about=json.dumps(about))
     except OSError as error:
         raise InputError(
             f"weights cannot be written to {path}: {error.strerror}; "
