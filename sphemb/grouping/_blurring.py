@@ -60,8 +60,8 @@ def gbms(
         block_size: the largest side of the tiles in which pairs are computed; by
             default 4096 x 256. It changes the memory, and the result by rounding only.
         precision: of the matmuls; anything below the highest shifts the kernel.
-        differentiation: ``"reverse"`` for `jax.grad`, `jax.vjp`, reverse over reverse
-            and `jax.vmap`; `jax.jvp`, `jax.jacfwd` and `jax.hessian` raise a TypeError
+        differentiation: ``"reverse"`` for `jax.grad`, `jax.vjp`, `jax.hessian`, reverse
+            over reverse and `jax.vmap`; `jax.jvp` and `jax.jacfwd` raise a TypeError
             there and want ``"any"``, which serves every mode in linear memory too, its
             gradient taking up to four times as long.
         axis_name: of the mesh axis over which the points are sharded, or a tuple of

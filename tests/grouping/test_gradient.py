@@ -184,6 +184,17 @@ class TestOtherModes:
         expected = product(dense_objective(targets, mask))
         assert_close(product(objective(targets, mask)), expected, 1e-9)
 
+    def test_the_hessian_is_the_dense_one(self, points, targets, mask):
+        x = points[:6]
+        hessians = [
+            jax.hessian(lambda x, loss=loss: loss(x, KAPPA, ETA))(x)
+            for loss in (
+                objective(targets[:6], mask[:6]),
+                dense_objective(targets[:6], mask[:6]),
+            )
+        ]
+        assert_close(*hessians, 1e-9)
+
     def test_forward_mode_wants_the_option(self, points, targets):
         args = (points, KAPPA, ETA)
         tangents = (targets, 0.3, -0.2)
@@ -199,6 +210,8 @@ class TestOtherModes:
         assert_close(found, expected, 1e-10)
         with pytest.raises(TypeError, match="forward-mode"):
             jax.jvp(objective(targets, None), args, tangents)
+        with pytest.raises(TypeError, match="forward-mode"):
+            jax.jacfwd(objective(targets, None))(*args)
 
     def test_vmap_of_the_gradient_is_a_loop(self, points, targets):
         slope = jax.jit(jax.grad(objective(targets, None), (0, 1)))
