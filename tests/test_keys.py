@@ -45,7 +45,7 @@ KERNEL = jnp.asarray(_RNG.normal(size=(3, D)), jnp.float32)
 
 
 @jax.tree_util.Partial
-def apply(image):
+def apply(image, mask=None):
     """Maps of stride 1 for every task, without parameters."""
     embedding = (image - 0.5) @ KERNEL
     return {
@@ -100,7 +100,7 @@ def first_step(key):
     sgd = optax.sgd(0.1)
     state = init_state(task, {"a": jnp.ones(())}, {}, sgd, key, apply)
 
-    def network(params, batch_stats, image):
+    def network(params, batch_stats, image, mask):
         maps = apply(image * params["a"])
         return maps, batch_stats
 

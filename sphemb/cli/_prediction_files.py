@@ -14,6 +14,7 @@ from sphemb.cli._names import spelled
 from sphemb.cli._results import write_table
 from sphemb.data import ImageWindows
 from sphemb.evaluation import Found
+from sphemb.tasks import boundary_levels
 from sphemb.training import Trained, write_json
 
 COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
@@ -120,9 +121,7 @@ class BoundaryFiles(PredictionFiles):
     ) -> int:
         """Writes the files of one image; returns the pixels above .5."""
         boundary = found["boundary"]
-        certain = np.empty(boundary.shape, np.uint16)
-        np.rint(65535 * boundary, out=certain, casting="unsafe")
-        save_labels(targets[0], certain)
+        save_labels(targets[0], boundary_levels(boundary))
         save_ink(targets[1], image, boundary)
         return int(np.sum(boundary >= 0.5))
 

@@ -46,7 +46,7 @@ from sphemb.data._boundary_examples import (
 )
 from sphemb.data._bsds import BsdsBoundaries, BsdsConfig, bsds_config, prepare_bsds
 from sphemb.data._bsds_files import read_boundaries
-from sphemb.data._buckets import PadExample, size_buckets
+from sphemb.data._buckets import PadExample, padded_size, size_buckets
 from sphemb.data._builders import BuilderDataset, as_dataset, only_prepared
 from sphemb.data._centre_crop import CentreCrop
 from sphemb.data._check import CheckedFile, Report, check_data
@@ -190,6 +190,7 @@ __all__ = [
     "open_folder",
     "open_images",
     "pad_to_multiple",
+    "padded_size",
     "prepare_bsds",
     "prepare_coco",
     "prepare_digits",

@@ -78,17 +78,32 @@ class PadExample(grain.transforms.Map):
         )
 
 
+def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The size that an image is padded to, below and to the right.
+
+    It depends on the image alone: evaluation and prediction pad it alike, so that both
+    compute the same numbers to the last digit.
+
+    Args:
+        size: (H, W).
+        multiple: what the new sides are multiples of.
+
+    >>> padded_size((50, 64), 32)
+    (64, 64)
+    """
+    height, width = (side + -side % multiple for side in size)
+    return height, width
+
+
 def size_buckets(
-    source: ExampleSource, indices: list[int], *, stride: int, multiple: int
+    source: ExampleSource, indices: list[int], *, multiple: int
 ) -> Mapping[tuple[int, int], list[int]]:
     """Sorts examples by the size that they are padded to.
 
     Args:
         source: the examples.
         indices: those that are wanted.
-        stride: what a network's input must be divisible by.
-        multiple: what the sizes are rounded up to, to be few. Examples of one size need
-            no rounding, and get none beyond the stride.
+        multiple: what the sides are rounded up to.
 
     Returns:
         (H, W) -> indices, the size of most examples first.
@@ -96,16 +111,10 @@ def size_buckets(
     >>> class Sizes:
     ...     def size(self, index):
     ...         return [(50, 60), (64, 64), (65, 64)][index]
-    >>> size_buckets(Sizes(), [0, 1, 2], stride=8, multiple=32)
+    >>> size_buckets(Sizes(), [0, 1, 2], multiple=32)
     {(64, 64): [0, 1], (96, 64): [2]}
     """
-    sizes = {i: source.size(i) for i in indices}
-    if len(set(sizes.values())) == 1:
-        multiple = stride
-    # A multiple of both, so that what is asked for can be any number.
-    multiple = int(np.lcm(stride, multiple))
     buckets: dict[tuple[int, int], list[int]] = {}
-    for i, (height, width) in sizes.items():
-        padded = (height + -height % multiple, width + -width % multiple)
-        buckets.setdefault(padded, []).append(i)
+    for i in indices:
+        buckets.setdefault(padded_size(source.size(i), multiple), []).append(i)
     return dict(sorted(buckets.items(), key=lambda item: (-len(item[1]), item[0])))

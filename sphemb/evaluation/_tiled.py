@@ -81,9 +81,11 @@ class TiledPrediction:
             tile: side of a tile.
             halo: pixels around its core.
         """
+        multiple = self.stride
         if math.prod(size) <= tile**2:
-            tile = max(size)
-        return tile_image(size, tile=tile, halo=halo, multiple=self.stride)
+            # Padded as it is to be scored.
+            tile, multiple = max(size), self._trained.experiment.multiple
+        return tile_image(size, tile=tile, halo=halo, multiple=multiple)
 
     def predict(
         self,

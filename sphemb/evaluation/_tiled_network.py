@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb.data import ImageWindows, Tile
-from sphemb.models import DenseEmbedding, MomentSums, apply_with_moments
+from sphemb.models import MomentSums, apply_with_moments, takes
 from sphemb.tasks import Apply, Batch
 from sphemb.training import Trained
 
@@ -64,14 +64,15 @@ class TiledNetwork:
             moments: of the image.
 
         Returns:
-            The function from the tile [B, h, w, 3] to the network's maps. Of what has
-            another size, such as the tile at another scale, it takes the own moments.
+            The function from the tile [B, h, w, 3] and its mask to the network's maps.
+            Of what has another size, such as the tile at another scale, it takes the
+            own moments.
         """
         bound = self.arguments(tile, size, moments)
 
-        def apply(image: jax.Array) -> dict[str, Any]:
+        def apply(image: jax.Array, mask: jax.Array | None = None) -> dict[str, Any]:
             known = moments if image.shape[1:3] == tile.outer.size else {}
-            return self._maps(bound | {"moments": known}, image)
+            return self._maps(bound | {"moments": known}, image, mask)
 
         return apply
 
@@ -87,7 +88,7 @@ class TiledNetwork:
 
     def traced(self, arguments: dict[str, Any]) -> Apply:
         """The network as it sees a tile, for what is compiled as a whole."""
-        return lambda image: self._see(arguments, image)[0]
+        return lambda image, mask=None: self._see(arguments, image, mask)[0]
 
     def moments(
         self,
@@ -109,17 +110,22 @@ class TiledNetwork:
         found: Moments = {}
         if not self.whole:
             return found
-        seen = jax.ShapeDtypeStruct((1, *tiles[0].outer.size, 3), jnp.float32)
         bound = self.arguments(tiles[0], image.size, found)
-        layers = jax.eval_shape(self._sums, bound, seen)
+        size = (1, *tiles[0].outer.size)
+        seen = jax.ShapeDtypeStruct((*size, 3), jnp.float32)
+        layers = jax.eval_shape(
+            self._sums, bound, seen, jax.ShapeDtypeStruct(size, bool)
+        )
         # Each pass makes the moments of one more layer right, see `apply_with_moments`.
         for _ in layers:
             passed = []
             for tile in progress(tiles, "moments"):
+                batch = tile_batch(image, tile)
                 sums = self._sums(
                     self.arguments(tile, image.size, found),
-                    tile_batch(image, tile)["image"],
-                    jnp.asarray(_answered(tile, image.size), jnp.float32),
+                    batch["image"],
+                    batch["mask"],
+                    jnp.asarray(_answered(tile), jnp.float32),
                 )
                 passed.append(jax.device_get(sums))
             old, found = found, _averaged(passed)
@@ -131,9 +137,10 @@ class TiledNetwork:
         self,
         bound: dict[str, Any],
         image: jax.Array,
+        mask: jax.Array | None = None,
         weights: jax.Array | None = None,
     ) -> tuple[dict[str, Any], dict[str, MomentSums]]:
-        told = bound["middle"] is not None and isinstance(self._model, DenseEmbedding)
+        told = bound["middle"] is not None and takes(self._model, "middle")
         where = {"middle": bound["middle"]} if told else {}
         return apply_with_moments(
             self._model,
@@ -141,6 +148,7 @@ class TiledNetwork:
             image,
             bound["moments"],
             weights=weights,
+            mask=mask,
             **where,
         )
 
@@ -148,10 +156,7 @@ class TiledNetwork:
         """Where the middle of the image is, from the tile's corner."""
         if not self.whole:
             return None
-        padded = [side + -side % self.stride for side in size]
-        return jnp.array([side / 2 for side in padded]) - jnp.array(
-            tile.outer[:2], jnp.float32
-        )
+        return jnp.array(size, jnp.float32) / 2 - jnp.array(tile.outer[:2], jnp.float32)
 
 
 def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
@@ -171,14 +176,10 @@ def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
     }
 
 
-def _answered(tile: Tile, size: tuple[int, int]) -> np.ndarray:
-    """The core in the tile [h, w], with the padding next to it, which is seen, too."""
-    core = tile.core.within(tile.outer)
-    height, width = tile.outer.size
-    bottom = height if tile.core.bottom == size[0] else core.bottom
-    right = width if tile.core.right == size[1] else core.right
-    weights = np.zeros((height, width))
-    weights[core.top : bottom, core.left : right] = 1
+def _answered(tile: Tile) -> np.ndarray:
+    """What the tile answers for, [h, w]."""
+    weights = np.zeros(tile.outer.size)
+    weights[tile.core.within(tile.outer).slices] = 1
     return weights
 
 

@@ -12,15 +12,18 @@
   what they return, and how to pick from it.
 * `import_weights`, `load_weights`, `list_weights`, `weights_dir`: pretrained weights by
   name; `read_state_dict`, `convert_state_dict`: the steps of the import.
-* `apply_with_moments`, `MomentSums`: group normalisation of a tile by the moments of
+* `apply_masked`: a network on images that are padded, so that no padding matters;
+  `takes`: whether a network's call has an argument;
+  `apply_with_moments`, `MomentSums`: group normalisation of a tile by the moments of
   the image that it is of.
 * `BatchNorm`, `ResidualBlock`, `AtrousPyramid`, `TopDown`, `space_to_depth`,
   `depth_to_space`, `pixel_coordinates`, `chromaticity`: what networks are made of.
 
-A model is a Flax module whose ``__call__(image, *, train=False)`` returns a dict of
-named maps; the entry ``"embedding"`` is what the grouping tasks read. Its property
-``stride`` is what height and width must be divisible by, and ``shiftable`` whether it
-says the same of a place wherever in an image that is.
+A model is a Flax module whose ``__call__(image, *, train=False, mask=None)`` returns a
+dict of named maps; the entry ``"embedding"`` is what the grouping tasks read. It may do
+without ``mask`` if nothing in it but layers depends on where an image ends. Its
+property ``stride`` is what height and width must be divisible by, and ``shiftable``
+whether it says the same of a place wherever in an image that is.
 """
 
 from sphemb.models._atrous import AtrousPyramid
@@ -40,6 +43,7 @@ from sphemb.models._layers import (
     pixel_coordinates,
     space_to_depth,
 )
+from sphemb.models._masked import apply_masked, takes
 from sphemb.models._moments import MomentSums, apply_with_moments
 from sphemb.models._norm import BatchNorm
 from sphemb.models._pyramid import FeaturePyramid
@@ -69,6 +73,7 @@ __all__ = [
     "ResidualBlock",
     "SideBranches",
     "TopDown",
+    "apply_masked",
     "apply_with_moments",
     "chromaticity",
     "convert_state_dict",
@@ -80,5 +85,6 @@ __all__ = [
     "pixel_coordinates",
     "read_state_dict",
     "space_to_depth",
+    "takes",
     "weights_dir",
 ]

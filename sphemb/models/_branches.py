@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count
+from sphemb._grid import extended
 from sphemb.models._backbone import he_normal
 from sphemb.models._backbones import OnBackbone
 from sphemb.models._decoder import TopDown
@@ -80,12 +81,19 @@ class SideBranches(OnBackbone):
             )
 
     @nn.compact
-    def __call__(self, image: jax.Array, *, train: bool = False) -> dict[str, Any]:
+    def __call__(
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+    ) -> dict[str, Any]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+            mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
 
         Returns:
             The backbone's maps; ``branches``: a tuple of [B, H / s_k, W / s_k, D]
@@ -114,7 +122,9 @@ class SideBranches(OnBackbone):
             )
             branches.append(x)
             size = (x.shape[0], height, width, self.embedding_dim)
-            enlarged.append(l2_normalize(jax.image.resize(x, size, "bilinear")))
+            enlarged.append(
+                l2_normalize(jax.image.resize(extended(x, mask), size, "bilinear"))
+            )
         maps["branches"] = tuple(branches)
         if self.detach_fusion:
             enlarged = [jax.lax.stop_gradient(x) for x in enlarged]

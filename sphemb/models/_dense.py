@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb._grid import extended, middle_of_image, without_padding
 from sphemb.models._atrous import AtrousPyramid
 from sphemb.models._backbone import last_map_at
 from sphemb.models._backbones import OnBackbone
@@ -117,6 +118,7 @@ class DenseEmbedding(OnBackbone):
         image: jax.Array,
         *,
         train: bool = False,
+        mask: jax.Array | None = None,
         middle: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
@@ -124,9 +126,10 @@ class DenseEmbedding(OnBackbone):
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: take the batch's moments where ``batch_norm`` is ``"trained"``.
-            middle: [2], row and column of the pixel corner where the coordinates are
-                zero; by default the middle of ``image``. A tile gives the middle of the
-                image that it is of.
+            mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
+            middle: [2] or [B, 2], row and column of the pixel corner where the
+                coordinates are zero; by default the middle of the image. A tile gives
+                the middle of the image that it is of.
 
         Returns:
             The backbone's maps, as `feature_maps` says; ``decoded``: [B, H / S, W / S,
@@ -138,6 +141,9 @@ class DenseEmbedding(OnBackbone):
         Raises:
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
+        image = without_padding(image, mask)
+        if mask is not None and middle is None:
+            middle = middle_of_image(mask)
         maps = self.backbone_maps(image, train=train)
         feature_maps = self.feature_maps
         x = maps[feature_maps[-1].name]
@@ -179,7 +185,7 @@ class DenseEmbedding(OnBackbone):
             }[self.classes_from]
             logits = nn.Dense(self.num_classes, name="classify")(read)
             size = (*maps["embedding"].shape[:3], self.num_classes)
-            maps["logits"] = jax.image.resize(logits, size, "bilinear")
+            maps["logits"] = jax.image.resize(extended(logits, mask), size, "bilinear")
         return maps
 
     def _placed(self, x: jax.Array, stride: int, middle: jax.Array | None) -> jax.Array:

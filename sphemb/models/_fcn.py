@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice, check_count
+from sphemb._grid import extended
 from sphemb.models._backbone import he_normal, last_map_at
 from sphemb.models._backbones import OnBackbone
 
@@ -60,13 +61,18 @@ class FCN8(OnBackbone):
 
     @nn.compact
     def __call__(
-        self, image: jax.Array, *, train: bool = False
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+            mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
 
         Returns:
             The backbone's maps, as `feature_maps` says; ``embedding`` and ``logits``,
@@ -91,6 +97,8 @@ class FCN8(OnBackbone):
         total = nn.Dense(self.embedding_dim, name=f"score{_STRIDES[0]}")(coarse)
         for stride, x in zip(_STRIDES[1:], finer, strict=True):
             scores = nn.Dense(self.embedding_dim, name=f"score{stride}")(x)
-            total = scores + jax.image.resize(total, scores.shape, "bilinear")
+            total = scores + jax.image.resize(
+                extended(total, mask), scores.shape, "bilinear"
+            )
         maps["embedding"] = maps["logits"] = total
         return maps

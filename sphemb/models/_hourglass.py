@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_count, check_number, check_shape
+from sphemb._grid import middle_of_image, without_padding
 from sphemb.models._layers import (
     GROUPS,
     ResidualBlock,
@@ -77,13 +78,18 @@ class Hourglass(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: jax.Array, *, train: bool = False
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: makes no difference: groups of channels are normalised, not batches.
+            mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
 
         Returns:
             ``stage{i}``: [B, H / 2^i, W / 2^i, C_i], the stages going down;
@@ -100,7 +106,11 @@ class Hourglass(nn.Module):
                 f"image must have height and width divisible by {self.stride}, got "
                 f"({height}, {width}): pad it first"
             )
-        where = pixel_coordinates(height, width, unit=self.coordinate_unit)
+        middle = None if mask is None else middle_of_image(mask)
+        where = pixel_coordinates(
+            height, width, unit=self.coordinate_unit, middle=middle
+        )
+        image = without_padding(image, mask)
         where = jnp.broadcast_to(where, (dims["B"], height, width, 2))
         pixel = jnp.concatenate([image, chromaticity(image), where], axis=-1)
 

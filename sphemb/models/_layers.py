@@ -69,19 +69,28 @@ def pixel_coordinates(
         height: H.
         width: W.
         unit: pixels per unit of the coordinate.
-        middle: [2], row and column in pixels from the upper left corner of where zero
-            is; by default the middle. A tile of a larger image gives the image's.
+        middle: [..., 2], row and column in pixels from the upper left corner of where
+            zero is; by default the middle. A tile of a larger image, or an image that
+            is padded, gives that of the image.
 
     Returns:
-        [H, W, 2]: row and column coordinate.
+        [..., H, W, 2]: row and column coordinate.
 
     >>> pixel_coordinates(2, 2, unit=1.0)[..., 1].tolist()
     [[-0.5, 0.5], [-0.5, 0.5]]
     """
-    row, column = (height / 2, width / 2) if middle is None else middle
-    rows = (jnp.arange(height) + 0.5 - row) / unit
-    columns = (jnp.arange(width) + 0.5 - column) / unit
-    return jnp.stack(jnp.meshgrid(rows, columns, indexing="ij"), axis=-1)
+    if middle is None:
+        middle = jnp.asarray([height / 2, width / 2])
+    sides = zip((height, width), jnp.moveaxis(middle, -1, 0), strict=True)
+    rows, columns = ((jnp.arange(n) + 0.5 - at[..., None]) / unit for n, at in sides)
+    shape = (*middle.shape[:-1], height, width)
+    return jnp.stack(
+        [
+            jnp.broadcast_to(rows[..., :, None], shape),
+            jnp.broadcast_to(columns[..., None, :], shape),
+        ],
+        axis=-1,
+    )
 
 
 def chromaticity(image: jax.Array, *, floor: float = 1 / 255) -> jax.Array:
@@ -98,6 +107,15 @@ def chromaticity(image: jax.Array, *, floor: float = 1 / 255) -> jax.Array:
         [..., 3] in [0, 1).
     """
     return image / (image.max(axis=-1, keepdims=True) + floor)
+
+
+class MaxPool(nn.Module):
+    """The largest of 3 x 3 cells, around every other row and column."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, H / 2, W / 2, C]."""
+        return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
 class ResidualBlock(nn.Module):

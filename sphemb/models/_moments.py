@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from sphemb.models._masked import apply_masked
+
 Moments = Mapping[str, jax.Array]
 """Name of a layer -> [2, G], mean and variance of its groups of channels."""
 
@@ -38,6 +40,7 @@ def apply_with_moments(
     moments: Moments,
     *,
     weights: jax.Array | None = None,
+    mask: jax.Array | None = None,
     **settings: Any,
 ) -> tuple[dict[str, Any], dict[str, MomentSums]]:
     r"""Applies a network whose group normalisation takes given moments.
@@ -60,6 +63,7 @@ def apply_with_moments(
         weights: [H, W], 1 for the pixels that are summed and 0 for the others, such as
             those which a tile shares with the next. It must not change within a cell of
             `model.stride` pixels.
+        mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
         settings: of the network's call.
 
     Returns:
@@ -82,7 +86,7 @@ def apply_with_moments(
         return _normalised(layer, x, moments[name])
 
     with nn.intercept_methods(normalise):
-        maps: Any = model.apply(variables, image, **settings)
+        maps: Any = apply_masked(model, variables, image, mask, **settings)
     return maps, sums
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_count, check_number
+from sphemb._grid import extended
 from sphemb.models._backbone import last_map_at
 from sphemb.models._backbones import OnBackbone
 
@@ -67,13 +68,18 @@ class FeaturePyramid(OnBackbone):
 
     @nn.compact
     def __call__(
-        self, image: jax.Array, *, train: bool = False
+        self,
+        image: jax.Array,
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Maps an image to named maps.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
             train: take the batch's moments where ``batch_norm`` is ``"trained"``.
+            mask: bool [B, H, W], False where pixels are padding, see `apply_masked`.
 
         Returns:
             The backbone's maps, as `feature_maps` says; ``embedding``:
@@ -96,7 +102,9 @@ class FeaturePyramid(OnBackbone):
                 name=f"lateral{stride}",
             )(found.astype(jnp.float32))
             if total is not None:
-                lateral += jax.image.resize(total, lateral.shape, "bilinear")
+                lateral += jax.image.resize(
+                    extended(total, mask), lateral.shape, "bilinear"
+                )
             total, stride = lateral, stride // 2
         maps["embedding"] = total
         return maps

@@ -22,6 +22,7 @@ from sphemb.models._backbone import (
     convolution,
     sample_stages,
 )
+from sphemb.models._layers import MaxPool
 from sphemb.models._norm import BatchNorm
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -96,7 +97,7 @@ class ResNet(Backbone):
             x, train=train
         )
         maps = {"stem": nn.relu(x)}
-        x = nn.max_pool(maps["stem"], (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        x = MaxPool(name="stem_pool")(maps["stem"])
         for i, sampling in enumerate(self._stages):
             for j in range(BLOCKS[self.depth][i]):
                 x = _Block(

@@ -1,6 +1,7 @@
 """Tasks: which stations of the data meet. One file each, all a `Task`.
 
-* `Boundaries`: boundaries by margin loss, logistic loss, or one after the other.
+* `Boundaries`: boundaries by margin loss, logistic loss, or one after the other;
+  `boundary_levels`: their map in 16 bits.
 * `Picie`: classes without labels, by k-means and its labels; `PicieMemory`.
 * `Proposals`: instances by margin loss and recurrent mean shift.
 * `Semantic`: a class for each pixel, with or without an embedding loss.
@@ -13,7 +14,7 @@ A configuration names a task by its class: ``config.task.name = "Proposals"``; t
 entries of ``config.task`` are its settings.
 """
 
-from sphemb.tasks._boundaries import Boundaries
+from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_memory import PicieMemory
@@ -46,6 +47,7 @@ __all__ = [
     "Semantic",
     "Spectral",
     "Task",
+    "boundary_levels",
     "predict_and_measure",
     "reached_names",
 ]

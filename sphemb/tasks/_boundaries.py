@@ -14,24 +14,33 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from sphemb._checks import (
     InputError,
     check_choice,
     check_number,
 )
+from sphemb._grid import Grid, extended
 from sphemb.losses import balanced_logistic_loss, margin_loss
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
 from sphemb.tasks._pixels import (
+    PlacedMap,
     draw_pixels,
+    enlarged,
     image_size,
-    map_stride,
+    placed_maps,
     resized,
     unit_vectors_at,
     unit_vectors_of_all,
 )
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless, maps_of
+
+
+def boundary_levels(boundary: ArrayLike) -> np.ndarray:
+    """A map of boundaries in [0, 1] as it is written and scored, in 16 bits."""
+    return np.rint(65535.0 * np.asarray(boundary, np.float64)).astype(np.uint16)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,12 +119,13 @@ class Boundaries(Memoryless):
             The loss, and those of its terms whose weight is not zero:
             ``loss/branch{k}``, ``loss/fused``, ``loss/sides``.
         """
-        maps = apply(batch["image"])
+        maps = maps_of(apply, batch)
         images = batch["image"].shape[0]
         labels = batch["instances"].reshape(images, -1)
         total, terms = jnp.zeros(()), {}
         if self.margin_weight:
-            losses = self._margin_losses(maps["branches"], labels, batch, key)
+            branches = placed_maps(maps, "branches", batch)
+            losses = self._margin_losses(branches, labels, batch, key)
             total += self.margin_weight * losses.mean()
             terms |= {f"loss/branch{k + 1}": loss for k, loss in enumerate(losses)}
         if self.logistic_weight:
@@ -131,19 +141,15 @@ class Boundaries(Memoryless):
 
     def _margin_losses(
         self,
-        branches: tuple[jax.Array, ...],
+        branches: list[PlacedMap],
         labels: jax.Array,
         batch: Batch,
         key: jax.Array,
     ) -> jax.Array:
         """The margin loss of every branch, [K]; all of them see the same pixels."""
         sample = draw_pixels(batch, key, self.num_samples)
-        size = batch["image"].shape[1:3]
         vectors = jnp.stack(
-            [
-                unit_vectors_at(branch, sample.indices, map_stride(branch, size))
-                for branch in branches
-            ]
+            [unit_vectors_at(branch, sample.indices) for branch in branches]
         )
         labels = jnp.take_along_axis(labels, sample.indices, axis=1)
         return margin_loss(
@@ -173,21 +179,19 @@ class Boundaries(Memoryless):
         total = jnp.zeros(image.shape[:3])
         branches = jnp.zeros(())
         for scale in self.scales:
-            seen = resized(image, scale, multiple=self.scale_multiple)
-            maps = apply(seen)
-            found = jax.nn.sigmoid(maps["fused"])
-            total += jax.image.resize(found, total.shape, "bilinear")
+            seen = resized(batch, scale, multiple=self.scale_multiple)
+            maps = maps_of(apply, seen)
+            found = jax.nn.sigmoid(maps["fused"])[..., None]
+            found = PlacedMap(extended(found, seen.get("mask")), Grid())
+            total += enlarged(found.at_scale(scale), size)[..., 0]
             if scale == first:
                 branches = jnp.stack(
                     [
-                        unit_vectors_of_all(b, map_stride(b, seen.shape[1:3]))
-                        for b in maps["branches"]
+                        unit_vectors_of_all(branch.at_scale(scale), size)
+                        for branch in placed_maps(maps, "branches", seen)
                     ],
                     axis=1,
                 )
-        if branches.shape[2:4] != size:
-            wanted = (*branches.shape[:2], *size, branches.shape[-1])
-            branches = jax.image.resize(branches, wanted, "bilinear")
         boundary = total / len(self.scales)
         if mask is not None:
             boundary = jnp.where(mask, boundary, 0.0)
@@ -204,7 +208,8 @@ class Boundaries(Memoryless):
         counts = []
         for i in np.flatnonzero(batch["valid"]):
             height, width = image_size(batch["mask"][i])
-            found = np.asarray(predictions["boundary"][i])[:height, :width]
+            levels = boundary_levels(predictions["boundary"][i])[:height, :width]
+            found = levels / 65535.0  # as of the file that it is written to
             annotators = np.asarray(batch["boundaries"][i])[:, :height, :width]
             annotators = annotators[annotators[:, 0, 0] >= 0] > 0
             if self.nms:

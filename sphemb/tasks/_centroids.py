@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from sphemb.grouping import assign_clusters
 from sphemb.losses import cluster_weights, prototype_cross_entropy
 from sphemb.sphere import l2_normalize, pairwise_dot
+from sphemb.tasks._pixels import PlacedMap, enlarged, unit_map
 
 _SAME = 1e-5  # beyond float32's rounding of a mean of unit vectors
 
@@ -96,14 +97,14 @@ def cluster_shares(sizes: jax.Array, centroids: jax.Array) -> jax.Array:
 
 
 def nearest_centroids(
-    points: jax.Array, centroids: jax.Array, size: tuple[int, ...], *, metric: str
+    features: PlacedMap, centroids: jax.Array, size: tuple[int, ...], *, metric: str
 ) -> jax.Array:
     """The nearest centroid of every pixel.
 
     Scores are interpolated between cells, not labels.
 
     Args:
-        points: [B, h, w, D] unit vectors.
+        features: [B, h, w, D] of any length.
         centroids: [K, D].
         size: (H, W) of the image.
         metric: see `Picie`.
@@ -114,8 +115,8 @@ def nearest_centroids(
     if metric == "spherical":
         centroids = l2_normalize(centroids)
     lengths = jnp.sum(jnp.square(centroids), axis=-1)
+    points = unit_map(features.values)
     scores = pairwise_dot(points.reshape(-1, points.shape[-1]), centroids)
     scores = (scores - 0.5 * lengths).reshape(*points.shape[:3], -1)
-    shape = (points.shape[0], *size, scores.shape[-1])
-    scores = jax.image.resize(scores, shape, "bilinear")
+    scores = enlarged(features._replace(values=scores), size)
     return jnp.argmax(scores, axis=-1).astype(jnp.int32)

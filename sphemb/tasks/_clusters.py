@@ -22,7 +22,7 @@ class SampledPoints(NamedTuple):
 
     Attributes:
         points: [V, P, D]; the same cells in every view.
-        mask: bool [P], False where an image only fills up the batch.
+        mask: bool [P], False where there was no cell of an image to draw.
         images: B, how many there are, in all processes together.
     """
 
@@ -33,14 +33,14 @@ class SampledPoints(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="number")
 def sample_cells(
-    views: tuple[jax.Array, ...], keys: jax.Array, valid: jax.Array, *, number: int
+    views: tuple[jax.Array, ...], keys: jax.Array, counted: jax.Array, *, number: int
 ) -> tuple[jax.Array, jax.Array]:
     """Draws cells of every image.
 
     Args:
         views: V arrays [B, N, D].
         keys: [B] of the images.
-        valid: bool [B].
+        counted: bool [B, N], which cells may be drawn.
         number: M, at most N.
 
     Returns:
@@ -49,10 +49,10 @@ def sample_cells(
     batch, cells, dim = views[0].shape
     number = min(number, cells)
 
-    def draw(key: jax.Array, valid: jax.Array):
-        return sample_pixels(key, jnp.full(cells, valid), num_samples=number)
+    def draw(key: jax.Array, counted: jax.Array):
+        return sample_pixels(key, counted, num_samples=number)
 
-    sample = jax.vmap(draw)(keys, valid)
+    sample = jax.vmap(draw)(keys, counted)
     chosen = [
         jnp.take_along_axis(view, sample.indices[..., None], axis=1) for view in views
     ]

@@ -28,11 +28,11 @@ from sphemb.instances import (
     proposal_features,
     vote_classes,
 )
-from sphemb.tasks._pixels import enlarged
+from sphemb.tasks._pixels import enlarged, placed_map
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._region_scores import object_ious, region_scores
 from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
-from sphemb.tasks._task import Apply, Batch, Maps, Memory
+from sphemb.tasks._task import Apply, Batch, Maps, Memory, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -160,10 +160,11 @@ class Instances(Proposals):
         Returns:
             The loss, the terms of `Proposals`, and ``loss/classes``.
         """
-        maps = apply(batch["image"])
-        total, terms = super().loss(lambda _: maps, (), batch, key)
+        maps = maps_of(apply, batch)
+        total, terms = super().loss(lambda *_: maps, (), batch, key)
         classes = classes_loss(
             maps,
+            batch,
             true_classes(batch),
             num_classes=self.num_classes,
             balance=self.class_balance,
@@ -187,9 +188,9 @@ class Instances(Proposals):
             ``proposal_classes``, ``proposal_scores`` (-inf for what is none, or a
             duplicate) [B, K, G] and ``proposal_features`` [B, K, G, F].
         """
-        maps = apply(batch["image"])
-        found = super().predict(lambda _: maps, (), batch)
-        logits = enlarged(maps["logits"], batch["image"].shape[1:3])
+        maps = maps_of(apply, batch)
+        found = super().predict(lambda *_: maps, (), batch)
+        logits = enlarged(placed_map(maps, "logits", batch), batch["image"].shape[1:3])
         probabilities = jax.nn.softmax(logits, axis=-1)
         classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         mask = batch.get("mask")

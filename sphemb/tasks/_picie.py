@@ -29,8 +29,8 @@ from sphemb.tasks._picie_memory import (
     empty_memory,
     next_epoch,
 )
-from sphemb.tasks._pixels import resized, unit_map
-from sphemb.tasks._task import Apply, Batch, Maps
+from sphemb.tasks._pixels import placed_map, resized
+from sphemb.tasks._task import Apply, Batch, Maps, maps_of
 from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
 
 
@@ -181,7 +181,7 @@ class Picie:
 
         def cluster(memory: PicieMemory) -> list[KMeansState]:
             points = embedded_views(
-                lambda image: self._features(apply(image)),
+                lambda batch: self._features(maps_of(apply, batch)),
                 memory,
                 batches,
                 self._view_settings,
@@ -280,12 +280,15 @@ class Picie:
             ``labels`` int32 [B, H, W], clusters 0..K-1; -1 where masked. Scores are
             interpolated between cells, not labels.
         """
-        image, mask = batch["image"], batch.get("mask")
-        seen = resized(image, self.predict_scale, multiple=self.scale_multiple)
+        mask = batch.get("mask")
+        seen = resized(batch, self.predict_scale, multiple=self.scale_multiple)
+        maps = maps_of(apply, seen)
+        self._features(maps)
+        features = placed_map(maps, self.feature, seen).at_scale(self.predict_scale)
         labels = nearest_centroids(
-            unit_map(self._features(apply(seen))),
+            features,
             memory.centroids[0][min(self.predict_view, self.views - 1)],
-            image.shape[1:3],
+            batch["image"].shape[1:3],
             metric=self.metric,
         )
         if mask is not None:

@@ -15,16 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
+from sphemb._grid import cells_of_image
 from sphemb.grouping import KMeansState
 from sphemb.tasks._centroids import cluster_shares
 from sphemb.tasks._clusters import SampledPoints, sample_cells
 from sphemb.tasks._task import Apply, Batch
-from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
+from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 
 _COLLAPSED = 0.9  # share of the pixels in one cluster
 _SAMPLE = 3  # the number of the key of the sampled cells, after those of the views
 _keys = jax.jit(view_keys)
-_image = jax.jit(view_image, static_argnames=("view", "settings"))
+_shown = jax.jit(view_batch, static_argnames=("view", "settings"))
 _points = jax.jit(view_points, static_argnames=("view", "settings"))
 
 
@@ -92,7 +93,7 @@ def next_epoch(
 
 
 def embedded_views(
-    embed: Callable[[jax.Array], jax.Array],
+    embed: Callable[[Batch], jax.Array],
     memory: PicieMemory,
     batches: Iterable[Batch],
     settings: ViewSettings,
@@ -103,9 +104,10 @@ def embedded_views(
     """The points of each batch, embedded one view after the other.
 
     Args:
-        embed: from images [B, H, W, 3] to features [B, h, w, D], compiled.
+        embed: from ``image`` [B, H, W, 3], and ``mask`` [B, H, W] where there is
+            padding, to features [B, h, w, D], compiled.
         memory: of this epoch.
-        batches: ``image`` [B, H, W, 3], ``index`` [B] and ``valid`` [B].
+        batches: the same, with ``index`` [B] and ``valid`` [B].
         settings: of the views.
         cluster_images: images of all processes that are looked at, at most.
         cluster_pixels: M.
@@ -115,19 +117,32 @@ def embedded_views(
         keys = _keys(memory.seed, memory.epoch, batch["index"])
         # Compiled in three parts, since the network is by whoever hands it in: its
         # parameters would be constants of a part that it stands in.
-        views = []
+        views, counted = [], batch["valid"]
         for view in range(settings.views):
-            image = _image(batch["image"], keys, view=view, settings=settings)
-            views.append(_points(embed(image), keys, view=view, settings=settings))
+            shown = {k: batch[k] for k in ("image", "mask") if k in batch}
+            shown = _shown(shown, keys, view=view, settings=settings)
+            features = embed(shown)
+            views.append(_points(features, keys, view=view, settings=settings))
+            if not view:  # whose cells lie where those of the other are moved to
+                counted = _counted(shown.get("mask"), batch["valid"], features)
         cells = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _SAMPLE)
-        points, mask = sample_cells(
-            tuple(views), cells, batch["valid"], number=cluster_pixels
-        )
+        points, mask = sample_cells(tuple(views), cells, counted, number=cluster_pixels)
         images = len(batch["index"]) * jax.process_count()
         yield SampledPoints(*_of_all_processes(points, mask, images), images)
         seen += images
         if cluster_images is not None and seen >= cluster_images:
             return
+
+
+def _counted(
+    mask: jax.Array | None, valid: jax.Array, features: jax.Array
+) -> jax.Array:
+    """Which cells [B, N] are of an image that does not only fill up the batch."""
+    batch, height, width = features.shape[:3]
+    counted = jnp.broadcast_to(valid[:, None], (batch, height * width))
+    if mask is None:
+        return counted
+    return counted & cells_of_image(mask, (height, width)).reshape(batch, -1)
 
 
 def _of_all_processes(

@@ -3,11 +3,13 @@
 Shape letters: B images, H W image size, h w map size, s = H / h the map's stride, M
 pixels of an image, D dimension.
 
-A map of stride s holds a value for the middle of every s x s cell; between the middles
-values are interpolated bilinearly, beyond the outermost they stay.
+Where the cells of a map lie is said in `sphemb._grid`.
 """
 
 from __future__ import annotations
+
+import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +17,60 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sphemb._checks import InputError
+from sphemb._grid import Grid, Origins, extended, resample
 from sphemb._labels import VOID
 from sphemb.losses import PixelSample, sample_pixels
 from sphemb.sphere import l2_normalize
-from sphemb.tasks._task import Batch
+from sphemb.tasks._task import Batch, Maps
+
+
+class PlacedMap(NamedTuple):
+    """A map of a network, and where its cells lie among the image's pixels.
+
+    Attributes:
+        values: [B, h, w, D]; beyond an image those at its border.
+        grid: of the cells.
+    """
+
+    values: jax.Array
+    grid: Grid
+
+    def at_scale(self, scale: float) -> PlacedMap:
+        """The map of an image that was seen at so many times its size."""
+        stride, origin = self.grid
+        return PlacedMap(self.values, Grid(stride / scale, origin / scale))
+
+
+def placed_map(maps: Maps, name: str, batch: Batch) -> PlacedMap:
+    """A map of a batch's images by its name.
+
+    Args:
+        maps: of the network.
+        name: of one with values [B, h, w, D].
+        batch: ``image`` [B, H, W, 3], and ``mask`` [B, H, W] where there is padding.
+
+    Raises:
+        InputError: the image's sides are no multiple of the map's.
+    """
+    return _placed(maps[name], origin_of(maps, name), batch)
+
+
+def placed_maps(maps: Maps, name: str, batch: Batch) -> list[PlacedMap]:
+    """Several maps of one name, each as of `placed_map`."""
+    return [
+        _placed(values, origin_of(maps, name, index), batch)
+        for index, values in enumerate(maps[name])
+    ]
+
+
+def origin_of(maps: Maps, name: str, index: int | None = None) -> float:
+    """The origin of a map, 0 where the network does not say."""
+    return maps.get("origins", Origins()).of(name, index)
+
+
+def _placed(values: jax.Array, origin: float, batch: Batch) -> PlacedMap:
+    stride = map_stride(values, batch["image"].shape[1:3])
+    return PlacedMap(extended(values, batch.get("mask")), Grid(stride, origin))
 
 
 def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
@@ -35,11 +87,6 @@ def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
             f"whole stride, got {size}"
         )
     return stride
-
-
-def cell_middles(values: jax.Array, stride: int) -> jax.Array:
-    """What per-pixel values [B, H, W] are in the middle of each cell, [B, h, w]."""
-    return values[:, stride // 2 :: stride, stride // 2 :: stride]
 
 
 def draw_pixels(batch: Batch, key: jax.Array, num_samples: int) -> PixelSample:
@@ -72,31 +119,31 @@ def unit_map(embedding: jax.Array) -> jax.Array:
     return l2_normalize(embedding.astype(jnp.float32))
 
 
-def unit_vectors_at(embedding: jax.Array, pixels: jax.Array, stride: int) -> jax.Array:
+def unit_vectors_at(embedding: PlacedMap, pixels: jax.Array) -> jax.Array:
     """Unit vectors of some pixels.
 
     Args:
-        embedding: [B, h, w, D] of any length.
+        embedding: [B, h, w, D] of any length, of a whole stride.
         pixels: int [B, M], row-major numbers of the image's pixels.
-        stride: s.
 
     Returns:
         float32 [B, M, D]. Interpolation comes before normalisation.
     """
-    height, width = embedding.shape[1:3]
-    flat = embedding.astype(jnp.float32).reshape(embedding.shape[0], height * width, -1)
-    if stride == 1:
+    values, grid = embedding
+    height, width = values.shape[1:3]
+    flat = values.astype(jnp.float32).reshape(values.shape[0], height * width, -1)
+    if grid == Grid():
         return l2_normalize(jnp.take_along_axis(flat, pixels[..., None], axis=1))
-    row, column = jnp.divmod(pixels, width * stride)
+    row, column = jnp.divmod(pixels, width * grid.stride)
 
     def neighbours(place: jax.Array, last: int):
-        where = jnp.clip((place + 0.5) / stride - 0.5, 0, last)
+        where = jnp.clip(grid.cells(place), 0, last)
         first = jnp.floor(where).astype(jnp.int32)
         return first, jnp.minimum(first + 1, last), where - first
 
     top, bottom, down = neighbours(row, height - 1)
     left, right, along = neighbours(column, width - 1)
-    total = jnp.zeros((*pixels.shape, embedding.shape[-1]), jnp.float32)
+    total = jnp.zeros((*pixels.shape, values.shape[-1]), jnp.float32)
     for rows, row_weight in ((top, 1 - down), (bottom, down)):
         for columns, column_weight in ((left, 1 - along), (right, along)):
             cells = (rows * width + columns)[..., None]
@@ -105,44 +152,66 @@ def unit_vectors_at(embedding: jax.Array, pixels: jax.Array, stride: int) -> jax
     return l2_normalize(total)
 
 
-def unit_vectors_of_all(embedding: jax.Array, stride: int) -> jax.Array:
+def unit_vectors_of_all(embedding: PlacedMap, size: tuple[int, ...]) -> jax.Array:
     """Unit vectors of every pixel, as `unit_vectors_at` gives them.
 
     Args:
         embedding: [B, h, w, D] of any length.
-        stride: s.
+        size: (H, W) of the image.
 
     Returns:
         float32 [B, H, W, D].
     """
-    height, width = embedding.shape[1:3]
-    return l2_normalize(enlarged(embedding, (stride * height, stride * width)))
+    return l2_normalize(enlarged(embedding, size))
 
 
-def enlarged(values: jax.Array, size: tuple[int, ...]) -> jax.Array:
+def enlarged(found: PlacedMap, size: tuple[int, ...]) -> jax.Array:
     """A map [B, h, w, K] at the size (H, W) of the image, float32 [B, H, W, K]."""
-    values = values.astype(jnp.float32)
-    if values.shape[1:3] == tuple(size):
-        return values
-    shape = (values.shape[0], *size, values.shape[-1])
-    return jax.image.resize(values, shape, "bilinear")
+    return resample(found.values.astype(jnp.float32), found.grid, Grid(), size)
 
 
-def resized(image: jax.Array, scale: float, *, multiple: int) -> jax.Array:
-    """Images [B, H, W, 3] at so many times their size.
+def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
+    """Images at so many times their size.
+
+    What the image is beyond does not count, so that it matters neither how much padding
+    there is nor what is in it.
 
     Args:
-        image: the images.
-        scale: 1 leaves them as they are.
+        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding.
+        scale: 1 leaves them as they are. Pixel i of what comes out has its centre at
+            (i + 1/2) / scale - 1/2 in the image.
         multiple: what the new sides are multiples of.
+
+    Returns:
+        ``image`` and ``mask`` of the new size, padded below and to the right.
     """
+    image, mask = batch["image"], batch.get("mask")
     if scale == 1.0:
-        return image
-    sides = (
-        max(1, round(scale * side / multiple)) * multiple for side in image.shape[1:3]
+        return {"image": image} if mask is None else {"image": image, "mask": mask}
+    if mask is None:
+        mask = jnp.ones(image.shape[:3], bool)
+    sides = tuple(
+        math.ceil(scale * side / multiple) * multiple for side in image.shape[1:3]
     )
-    shape = (image.shape[0], *sides, image.shape[-1])
-    return jax.image.resize(image, shape, "bilinear")
+
+    def read(values: jax.Array) -> jax.Array:
+        return jax.image.scale_and_translate(
+            values,
+            (values.shape[0], *sides, values.shape[-1]),
+            (1, 2),
+            jnp.full(2, scale, jnp.float32),
+            jnp.zeros(2, jnp.float32),
+            "linear",
+        )
+
+    share = read(mask[..., None].astype(image.dtype))
+    total = read(jnp.where(mask[..., None], image, 0))
+    seen = jnp.where(share > 0, total / jnp.where(share > 0, share, 1), 0)
+    for axis, side in enumerate(sides, start=1):
+        places = jnp.floor((jnp.arange(side) + 0.5) / scale).astype(jnp.int32)
+        inside = jnp.expand_dims(places < mask.shape[axis], 2 - axis)
+        mask = jnp.take(mask, places, axis=axis, mode="clip") & inside
+    return {"image": seen, "mask": mask}
 
 
 def image_size(mask: ArrayLike) -> tuple[int, int]:

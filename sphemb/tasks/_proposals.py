@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from sphemb._grid import cells_of_image
 from sphemb._labels import VOID
 from sphemb.grouping import Grouping, gbms_trajectory
 from sphemb.instances import grow_instances, shrink_instances, split_components
@@ -28,16 +29,15 @@ from sphemb.tasks._pixel_groups import (
     stopped_early,
 )
 from sphemb.tasks._pixels import (
-    cell_middles,
     draw_pixels,
-    map_stride,
+    placed_map,
     unit_map,
     unit_vectors_at,
     unit_vectors_of_all,
 )
 from sphemb.tasks._proposal_checks import check_proposals
 from sphemb.tasks._proposal_scores import budget_scores, group_scores, matched_scores
-from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -164,16 +164,15 @@ class Proposals(Memoryless):
         Returns:
             The loss, and ``loss/step{t}`` for each step of the mean shift.
         """
-        embedding = apply(batch["image"])["embedding"]
-        stride = map_stride(embedding, batch["image"].shape[1:3])
+        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         apart = shrink_instances(batch["instances"], self.outline)
-        labels = apart.reshape(embedding.shape[0], -1)
+        labels = apart.reshape(len(batch["image"]), -1)
         # Outlines weigh as one more instance: a large background would drown them.
         kinds = jnp.where(apart == batch["instances"], apart, apart.size)
         kinds = kinds.reshape(labels.shape)
         wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
         sample = draw_pixels(batch, key, min(self.num_samples, wanted))
-        embeddings = unit_vectors_at(embedding, sample.indices, stride)
+        embeddings = unit_vectors_at(embedding, sample.indices)
         labels, kinds = (
             jnp.take_along_axis(x, sample.indices, axis=1) for x in (labels, kinds)
         )
@@ -222,16 +221,17 @@ class Proposals(Memoryless):
             [B]: whether the limit has left something out, at any concentration.
         """
         size = batch["image"].shape[1:3]
-        embedding = apply(batch["image"])["embedding"]
-        stride = map_stride(embedding, size)
-        pixels = unit_vectors_of_all(embedding, stride)
+        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        stride = size[0] // embedding.values.shape[1]
+        pixels = unit_vectors_of_all(embedding, size)
         mask = batch.get("mask")
         if mask is None:
             mask = jnp.ones(pixels.shape[:3], bool)
         if stride == 1 or self.predict_pixels:
             points, counts = pixels, mask
         else:
-            points, counts = unit_map(embedding), cell_middles(mask, stride)
+            points = unit_map(embedding.values)
+            counts = cells_of_image(mask, points.shape[1:3])
 
         cell = 1 if points is pixels else stride**2
         pooled = self.pooled_concentrations if self._pools(batch) else ()
@@ -285,10 +285,9 @@ class Proposals(Memoryless):
         return predictions
 
     def unit_vectors(self, apply: Apply, batch: Batch) -> jax.Array:
-        """The embedding of every pixel, [B, H, W, D], of ``image`` [B, H, W, 3]."""
-        embedding = apply(batch["image"])["embedding"]
-        stride = map_stride(embedding, batch["image"].shape[1:3])
-        return unit_vectors_of_all(embedding, stride)
+        """The embedding of every pixel of a batch, [B, H, W, D]."""
+        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        return unit_vectors_of_all(embedding, batch["image"].shape[1:3])
 
     def find_ground(
         self, points: jax.Array, *, cell: int = 1

@@ -24,11 +24,11 @@ from sphemb.tasks._pixels import (
     draw_pixels,
     enlarged,
     image_size,
-    map_stride,
+    placed_map,
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,10 +115,14 @@ class Semantic(Memoryless):
         Raises:
             InputError: the batch has no classes, or the network other ones.
         """
-        maps = apply(batch["image"])
+        maps = maps_of(apply, batch)
         classes = true_classes(batch)
         loss = classes_loss(
-            maps, classes, num_classes=self.num_classes, balance=self.class_balance
+            maps,
+            batch,
+            classes,
+            num_classes=self.num_classes,
+            balance=self.class_balance,
         )
         terms = {"loss/classes": loss}
         if self.embedding_weight:
@@ -126,20 +130,17 @@ class Semantic(Memoryless):
             if self.embedding_groups == "instances":
                 groups = jnp.where(classes == VOID, VOID, batch["instances"])
             terms["loss/embedding"] = self._embedding_loss(
-                maps["embedding"], {**batch, "instances": groups}, key
+                maps, {**batch, "instances": groups}, key
             )
             loss = loss + self.embedding_weight * terms["loss/embedding"]
         return loss, terms
 
-    def _embedding_loss(
-        self, embedding: jax.Array, batch: Batch, key: jax.Array
-    ) -> jax.Array:
+    def _embedding_loss(self, maps: Maps, batch: Batch, key: jax.Array) -> jax.Array:
         """The margin loss of the groups that stand for the instances."""
-        stride = map_stride(embedding, batch["image"].shape[1:3])
         sample = draw_pixels(batch, key, self.num_samples)
-        labels = batch["instances"].reshape(embedding.shape[0], -1)
+        labels = batch["instances"].reshape(len(batch["image"]), -1)
         return margin_loss(
-            unit_vectors_at(embedding, sample.indices, stride),
+            unit_vectors_at(placed_map(maps, "embedding", batch), sample.indices),
             jnp.take_along_axis(labels, sample.indices, axis=1),
             margin=self.margin,
             mask=sample.mask,
@@ -161,15 +162,13 @@ class Semantic(Memoryless):
             vectors.
         """
         size = batch["image"].shape[1:3]
-        maps = apply(batch["image"])
-        classes = jnp.argmax(enlarged(maps["logits"], size), axis=-1).astype(jnp.int32)
+        maps = maps_of(apply, batch)
+        logits = enlarged(placed_map(maps, "logits", batch), size)
+        classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         if "mask" in batch:
             classes = jnp.where(batch["mask"], classes, VOID)
-        stride = map_stride(maps["embedding"], size)
-        return {
-            "classes": classes,
-            "embedding": unit_vectors_of_all(maps["embedding"], stride),
-        }
+        embedding = placed_map(maps, "embedding", batch)
+        return {"classes": classes, "embedding": unit_vectors_of_all(embedding, size)}
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Mean IoU, and inside and outside of bands around the true boundaries."""
@@ -210,12 +209,13 @@ def true_classes(batch: Batch) -> jax.Array:
 
 
 def classes_loss(
-    maps: Maps, classes: jax.Array, *, num_classes: int, balance: float
+    maps: Maps, batch: Batch, classes: jax.Array, *, num_classes: int, balance: float
 ) -> jax.Array:
     """The cross-entropy of all pixels, averaged over the images.
 
     Args:
         maps: of the network: ``logits`` [B, h, w, K].
+        batch: ``image`` [B, H, W, 3]; ``mask`` where there is padding.
         classes: [B, H, W].
         num_classes: K.
         balance: see `Semantic`.
@@ -230,7 +230,7 @@ def classes_loss(
             f"got {found}"
         )
     labels = classes.reshape(classes.shape[0], -1)
-    logits = enlarged(maps["logits"], classes.shape[1:])
+    logits = enlarged(placed_map(maps, "logits", batch), classes.shape[1:])
     weights = instance_weights(labels) ** balance if balance else None
     flat = logits.reshape(*labels.shape, num_classes)
     return cross_entropy(flat, labels, weights=weights).mean()

@@ -19,14 +19,14 @@ from sphemb.losses import instance_weights, spectral_loss
 from sphemb.metrics import PairScores
 from sphemb.tasks._pixels import (
     draw_pixels,
-    map_stride,
+    placed_map,
     unit_vectors_at,
     unit_vectors_of_all,
 )
 from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless
+from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless, maps_of
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
@@ -133,16 +133,15 @@ class Spectral(Memoryless):
         Returns:
             The loss, and ``loss/spectral``.
         """
-        embedding = apply(batch["image"])["embedding"]
-        stride = map_stride(embedding, batch["image"].shape[1:3])
-        labels = batch["instances"].reshape(embedding.shape[0], -1)
+        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        labels = batch["instances"].reshape(len(batch["image"]), -1)
         if self.num_samples:
             sample = draw_pixels(batch, key, self.num_samples)
-            vectors = unit_vectors_at(embedding, sample.indices, stride)
+            vectors = unit_vectors_at(embedding, sample.indices)
             labels = jnp.take_along_axis(labels, sample.indices, axis=1)
             mask = sample.mask
         else:
-            every = unit_vectors_of_all(embedding, stride)
+            every = unit_vectors_of_all(embedding, batch["image"].shape[1:3])
             vectors, mask = every.reshape(*labels.shape, every.shape[-1]), None
         weights = None
         if self.weight_power:
@@ -168,9 +167,8 @@ class Spectral(Memoryless):
         """
         if self.rounding == "mean_shift":
             return self._shifted.predict(apply, memory, batch)
-        embedding = apply(batch["image"])["embedding"]
-        stride = map_stride(embedding, batch["image"].shape[1:3])
-        pixels = unit_vectors_of_all(embedding, stride)
+        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        pixels = unit_vectors_of_all(embedding, batch["image"].shape[1:3])
         images, height, width, dim = pixels.shape
         mask = batch.get("mask")
         if mask is not None:

@@ -16,8 +16,9 @@ is found: True where the limit was reached, so that there may be more.
 """
 REACHED = "reached/"
 Batch = Mapping[str, jax.Array]
-Apply = Callable[[jax.Array], Maps]
-"""The network with its parameters bound: images [B, H, W, 3] -> named maps."""
+Apply = Callable[..., Maps]
+"""The network with its parameters bound: images [B, H, W, 3], and a mask [B, H, W] that
+is False in their padding where they have any -> named maps."""
 Memory = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
 
@@ -84,6 +85,18 @@ class Task(Protocol):
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Metric states of a batch; each has ``merge`` and ``compute``."""
         ...
+
+
+def maps_of(apply: Apply, batch: Batch) -> Maps:
+    """What the network says of a batch's images, and of nothing in their padding.
+
+    Args:
+        apply: the network.
+        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding.
+    """
+    if "mask" not in batch:
+        return apply(batch["image"])
+    return apply(batch["image"], batch["mask"])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

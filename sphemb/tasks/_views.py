@@ -15,10 +15,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from sphemb.tasks._pixels import unit_map
+from sphemb.tasks._task import Batch
 from sphemb.warps import (
     apply_geometric,
+    apply_geometric_labels,
     apply_photometric,
     draw_geometric,
     draw_photometric,
@@ -86,6 +89,20 @@ def view_image(
     if view == 1:
         return recoloured
     return apply_geometric(recoloured, _boxes(keys, settings))
+
+
+def view_batch(
+    batch: Batch, keys: jax.Array, *, view: int, settings: ViewSettings
+) -> Batch:
+    """`view_image` of ``image`` [B, H, W, 3], and the same of its ``mask``, if any."""
+    image = view_image(batch["image"], keys, view=view, settings=settings)
+    if "mask" not in batch:
+        return {"image": image}
+    mask = batch["mask"]
+    if settings.views == 2 and view == 0:
+        boxes = _boxes(keys, settings)
+        mask = apply_geometric_labels(mask.astype(jnp.int32), boxes) > 0
+    return {"image": image, "mask": mask}
 
 
 def view_points(

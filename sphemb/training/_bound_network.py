@@ -19,13 +19,13 @@ class BoundNetwork:
     Attributes:
         params: the network's parameters.
         batch_stats: the moments of its batch normalisation.
-        network: of parameters, moments and images; static.
+        network: of parameters, moments, images and masks; static.
     """
 
     params: Any
     batch_stats: Any
     network: Callable[..., Maps] = dataclasses.field(metadata={"static": True})
 
-    def __call__(self, image: jax.Array) -> Maps:
-        """The maps of images [B, H, W, 3]."""
-        return self.network(self.params, self.batch_stats, image)
+    def __call__(self, image: jax.Array, mask: jax.Array | None = None) -> Maps:
+        """The maps of images [B, H, W, 3], with a mask [B, H, W] if they are padded."""
+        return self.network(self.params, self.batch_stats, image, mask)

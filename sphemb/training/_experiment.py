@@ -106,11 +106,24 @@ class Experiment(ExperimentData):
             return -(-len(self.source("train")) // self.batch_size)
         return every
 
-    def network(self, params: Any, batch_stats: Any, image: jax.Array) -> Maps:
-        """The network as a function of its variables, as it predicts."""
+    def network(
+        self,
+        params: Any,
+        batch_stats: Any,
+        image: jax.Array,
+        mask: jax.Array | None = None,
+    ) -> Maps:
+        """The network as a function of its variables, as it predicts.
+
+        Args:
+            params: its parameters.
+            batch_stats: the moments of its batch normalisation.
+            image: [B, H, W, 3].
+            mask: [B, H, W], False where pixels are padding, which changes nothing, see
+                `sphemb.models.apply_masked`.
+        """
         variables = {"params": params, "batch_stats": batch_stats}
-        maps: Any = self.model.apply(variables, image)
-        return maps
+        return sphemb.models.apply_masked(self.model, variables, image, mask)
 
     def bound(self, params: Any, batch_stats: Any) -> BoundNetwork:
         """The network with its parameters; it is compiled once for each size."""
@@ -121,13 +134,16 @@ class Experiment(ExperimentData):
         return jax.jit(self.network)
 
     def training_network(
-        self, params: Any, batch_stats: Any, image: jax.Array
+        self,
+        params: Any,
+        batch_stats: Any,
+        image: jax.Array,
+        mask: jax.Array | None = None,
     ) -> tuple[Maps, Any]:
         """The network as it learns: with the next batch statistics."""
         variables = {"params": params, "batch_stats": batch_stats}
-        maps: Any
-        maps, updated = self.model.apply(
-            variables, image, train=True, mutable=["batch_stats"]
+        maps, updated = sphemb.models.apply_masked(
+            self.model, variables, image, mask, train=True, mutable=["batch_stats"]
         )
         return maps, updated.get("batch_stats", {})
 

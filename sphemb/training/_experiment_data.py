@@ -6,6 +6,7 @@ import abc
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,6 +38,15 @@ class ExperimentData(abc.ABC):
     @abc.abstractmethod
     def stride(self) -> int:
         """What the sides of the network's images must be divisible by."""
+
+    @property
+    def multiple(self) -> int:
+        """What images are padded to multiples of, wherever they are predicted whole.
+
+        That is what the network needs and ``config.evaluation.size_multiple``, for few
+        sizes. What the network says does not depend on it, see `padded_size`.
+        """
+        return math.lcm(self.stride, self.config.evaluation.size_multiple)
 
     @functools.cached_property
     def _dataset(self) -> Any:
@@ -154,12 +164,7 @@ class ExperimentData(abc.ABC):
             sizes; ``index`` is the place in the split.
         """
         source = self.source(split)
-        buckets = sphemb.data.size_buckets(
-            source,
-            indices,
-            stride=self.stride,
-            multiple=self.config.evaluation.size_multiple,
-        )
+        buckets = sphemb.data.size_buckets(source, indices, multiple=self.multiple)
         for size, chosen in buckets.items():
             yield from self._batches(
                 source, chosen, batch_size, sphemb.data.PadExample(size)

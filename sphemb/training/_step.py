@@ -12,8 +12,9 @@ from jax import lax
 from sphemb.tasks import Batch, Maps, Task
 from sphemb.training._state import TrainState
 
-Network = Callable[[Any, Any, jax.Array], tuple[Maps, Any]]
-"""(parameters, batch statistics, images) -> (named maps, next batch statistics)."""
+Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]
+"""(parameters, batch statistics, images, mask of what is no padding or None) -> (named
+maps, next batch statistics)."""
 
 
 def make_train_step(
@@ -46,9 +47,9 @@ def make_train_step(
 
             # A task may look at several images one after the other, but not under a
             # transformation of its own, out of which the statistics would not come.
-            def apply(image):
+            def apply(image, mask=None):
                 nonlocal batch_stats
-                maps, batch_stats = network(params, batch_stats, image)
+                maps, batch_stats = network(params, batch_stats, image, mask)
                 return maps
 
             loss, terms = task.loss(

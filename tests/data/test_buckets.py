@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sphemb import VOID, InputError
-from sphemb.data import PadExample, make_loader, size_buckets
+from sphemb.data import PadExample, make_loader, padded_size, size_buckets
 
 
 class Sized:
@@ -34,22 +34,19 @@ class Sized:
 class TestBuckets:
     def test_every_example_fits_its_bucket_and_the_fullest_comes_first(self):
         source = Sized((60, 90), (33, 64), (64, 96), (10, 10))
-        found = size_buckets(source, [0, 1, 2, 3], stride=8, multiple=32)
+        found = size_buckets(source, [0, 1, 2, 3], multiple=32)
         assert found == {(64, 96): [0, 2], (32, 32): [3], (64, 64): [1]}
         assert next(iter(found)) == (64, 96)
 
-    def test_examples_of_one_size_are_rounded_to_the_stride_alone(self):
-        found = size_buckets(Sized((60, 90), (60, 90)), [0, 1], stride=8, multiple=64)
-        assert found == {(64, 96): [0, 1]}
-
-    def test_any_multiple_goes_with_any_stride(self):
-        found = size_buckets(Sized((60, 90), (61, 90)), [0, 1], stride=8, multiple=12)
-        assert found == {(72, 96): [0, 1]}
+    def test_the_size_depends_on_the_example_alone(self):
+        source = Sized((60, 90), (60, 90), (61, 130))
+        for some in ([0], [0, 1], [0, 2]):
+            found = size_buckets(source, some, multiple=64)
+            assert padded_size((60, 90), 64) == (64, 128)
+            assert 0 in found[64, 128]
 
     def test_only_the_wanted_examples_are_looked_at(self):
-        assert size_buckets(Sized((8, 8), (9, 9)), [1], stride=4, multiple=4) == {
-            (12, 12): [1]
-        }
+        assert size_buckets(Sized((8, 8), (9, 9)), [1], multiple=4) == {(12, 12): [1]}
 
 
 class TestPadding:

@@ -54,6 +54,11 @@ def with_task(trained, task):
     return dataclasses.replace(trained, experiment=experiment)
 
 
+def embedded(apply, image, tile):
+    batch = tile_batch(image, tile)
+    return apply(batch["image"], batch["mask"])["embedding"][0]
+
+
 class TestNetwork:
     def test_a_tile_is_embedded_as_the_whole_image_is(self, trained, image):
         network = TiledNetwork(trained)
@@ -61,17 +66,16 @@ class TestNetwork:
         tiles = tiles_of(prediction, SIZE, TILE)
         moments = network.moments(image, tiles, lambda tiles, _: tiles)
         (whole,) = tiles_of(prediction, SIZE, 400)
-        reference = trained.apply(tile_batch(image, whole)["image"])["embedding"][0]
+        reference = embedded(trained.apply, image, whole)
         scale = float(jnp.abs(reference).max())
         for tile in tiles:
-            seen = tile_batch(image, tile)["image"]
-            found = network.at(tile, SIZE, moments)(seen)["embedding"][0]
+            found = embedded(network.at(tile, SIZE, moments), image, tile)
             core = tile.core.within(tile.outer).slices
             np.testing.assert_allclose(
                 found[core], reference[tile.core.slices], atol=2e-4 * scale
             )
         # With the tile's own moments it is not.
-        alone = trained.apply(tile_batch(image, tiles[0])["image"])["embedding"][0]
+        alone = embedded(trained.apply, image, tiles[0])
         core = tiles[0].core.slices
         assert float(jnp.abs(alone[core] - reference[core]).max()) > 0.01 * scale
 
@@ -173,7 +177,7 @@ def test_clusters_are_cut_and_put_side_by_side(trained, image):
     task = Picie(num_clusters=5, embedding_dim=4, num_classes=5, num_things=1)
     learned = with_task(trained, task)
     (whole,) = tiles_of(TiledPrediction(learned), SIZE, 400)
-    vectors = trained.apply(tile_batch(image, whole)["image"])["embedding"]
+    vectors = embedded(trained.apply, image, whole)[None]
     rng = np.random.default_rng(2)
     places = rng.integers(0, min(SIZE), (2, 2, 5))
     centroids = jnp.stack([vectors[0][tuple(place)] for place in places])

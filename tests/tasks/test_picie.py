@@ -31,7 +31,7 @@ TASK = Picie(**SMALL)
 
 @jax.tree_util.Partial
 @jax.jit
-def apply(image):
+def apply(image, mask=None):
     """Means of 4 x 4 pixels, projected."""
     batch, height, width, _ = image.shape
     cells = image.reshape(batch, height // 4, 4, width // 4, 4, 3).mean(axis=(2, 4))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
+from sphemb._grid import Grid
 from sphemb.tasks import _pixels
 
 B, H, W, D, S = 2, 3, 5, 4, 4
@@ -38,27 +39,32 @@ def embedding():
     return np.random.default_rng(0).normal(size=(B, H, W, D)).astype(np.float32)
 
 
+def placed(embedding, stride):
+    return _pixels.PlacedMap(jnp.asarray(embedding), Grid(stride))
+
+
 class TestPixels:
     def test_all_pixels_are_interpolated_between_the_cells_middles(self, embedding):
         wanted = interpolated(embedding.astype(float), S)
-        found = _pixels.unit_vectors_of_all(jnp.asarray(embedding), S)
+        found = _pixels.unit_vectors_of_all(placed(embedding, S), (S * H, S * W))
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
     @pytest.mark.parametrize("stride", [1, S])
     def test_some_pixels_are_what_they_are_among_all(self, embedding, stride):
-        all_of_them = _pixels.unit_vectors_of_all(jnp.asarray(embedding), stride)
+        all_of_them = _pixels.unit_vectors_of_all(
+            placed(embedding, stride), (stride * H, stride * W)
+        )
         flat = all_of_them.reshape(B, -1, D)
         pixels = jax.random.permutation(jax.random.key(0), flat.shape[1])[:15]
         pixels = jnp.stack([pixels, pixels[::-1]])
-        found = _pixels.unit_vectors_at(jnp.asarray(embedding), pixels, stride)
+        found = _pixels.unit_vectors_at(placed(embedding, stride), pixels)
         wanted = jnp.take_along_axis(flat, pixels[..., None], axis=1)
         np.testing.assert_allclose(found, wanted, atol=2e-6)
 
     def test_the_middle_of_a_cell_has_the_cells_own_direction(self, embedding):
-        found = _pixels.unit_vectors_of_all(jnp.asarray(embedding), 3)
-        middles = jnp.stack(
-            [_pixels.cell_middles(found[..., d], 3) for d in range(D)], axis=-1
-        )
+        found = _pixels.unit_vectors_of_all(placed(embedding, 3), (3 * H, 3 * W))
+        rows, columns = Grid(3).pixels(3 * H), Grid(3).pixels(3 * W)
+        middles = found[:, rows[:, None], columns]
         own = _pixels.unit_map(jnp.asarray(embedding))
         np.testing.assert_allclose(middles, own, atol=1e-6)
 

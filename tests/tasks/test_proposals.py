@@ -37,7 +37,7 @@ class TestProposals:
     def test_the_loss_is_that_of_the_trajectory_of_the_sample(self, batch, embedding):
         task = Proposals(num_steps=2, num_samples=H * W, margin=0.4)
         loss, terms = task.loss(
-            lambda image: {"embedding": embedding}, (), batch, jax.random.key(1)
+            lambda *_: {"embedding": embedding}, (), batch, jax.random.key(1)
         )
         points = sphemb.sphere.l2_normalize(embedding.reshape(B, H * W, 4))
         trajectory = sphemb.gbms_trajectory(points, concentration=36.0, num_steps=2)
@@ -52,7 +52,7 @@ class TestProposals:
         assert list(terms) == ["loss/step0", "loss/step1", "loss/step2"]
 
     def test_step_weights_weigh_the_steps(self, batch, embedding):
-        def apply(image):
+        def apply(image, mask=None):
             return {"embedding": embedding}
 
         arguments = (apply, (), batch, jax.random.key(1))
@@ -66,7 +66,7 @@ class TestProposals:
         def losses(order):
             shuffled = jax.tree.map(lambda x: x[order], batch)
             maps = {"embedding": embedding[order]}
-            return task.loss(lambda image: maps, (), shuffled, key)[0]
+            return task.loss(lambda *_: maps, (), shuffled, key)[0]
 
         together = losses(np.array([0, 1]))
         np.testing.assert_allclose(losses(np.array([1, 0])), together, rtol=1e-6)
@@ -75,7 +75,7 @@ class TestProposals:
 
     def test_the_instances_are_found_and_scored(self, batch, embedding):
         task = Proposals(predict_steps=5, max_groups=8, min_size=2)
-        predictions = task.predict(lambda image: {"embedding": embedding}, (), batch)
+        predictions = task.predict(lambda *_: {"embedding": embedding}, (), batch)
         np.testing.assert_array_equal(predictions["num_groups"], [3, 3])
         metrics = task.metrics(predictions, batch)
         assert metrics["average_recall"].compute()["mean_best_iou"] == 1.0
@@ -96,7 +96,7 @@ class TestProposals:
 
             def predict(batch):
                 maps = {"embedding": embedding}
-                return task.predict(lambda image: maps, (), batch)["labels"]
+                return task.predict(lambda *_: maps, (), batch)["labels"]
 
             return wrap(predict)(batch)
 
@@ -143,7 +143,7 @@ class TestProposals:
         task = Proposals(**{"predict_steps": 5, "min_size": 2} | settings)
 
         def predict(batch):
-            return task.predict(lambda image: {"embedding": embedding}, (), batch)
+            return task.predict(lambda *_: {"embedding": embedding}, (), batch)
 
         predictions = wrap(predict)(batch)
         named = {k for k in predictions if k.startswith(REACHED)}
@@ -164,7 +164,7 @@ class TestProposals:
             corner = jnp.eye(4)[(jnp.arange(width) > 9).astype(int)]
             maps = {"embedding": jnp.broadcast_to(corner, (1, 8, width, 4))}
             predictions = task.predict(
-                lambda image, maps=maps: maps, (), {"image": image}
+                lambda image, mask=None, maps=maps: maps, (), {"image": image}
             )
             assert predictions["num_groups"].tolist() == [2]
         assert _accelerated._images._cache_size() == before + 2
@@ -174,8 +174,8 @@ class TestProposals:
         mask = jnp.ones((B, H, W), bool).at[:, 6:].set(False)
         garbage = jnp.where(mask[..., None], embedding, 7.0)
         masked = {**batch, "mask": mask}
-        found = task.predict(lambda image: {"embedding": garbage}, (), masked)["labels"]
-        whole = task.predict(lambda image: {"embedding": embedding}, (), batch)
+        found = task.predict(lambda *_: {"embedding": garbage}, (), masked)["labels"]
+        whole = task.predict(lambda *_: {"embedding": embedding}, (), batch)
         np.testing.assert_array_equal(found[:, :6], whole["labels"][:, :6])
         assert bool((found[:, 6:] == sphemb.VOID).all())
 
@@ -211,7 +211,7 @@ class TestReach:
         def found(**more):
             task = Proposals(**settings, **more)
             maps = task.predict(
-                lambda _: {"embedding": embedding}, (), {"image": image}
+                lambda *_: {"embedding": embedding}, (), {"image": image}
             )
             return np.asarray(maps["labels"])
 
@@ -243,7 +243,7 @@ class TestForeground:
 
         def found(**more):
             task = Proposals(**settings, **more)
-            return task.predict(lambda _: maps, (), {"image": image})["labels"]
+            return task.predict(lambda *_: maps, (), {"image": image})["labels"]
 
         assert found().max() == 4
         np.testing.assert_array_equal(found(foreground_below=0.1), true)
@@ -251,7 +251,7 @@ class TestForeground:
 
 class TestOutline:
     def test_training_takes_outlines_for_background(self, batch, embedding):
-        arguments = (lambda _: {"embedding": embedding}, ())
+        arguments = (lambda *_: {"embedding": embedding}, ())
         key = jax.random.key(1)
         settings = {"num_steps": 0, "num_samples": H * W, "weight_power": 0.0}
         loss, _ = Proposals(**settings, outline=1).loss(*arguments, batch, key)
@@ -267,7 +267,7 @@ class TestOutline:
         embedding = jnp.asarray(np.eye(4, dtype=np.float32)[inside.astype(int)])
         task = Proposals(max_parts=8, max_groups=4, threshold=0.6, outline=2, grow=2)
         maps = task.predict(
-            lambda _: {"embedding": embedding},
+            lambda *_: {"embedding": embedding},
             (),
             {"image": jnp.zeros((1, 24, 40, 3))},
         )

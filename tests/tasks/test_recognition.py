@@ -48,7 +48,7 @@ def batch():
 @pytest.fixture(scope="module")
 def apply(batch):
     maps = maps_of(np.asarray(batch["semantic"]), np.asarray(batch["instances"]))
-    return lambda image: maps
+    return lambda *_: maps
 
 
 class TestSemantic:
@@ -97,7 +97,7 @@ class TestSemantic:
         task = Semantic(num_classes=K, trimap_width=5)
         shifted = dict(apply(None))
         shifted["logits"] = jnp.roll(shifted["logits"], 1, axis=1)  # by two pixels
-        found = task.predict(lambda image: shifted, (), batch)
+        found = task.predict(lambda *_: shifted, (), batch)
         scores = {}
         for metric in task.metrics(found, batch).values():
             scores |= metric.compute()
@@ -173,7 +173,7 @@ class TestInstances:
         wrong = dict(apply(None))
         wrong["logits"] = jnp.roll(wrong["logits"], 1, axis=-1)  # 3 becomes 0, 1 two
         memory = task.init(jax.random.key(0), apply)
-        found = task.predict(lambda image: wrong, memory, batch)
+        found = task.predict(lambda *_: wrong, memory, batch)
         scores = {}
         for metric in task.metrics(found, batch).values():
             scores |= metric.compute()
@@ -199,6 +199,6 @@ class TestInstances:
             "embedding": jnp.ones((B, 8, 8, 8)),
             "logits": jnp.zeros((B, 8, 8, K)),
         }
-        line = task.refresh(lambda image: empty, memory, [batch], jax.random.key(0))
+        line = task.refresh(lambda *_: empty, memory, [batch], jax.random.key(0))
         assert line is memory
         assert line.slope[PROPOSAL_FEATURES.index("probability")] == 1

@@ -36,7 +36,7 @@ def embedding(batch):
 
 @pytest.fixture(scope="module")
 def apply(embedding):
-    return lambda image: {"embedding": embedding}
+    return lambda *_: {"embedding": embedding}
 
 
 class TestLoss:
@@ -68,7 +68,7 @@ class TestLoss:
         def losses(order):
             shuffled = jax.tree.map(lambda x: x[order], batch)
             maps = {"embedding": embedding[order]}
-            return task.loss(lambda image: maps, (), shuffled, key)[0]
+            return task.loss(lambda *_: maps, (), shuffled, key)[0]
 
         together = losses(np.array([0, 1]))
         np.testing.assert_allclose(losses(np.array([1, 0])), together, rtol=1e-5)
@@ -81,7 +81,7 @@ class TestLoss:
 
         def loss(coarse):
             maps = {"embedding": coarse}
-            return task.loss(lambda image: maps, (), batch, jax.random.key(1))[0]
+            return task.loss(lambda *_: maps, (), batch, jax.random.key(1))[0]
 
         gradient = jax.grad(loss)(coarse)
         assert (jnp.abs(gradient).max(axis=-1) > 0).all()
@@ -120,7 +120,7 @@ class TestPrediction:
         mask = jnp.ones((B, H, W), bool).at[:, 6:].set(False)
         garbage = jnp.where(mask[..., None], embedding, 7.0)
         masked = {**batch, "mask": mask}
-        found = task.predict(lambda image: {"embedding": garbage}, (), masked)
+        found = task.predict(lambda *_: {"embedding": garbage}, (), masked)
         assert (found["labels"][:, 6:] == VOID).all()
         truth = {**batch, "instances": jnp.where(mask, batch["instances"], VOID)}
         scores = task.metrics(found, truth)["pairs"].compute()
@@ -140,7 +140,7 @@ class TestPrediction:
         def labels(seed):
             task = Spectral(predict_seed=seed)
             maps = {"embedding": noise}
-            return task.predict(lambda image: maps, (), batch)["labels"]
+            return task.predict(lambda *_: maps, (), batch)["labels"]
 
         np.testing.assert_array_equal(labels(0), labels(0))
         assert (labels(0) != labels(1)).any()

@@ -47,7 +47,7 @@ by_name = pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__n
 
 
 @jax.tree_util.Partial
-def apply(image):
+def apply(image, mask=None):
     """Every map that some task reads, of stride 2."""
     cells = image.reshape(B, H // 2, 2, W // 2, 2, 3).mean(axis=(2, 4))
     embedding = cells @ jnp.asarray(np.random.default_rng(0).normal(size=(3, D)))
