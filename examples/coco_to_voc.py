@@ -6,8 +6,9 @@ What reads VOC can be tried on such a tree: `sphemb.data.prepare_voc` takes it a
 voc_dir, ``configs/voc.py`` as config.data.voc_dir. It is not VOC: other photographs,
 outlined by other people, with other ideas of what counts as an object. COCO's train is
 its train, COCO's val its val. Images without an object of the twenty classes are left
-out, since VOC has none. The JPEG files are those of COCO, byte for byte; in the masks
-index 255 is void, which here are crowds and what nobody labelled.
+out, since VOC has none. The JPEG files are those of COCO, byte for byte, but those that
+a camera's orientation turns are saved upright; in the masks index 255 is void, which
+here are crowds and what nobody labelled.
 """
 
 from __future__ import annotations
@@ -55,6 +56,13 @@ def to_palette_png(labels: np.ndarray, *, name: str) -> bytes:
     return buffer.getvalue()
 
 
+def to_jpeg(image: np.ndarray) -> bytes:
+    """Encodes an image as it is seen."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=95)
+    return buffer.getvalue()
+
+
 def export(dataset: BuilderDataset, out: pathlib.Path) -> dict[str, int]:
     """Writes a data set with VOC's classes as a tree.
 
@@ -88,8 +96,13 @@ def _write(dataset: BuilderDataset, out: pathlib.Path) -> dict[str, int]:
             name, instances = example["name"], example["instances"]
             if instances.max() < 1:
                 continue
+            record = source.encoded(i)
+            jpeg = record["image"]
+            if source.header(record).orientation != 1:
+                # Labels are upright here, and not every reader of VOC knows EXIF.
+                jpeg = to_jpeg(example["image"])
             files = {
-                f"JPEGImages/{name}.jpg": source.encoded(i)["image"],
+                f"JPEGImages/{name}.jpg": jpeg,
                 f"SegmentationClass/{name}.png": to_palette_png(
                     example["semantic"], name=name
                 ),

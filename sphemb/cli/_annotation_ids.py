@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sphemb._checks import InputError
 from sphemb.cli._coco_files import coco_truth
+from sphemb.data import ImageWindows
 
 
 class AnnotationIds(NamedTuple):
@@ -16,11 +17,13 @@ class AnnotationIds(NamedTuple):
 
     Attributes:
         images: image file -> id.
+        sizes: image file -> (H, W) that the annotations give.
         classes: number of a class in the run -> id of the category of that name; the
             background has none, nor what the annotations do not know.
     """
 
     images: Mapping[pathlib.Path, int]
+    sizes: Mapping[pathlib.Path, tuple[int, int]]
     classes: Mapping[int, int]
 
 
@@ -48,6 +51,7 @@ def annotation_ids(
     truth = coco_truth(path, list(class_names), who="the run's classes")
     # Links and ".." in a path are folders that the annotations do not know.
     whole = {os.path.abspath(i.with_suffix("")): i for i in images}
+    listed = {i["id"]: (i["height"], i["width"]) for i in truth.content["images"]}
     ids: dict[pathlib.Path, int] = {}
     for name, place in truth.names.match(whole, endings=True).items():
         found = None if place is None else truth.ids[place]
@@ -62,4 +66,21 @@ def annotation_ids(
         for number, name in enumerate(class_names)
         if name in truth.kinds
     }
-    return AnnotationIds(ids, classes)
+    sizes = {image: listed[found] for image, found in ids.items()}
+    return AnnotationIds(ids, sizes, classes)
+
+
+def check_upright(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
+    """Refuses images whose results would not lie over their annotations.
+
+    Raises:
+        InputError: a camera's orientation turns an image, but its annotations are those
+            of the stored pixels.
+    """
+    for image in images:
+        if image.turned_from and ids.sizes[image.path] == image.turned_from:
+            raise InputError(
+                f"{image.path} must be stored upright for --annotations, but its "
+                "camera's orientation turns it, and its outlines are those of the "
+                "stored pixels: save it upright and turn them, or leave the flag out"
+            )

@@ -55,6 +55,7 @@ _ORIENTATION = int(ExifTags.Base.Orientation)  # also the number of TIFF's tag
 _TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG = b"\x89PNG\r\n\x1a\n"
+_DEEP_COLORS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # PNG: 16 bits, more samples
 _NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # PNG's chunks that may follow the pixels
 _BAND = 512  # rows whose values are counted at once
 _PERCENTILES = (1.0, 99.8)
@@ -475,6 +476,8 @@ def _pillow_header(image: Image.Image, source: Source) -> Header:
 def _header(
     size: tuple[int, int], orientation: Any, kind: str | None, *, bits: int
 ) -> Header:
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise OSError(f"its header gives the size {size}")
     known = orientation in range(1, 9)
     return Header(size, int(orientation) if known else 1, kind or "", bits)
 
@@ -514,14 +517,11 @@ def _pillow_values(image: Image.Image, source: Source, page: int) -> Values:
     _seek(image, page)
     header = _pillow_header(image, source)
     _check_limit(header)
-    if (
-        page == 0
-        and image.format == "PNG"
-        and _first(source, 26)[24:] in (*(b"\x10\x02", b"\x10\x04", b"\x10\x06"),)
-    ):
+    image.load()  # which refuses what is cut short
+    deep = image.format == "PNG" and _first(source, 26)[24:] in _DEEP_COLORS
+    if deep and page == 0:
         values = _deep_png(source, image.info.get("transparency"))
     else:
-        image.load()
         values = _shown_by_pillow(image)
     samples = upright(values.samples, header.orientation)
     return dataclasses.replace(values, samples=samples)
@@ -796,7 +796,7 @@ def _tiff_by_pillow(source: Source, page: Any) -> Values:
     bits, samples = page.bitspersample, page.samplesperpixel
     if (
         (bits > 8 and samples > 1)
-        or (page.extrasamples and samples > 1)
+        or (page.extrasamples and page.photometric != tifffile.PHOTOMETRIC.PALETTE)
         or (page.planarconfig == 2 and samples > 1)
     ):
         compression = getattr(page.compression, "name", page.compression)

@@ -17,7 +17,7 @@ from sphemb.data._stored_images import (
     Reading,
     Values,
     count_pages,
-    read_size,
+    read_header,
     read_values,
 )
 from sphemb.data._tiling import Box
@@ -42,6 +42,7 @@ class ImageWindows:
         path: the file.
         size: (H, W), from the header.
         num_pages: of the file.
+        turned_from: (H, W) of the stored pixels, if a camera's orientation turns them.
 
     Raises:
         InputError: the file is missing or no image, or larger than 2^31 pixels, or has
@@ -54,9 +55,11 @@ class ImageWindows:
         self._reading = reading
         self._values: Values | None = None
         with _any_size():
-            self.size = read_size(self.path, reading)
+            header = read_header(self.path, reading)
             self.num_pages = count_pages(self.path)
-        height, width = self.size
+        self.size = height, width = header.size
+        # By EXIF, from which the stored pixels may be of another size.
+        self.turned_from = header.stored if header.orientation != 1 else None
         if height * width > _MOST_PIXELS:
             raise InputError(
                 f"image {self.path} must have at most {_MOST_PIXELS:,} pixels, got "

@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sphemb._checks import InputError
-from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._annotation_ids import annotation_ids, check_upright
 from sphemb.cli._label_files import run_lengths
 from sphemb.cli._result_files import ResultFiles
 from sphemb.data import ImageWindows
@@ -80,6 +80,26 @@ def test_a_run_without_names_is_refused(annotations):
 def test_annotations_of_other_classes_are_refused(annotations):
     with pytest.raises(InputError, match="the run's classes must have names of cat"):
         annotation_ids(annotations, IMAGES, ("background", "heron"))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_annotations_of_the_stored_pixels_are_refused_for_turned_images(
+    orientation, annotations, tmp_path
+):
+    """Results are of upright images, and would lie beside what is true."""
+    path = tmp_path / "12.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (6, 4)).save(path, exif=exif)
+    ids = annotation_ids(annotations, [path], NAMES)
+    if orientation == 1:
+        check_upright([ImageWindows(path)], ids)
+        return
+    with pytest.raises(InputError, match=r"12\.jpg must be stored upright for --annot"):
+        check_upright([ImageWindows(path)], ids)
+    # The size of the upright image, which its outlines are then drawn on.
+    upright = ids._replace(sizes={path: (6, 4)})
+    check_upright([ImageWindows(path)], upright)
 
 
 class TestResults:

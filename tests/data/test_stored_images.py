@@ -207,6 +207,10 @@ SHOWN = {
         grey(BITS * np.uint8(255)),
     ),
     "palette.tif": (palette, looked_up()),
+    "palette_alpha.tif": (
+        lambda path: Image.fromarray(RGB).quantize(16).convert("PA").save(path),
+        looked_up(),
+    ),
     "signed.tif": (
         tiff((DEEP[..., 0] >> 1).astype(np.int16)),
         grey(eight(DEEP[..., 0] >> 1)),
@@ -372,6 +376,17 @@ class TestOneReader:
             assert name in str(error.value)
             assert "\n" not in str(error.value)
         assert any(line in found.message for found in check_data(root).errors)
+
+    @pytest.mark.parametrize("name", ["deep.png", "deep_lzw.tif", "deep_planes.tif"])
+    def test_a_file_that_was_cut_short_is_refused(self, name, tmp_path):
+        path = tmp_path / name
+        SHOWN[name][0](path)
+        data = path.read_bytes()
+        for length in (len(data) // 2, len(data) - 60):
+            path.write_bytes(data[:length])
+            for read in (read_image, lambda path: ImageWindows(path).whole()):
+                with pytest.raises(InputError, match=rf"{name} cannot be read"):
+                    read(path)
 
     @pytest.mark.needs_data
     def test_the_cases_give_what_is_expected(self, data_dir):

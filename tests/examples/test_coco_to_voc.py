@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -44,7 +45,8 @@ def coco_dir(tmp_path_factory):
                 path = root / f"{folder}{split}2017" / f"{name}.{suffix}"
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(colours).save(path)
-            images.append({"id": i, "file_name": f"{name}.jpg"})
+            size = {"height": 6, "width": 8}
+            images.append({"id": i, "file_name": f"{name}.jpg", **size})
             used = [s for s in SEGMENTS if (ids == s["id"]).any()]
             annotations.append(
                 {"image_id": i, "file_name": f"{name}.png", "segments_info": used}
@@ -78,6 +80,30 @@ def test_the_tree_reads_back_as_what_was_prepared(dataset, coco_dir, tmp_path):
         for key in ("image", "instances", "semantic"):
             np.testing.assert_array_equal(other[0][key], source[0][key])
         assert set(np.unique(other[0]["instances"])) == {-1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_turned_photographs_are_saved_upright(coco_dir, tmp_path, orientation):
+    shutil.copytree(coco_dir, tmp_path / "coco", ignore=shutil.ignore_patterns("t"))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for path in (tmp_path / "coco").glob("*2017/*.jpg"):
+        Image.open(path).save(path, exif=exif)
+    builder = prepare_coco(
+        coco_dir=tmp_path / "coco",
+        masks="panoptic",
+        categories="voc",
+        data_dir=tmp_path / "t",
+    )
+    dataset = BuilderDataset(builder)
+    coco_to_voc.export(dataset, tmp_path / "tree")
+    again = prepare_voc(voc_dir=tmp_path / "tree", data_dir=tmp_path / "tfds")
+    mine, other = dataset.source("train")[0], BuilderDataset(again).source("train")[0]
+    for key in ("instances", "semantic"):
+        np.testing.assert_array_equal(other[key], mine[key])
+    assert other["image"].shape == mine["image"].shape
+    stored = np.asarray(Image.open(tmp_path / "tree" / "JPEGImages" / "train-1.jpg"))
+    np.testing.assert_array_equal(stored, other["image"])
 
 
 def test_the_palette_is_vocs():
