@@ -35,13 +35,16 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "categories": placeholder(str),
         "data_dir": placeholder(str),
     }
+    # As many images as `configs/voc.py` shows, of more.
+    config.train.num_steps = round(config.train.num_epochs * 10582)
+    config.train.num_epochs = 0
     config.task.max_objects = 200
     config.evaluation.num_test = 5000
     if variant == "mean_shift":
         config.train.init_from = "runs/coco"
     elif variant == "small":
         config.augmentation.size = (256, 256)
-        config.loader.batch_size = 4
+        config.loader.update(batch_size=4, images_per_device=0)
         config.model.update(embedding_dim=32, output_stride=16, decoder_stride=4)
         config.task.update(
             num_samples=2048,

@@ -4,6 +4,14 @@ Sections: ``data`` (a data set of ``sphemb.data.DATASETS`` and its settings),
 ``augmentation`` (one of ``sphemb.data.AUGMENTATIONS``, or no name for none),
 ``loader``, ``model`` (a class of ``sphemb.models``), ``task`` (a class of
 ``sphemb.tasks``), ``optimizer``, ``train``, ``evaluation``.
+
+A recipe is stated for steps of ``loader.batch_size`` images, and is the same on any
+number of devices that can share these. It lasts ``train.num_steps`` steps, or
+``train.num_epochs`` passes over the data; the other is 0. With
+``loader.images_per_device`` a step takes that many images on each device instead. The
+recipe is then carried over: ``num_steps``, ``warmup_steps`` and all that is done every
+so many steps keep their images, and the learning rate is multiplied as the images of a
+step are, the linear rule of Goyal et al., "Accurate, Large Minibatch SGD", 2017.
 """
 
 import ml_collections
@@ -17,7 +25,12 @@ def get_config() -> ml_collections.ConfigDict:
             "seed": 0,
             "data": {},
             "augmentation": {"name": placeholder(str)},
-            "loader": {"batch_size": 16, "num_threads": 2, "skip_bad": False},
+            "loader": {
+                "batch_size": 16,
+                "images_per_device": 0,
+                "num_threads": 2,
+                "skip_bad": False,
+            },
             "model": {},
             "task": {},
             "optimizer": {
@@ -32,6 +45,7 @@ def get_config() -> ml_collections.ConfigDict:
                 "backbone_rate": 1.0,
             },
             "train": {
+                "num_epochs": 0.0,
                 "num_steps": 1000,
                 "log_every": 20,
                 "eval_every": 0,

@@ -72,7 +72,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
 def small_images(config: ml_collections.ConfigDict) -> None:
     """Makes a run one for a laptop: small crops, a small network, few steps."""
     config.augmentation.size = (128, 128)
-    config.loader.batch_size = 8
+    config.loader.update(batch_size=8, images_per_device=0)
     config.model.update(
         normalize_maps="channels",
         embedding_dim=32,
@@ -85,5 +85,6 @@ def small_images(config: ml_collections.ConfigDict) -> None:
     # The moments of batch normalisation stay: a backbone whose weights move as fast as
     # new ones sends other means through them, and forgets what it knew.
     config.optimizer.update(learning_rate=1e-2, backbone_rate=0.002)
-    config.train.update(num_steps=300, log_every=20, checkpoint_every=100, eval_every=0)
+    config.train.update(num_epochs=0, num_steps=300)
+    config.train.update(log_every=20, checkpoint_every=100, eval_every=0)
     config.evaluation.update(num_validation=40, num_test=100)

@@ -67,7 +67,7 @@ def get_config(variant: str = "spectral") -> ml_collections.ConfigDict:
             "pair_scores": True,
             "max_objects": 64,
         }
-    config.train.num_steps = 50 * 10582
+    config.train.num_epochs = 50
     if variant.startswith("coco"):
         config.data = {
             "name": "coco",
@@ -77,12 +77,16 @@ def get_config(variant: str = "spectral") -> ml_collections.ConfigDict:
             "data_dir": placeholder(str),
         }
         config.augmentation.size = (256, 256)
-        config.loader.batch_size = 4
+        config.loader.update(batch_size=4, images_per_device=0)
         config.task.max_objects = 200
         config.optimizer = common.get_config().optimizer
         config.optimizer.learning_rate = 5e-4
         config.train.update(
-            num_steps=600, log_every=20, checkpoint_every=200, eval_every=0
+            num_epochs=0,
+            num_steps=600,
+            log_every=20,
+            checkpoint_every=200,
+            eval_every=0,
         )
         config.evaluation.update(num_validation=40, num_test=100)
     return config

@@ -28,13 +28,14 @@ def tiny_config(
 def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config of photographs with the smallest backbone, small crops and few steps."""
     config.augmentation.size = (32, 32)
-    config.loader.update(batch_size=8, num_threads=0)
+    config.loader.update(batch_size=8, images_per_device=0, num_threads=0)
     config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
     fewer = {"num_samples": 64, "predict_steps": 2, "max_groups": 8, "max_objects": 8}
     config.task.update({k: v for k, v in fewer.items() if k in config.task})
     if config.task.get("max_parts"):
         config.task.max_parts = 16
-    config.train.update(num_steps=1, log_every=1, checkpoint_every=1, eval_every=0)
+    config.train.update(num_epochs=0, num_steps=1)
+    config.train.update(log_every=1, checkpoint_every=1, eval_every=0)
     config.train.update(weights=None, init_from=None)
     config.optimizer.warmup_steps = 0
     config.evaluation.update(batch_size=1, num_validation=2, num_test=4)

@@ -53,10 +53,17 @@ def estimate_costs(
     told = workdir / "training.json" if workdir else None
     before = read_json(told) if told and told.is_file() else {}
     advice = [
-        *smaller_batch("config.loader.batch_size", "training step", training, free),
+        # By this the recipe stays; a smaller config.loader.batch_size is another one.
+        *smaller_batch(
+            "config.loader.images_per_device",
+            "training step",
+            training,
+            free,
+            each=True,
+        ),
         *smaller_batch("config.evaluation.batch_size", "prediction", prediction, free),
     ]
-    steps, scored = config.train.num_steps, _scored(experiment)
+    steps, scored = experiment.num_steps, _scored(experiment)
     seconds = {
         "training": training.seconds and steps * training.seconds,
         "scoring": prediction.seconds
@@ -107,7 +114,7 @@ def _scored(experiment: Experiment) -> int:
     settings, train = experiment.config.evaluation, experiment.config.train
     times = {
         "test": 1,
-        "validation": train.num_steps // train.eval_every if train.eval_every else 0,
+        "validation": experiment.times_due(train.eval_every, experiment.num_steps),
     }
     number = 0
     for split, count in times.items():
@@ -121,7 +128,7 @@ def _scored(experiment: Experiment) -> int:
 
 
 def smaller_batch(
-    setting: str, what: str, cost: Cost, free: int | None
+    setting: str, what: str, cost: Cost, free: int | None, *, each: bool = False
 ) -> list[Advice]:
     """The batch that has room, where the one that was compiled has not.
 
@@ -130,6 +137,7 @@ def smaller_batch(
         what: the program, in words.
         cost: of it.
         free: bytes of a device, or None if nobody knows.
+        each: the setting is of each device, not of all.
 
     Returns:
         The advice, or none if there is room.
@@ -148,7 +156,7 @@ def smaller_batch(
     if not fits(needed, free):
         height, width = cost.size
         reason += f", and not even one image of {height} x {width} has room"
-    return [Advice(setting, number * jax.device_count(), reason)]
+    return [Advice(setting, number * (1 if each else jax.device_count()), reason)]
 
 
 def _line(cost: Cost, free: int | None) -> str:

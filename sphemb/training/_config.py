@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ml_collections
 
-from sphemb._checks import InputError, check_count
+from sphemb._checks import InputError, check_count, check_number
 
 _SECTIONS = {
-    "loader": {"batch_size", "num_threads", "skip_bad"},
+    "loader": {"batch_size", "images_per_device", "num_threads", "skip_bad"},
     "optimizer": {
         "name",
         "learning_rate",
@@ -20,6 +20,7 @@ _SECTIONS = {
         "backbone_rate",
     },
     "train": {
+        "num_epochs",
         "num_steps",
         "log_every",
         "eval_every",
@@ -47,9 +48,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for section, wanted in _SECTIONS.items():
         _check_keys(f"config.{section}", set(config[section]), wanted)
     for section, counts in {
-        "loader": {"batch_size": 1, "num_threads": 0},
+        "loader": {"batch_size": 1, "images_per_device": 0, "num_threads": 0},
         "train": {
-            "num_steps": 1,
+            "num_steps": 0,
             "log_every": 1,
             "eval_every": 0,
             "checkpoint_every": 1,
@@ -65,8 +66,19 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         for name, least in counts.items():
             value = config[section][name]
             if value is None and (section, name) == ("loader", "batch_size"):
-                continue  # one image on each device
+                raise InputError(
+                    "config.loader.batch_size must be the images of a step that the "
+                    "settings are stated for, got None: for one image on each device "
+                    "set config.loader.images_per_device=1"
+                )
             check_count(f"config.{section}.{name}", value, at_least=least)
+    epochs, steps = config.train.num_epochs, config.train.num_steps
+    check_number("config.train.num_epochs", epochs, at_least=0)
+    if (epochs > 0) == (steps > 0):
+        raise InputError(
+            "config.train must have exactly one of num_epochs and num_steps above 0, "
+            f"got num_epochs {epochs:g} and num_steps {steps}"
+        )
 
 
 def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -61,16 +62,18 @@ class Experiment(ExperimentData):
         """The task."""
         return component(sphemb.tasks, self.config.task, "config.task")
 
-    @functools.cached_property
-    def schedule(self) -> optax.Schedule:
-        """The learning rate of each update."""
+    def schedule(self, update: Any) -> Any:
+        """The learning rate of an update, which may be an array."""
+        return self._schedule(update)
+
+    @functools.cached_property  # by its first update: to load a run needs no data
+    def _schedule(self) -> optax.Schedule:
         settings = self.config.optimizer
-        updates = -(-self.config.train.num_steps // settings.accumulate)
         return poly_schedule(
-            settings.learning_rate,
-            updates,
+            settings.learning_rate * self.batch_scale,
+            -(-self.num_steps // settings.accumulate),
             power=settings.power,
-            warmup_steps=settings.warmup_steps,
+            warmup_steps=math.ceil(settings.warmup_steps / self.batch_scale),
         )
 
     @functools.cached_property
@@ -104,7 +107,7 @@ class Experiment(ExperimentData):
         every = self.task.refresh_every
         if every is None:
             return -(-len(self.source("train")) // self.batch_size)
-        return every
+        return max(1, math.ceil(every / self.batch_scale)) if every > 0 else every
 
     def network(
         self,

@@ -83,8 +83,44 @@ class ExperimentData(abc.ABC):
 
     @property
     def batch_size(self) -> int:
-        """Images of a training step, on all devices; one on each if not said."""
-        return self.config.loader.batch_size or jax.device_count()
+        """Images of a training step, on all devices."""
+        on_each = self.config.loader.images_per_device
+        return on_each * jax.device_count() or self.config.loader.batch_size
+
+    @property
+    def batch_scale(self) -> float:
+        """Images of a step over those that the settings are stated for.
+
+        Where it is not 1, lengths and intervals keep their number of images, and the
+        learning rate is multiplied by it, the linear rule of Goyal et al. (2017).
+        """
+        return self.batch_size / self.config.loader.batch_size
+
+    @functools.cached_property
+    def num_steps(self) -> int:
+        """Training steps, the last of which may show more images than were asked for.
+
+        The images are those of ``config.train.num_epochs`` passes over the training
+        split, or of ``config.train.num_steps`` batches of ``config.loader.batch_size``.
+        """
+        train = self.config.train
+        if train.num_steps:
+            return -(
+                -train.num_steps * self.config.loader.batch_size // self.batch_size
+            )
+        steps = train.num_epochs * len(self.source("train")) / self.batch_size
+        return max(1, math.ceil(round(steps, 6)))
+
+    def times_due(self, every: int, step: int) -> int:
+        """How often what is due every so many batches has been due after a step.
+
+        Args:
+            every: batches of ``config.loader.batch_size`` images; 0 for never.
+            step: of `batch_size` images.
+        """
+        if not every:
+            return 0
+        return step * self.batch_size // (every * self.config.loader.batch_size)
 
     @property
     def skipped(self) -> list[str]:
@@ -110,7 +146,9 @@ class ExperimentData(abc.ABC):
         if self.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
-                f"{jax.device_count()}, got {self.batch_size}"
+                f"{jax.device_count()}, got {self.batch_size}: with "
+                "config.loader.images_per_device=1 the settings are carried over to "
+                "one image on each"
             )
         hosts = jax.process_count()
         return iter(

@@ -68,7 +68,8 @@ def train(
         config: see ``configs/common.py``.
         workdir: the run's folder. If it holds a run of the same configuration, that run
             is continued exactly: parameters, optimiser, order of the data, draws.
-        evaluate: scores the validation split every ``config.train.eval_every`` steps.
+        evaluate: scores the validation split every ``config.train.eval_every``
+            batches of ``config.loader.batch_size`` images.
 
     Returns:
         The trained network.
@@ -146,11 +147,12 @@ def _run(
     elif goes_on:
         state = _start_state(experiment)
     step = int(state.step)
+    _check_batch_size(experiment, notes)
     state = replicate(state)
     log = MetricLog(workdir, step=step) if leads else None
     earlier = [record["seconds"] for record in read_log(workdir)]
     seconds = earlier[-1] if earlier else 0.0
-    progress = Progress(settings.num_steps, step=step, shown=leads)
+    progress = Progress(experiment.num_steps, step=step, shown=leads)
     progress.say(_introduction(experiment, state, workdir))
 
     train_step = data_parallel(
@@ -173,12 +175,16 @@ def _run(
         refreshes.append(time.monotonic() - began)
         return state
 
+    def due(every: int) -> bool:
+        times = experiment.times_due
+        return times(every, step) > times(every, step - 1)
+
     def rate() -> float:
         updates = (step - 1) // config.optimizer.accumulate
         return float(np.asarray(experiment.schedule(updates)))
 
     def validate(state: TrainState) -> None:
-        if not (evaluate and settings.eval_every) or step % settings.eval_every:
+        if not evaluate or not due(settings.eval_every):
             return
         scores = evaluate(_trained(experiment, state), "validation")
         write({f"validation/{k}": v for k, v in scores.items()})
@@ -191,7 +197,7 @@ def _run(
             with noticing_lost():
                 validate(state)
         with noticing_lost(), Preemption() as preemption:
-            while step < settings.num_steps:
+            while step < experiment.num_steps:
                 if refresh_every > 0 and step % refresh_every == 0:
                     state = refreshed(state)
                 began = time.monotonic()
@@ -207,8 +213,8 @@ def _run(
                     raise _astray(step, scalars, rate(), experiment.names(batch))
                 window.append(scalars)
                 progress.advance(scalars["loss"])
-                last = step == settings.num_steps
-                if step % settings.log_every == 0 or last:
+                last = step == experiment.num_steps
+                if due(settings.log_every) or last:
                     record = {k: _mean(window, k) for k in scalars}
                     write({**record, "learning_rate": rate()})
                     window = []
@@ -219,8 +225,12 @@ def _run(
                 if not stopping:  # scoring may take longer than there is time
                     validate(state)
                 # After the records: whatever happened up to a checkpoint is in the log.
-                if step % settings.checkpoint_every == 0 or last or stopping:
-                    told = {"window": window, "unscored": stopping}
+                if due(settings.checkpoint_every) or last or stopping:
+                    told = {
+                        "window": window,
+                        "unscored": stopping,
+                        "batch_size": experiment.batch_size,
+                    }
                     checkpoints.save(step, state, batches, told)
                 if stopping:
                     raise PreemptedError(
@@ -252,6 +262,22 @@ def _run(
             progress.say(f"{len(experiment.skipped)} examples could not be used")
         write_json(workdir / "training.json", told)
     return _trained(experiment, state)
+
+
+def _check_batch_size(experiment: Experiment, notes: dict[str, Any]) -> None:
+    """Refuses other batches than before: they would start elsewhere in the data."""
+    now, count = experiment.batch_size, jax.device_count()
+    before = notes.get("batch_size", experiment.config.loader.batch_size)
+    if notes and before != now:
+        hint = (
+            f"set config.loader.images_per_device={before // count}"
+            if before % count == 0
+            else f"use a number of devices that {before} can be divided by"
+        )
+        raise InputError(
+            f"this run has had {before} images in a step, and cannot go on with {now} "
+            f"on the {count} devices that there are now: {hint}"
+        )
 
 
 def _start_state(experiment: Experiment) -> TrainState:
@@ -328,7 +354,7 @@ def _trained(experiment: Experiment, state: TrainState) -> Trained:
 def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
     batch_size = experiment.batch_size
-    total = experiment.config.train.num_steps
+    total = experiment.num_steps
     going_on = f", going on after step {int(state.step)}" if int(state.step) else ""
     return (
         f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; "

@@ -28,6 +28,7 @@ _FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
 # stored depends on it.
 _FREE = (
     "config.evaluation.",
+    "config.loader.images_per_device",  # checkpoints have the size of their batches
     "config.loader.num_threads",
     "config.loader.skip_bad",
     "config.train.eval_every",
@@ -55,7 +56,7 @@ def check_workdir(
     if path.is_file():
         different = sorted(
             name
-            for name in _differences(read_json(path), _plain(config))
+            for name in _differences(_plain(load_config(workdir)), _plain(config))
             if not _is_free(name, task)
         )
         if different:
@@ -180,10 +181,26 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a configuration, got {config!r}")
     try:
-        return ml_collections.ConfigDict(config)
+        return ml_collections.ConfigDict(_of_this_version(config))
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"{path} must hold a configuration: {line}") from error
+
+
+def _of_this_version(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration that an earlier version wrote, with what has been added."""
+    added: dict[str, dict[str, Any]] = {
+        "loader": {"images_per_device": 0},
+        "train": {"num_epochs": 0.0},
+    }
+    sections = {
+        name: {**new, **config[name]}
+        for name, new in added.items()
+        if isinstance(config.get(name), dict)
+    }
+    if sections.get("loader", {}).get("batch_size", 0) is None:
+        sections["loader"].update(batch_size=1, images_per_device=1)
+    return config | sections
 
 
 def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:

@@ -74,12 +74,17 @@ def test_a_batch_that_has_no_room_is_halved_until_it_has():
         kept_bytes=100 * 2**20,
         seconds=None,
     )
-    assert not smaller_batch("config.loader.batch_size", "step", cost, 2**30 + 2**29)
-    (advice,) = smaller_batch("config.loader.batch_size", "step", cost, 2**29)
+    assert not smaller_batch(
+        "config.evaluation.batch_size", "step", cost, 2**30 + 2**29
+    )
+    (advice,) = smaller_batch("config.evaluation.batch_size", "step", cost, 2**29)
     # 100 + 2 * 100 MiB are at most four fifths of 512 MiB, 100 + 4 * 100 are not.
     assert advice.value == 2 * devices
     assert "takes 0.88 GiB of the 0.50 GiB that are free" in advice.reason
-    (advice,) = smaller_batch("config.loader.batch_size", "step", cost, 2**27)
+    setting = "config.loader.images_per_device"
+    (advice,) = smaller_batch(setting, "step", cost, 2**29, each=True)
+    assert advice.value == 2
+    (advice,) = smaller_batch("config.evaluation.batch_size", "step", cost, 2**27)
     assert advice.value == devices
     assert "not even one image of 64 x 48 has room" in advice.reason
 

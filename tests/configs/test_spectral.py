@@ -16,10 +16,11 @@ from tests.tiny import tiny_config
 
 def shrink(config):
     config.augmentation.size = (32, 32)
-    config.loader.update(batch_size=8, num_threads=0)
+    config.loader.update(batch_size=8, images_per_device=0, num_threads=0)
     config.model.update(backbone="resnet18", embedding_dim=5)
     config.task.update(max_objects=8)
-    config.train.update(num_steps=1, log_every=1, checkpoint_every=1, eval_every=0)
+    config.train.update(num_epochs=0, num_steps=1)
+    config.train.update(log_every=1, checkpoint_every=1, eval_every=0)
     config.train.update(weights=None)
     config.optimizer.warmup_steps = 0
     config.evaluation.update(batch_size=1, num_validation=2, num_test=4)

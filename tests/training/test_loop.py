@@ -311,6 +311,40 @@ def test_a_run_starts_from_another_runs_parameters(unbroken, drawings_dir, tmp_p
     assert not (tmp_path / "third").exists()
 
 
+def test_images_on_each_device_carry_the_recipe_over(drawings_dir, tmp_path):
+    config = tiny_config(drawings_dir)
+    config.loader.update(batch_size=2, images_per_device=1)  # there are 8 devices
+    config.optimizer.power = 0.0
+    config.train.update(num_steps=0, num_epochs=2 / 3)  # 16 of 24 images, by twos
+    config.train.update(log_every=4, checkpoint_every=4, eval_every=8)
+    workdir = tmp_path / "run"
+    assert train(config, workdir, evaluate=lambda *_: {"score": 1.0}).step == 2
+    records = read_log(workdir)
+    assert [r["step"] for r in records if "loss" in r] == [1, 2]
+    assert [r["step"] for r in records if "validation/score" in r] == [2]
+    assert records[0]["learning_rate"] == pytest.approx(4 * 2e-3)
+
+    # With other batches the place in the data would be another.
+    config.loader.images_per_device = 2
+    log = (workdir / "metrics.jsonl").read_bytes()
+    message = r"8 images in a step, and cannot go on with 16 .*images_per_device=1"
+    with pytest.raises(InputError, match=message):
+        train(config, workdir)
+    assert (workdir / "metrics.jsonl").read_bytes() == log
+
+
+def test_a_run_of_an_earlier_version_can_be_loaded(unbroken, tmp_path):
+    workdir = shutil.copytree(unbroken[0], tmp_path / "run")
+    config = json.loads((workdir / "config.json").read_text())
+    del config["loader"]["images_per_device"], config["train"]["num_epochs"]
+    for batch_size, images in ((8, 8), (None, jax.device_count())):
+        config["loader"]["batch_size"] = batch_size
+        (workdir / "config.json").write_text(json.dumps(config))
+        loaded = load_run(workdir)
+        assert loaded.experiment.batch_size == images
+        assert_same(loaded.params, unbroken[1].params)
+
+
 class TestConfiguration:
     def test_an_unknown_task_names_the_known_ones(self, drawings_dir, tmp_path):
         config = tiny_config(drawings_dir)
