@@ -62,6 +62,8 @@ def read_config(
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise InputError(f"--config cannot be loaded: {reason}") from error
+    except (IndexError, TypeError) as error:  # such as --config.augmentation.size[0]=64
+        raise InputError(f"{' '.join(overrides)} cannot be applied: {error}") from error
     except flags.Error as error:
         # What a configuration file raises arrives as the text of its traceback.
         reason = str(error).rpartition(f"{InputError.__name__}: ")[2]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
+from typing import TextIO
 
 import jax
 
@@ -18,7 +20,41 @@ from sphemb.training import LostProcessError, NonFiniteLossError, PreemptedError
 
 _TERMINATED = 143  # as a shell has it of a process that SIGTERM ended
 _AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command may do another time
+_CLOSED_PIPE = 141  # as a shell has it of a process that SIGPIPE ended
 _PATIENCE = 5.0  # seconds that process 0 leaves to the others to say the same
+
+
+@contextlib.contextmanager
+def pipe_may_close() -> Iterator[None]:
+    """Ends without a traceback where nothing reads the output any more, as ``| head``.
+
+    The exit status is 141 then, that of a program which SIGPIPE ends.
+    """
+    streams = (sys.stdout, sys.stderr)
+    try:
+        try:
+            yield
+        finally:  # what is left to be written
+            for stream in streams:
+                stream.flush()
+    except BrokenPipeError:
+        closed = [stream for stream in streams if _lost_its_reader(stream)]
+        if not closed:  # it was another pipe
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in closed:  # or Python complains when it flushes them at the end
+            os.dup2(nowhere, stream.fileno())
+        sys.exit(_CLOSED_PIPE)
+
+
+def _lost_its_reader(stream: TextIO) -> bool:
+    """Whether a stream is a pipe that is closed at the other end."""
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+    except (AttributeError, ValueError, OSError):  # not of this system, or no file
+        return False
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextlib.contextmanager
@@ -33,6 +69,12 @@ def door(*, interrupted: str = "stopped") -> Iterator[None]:
     Args:
         interrupted: what is said on Ctrl-C; the exit status is 130.
     """
+    with pipe_may_close(), _mistakes(interrupted):
+        yield
+
+
+@contextlib.contextmanager
+def _mistakes(interrupted: str) -> Iterator[None]:
     status = 0
     try:
         yield

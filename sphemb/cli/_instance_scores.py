@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pathlib
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from sphemb.training import write_json
 from sphemb.viz import draw_region_levels, save_figure
 
 _SCORES, _CLASSES, _PICTURE = "scores.json", "classes.csv", "levels.png"
+_COCO_DETECTIONS = 100
 _SHOWN = ("ap_r@0.5", "ap_r@0.7", "ap_r_vol", "AP", "AP50", "AP75")
 
 
@@ -126,11 +129,24 @@ def run_instance_scores(
             write_json(out / _SCORES, record)  # last: where it is, the others are
     for name in _SHOWN:
         print(f"{name:9} {record[name]:.4f}")
+    crowded = _beyond_coco(files.results)
+    if crowded:
+        print(
+            f"warning: COCO's AP takes the {_COCO_DETECTIONS} best detections of a "
+            f"class in an image: {crowded} images have more",
+            file=sys.stderr,
+        )
     left = files.unpredicted
     more = f", {left} more without a prediction are left out" if left else ""
     where = f"; see {out}" if out is not None else ""
     print(f"on {record['num_images']} images{more}{where}", flush=True)
     return record
+
+
+def _beyond_coco(results: list[dict[str, Any]]) -> int:
+    """The images with more detections of a class than COCO's AP looks at."""
+    numbers = Counter((r["image_id"], r["category_id"]) for r in results)
+    return len({image for (image, _), n in numbers.items() if n > _COCO_DETECTIONS})
 
 
 def _regions(
@@ -153,18 +169,54 @@ def _regions(
             true[number], size, path=groundtruth, image=number
         )
         found = detected[number]
-        masks = [
+        masks = (
             draw_annotations([result], size, path=predictions, image=number)[0] > 0
             for result in found
-        ]
+        )
+        maps, places = _label_maps(masks, size, len(found))
+        scores = np.full(
+            (len(maps), max([g for _, g in places], default=0) + 1), -np.inf
+        )
+        classes = np.zeros(scores.shape, int)
+        for place, result in zip(places, found, strict=True):
+            scores[place] = float(result["score"])
+            classes[place] = numbers[result["category_id"]]
         one = RegionPrecision.from_image(
-            # A map for each, in which it is group 0: detections may overlap.
-            np.stack(masks).astype(np.int8) - 1 if masks else np.full((1, *size), -1),
+            maps,
             truth,
-            scores=np.array([[float(r["score"])] for r in found] or [[-np.inf]]),
-            classes=np.array([[numbers[r["category_id"]]] for r in found] or [[0]]),
+            scores=scores,
+            classes=classes,
             true_classes=np.array([0, *(numbers[c] for c in kinds)]),
             num_classes=len(numbers) + 1,
         )
         total = total.merge(one)
     return total
+
+
+def _label_maps(
+    masks: Iterable[np.ndarray], size: tuple[int, int], number: int
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Draws detections into as few label maps as their order allows.
+
+    What overlaps a detection of the current map begins a new one: an image with
+    thousands of detections that do not overlap takes one map, not thousands.
+
+    Args:
+        masks: bool [H, W] each.
+        size: (H, W).
+        number: how many there are.
+
+    Returns:
+        int [K, H, W], -1 where nothing is; and of each mask its map and its label.
+    """
+    dtype = np.int16 if number <= np.iinfo(np.int16).max else np.int32
+    maps, places = [np.full(size, -1, dtype)], []
+    label = 0
+    for mask in masks:
+        if (maps[-1][mask] >= 0).any():
+            maps.append(np.full(size, -1, dtype))
+            label = 0
+        maps[-1][mask] = label
+        places.append((len(maps) - 1, label))
+        label += 1
+    return np.stack(maps), places

@@ -11,7 +11,7 @@ from sphemb._version import __version__
 from sphemb.cli._advise_flags import add_advise, start_advising
 from sphemb.cli._arguments import Defaults, Parser, of_folder, of_run
 from sphemb.cli._check import run_check
-from sphemb.cli._door import door
+from sphemb.cli._door import door, pipe_may_close
 from sphemb.cli._export import add_export, run_export
 from sphemb.cli._info import run_info
 from sphemb.cli._predict import run_prediction
@@ -118,7 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may be any bytes
             stream.reconfigure(errors="backslashreplace")
-    flags, overrides = parser.parse_known_args(arguments)
+    with pipe_may_close():  # help is output, too
+        flags, overrides = parser.parse_known_args(arguments)
     if overrides and flags.verb not in _CONFIGURED:
         parser.error(f"unknown argument {overrides[0]!r}")
     with door(interrupted=_INTERRUPTED.get(flags.verb, "stopped")):

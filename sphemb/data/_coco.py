@@ -62,7 +62,7 @@ class CocoConfig(tfds.core.BuilderConfig):
 
 def coco_config(
     *,
-    coco_dir: str | os.PathLike[str],
+    coco_dir: str | os.PathLike[str] | None,
     masks: str = "instances",
     categories: str | None = None,
     year: int = 2017,

@@ -14,7 +14,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
-from sphemb.tasks import predict_and_measure
+from sphemb.tasks import measures_on_host, predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
 _SHOWN = ("image", "instances", "semantic", "boundaries", "mask")
@@ -89,14 +89,15 @@ def evaluate(
     ranking = _Ranking(trained, split, num_extremes)
     indices = experiment.usable(split, settings[f"num_{split}"])
     batch_size = -(-settings.batch_size // devices) * devices
+    host_metrics = measures_on_host(task, batch_size // devices)
     for batch in experiment.one_pass(split, indices, batch_size=batch_size):
         predictions, metrics = predict(state, split_batch(batch))
-        on_host = task.metrics_on_host or num_extremes > 0
+        on_host = host_metrics or num_extremes > 0
         if on_host:
             predictions = _joined(predictions)
         if num_extremes > 0:
             ranking.take_in(predictions, batch)
-        if task.metrics_on_host:
+        if host_metrics:
             parts = [task.metrics(predictions, batch)]
         else:
             metrics = jax.device_get(metrics)
@@ -133,7 +134,8 @@ class _Ranking:
         self.images: list[ScoredImage] = []
         self._trained, self._split, self._kept = trained, split, num_extremes
         task = trained.experiment.task
-        self._metrics = task.metrics if task.metrics_on_host else jax.jit(task.metrics)
+        on_host = measures_on_host(task, 1)
+        self._metrics = task.metrics if on_host else jax.jit(task.metrics)
 
     def take_in(self, predictions: dict[str, Any], batch: dict[str, Any]) -> None:
         """Scores the images of a batch one by one."""

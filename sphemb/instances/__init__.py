@@ -1,7 +1,9 @@
 """From groups of pixels to object instances.
 
 * :func:`overlap_table`: how many pixels every pair of labels shares;
-  :func:`overlap_counts`: the same on the host.
+  :func:`overlap_counts`: the same on the host; :func:`overlap_pairs`,
+  :class:`OverlapPairs`: the pairs that share some, where a table would be
+  too large, which :func:`table_fits` says.
 * :func:`relabel`: group ids to instance ids, with 0 for the background.
 * :func:`connected_components`: an id for every connected part of equal labels.
 * :func:`split_components`: every connected part of a group an instance of its own.
@@ -25,7 +27,13 @@ from sphemb.instances._detections import Detections, select_detections
 from sphemb.instances._group_ids import relabel
 from sphemb.instances._morphology import PROPOSAL_FEATURES, proposal_features
 from sphemb.instances._outlines import grow_instances, shrink_instances
-from sphemb.instances._overlap import overlap_counts, overlap_table
+from sphemb.instances._overlap import (
+    OverlapPairs,
+    overlap_counts,
+    overlap_pairs,
+    overlap_table,
+    table_fits,
+)
 from sphemb.instances._pooling import ProposalPool, pool_proposals
 from sphemb.instances._rescoring import ScoreLine, apply_scores, fit_scores
 from sphemb.instances._stitching import Piece, Stitched, stitch_labels
@@ -34,6 +42,7 @@ from sphemb.instances._voting import Votes, vote_classes
 __all__ = [
     "PROPOSAL_FEATURES",
     "Detections",
+    "OverlapPairs",
     "Piece",
     "ProposalPool",
     "ScoreLine",
@@ -44,6 +53,7 @@ __all__ = [
     "fit_scores",
     "grow_instances",
     "overlap_counts",
+    "overlap_pairs",
     "overlap_table",
     "pool_proposals",
     "proposal_features",
@@ -52,5 +62,6 @@ __all__ = [
     "shrink_instances",
     "split_components",
     "stitch_labels",
+    "table_fits",
     "vote_classes",
 ]

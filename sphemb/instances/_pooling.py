@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphemb._checks import (
     InputError,
@@ -15,7 +17,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
-from sphemb.instances._overlap import overlap_table
+from sphemb.instances._overlap import overlap_pairs, overlap_table, table_fits
 
 
 class ProposalPool(NamedTuple):
@@ -89,7 +91,9 @@ def pool_proposals(
     check_count("min_size", min_size, at_least=1)
     if dims["K"] == 0:
         raise InputError("label_maps must hold at least one map, got none")
-    return _pool(jnp.asarray(label_maps), max_iou, min_size, max_groups)
+    pairs = math.prod(dims["..."]) * (dims["K"] - 1) * (max_groups + 1) ** 2
+    pool = _pool if table_fits(pairs, label_maps) else _pool_on_host
+    return pool(jnp.asarray(label_maps), max_iou, min_size, max_groups)
 
 
 @functools.partial(jax.jit, static_argnames="max_groups")
@@ -97,9 +101,7 @@ def _pool(
     label_maps: jax.Array, max_iou: float, min_size: int, max_groups: int
 ) -> ProposalPool:
     num_maps = label_maps.shape[-2]
-    one = jnp.zeros_like(label_maps)
-    sizes = overlap_table(label_maps, one, num_predicted=max_groups, num_true=1)
-    sizes = sizes[..., :max_groups, 0]
+    sizes = _sizes(label_maps, max_groups)
     keep = sizes >= min_size
     # Groups of one map are disjoint, so a map is compared with the maps before it, and
     # all of its groups at once.
@@ -115,7 +117,45 @@ def _pool(
         alike = both / jnp.maximum(either, 1) > max_iou
         repeated = jnp.any(alike & keep[..., :k, :, None], axis=(-3, -2))
         keep = keep.at[..., k, :].set(keep[..., k, :] & ~repeated)
+    return _ordered(sizes, keep)
 
+
+def _pool_on_host(
+    label_maps: jax.Array, max_iou: float, min_size: int, max_groups: int
+) -> ProposalPool:
+    """The same where tables of all pairs of groups would be too large."""
+    num_maps, num_points = label_maps.shape[-2:]
+    sizes = _sizes(label_maps, max_groups)
+    areas = np.asarray(sizes).reshape(-1, num_maps, max_groups)
+    maps = np.asarray(label_maps).reshape(-1, num_maps, num_points)
+    keep = areas >= min_size
+    groups = slice(max_groups)
+    for image, area, kept in zip(maps, areas, keep, strict=True):
+        for k in range(1, num_maps):
+            for before in range(k):
+                pairs = overlap_pairs(
+                    image[before],
+                    image[k],
+                    num_predicted=max_groups,
+                    num_true=max_groups,
+                ).within(groups, groups)
+                either = area[before][pairs.rows] + area[k][pairs.columns]
+                union = np.maximum(either - pairs.counts, 1).astype(np.float32)
+                alike = pairs.counts.astype(np.float32) / union > np.float32(max_iou)
+                kept[k][pairs.columns[alike & kept[before][pairs.rows]]] = False
+    return _ordered(sizes, jnp.asarray(keep.reshape(sizes.shape)))
+
+
+def _sizes(label_maps: jax.Array, max_groups: int) -> jax.Array:
+    """Pixels of every group [..., K, G]."""
+    one = jnp.zeros_like(label_maps)
+    sizes = overlap_table(label_maps, one, num_predicted=max_groups, num_true=1)
+    return sizes[..., :max_groups, 0]
+
+
+def _ordered(sizes: jax.Array, keep: jax.Array) -> ProposalPool:
+    """The candidates in their order, from sizes and what is kept, [..., K, G]."""
+    num_maps, max_groups = sizes.shape[-2:]
     order = jnp.argsort(-sizes, axis=-1, stable=True).astype(jnp.int32)
     num_candidates = num_maps * max_groups
 

@@ -146,7 +146,7 @@ def coco_file_scores(
 
     Args:
         annotations: of ``instances_*.json``: ``images``, ``annotations`` and
-            ``categories``.
+            ``categories``. An ``area`` that is missing is that of the mask.
         results: a list of ``image_id``, ``category_id``, ``segmentation`` and
             ``score``.
 
@@ -177,6 +177,8 @@ def _evaluate(
     content: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, per_class: bool
 ) -> dict[str, float]:
     coco, coco_eval = _tools()
+    from pycocotools.mask import area
+
     # pycocotools takes the number 0 for "no annotation", and writes into what it gets.
     objects = [
         {"iscrowd": 0, **annotation, "id": n}
@@ -186,6 +188,9 @@ def _evaluate(
         truth = coco()
         truth.dataset = {**content, "annotations": objects}
         truth.createIndex()
+        for one in objects:  # what no reader needs, files leave out
+            if not isinstance(one.get("area"), int | float):
+                one["area"] = float(area(truth.annToRLE(one)))
         # Of results it takes compressed run lengths alone.
         detections = [{**r, "segmentation": truth.annToRLE(r)} for r in results]
         if detections:

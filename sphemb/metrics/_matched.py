@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import check_count, check_shape
-from sphemb.instances import overlap_table
-from sphemb.metrics._overlaps import LEVEL_UNIT, LEVELS, refuse_lost
+from sphemb.instances import overlap_table, table_fits
+from sphemb.metrics._overlaps import LEVEL_UNIT, LEVELS, images_pairs, refuse_lost
 from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
 
 _STRICT_LEVELS = LEVELS[:10]
@@ -89,14 +89,31 @@ class MatchedPrecision(Sums):
         truth = flatten_images("truth", truth)
         valid = valid_images(valid, truth.shape[0], "predicted")
         counts = valid[:, None] & (truth >= 0)
-
-        table = overlap_table(
-            predicted,
-            truth,
-            num_predicted=max_predicted + 1,
-            num_true=max_true + 1,
-            mask=counts,
+        sizes = {"num_predicted": max_predicted + 1, "num_true": max_true + 1}
+        cells = len(truth) * (max_predicted + 2) * (max_true + 2)
+        if table_fits(cells, predicted, counts):
+            number, matched, lost_true = cls._of_table(predicted, truth, counts, sizes)
+        else:
+            number, matched, lost_true = cls._of_pairs(predicted, truth, counts, sizes)
+        share = matched / jnp.maximum(number[:, None] - matched, 1)
+        # Nothing was there and nothing was found: a perfect image.
+        share = jnp.where(number[:, None] == 0, 1.0, share)
+        return cls(
+            sum_precision=jnp.sum(jnp.where(valid[:, None], share, 0.0), axis=0),
+            num_images=jnp.sum(valid, dtype=jnp.int32),
+            lost_true=lost_true,
+            lost_predicted=jnp.sum(
+                counts & (predicted > max_predicted), dtype=jnp.int32
+            ),
         )
+
+    @staticmethod
+    def _of_table(
+        predicted: jax.Array, truth: jax.Array, counts: jax.Array, sizes: dict[str, int]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Instances [B], found or true, and matches [B, 10]; pixels of lost objects."""
+        max_predicted, max_true = (size - 1 for size in sizes.values())
+        table = overlap_table(predicted, truth, **sizes, mask=counts)
         both = table[:, 1 : max_predicted + 1, 1 : max_true + 1]
         found = table.sum(axis=2)[:, 1 : max_predicted + 1]
         true = table.sum(axis=1)[:, 1 : max_true + 1]
@@ -109,16 +126,30 @@ class MatchedPrecision(Sums):
             ],
             axis=-1,
         )
-        share = matched / jnp.maximum(number[:, None] - matched, 1)
-        # Nothing was there and nothing was found: a perfect image.
-        share = jnp.where(number[:, None] == 0, 1.0, share)
-        return cls(
-            sum_precision=jnp.sum(jnp.where(valid[:, None], share, 0.0), axis=0),
-            num_images=jnp.sum(valid, dtype=jnp.int32),
-            lost_true=jnp.sum(table[:, :, -1], dtype=jnp.int32),
-            lost_predicted=jnp.sum(
-                counts & (predicted > max_predicted), dtype=jnp.int32
-            ),
+        return number, matched, jnp.sum(table[:, :, -1], dtype=jnp.int32)
+
+    @staticmethod
+    def _of_pairs(
+        predicted: jax.Array, truth: jax.Array, counts: jax.Array, sizes: dict[str, int]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """The same on the host, where a table of all pairs would be too large."""
+        numbers, matches, lost = [], [], 0
+        found, true = (slice(1, size) for size in sizes.values())
+        for pairs in images_pairs(predicted, truth, counts, **sizes):
+            numbers.append(
+                np.sum(pairs.row_sizes[found] > 0)
+                + np.sum(pairs.column_sizes[true] > 0)
+            )
+            of_objects = pairs.within(found, true)
+            twentieths = LEVEL_UNIT * of_objects.counts[:, None]
+            above = twentieths > _STRICT_LEVELS * of_objects.unions[:, None]
+            matches.append(above.sum(axis=0))
+            lost += int(pairs.column_sizes[true.stop])
+        matched = np.array(matches).reshape(-1, len(_STRICT_LEVELS))
+        return (
+            jnp.asarray(np.array(numbers), jnp.int32),
+            jnp.asarray(matched, jnp.int32),
+            jnp.int32(lost),
         )
 
     def compute(self) -> dict[str, float]:

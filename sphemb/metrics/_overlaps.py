@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import InputError
+from sphemb.instances import OverlapPairs, overlap_pairs
 from sphemb.metrics._sums import ratio
 
 # The IoU levels .5, .55, ..., 1 are 10/20 ... 20/20: as whole numbers they compare
@@ -33,6 +35,25 @@ def overlaps(both: jax.Array, one: jax.Array, other: jax.Array) -> Overlaps:
     """Compares masks by the pixels that they share and that each of them has."""
     either = jnp.maximum(one + other - both, 1)
     return Overlaps(both / either, LEVEL_UNIT * both // either)
+
+
+def pair_overlaps(pairs: OverlapPairs) -> Overlaps:
+    """The same of pairs that share pixels, in the same precision, on the host."""
+    either: Any = np.maximum(pairs.unions, 1)
+    iou: Any = pairs.counts.astype(np.float32) / either.astype(np.float32)
+    twentieths: Any = LEVEL_UNIT * pairs.counts // either
+    return Overlaps(iou, twentieths)
+
+
+def images_pairs(
+    predicted: Any, truth: Any, counts: Any, *, num_predicted: int, num_true: int
+) -> Iterator[OverlapPairs]:
+    """The overlaps of images [B, N] one by one, see `overlap_pairs`."""
+    arrays = (np.asarray(x) for x in (predicted, truth, counts))
+    for labels, known, mask in zip(*arrays, strict=True):
+        yield overlap_pairs(
+            labels, known, num_predicted=num_predicted, num_true=num_true, mask=mask
+        )
 
 
 def refuse_lost(**lost: Any) -> None:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import InputError, check_count, check_shape
-from sphemb.instances import overlap_table
-from sphemb.metrics._overlaps import refuse_lost
+from sphemb.instances import overlap_table, table_fits
+from sphemb.metrics._overlaps import images_pairs, refuse_lost
 from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
 
 # Numbers of pairs are held in two int32, one of them in units of 2^20: JAX has no int64
@@ -114,14 +114,31 @@ class PairScores(Sums):
             )
         valid = valid_images(valid, truth.shape[0], "predicted")
         counts = valid[:, None] & (truth >= 0)
-
-        table = overlap_table(
-            predicted,
-            truth,
-            num_predicted=max_predicted,
-            num_true=max_true + 1,
-            mask=counts,
+        sizes = {"num_predicted": max_predicted, "num_true": max_true + 1}
+        cells = len(truth) * (max_predicted + 1) * (max_true + 2)
+        if table_fits(cells, predicted, counts):
+            pairs, lost_true = cls._of_table(predicted, truth, counts, sizes)
+        else:
+            pairs, lost_true = cls._of_pairs(predicted, truth, counts, sizes)
+        scores = jnp.stack(_scores(pairs[:, 0] * float(_UNIT) + pairs[:, 1]), axis=-1)
+        defined = ~jnp.isnan(scores)
+        return cls(
+            counts=jnp.sum(pairs, axis=0, dtype=jnp.int32),
+            sum_scores=jnp.sum(jnp.where(defined, scores, 0.0), axis=0),
+            num_scores=jnp.sum(defined, axis=0, dtype=jnp.int32),
+            lost_true=lost_true,
+            lost_predicted=jnp.sum(
+                counts & (predicted >= max_predicted), dtype=jnp.int32
+            ),
+            prefix=prefix,
         )
+
+    @staticmethod
+    def _of_table(
+        predicted: jax.Array, truth: jax.Array, counts: jax.Array, sizes: dict[str, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Pairs [B, 2, 4], high and low, and pixels of segments that are lost."""
+        table = overlap_table(predicted, truth, **sizes, mask=counts)
         # The last row has the pixels that are a group of their own.
         groups = table[:, :-1]
         alone = table[:, -1].sum(axis=-1)
@@ -139,19 +156,34 @@ class PairScores(Sums):
                 _carried(every - found - true + both),
             ],
             axis=-1,
-        )  # [B, 2, 4]
-        scores = jnp.stack(_scores(pairs[:, 0] * float(_UNIT) + pairs[:, 1]), axis=-1)
-        defined = ~jnp.isnan(scores)
-        return cls(
-            counts=jnp.sum(pairs, axis=0, dtype=jnp.int32),
-            sum_scores=jnp.sum(jnp.where(defined, scores, 0.0), axis=0),
-            num_scores=jnp.sum(defined, axis=0, dtype=jnp.int32),
-            lost_true=jnp.sum(table[:, :, -1], dtype=jnp.int32),
-            lost_predicted=jnp.sum(
-                counts & (predicted >= max_predicted), dtype=jnp.int32
-            ),
-            prefix=prefix,
         )
+        return pairs, jnp.sum(table[:, :, -1], dtype=jnp.int32)
+
+    @staticmethod
+    def _of_pairs(
+        predicted: jax.Array, truth: jax.Array, counts: jax.Array, sizes: dict[str, int]
+    ) -> tuple[jax.Array, jax.Array]:
+        """The same on the host, where a table of all pairs would be too large."""
+        numbers, lost = [], 0
+        for image in images_pairs(predicted, truth, counts, **sizes):
+            groups = image.rows < sizes["num_predicted"]
+            *rows, alone = image.row_sizes.tolist()
+            both = int(np.sum(image.counts[groups] ** 2)) + alone
+            found = sum(size * size for size in rows) + alone
+            true = int(np.sum(image.column_sizes**2))
+            number = sum(rows) + alone
+            numbers.append(
+                [
+                    both - number,
+                    found - both,
+                    true - both,
+                    number**2 - found - true + both,
+                ]
+            )
+            lost += int(image.column_sizes[-1])
+        pairs = np.array(numbers, np.int64).reshape(-1, 4)
+        parts = np.stack([pairs >> _BITS, pairs & (_UNIT - 1)], axis=1)
+        return jnp.asarray(parts, jnp.int32), jnp.int32(lost)
 
     @property
     def pairs(self) -> np.ndarray:

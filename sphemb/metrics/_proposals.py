@@ -14,8 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
-from sphemb.instances import ProposalPool, overlap_table
-from sphemb.metrics._overlaps import LEVELS, overlaps, recall_scores, refuse_lost
+from sphemb.instances import ProposalPool, overlap_table, table_fits
+from sphemb.metrics._overlaps import (
+    LEVELS,
+    images_pairs,
+    overlaps,
+    pair_overlaps,
+    recall_scores,
+    refuse_lost,
+)
 from sphemb.metrics._sums import Sums, flatten_images, ratio, valid_images
 
 _SIZES = ("small", "medium", "large")
@@ -135,28 +142,16 @@ class ProposalRecall(Sums):
         valid = valid_images(valid, batch, "truth")
         counts = valid[:, None] & (truth >= 0)
 
-        every_truth = jnp.broadcast_to(truth[:, None], label_maps.shape)
-        table = overlap_table(
-            label_maps,
-            every_truth,
-            num_predicted=num_groups,
-            num_true=max_true + 1,
-            mask=jnp.broadcast_to(counts[:, None], label_maps.shape),
-        )
-        rows = table[:, :, :num_groups].reshape(batch, num_candidates, max_true + 2)
-        place = proposals.source * num_groups + proposals.group
-        rows = jnp.take_along_axis(rows, place[..., None], axis=1)
-        object_size = table[:, 0].sum(axis=1)[:, 1 : max_true + 1]
-        found = overlaps(
-            rows[..., 1 : max_true + 1],
-            rows.sum(axis=2)[..., None],
-            object_size[:, None],
-        )
+        sizes = {"num_predicted": num_groups, "num_true": max_true + 1}
         within = proposals.rank[:, None] < jnp.asarray(budgets)[:, None]  # [B, M, C]
-        best_iou, best_level = (
-            jnp.max(jnp.where(within[..., None], x[:, None], 0), axis=2, initial=0)
-            for x in found
-        )  # [B, M, Q]
+        # Of every budget, each candidate is compared with each object.
+        cells = batch * (num_candidates + num_maps) * (max_true + 2) * len(budgets)
+        best = _best_of_tables
+        if not table_fits(cells, label_maps, counts, proposals.rank):
+            best = _best_of_pairs
+        best_iou, best_level, object_size = best(
+            label_maps, truth, counts, proposals, within, sizes
+        )
 
         size = jnp.sum(object_size[..., None] >= jnp.asarray(areas), axis=-1)
         is_object = object_size > 0
@@ -219,6 +214,73 @@ class ProposalRecall(Sums):
             proposals = np.asarray(self.num_proposals)[m]
             scores[f"num_proposals@{budget}"] = ratio(proposals, images)
         return scores
+
+
+def _best_of_tables(
+    label_maps: jax.Array,
+    truth: jax.Array,
+    counts: jax.Array,
+    proposals: ProposalPool,
+    within: jax.Array,
+    sizes: dict[str, int],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Best IoU and level [B, M, Q] of every object, and its size [B, Q]."""
+    num_groups, max_true = sizes["num_predicted"], sizes["num_true"] - 1
+    table = overlap_table(
+        label_maps,
+        jnp.broadcast_to(truth[:, None], label_maps.shape),
+        **sizes,
+        mask=jnp.broadcast_to(counts[:, None], label_maps.shape),
+    )
+    rows = table[:, :, :num_groups].reshape(*proposals.rank.shape, max_true + 2)
+    place = proposals.source * num_groups + proposals.group
+    rows = jnp.take_along_axis(rows, place[..., None], axis=1)
+    object_size = table[:, 0].sum(axis=1)[:, 1 : max_true + 1]
+    found = overlaps(
+        rows[..., 1 : max_true + 1],
+        rows.sum(axis=2)[..., None],
+        object_size[:, None],
+    )
+    best_iou, best_level = (
+        jnp.max(jnp.where(within[..., None], x[:, None], 0), axis=2, initial=0)
+        for x in found
+    )
+    return best_iou, best_level, object_size
+
+
+def _best_of_pairs(
+    label_maps: jax.Array,
+    truth: jax.Array,
+    counts: jax.Array,
+    proposals: ProposalPool,
+    within: jax.Array,
+    sizes: dict[str, int],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same on the host, where a table of all pairs would be too large."""
+    num_groups, columns = sizes["num_predicted"], sizes["num_true"]
+    num_maps = label_maps.shape[1]
+    chosen = np.asarray(within)
+    best_iou = np.zeros((*chosen.shape[:2], columns), np.float32)
+    best_level = np.zeros(best_iou.shape, np.int32)
+    object_size = np.zeros((len(chosen), columns), np.int32)
+    place = np.asarray(proposals.source) * num_groups + np.asarray(proposals.group)
+    for k in range(num_maps):
+        maps = images_pairs(label_maps[:, k], truth, counts, **sizes)
+        for b, pairs in enumerate(maps):
+            if k == 0:
+                object_size[b] = pairs.column_sizes[:columns]
+            of_objects = pairs.within(slice(num_groups), slice(1, columns))
+            candidate = np.empty(num_maps * num_groups, np.int64)
+            candidate[place[b]] = np.arange(len(candidate))
+            which = candidate[k * num_groups + of_objects.rows]
+            found = pair_overlaps(of_objects)
+            for m, allowed in enumerate(chosen[b]):
+                kept = allowed[which]
+                at = of_objects.columns[kept]
+                np.maximum.at(best_iou[b, m], at, found.iou[kept])
+                np.maximum.at(best_level[b, m], at, found.twentieths[kept])
+    arrays = (best_iou[..., 1:], best_level[..., 1:], object_size[:, 1:])
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 def _check_rising(name: str, values: Any) -> None:

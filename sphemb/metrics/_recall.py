@@ -7,10 +7,18 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphemb._checks import check_count, check_shape
-from sphemb.instances import overlap_table
-from sphemb.metrics._overlaps import LEVELS, overlaps, recall_scores, refuse_lost
+from sphemb.instances import overlap_table, table_fits
+from sphemb.metrics._overlaps import (
+    LEVELS,
+    images_pairs,
+    overlaps,
+    pair_overlaps,
+    recall_scores,
+    refuse_lost,
+)
 from sphemb.metrics._sums import Sums, flatten_images, valid_images
 
 
@@ -89,14 +97,13 @@ class AverageRecall(Sums):
         counts = valid_images(valid, truth.shape[0], "predicted")[:, None] & (
             truth >= 0
         )
+        lost = jnp.sum(counts & (predicted >= max_predicted), dtype=jnp.int32)
+        sizes = {"num_predicted": max_predicted, "num_true": max_true + 1}
+        cells = len(truth) * (max_predicted + 1) * (max_true + 2)
+        if not table_fits(cells, predicted, counts):
+            return cls._of_pairs(predicted, truth, counts, lost, sizes)
 
-        table = overlap_table(
-            predicted,
-            truth,
-            num_predicted=max_predicted,
-            num_true=max_true + 1,
-            mask=counts,
-        )
+        table = overlap_table(predicted, truth, **sizes, mask=counts)
         both = table[:, :max_predicted, 1 : max_true + 1]
         group_size = table.sum(axis=2)[:, :max_predicted, None]
         object_size = table.sum(axis=1)[:, None, 1 : max_true + 1]
@@ -111,9 +118,43 @@ class AverageRecall(Sums):
             hits=jnp.sum(reached, axis=(0, 1), dtype=jnp.int32),
             num_objects=jnp.sum(is_object, dtype=jnp.int32),
             lost_true=jnp.sum(table[:, :, -1], dtype=jnp.int32),
-            lost_predicted=jnp.sum(
-                counts & (predicted >= max_predicted), dtype=jnp.int32
-            ),
+            lost_predicted=lost,
+        )
+
+    @classmethod
+    def _of_pairs(
+        cls,
+        predicted: jax.Array,
+        truth: jax.Array,
+        counts: jax.Array,
+        lost: jax.Array,
+        sizes: dict[str, int],
+    ) -> Self:
+        """The same on the host, where a table of all pairs would be too large."""
+        total = np.zeros(2)
+        hits = np.zeros(len(LEVELS), np.int64)
+        objects = lost_true = 0
+        num_groups, num_true = sizes["num_predicted"], sizes["num_true"]
+        for pairs in images_pairs(predicted, truth, counts, **sizes):
+            of_objects = pairs.within(slice(num_groups), slice(1, num_true))
+            found = pair_overlaps(of_objects)
+            best_iou = np.zeros(num_true, np.float32)
+            best_level = np.zeros(num_true, np.int64)
+            np.maximum.at(best_iou, of_objects.columns, found.iou)
+            np.maximum.at(best_level, of_objects.columns, found.twentieths)
+            is_object = pairs.column_sizes[1:num_true] > 0
+            best_iou, best_level = best_iou[1:][is_object], best_level[1:][is_object]
+            total += best_iou.sum(dtype=float), np.maximum(best_iou - 0.5, 0).sum()
+            hits += (best_level[:, None] >= LEVELS).sum(axis=0)
+            objects += len(best_iou)
+            lost_true += pairs.column_sizes[num_true]
+        return cls(
+            sum_best_iou=jnp.float32(total[0]),
+            sum_excess=jnp.float32(total[1]),
+            hits=jnp.asarray(hits, jnp.int32),
+            num_objects=jnp.int32(objects),
+            lost_true=jnp.int32(lost_true),
+            lost_predicted=lost,
         )
 
     def compute(self) -> dict[str, float]:

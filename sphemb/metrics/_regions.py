@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import numpy as np
+import scipy.sparse
 
 from sphemb._checks import (
     InputError,
@@ -17,8 +19,7 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
-from sphemb._labels import VOID
-from sphemb.instances import overlap_counts
+from sphemb.instances import overlap_pairs
 from sphemb.metrics._mean_iou import mean_of
 
 REGION_LEVELS = np.linspace(0.1, 0.9, 9)
@@ -114,21 +115,24 @@ class RegionPrecision:
             (sizes > 0) & (true_classes > 0) & (np.arange(number) > 0)
         )
         ious, found = [], []
+        groups = scores.shape[1]
         for k, labels in enumerate(label_maps):
-            groups = scores.shape[1]
-            table = overlap_counts(
-                labels,
-                np.where(counts, truth, VOID),
-                num_predicted=groups,
-                num_true=number,
+            pairs = overlap_pairs(
+                labels, truth, num_predicted=groups, num_true=number, mask=counts
             )
-            area = table.sum(axis=1)
+            area = pairs.row_sizes[:groups]
             there = np.isfinite(scores[k]) & (area > 0) & (classes[k] > 0)
-            both = table[there][:, kept]
-            either = area[there][:, None] + sizes[kept] - both
-            ious.append(both / np.maximum(either, 1))
+            # Most groups meet few objects: a table of all pairs would be mostly 0.
+            iou = scipy.sparse.csr_array(
+                (pairs.counts / pairs.unions, (pairs.rows, pairs.columns)),
+                shape=(groups + 1, number + 1),
+            )
+            ious.append(iou[np.flatnonzero(there)][:, kept])
             found += [(k, g) for g in np.flatnonzero(there)]
-        iou = np.concatenate(ious) if ious else np.zeros((0, len(kept)))
+        iou = scipy.sparse.csr_array((0, len(kept)))
+        if ious:
+            iou = scipy.sparse.vstack(ious, format="csr")
+        iou.sort_indices()
         place = tuple(np.array(found, int).reshape(-1, 2).T)
         score, group_class = scores[place], classes[place]
         order = np.argsort(-score, kind="stable")
@@ -218,20 +222,25 @@ class RegionPrecision:
         }
 
 
-def _take_turns(
-    iou: np.ndarray, classes: np.ndarray, true_classes: np.ndarray
-) -> np.ndarray:
-    """Which of the detections [M], in their order, are right at every level [M, L]."""
-    right = np.zeros((len(iou), len(REGION_LEVELS)), bool)
+def _take_turns(iou: Any, classes: np.ndarray, true_classes: np.ndarray) -> np.ndarray:
+    """Which of the detections [M], in their order, are right at every level [M, L].
+
+    Args:
+        iou: sparse [M, Q].
+        classes: [M].
+        true_classes: [Q].
+    """
+    right = np.zeros((iou.shape[0], len(REGION_LEVELS)), bool)
     free = np.ones((len(true_classes), len(REGION_LEVELS)), bool)
-    for i, row in enumerate(iou):
-        open_to = np.where(true_classes == classes[i], row, -1.0)
+    for i, (first, last) in enumerate(itertools.pairwise(iou.indptr)):
+        objects, row = iou.indices[first:last], iou.data[first:last]
+        open_to = np.where(true_classes[objects] == classes[i], row, -1.0)
         for level, wanted in enumerate(REGION_LEVELS):
-            left = np.where(free[:, level], open_to, -1.0)
+            left = np.where(free[objects, level], open_to, -1.0)
             if left.size and left.max() > wanted + 1e-12:
                 best = int(np.argmax(left))
                 right[i, level] = True
-                free[best, level] = False
+                free[objects[best], level] = False
     return right
 
 

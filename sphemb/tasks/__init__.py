@@ -8,7 +8,8 @@
 * `Instances`: proposals with a class and a score.
 * `Spectral`: instances by spectral loss, rounded by one of `ROUNDINGS`.
 * `REACHED`, `reached_names`: the limits of what is found in predictions, see `Maps`.
-* `predict_and_measure`: what is compiled of a prediction that is scored.
+* `predict_and_measure`: what is compiled of a prediction that is scored, metrics
+  among it unless `measures_on_host`.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
 entries of ``config.task`` are its settings.
@@ -28,6 +29,7 @@ from sphemb.tasks._task import (
     Maps,
     Memory,
     Task,
+    measures_on_host,
     predict_and_measure,
     reached_names,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "Spectral",
     "Task",
     "boundary_levels",
+    "measures_on_host",
     "predict_and_measure",
     "reached_names",
 ]

@@ -26,11 +26,12 @@ from sphemb.instances import (
     fit_scores,
     pool_proposals,
     proposal_features,
+    table_fits,
     vote_classes,
 )
 from sphemb.tasks._pixels import enlarged, placed_map
 from sphemb.tasks._proposals import Proposals
-from sphemb.tasks._region_scores import object_ious, region_scores
+from sphemb.tasks._region_scores import best_objects, region_scores
 from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
 from sphemb.tasks._task import Apply, Batch, Maps, Memory, maps_of
 
@@ -123,9 +124,8 @@ class Instances(Proposals):
             )
             for i in np.flatnonzero(np.asarray(batch["valid"]))[: room - seen]:
                 truth = np.asarray(batch["instances"][i])
-                ious = object_ious(found["proposals"][i], truth, self.num_labels)
+                best, _ = best_objects(found["proposals"][i], truth, self.num_labels)
                 there = np.isfinite(found["proposal_scores"][i])
-                best = ious.max(axis=-1, initial=0.0)
                 targets[seen] = np.where(there, best, np.nan).reshape(-1)
                 features[seen] = found["proposal_features"][i].reshape(groups, -1)
                 seen += 1
@@ -243,7 +243,10 @@ class Instances(Proposals):
         ``ap_r_true_masks``, the true masks, each with the class and the share of most
         of its pixels in the map of classes.
         """
-        scores = dict(_proposal_metrics(self, predictions, batch))
+        measure = _proposal_metrics
+        if not table_fits(len(batch["image"]) * self.table_cells):
+            measure = Proposals.metrics  # which the host counts
+        scores = dict(measure(self, predictions, batch))
         scores |= class_scores(
             np.asarray(predictions["classes"]),
             batch,

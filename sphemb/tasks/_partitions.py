@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphemb.instances import split_components
 from sphemb.metrics import PairScores
@@ -19,19 +20,18 @@ def class_pairs(
     *,
     num_classes: int,
     max_objects: int,
-    max_parts: int = 1023,
     valid: jax.Array | None = None,
 ) -> dict[str, PairScores]:
     """Pair scores of a semantic segmentation (Barnes & Dubrawski, Table 1).
+
+    It is called on the host, where the number of connected parts is known.
 
     Args:
         classes: int [B, H, W], found, 0..C-1, `VOID` where masked.
         true_classes: int [B, H, W], `VOID` where nothing counts.
         instances: int [B, H, W], with the background 0.
-        num_classes: C; static.
-        max_objects: the largest number of an instance; static.
-        max_parts: connected parts of an image at most; static. Smaller ones count to
-            the background.
+        num_classes: C.
+        max_objects: the largest number of an instance.
         valid: bool [B].
 
     Returns:
@@ -41,7 +41,10 @@ def class_pairs(
         ``part_pairs``, ``parts/``: their connected parts, the background whole, against
         instances.
     """
-    parts = split_components(classes, 0, max_parts=max_parts)
+    # As many parts as there are; a power of two, not to compile for every number.
+    every = int(np.prod(classes.shape[1:]))
+    parts = split_components(classes, 0, max_parts=every)
+    most = 1 << int(jnp.max(parts, initial=1)).bit_length()
     # What is void in either counts in none, for the rows to be of the same pixels.
     instances = jnp.where(true_classes < 0, true_classes, instances)
 
@@ -60,5 +63,5 @@ def class_pairs(
             "classes", classes, true_classes, num_classes, num_classes - 1
         ),
         "region_pairs": scores("regions", classes, instances, num_classes, max_objects),
-        "part_pairs": scores("parts", parts, instances, max_parts + 1, max_objects),
+        "part_pairs": scores("parts", parts, instances, most, max_objects),
     }

@@ -150,6 +150,13 @@ class Proposals(Memoryless):
         """How many labels a prediction can have, that of the background among them."""
         return self.max_parts + 1 if self.max_parts else self.max_groups
 
+    @property
+    def table_cells(self) -> int:
+        """Cells of the tables that compare the groups of an image with others."""
+        maps = 1 + len(self.pooled_concentrations) if self.budgets else 1
+        rows = self.num_labels + 1
+        return maps * rows * max(self.max_objects + 2, rows * (maps > 1))
+
     def loss(
         self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:

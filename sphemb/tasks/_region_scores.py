@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sphemb.instances import overlap_counts
+from sphemb.instances import overlap_counts, overlap_pairs
 from sphemb.metrics import RegionPrecision
 from sphemb.tasks._semantic import true_classes
 from sphemb.tasks._task import Batch, Maps
@@ -45,16 +45,15 @@ def _of_image(
     semantic = np.asarray(true_classes(batch)[i])
     objects = majority(truth, semantic, num_classes)[0]
     maps = np.asarray(predictions["proposals"][i])
-    ious = object_ious(maps, truth, num_groups)
-    best = ious.argmax(axis=-1) + 1 if ious.shape[-1] else np.zeros(ious.shape[:-1])
+    best_iou, best = best_objects(maps, truth, num_groups)
     classes = np.asarray(predictions["proposal_classes"][i])
     scores = np.asarray(predictions["proposal_scores"][i])
-    perfect = np.where(np.isfinite(scores), ious.max(axis=-1, initial=0.0), -np.inf)
+    perfect = np.where(np.isfinite(scores), best_iou, -np.inf)
     found = np.asarray(predictions["classes"][i])
     voted, share = majority(truth, found, num_classes)
     given = {
         "ap_r": (maps, scores, classes),
-        "ap_r_true_classes": (maps, scores, objects[best.astype(int)]),
+        "ap_r_true_classes": (maps, scores, objects[best]),
         "ap_r_true_scores": (maps, perfect, classes),
         "ap_r_true_masks": (truth, share, voted),
     }
@@ -95,16 +94,29 @@ def majority(
     return np.where(there, best, 0), np.where(there, share, -np.inf)
 
 
-def object_ious(maps: np.ndarray, truth: np.ndarray, groups: int) -> np.ndarray:
-    """IoU of every group of the maps [K, H, W] with every object: [K, G, Q]."""
+def best_objects(
+    maps: np.ndarray, truth: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The IoU of every group of the maps [K, H, W] with the object it overlaps most.
+
+    Args:
+        maps: int [K, H, W], groups 0..G-1.
+        truth: int [H, W]; -1 void, 0 background, 1, 2, .. objects.
+        groups: G.
+
+    Returns:
+        float [K, G], and int [K, G], the object: of equal ones the first; 1 for what
+        overlaps none, and 0 where there are none.
+    """
     number = int(truth.max(initial=0))
-    table = np.stack(
-        [
-            overlap_counts(labels, truth, num_predicted=groups, num_true=number + 1)
-            for labels in maps
-        ]
-    )
-    both = table[..., 1:]
-    sizes = np.bincount(truth[truth >= 0], minlength=number + 1)[1:]
-    either = table.sum(axis=-1)[..., None] + sizes - both
-    return both / np.maximum(either, 1)
+    iou = np.zeros((len(maps), groups))
+    objects = np.full(iou.shape, min(number, 1))
+    for k, labels in enumerate(maps):
+        pairs = overlap_pairs(
+            labels, truth, num_predicted=groups, num_true=number + 1
+        ).within(slice(groups), slice(1, number + 1))
+        found = pairs.counts / pairs.unions
+        np.maximum.at(iou[k], pairs.rows, found)
+        best = np.flatnonzero(found == iou[k][pairs.rows])[::-1]  # the first comes last
+        objects[k][pairs.rows[best]] = pairs.columns[best]
+    return iou, objects

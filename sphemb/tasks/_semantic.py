@@ -179,7 +179,7 @@ class Semantic(Memoryless):
             trimap_width=self.trimap_width,
         )
         if self.pair_scores:
-            scores |= _class_pairs(
+            scores |= class_pairs(
                 jnp.asarray(predictions["classes"]),
                 true_classes(batch),
                 jnp.asarray(batch["instances"]),
@@ -188,9 +188,6 @@ class Semantic(Memoryless):
                 valid=jnp.asarray(batch["valid"]),
             )
         return scores
-
-
-_class_pairs = jax.jit(class_pairs, static_argnames=("num_classes", "max_objects"))
 
 
 def true_classes(batch: Batch) -> jax.Array:

@@ -108,6 +108,11 @@ class Spectral(Memoryless):
         )
 
     @property
+    def table_cells(self) -> int:
+        """Cells of the table of groups and objects of an image."""
+        return (self.max_groups + 1) * (self.max_objects + 2)
+
+    @property
     def _shifted(self) -> Proposals:
         """What groups by mean shift."""
         return Proposals(

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import jax
 
+from sphemb.instances import table_fits
+
 Maps = dict[str, Any]
 """Arrays by name; where a network has several of a kind, a tuple of them.
 
@@ -123,9 +125,21 @@ def predict_and_measure(
     """What is compiled of a prediction that is scored.
 
     Returns:
-        The predictions, and the metrics unless the task's are for the host.
+        The predictions, and the metrics unless they are for the host, see
+        `measures_on_host`.
     """
     predictions = task.predict(apply, memory, batch)
-    return predictions, (
-        {} if task.metrics_on_host else task.metrics(predictions, batch)
-    )
+    on_host = measures_on_host(task, len(batch["image"]))
+    return predictions, {} if on_host else task.metrics(predictions, batch)
+
+
+def measures_on_host(task: Task, num_images: int) -> bool:
+    """Whether `Task.metrics` takes NumPy arrays and is not compiled.
+
+    Args:
+        task: which says so, or whose ``table_cells``, if it has some, would be too
+            many: the host counts the pairs of labels that there are.
+        num_images: of a batch on one device.
+    """
+    cells = getattr(task, "table_cells", 0)
+    return task.metrics_on_host or not table_fits(num_images * cells)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import ml_collections
 
-from sphemb._checks import InputError, check_count, check_number
+from sphemb._checks import InputError, InputTypeError, check_count, check_number
+from sphemb.training._components import check_type
 
 _SECTIONS = {
     "loader": {"batch_size", "images_per_device", "num_threads", "skip_bad"},
@@ -42,6 +45,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """
     _check_keys("config", set(config), {"seed", *_NAMED, *_SECTIONS})
     check_count("config.seed", config.seed)
+    for section in (*_NAMED, *_SECTIONS):
+        if not isinstance(config[section], Mapping | ml_collections.ConfigDict):
+            raise InputTypeError(
+                f"config.{section} must be a section of settings, got "
+                f"{config[section]!r}"
+            )
     for section in _NAMED:
         if "name" not in config[section]:
             raise InputError(f"config.{section}.name is missing")
@@ -79,6 +88,13 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "config.train must have exactly one of num_epochs and num_steps above 0, "
             f"got num_epochs {epochs:g} and num_steps {steps}"
         )
+    for entry, hint in {
+        "loader.skip_bad": bool,
+        "train.weights": str | None,
+        "train.init_from": str | None,
+    }.items():
+        section, name = entry.split(".")
+        check_type(f"config.{entry}", config[section][name], hint)
 
 
 def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:

@@ -10,6 +10,7 @@ from pycocotools import mask as coco_mask
 
 from sphemb._checks import InputError
 from sphemb.cli import main, run_class_scores, run_instance_scores
+from sphemb.cli._instance_scores import _label_maps
 from sphemb.data import inspect_mask
 
 H, W = 24, 32
@@ -192,6 +193,35 @@ class TestInstances:
         scores = score(folders, groundtruth="truth.json", partial=True)
         self.expected(scores, NAMES[1:])
         assert scores["num_unpredicted"] == 1
+
+    def test_detections_share_a_map_until_they_overlap(self):
+        masks = np.zeros((5, H, W), bool)
+        for n, columns in enumerate(((0, 2), (2, 4), (3, 5), (0, 2), (1, 5))):
+            masks[n, :, slice(*columns)] = True
+        maps, places = _label_maps(iter(masks), (H, W), len(masks))
+        assert places == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0)]
+        for mask, (k, label) in zip(masks, places, strict=True):
+            np.testing.assert_array_equal(maps[k] == label, mask)
+        nothing, places = _label_maps([], (H, W), 0)
+        assert nothing.shape == (1, H, W)
+        assert (nothing == -1).all()
+        assert not places
+
+    def test_more_detections_than_cocos_ap_takes_are_said(self, folders, capsys):
+        image = {"id": 1, "file_name": "1.jpg", "height": H, "width": W}
+        result = {"image_id": 1, "category_id": 1, "segmentation": runs(true_map() > 0)}
+        content = {
+            "images": [image],
+            "annotations": [{**result, "id": 1, "iscrowd": 0}],  # and no area
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (folders / "truth.json").write_text(json.dumps(content))
+        for number, line in ((100, ""), (101, "1 images have more")):
+            results = [{**result, "score": 0.5}] * number
+            (folders / "results.json").write_text(json.dumps(results))
+            scores = score(folders, "results.json", "truth.json")
+            assert line in capsys.readouterr().err
+            assert scores["AP"] == pytest.approx(1.0)
 
     def test_a_runs_own_classes_are_found_in_cocos_categories_by_name(
         self, folders, capsys

@@ -125,6 +125,18 @@ class TestCocoScores:
         assert from_maps["AR@100"] == pytest.approx(expected[8])
         assert 0.05 < from_maps["AP"] < 0.95
 
+    @pytest.mark.parametrize("area", [None, "9"])
+    def test_an_area_that_a_file_leaves_out_is_that_of_the_mask(self, area):
+        content, results = files(drawn())
+        expected = coco_file_scores(content, results)
+        for annotation in content["annotations"]:
+            del annotation["area"]
+            annotation |= {"area": area} if area else {}
+        before = copy.deepcopy(content)
+        found = coco_file_scores(content, results)
+        assert found == pytest.approx(expected, nan_ok=True)
+        assert content == before
+
     def test_the_mean_is_that_of_the_classes(self):
         scores = scored(drawn(), names=NAMES)
         classes = [scores[f"AP/{name}"] for name in NAMES[1:]]

@@ -180,3 +180,15 @@ class TestClassPairs:
         assert scores["regions/pair_recall"] == 1.0
         assert scores["regions/pair_accuracy"] == pytest.approx(1 - 24 / 110)
         assert all(metric.pairs.sum() == 110 for metric in perfect.values())
+
+    def test_any_number_of_parts_is_scored(self):
+        # More single pixels than a table of fixed size had room for.
+        classes = np.zeros((1, 80, 80), int)
+        classes[:, ::2, ::2] = 1
+        instances = np.where(classes > 0, np.cumsum(classes).reshape(classes.shape), 0)
+        scores = class_pairs(
+            *(jnp.asarray(x) for x in (classes, classes, instances)),
+            num_classes=2,
+            max_objects=1600,
+        )["part_pairs"].compute()
+        assert scores["parts/pair_accuracy"] == scores["parts/pair_precision"] == 1.0
