@@ -103,7 +103,13 @@ def run_evaluation(
         name = "summary.json" if split == "test" else f"summary_{split}.json"
         write_json(workdir / name, summary)
         pictures.mkdir(parents=True, exist_ok=True)
-        draw_pictures(trained, evaluation, records, pictures)
+        draw_pictures(
+            trained,
+            evaluation,
+            records,
+            pictures,
+            say=lambda line: print(line, file=sys.stderr),
+        )
         if report:
             name = "report.html" if split == "test" else f"report_{split}.html"
             fact = (

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb._checks import InputError
 from sphemb.evaluation._score import Evaluation
 from sphemb.evaluation._shifted import PixelGrid, fullest_first
 from sphemb.instances import Detections, relabel, select_detections
@@ -35,12 +37,17 @@ from sphemb.viz import (
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
 
+Makers = dict[str, Callable[[], Any]]
+"""The name of a picture -> what draws it, or raises `InputError` where it cannot."""
+
 
 def draw_pictures(
     trained: Trained,
     evaluation: Evaluation,
     records: Sequence[Mapping[str, Any]],
     folder: pathlib.Path,
+    *,
+    say: Callable[[str], None] = print,
 ) -> list[pathlib.Path]:
     """Draws what an evaluation saw.
 
@@ -63,38 +70,55 @@ def draw_pictures(
         evaluation: of it.
         records: of the training, from `sphemb.training.read_log`.
         folder: where the pictures go.
+        say: gets one line with the pictures that cannot be drawn, if there are such: a
+            nearly void image has no two points to compare.
 
     Returns:
         The files.
     """
-    task, figures = trained.experiment.task, {}
+    task, samples = trained.experiment.task, evaluation.samples
+    name = trained.experiment.config.model.name
+    makers: Makers = {}
     if isinstance(task, Proposals):
-        figures = _grouping_figures(task, evaluation.samples)
-        if task.budgets and evaluation.scores["num_objects"]:
-            name = trained.experiment.config.model.name
-            figures["proposals"] = draw_recall_curves({name: evaluation.scores})
+        makers = _grouping_makers(task, samples)
+        if task.budgets:
+            makers["proposals"] = lambda: _recall_figure(name, evaluation.scores)
     elif isinstance(task, Spectral):
-        if (evaluation.samples["instances"] >= 0).any():
-            figures = {"grouping": _grouping_figure(task, evaluation.samples)}
+        makers["grouping"] = lambda: _grouping_figure(task, samples)
     elif isinstance(task, Picie):
-        figures["clusters"] = draw_clusters(
-            evaluation.samples["image"],
-            evaluation.samples["labels"],
-            truth=evaluation.samples.get("semantic"),
+        makers["clusters"] = lambda: draw_clusters(
+            samples["image"], samples["labels"], truth=samples.get("semantic")
         )
     elif isinstance(task, Boundaries):
-        figures = _boundary_figures(trained, evaluation)
+        makers = _boundary_makers(trained, evaluation)
     if isinstance(task, Semantic | Instances):
-        figures |= _class_figures(trained, evaluation)
+        makers |= _class_makers(trained, evaluation)
     if records:
-        figures["curves"] = draw_curves(records)
-    return [save_figure(f, folder / f"{name}.png") for name, f in figures.items()]
+        makers["curves"] = lambda: draw_curves(records)
+    files, missing = [], []
+    for title, make in makers.items():
+        path = folder / f"{title}.png"
+        try:
+            files.append(save_figure(make(), path))
+        except InputError as error:
+            path.unlink(missing_ok=True)  # of an earlier evaluation
+            missing.append(f"{path.name} ({error})")
+    if missing:
+        say(f"warning: pictures that cannot be drawn: {', '.join(missing)}")
+    return files
+
+
+def _recall_figure(name: str, scores: Mapping[str, float]) -> Any:
+    if not scores["num_objects"]:
+        raise InputError("the images must have objects, got none")
+    return draw_recall_curves({name: scores})
 
 
 def _grouping_figure(
     task: Proposals | Spectral, samples: Mapping[str, np.ndarray]
 ) -> Any:
     truth, labels = samples["instances"], samples["labels"]
+    _check_annotated(truth)
     found = np.asarray(relabel(jnp.asarray(labels), jnp.asarray(samples["background"])))
     scores = [
         AverageRecall.from_batch(
@@ -110,30 +134,49 @@ def _grouping_figure(
     )
 
 
-def _grouping_figures(
-    task: Proposals, samples: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    truth = samples["instances"]
+def _check_annotated(truth: np.ndarray) -> None:
+    """Refuses images without anything to set beside what was found."""
     if not (truth >= 0).any():
-        return {}  # nothing that could be set beside what was found
+        raise InputError("the images must have pixels that are not void, got none")
+
+
+def _grouping_makers(task: Proposals, samples: Mapping[str, np.ndarray]) -> Makers:
     # The image with the most instances says most about how they part.
-    grid = PixelGrid.of_sample(samples, fullest_first(truth)[0])
+    grid = PixelGrid.of_sample(samples, fullest_first(samples["instances"])[0])
     labels = grid.instances.reshape(-1)
-    trajectory = grid.trajectory(
-        concentration=task.concentration, num_steps=_STEPS_SHOWN
-    )
-    gradients = grid.gradients(concentration=task.concentration, margin=task.margin)
+
+    @functools.cache
+    def trajectory() -> np.ndarray:
+        return grid.trajectory(concentration=task.concentration, num_steps=_STEPS_SHOWN)
+
+    def gradients() -> Any:
+        _check_annotated(grid.instances)
+        found = grid.gradients(concentration=task.concentration, margin=task.margin)
+        return draw_gradients(*grid, found)
+
     return {
-        "grouping": _grouping_figure(task, samples),
-        "sphere": draw_sphere(trajectory, labels, concentration=task.concentration),
-        "similarities": draw_similarity_histograms(
-            trajectory, labels, margin=task.margin
+        "grouping": lambda: _grouping_figure(task, samples),
+        "sphere": lambda: draw_sphere(
+            trajectory(), labels, concentration=task.concentration
         ),
-        "gradients": draw_gradients(*grid, gradients),
+        "similarities": lambda: draw_similarity_histograms(
+            trajectory(), labels, margin=task.margin
+        ),
+        "gradients": gradients,
     }
 
 
-def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
+def _class_makers(trained: Trained, evaluation: Evaluation) -> Makers:
+    makers: Makers = {"classes": lambda: _class_figure(trained, evaluation)}
+    if "trimap" in evaluation.metrics:
+        curves = {
+            trained.experiment.config.model.name: evaluation.metrics["trimap"].curve()
+        }
+        makers["trimap"] = lambda: draw_trimap_curves(curves)
+    return makers
+
+
+def _class_figure(trained: Trained, evaluation: Evaluation) -> Any:
     samples = evaluation.samples
     height, width = common_size(samples["mask"])
     shown = {
@@ -157,22 +200,14 @@ def _class_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
                 strict=True,
             )
         ]
-    figures = {
-        "classes": draw_classes(
-            shown["image"],
-            shown["semantic"],
-            shown["classes"],
-            shown["embedding"],
-            class_names=trained.class_names,
-            detections=detections,
-        )
-    }
-    if "trimap" in evaluation.metrics:
-        curve = evaluation.metrics["trimap"].curve()
-        figures["trimap"] = draw_trimap_curves(
-            {trained.experiment.config.model.name: curve}
-        )
-    return figures
+    return draw_classes(
+        shown["image"],
+        shown["semantic"],
+        shown["classes"],
+        shown["embedding"],
+        class_names=trained.class_names,
+        detections=detections,
+    )
 
 
 def common_size(mask: np.ndarray) -> tuple[int, int]:
@@ -181,7 +216,7 @@ def common_size(mask: np.ndarray) -> tuple[int, int]:
     return int(np.any(inside, axis=1).sum()), int(np.any(inside, axis=0).sum())
 
 
-def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any]:
+def _boundary_makers(trained: Trained, evaluation: Evaluation) -> Makers:
     experiment, samples = trained.experiment, evaluation.samples
     name = pathlib.Path(experiment.config.train.init_from or "")
     branches = {"after": samples["branches"]}
@@ -204,19 +239,23 @@ def _boundary_figures(trained: Trained, evaluation: Evaluation) -> dict[str, Any
     marked = np.where(there, samples["boundaries"] > 0, 0)
     truth = marked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
     rows = slice(0, _BOUNDARIES_SHOWN)
-    figures = {
-        "boundaries": draw_boundaries(
+    # The image with most boundaries says most about their directions.
+    chosen = int(np.argmax(truth.sum(axis=(1, 2))))
+    first = marked[chosen, 0].astype(bool)
+
+    def orientations() -> Any:
+        if not first.any():
+            raise InputError("the images must have a boundary, got none")
+        return draw_orientations(branches["after"][chosen, 0], first)
+
+    return {
+        "boundaries": lambda: draw_boundaries(
             samples["image"][rows],
             truth[rows],
             samples["boundary"][rows],
             {name: array[rows] for name, array in branches.items()},
             branch_names=experiment.config.model.branches,
         ),
-        "precision": draw_precision_curve(evaluation.metrics["boundaries"]),
+        "precision": lambda: draw_precision_curve(evaluation.metrics["boundaries"]),
+        "orientations": orientations,
     }
-    # The image with most boundaries says most about their directions.
-    chosen = int(np.argmax(truth.sum(axis=(1, 2))))
-    first = marked[chosen, 0].astype(bool)
-    if first.any():
-        figures["orientations"] = draw_orientations(branches["after"][chosen, 0], first)
-    return figures
