@@ -101,15 +101,13 @@ def _allows(hint: Any, value: Any) -> bool:
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         return any(_allows(part, value) for part in parts)
-    if origin is typing.Literal:
-        return value in parts
     if origin is tuple:
         if not isinstance(value, tuple):
             return False
         if len(parts) == 2 and parts[1] is ...:
             return all(_allows(parts[0], one) for one in value)
         return len(value) == len(parts) and all(map(_allows, parts, value))
-    if origin is not None and issubclass(origin, Sequence):
+    if inspect.isclass(origin) and issubclass(origin, Sequence):
         fits = isinstance(value, Sequence) and not isinstance(value, str)
         return fits and all(_allows(part, one) for part in parts for one in value)
     if hint in _NUMBERS:
@@ -134,7 +132,7 @@ def _in_words(hint: Any) -> str:
         return " or ".join(dict.fromkeys(map(_in_words, parts)))
     if origin is tuple and ... not in parts:
         return f"({', '.join(map(_in_words, parts))})"
-    if origin is tuple or (origin is not None and issubclass(origin, Sequence)):
+    if inspect.isclass(origin) and issubclass(origin, Sequence):
         return f"a tuple, each of it {_in_words(parts[0])}"
     kind = origin or hint
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))

@@ -58,6 +58,7 @@ def test_nothing_can_be_added():
         ("digits", ["--config.tusks.margin=1"], "config key config.tusks.margin: see"),
         ("digits", ["--config.task.margin.a=1"], "config key config.task.margin.a: "),
         ("digits", ["--config.task.margin=wide"], "config.task.margin=wide"),
+        ("folder", ["--config.augmentation.size[0]=64"], r"size\[0\]=64 cannot be"),
         ("digits", ["--margin=1"], "'margin'"),
         ("digits", ["more"], "unknown argument 'more'"),
     ],

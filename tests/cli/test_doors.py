@@ -1,6 +1,7 @@
 """The doors, as a person uses them: files out, one line for a mistake."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sphemb.cli import main, run_training
+from tests.scenes import write_folder
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -67,6 +69,28 @@ class TestTrain:
             r["step"] for r in map(json.loads, lines) if "validation/mean_best_iou" in r
         ]
         assert steps == [2, 4]
+
+
+class TestPipes:
+    @pytest.mark.parametrize("unbuffered", ["", "1"])
+    @pytest.mark.parametrize("arguments", [["info"], ["check-data", "{folder}"]])
+    def test_a_reader_that_leaves_ends_without_a_traceback(
+        self, tmp_path, arguments, unbuffered
+    ):
+        folder = write_folder(tmp_path / "folder", 2)
+        words = [word.format(folder=folder) for word in arguments]
+        code = "from sphemb.cli import main; main()"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        )
+        process.stdout.close()
+        errors = process.stderr.read().decode()
+        assert process.wait() == 141
+        assert not errors
 
 
 class TestTrainVerb:

@@ -1,9 +1,11 @@
 """Streaming a split: every image counts once, however it is batched."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from sphemb.evaluation import evaluate
+from sphemb.evaluation import draw_pictures, evaluate
 from sphemb.training import Experiment, Trained
 from tests.references.metrics import best_ious
 from tests.tiny import tiny_config
@@ -55,6 +57,31 @@ class TestEvaluate:
         config.evaluation.num_validation = 1000
         more = Trained(Experiment(config), trained.params, (), 0)
         assert evaluate(more, "validation").num_images == 8
+
+
+class TestPictures:
+    @pytest.mark.parametrize("annotated", [0, 1, 5])
+    def test_what_can_be_drawn_is_and_the_rest_is_named(
+        self, trained, tmp_path, annotated
+    ):
+        evaluation = evaluate(trained, "test", num_samples=1)
+        void = np.full_like(evaluation.samples["instances"], -1)
+        void[0, 0, :annotated] = np.arange(annotated) % 2
+        samples = {**evaluation.samples, "instances": void}
+        scarce = dataclasses.replace(evaluation, samples=samples)
+        records = [{"step": 1, "loss": 0.5, "learning_rate": 0.1, "seconds": 1.0}]
+        lines = []
+        files = draw_pictures(trained, scarce, records, tmp_path, say=lines.append)
+        drawn = {path.name for path in files}
+        assert drawn == {path.name for path in tmp_path.iterdir()}
+        every = {"grouping", "sphere", "similarities", "gradients", "curves"}
+        missing = {f"{name}.png" for name in every} - drawn
+        assert "curves.png" in drawn
+        assert ("grouping.png" in drawn) == (annotated > 0)
+        assert ("similarities.png" in drawn) == (annotated > 1)
+        assert len(lines) == bool(missing)
+        for name in missing:
+            assert f"{name} (" in lines[0]
 
 
 class TestRanking:
