@@ -31,7 +31,7 @@ from sphemb.cli._prediction_targets import (
 from sphemb.cli._result_files import ResultFiles
 from sphemb.cli._results import make_folder, progress, write_table, writing_results
 from sphemb.cli._smaller_tiles import with_smaller_tiles
-from sphemb.data import ImageWindows, Reading, Tile, find_images
+from sphemb.data import ImageValues, ImageWindows, Reading, Tile, find_images
 from sphemb.evaluation import Found, TiledPrediction
 from sphemb.training import load_run, write_json
 
@@ -107,6 +107,11 @@ def run_prediction(
         raise InputError(f"--out must not be the run's own folder, got {out}")
     wanted = [*shared, *(path for paths in targets for path in paths)]
     check_targets(images, wanted, overwrite=overwrite)
+    values = ImageValues(reading)
+    for image in images:
+        values.add(image.path)
+    for doubt in values.findings:
+        print(f"warning: {doubt.message}", file=sys.stderr)
     if dry_run:
         for image, own in zip(images, targets, strict=True):
             print(_planned(image, tiled, settings, own))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count
 from sphemb._labels import VOID
+from sphemb.data._annotations import Annotations
 from sphemb.data._division import SPLITS
 from sphemb.data._examples import network_ready
 from sphemb.data._findings import Finding, error_finding
@@ -159,8 +161,10 @@ def check_data(
         if any(source is other for other in sources):
             continue  # a folder's test split may be its validation split
         sources.append(source)
-        for file in image_files(source):
-            images.add(file)
+        masks = [pair.mask for pair in getattr(source, "pairs", ())]
+        for file, mask in itertools.zip_longest(image_files(source), masks):
+            outlined = isinstance(mask, Annotations)
+            images.add(file, drawn_on=mask.size if outlined else None)
         for i in range(len(source)):
             files.append(_check_example(source, i, split, stride, values, seen))
             if progress is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,11 +80,21 @@ class ImageValues:
         self._paged: dict[str, list[tuple[pathlib.Path, int]]] = {}
         self._counts: dict[int, np.ndarray] = {}
         self._deep: dict[int, list[pathlib.Path]] = {}
+        self._turned: list[pathlib.Path] = []
 
-    def add(self, file: pathlib.Path) -> None:
-        """Looks at an image; one that cannot be read is left out."""
+    def add(
+        self, file: pathlib.Path, *, drawn_on: tuple[int, int] | None = None
+    ) -> None:
+        """Looks at an image; one that cannot be read is left out.
+
+        Args:
+            file: the image.
+            drawn_on: (H, W) that its outlines are drawn on, if it has outlines.
+        """
         try:
             header = read_header(file, self._reading)
+            if header.orientation != 1 and drawn_on == header.stored == header.size:
+                self._turned.append(file)
             pages = count_pages(file)
             if pages > 1 and self._reading.page == 0:
                 self._paged.setdefault(header.kind, []).append((file, pages))
@@ -107,10 +117,22 @@ class ImageValues:
                 Finding(
                     "warning",
                     "pages",
-                    f"{len(paged)} images ({kind}) have {most} pages, of which page 0 "
-                    f"is read, the first is {paged[0][0]}: config.data.page picks "
+                    f"{_images(paged)} ({kind}) of {most} pages, of which page 0 is "
+                    f"read, the first is {paged[0][0]}: config.data.page picks "
                     "another, or max, the maximum of all",
                     tuple(str(file) for file, _ in paged),
+                )
+            )
+        if self._turned:
+            found.append(
+                Finding(
+                    "warning",
+                    "turned",
+                    f"{_images(self._turned)} turned by a camera's orientation, and "
+                    "the outlines turned too, since they have the size of the stored "
+                    f"pixels, the first is {self._turned[0]}: where "
+                    "outlines were drawn on the upright image, save it upright",
+                    tuple(map(str, self._turned)),
                 )
             )
         for white, counts in self._counts.items():
@@ -121,11 +143,15 @@ class ImageValues:
                     Finding(
                         "warning",
                         "unused bits",
-                        f"{len(files)} images have {told}, the first is {files[0]}",
+                        f"{_images(files)} with {told}, the first is {files[0]}",
                         tuple(map(str, files)),
                     )
                 )
         return found
+
+
+def _images(files: Sequence[Any]) -> str:
+    return f"{len(files)} image{'s' * (len(files) != 1)}"
 
 
 def unused_bits(counts: np.ndarray) -> str:

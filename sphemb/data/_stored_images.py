@@ -464,7 +464,8 @@ def _pillow_header(image: Image.Image, source: Source) -> Header:
     notes = image
     deep = image.mode == "I" or image.mode.startswith("I;16")
     if image.format == "PNG":
-        notes = Image.open(io.BytesIO(_png_notes(source)))
+        behind = _png_notes(source)
+        notes = Image.open(io.BytesIO(behind)) if behind else image
         deep |= _first(source, 25)[24:] == b"\x10"
     # PNG's own method would decode the file to look for what stands behind the pixels.
     orientation = Image.Image.getexif(notes).get(_ORIENTATION)
@@ -497,8 +498,8 @@ def _seek(image: Image.Image, page: int | str) -> None:
 
 
 def _png_notes(source: Source) -> bytes:
-    """A PNG without its pixels, with all that may say how it is to be turned."""
-    notes = [_PNG]
+    """A PNG without its pixels, if notes stand behind them; they may turn the image."""
+    notes, found = [_PNG], False
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
         file.seek(len(_PNG))
         behind = False
@@ -509,6 +510,9 @@ def _png_notes(source: Source) -> bytes:
                 file.seek(length + 4, os.SEEK_CUR)
             else:
                 notes.append(start + file.read(length + 4))
+                found |= behind
+    if not found:
+        return b""
     notes.append(struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")))
     return b"".join(notes)
 

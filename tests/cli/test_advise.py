@@ -98,7 +98,7 @@ class TestFolder:
             pages = np.stack([16 * grey, 0 * grey])
             tifffile.imwrite(path.with_suffix(".tif"), pages, photometric="minisblack")
         _, out = advised(capsys, tmp_path, "--no-costs", "--out", tmp_path / "out")
-        assert "warning: 12 images (TIFF) have 2 pages, of which page 0 is read" in out
+        assert "warning: 12 images (TIFF) of 2 pages, of which page 0 is read" in out
         assert "% of the 65535 that their bits can hold" in out
         assert "config.data.intensity=range" in out
         record = json.loads((tmp_path / "out" / "advice.json").read_text())

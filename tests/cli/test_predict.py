@@ -583,6 +583,9 @@ class TestReading:
         (plain / "config.json").write_text(json.dumps(config))
         predict(stack_run, [tmp_path / "a"], tmp_path / "out_a", "--embeddings")
         assert "x.tif, maximum of 3 pages, 32 x 32: " in capsys.readouterr().out
+        predict(plain, [tmp_path / "a"], tmp_path / "out_c", "--dry-run")
+        warnings = capsys.readouterr().err
+        assert "warning: 1 image (TIFF) of 3 pages, of which page 0 is" in warnings
         predict(plain, [tmp_path / "b"], tmp_path / "out_b", "--embeddings")
         a, b = (
             np.load(tmp_path / out / "x_embedding.npz")["embedding"]
@@ -597,7 +600,9 @@ class TestReading:
         tifffile.imwrite(tmp_path / "x.tif", stack, photometric="minisblack")
         flags = (tmp_path / "out", "--dry-run", "--page")
         predict(stack_run, [tmp_path / "x.tif"], *flags, "2")
-        assert "x.tif, page 2 of 3, 32 x 32: " in capsys.readouterr().out
+        printed = capsys.readouterr()
+        assert "x.tif, page 2 of 3, 32 x 32: " in printed.out
+        assert not printed.err
         line = refused(capsys, stack_run, [tmp_path / "x.tif"], *flags, "3")
         assert "has 3 pages, 0 to 2, but page 3 is to be read" in line
         line = refused(capsys, stack_run, [tmp_path / "x.tif"], *flags, "all")

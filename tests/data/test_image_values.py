@@ -128,7 +128,7 @@ class TestPages:
         found = [f for f in check_data(tmp_path).warnings if f.kind == "pages"]
         assert [len(f.files) for f in found] == [6, 2]
         assert found[0].message.startswith(
-            "6 images (TIFF) have 4 pages, of which page 0 is read, the first is "
+            "6 images (TIFF) of 4 pages, of which page 0 is read, the first is "
         )
         for page in (1, "max"):
             report = check_data(tmp_path, page=page)
@@ -246,7 +246,7 @@ class TestIntensities:
         report = check_data(tmp_path)
         (found,) = (f for f in report.warnings if f.kind == "unused bits")
         share = {8: "0.39", 10: "1.6", 12: "6.2"}[bits]
-        assert found.message.startswith("6 images have values from 0 to ")
+        assert found.message.startswith("6 images with values from 0 to ")
         assert f"{2**bits - 1}, {share} % of the 65535 that their" in found.message
         assert "config.data.intensity=range" in found.message
         report = check_data(tmp_path, intensity="percentile")

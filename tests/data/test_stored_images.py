@@ -456,6 +456,8 @@ class TestTurned:
         builder = prepare_coco(coco_dir=root, data_dir=tmp_path / "prepared")
         source = BuilderDataset(builder).source("train")
         self.check(source[0], number)
+        warned = [f for f in check_data(root).warnings if f.kind == "turned"]
+        assert len(warned) == (number == 3)
         np.testing.assert_array_equal(source[0]["semantic"], source[0]["instances"])
         assert source.size(0) == source[0]["instances"].shape
 
