@@ -44,14 +44,31 @@ class Grid(NamedTuple):
         """Places in pixels, counted in cells: 0 is the centre of the first."""
         return (places + 0.5 - self.origin) / self.stride - 0.5
 
+    def strided(self, *, kernel: int, stride: int, before: int) -> Grid:
+        """The grid of what a convolution or a pooling makes of a map of this grid.
+
+        Its first cell lies where the middle of its kernel lies on the first window.
+
+        Args:
+            kernel: side of the kernel in cells, the holes of a dilated one included.
+            stride: of the layer.
+            before: cells of padding above and to the left.
+
+        >>> Grid().strided(kernel=3, stride=2, before=1)
+        Grid(stride=2, origin=-0.5)
+        """
+        middle = (kernel - 1) / 2 - before
+        moved = self.stride * (middle - (stride - 1) / 2)
+        return Grid(self.stride * stride, self.origin + moved)
+
     def pixels(self, size: int) -> np.ndarray:
         """The pixels nearest to the centres of the cells in a side of so many pixels.
 
         >>> Grid(4).pixels(12).tolist(), Grid(4, origin=-1.5).pixels(12).tolist()
         ([2, 6, 10], [0, 4, 8])
         """
-        number = int(-(-(size - self.stride // 2) // self.stride))
-        centers = (np.arange(max(number, 0)) + 0.5) * self.stride - 0.5 + self.origin
+        number = int(-(-size // self.stride))
+        centers = (np.arange(number) + 0.5) * self.stride - 0.5 + self.origin
         return np.clip(np.floor(centers + 0.5).astype(int), 0, size - 1)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 
 from sphemb._checks import InputError, check_count
+from sphemb._grid import Grid
 from sphemb.data._examples import network_ready
 from sphemb.data._loader import ExampleSource
 
@@ -63,7 +64,7 @@ def instance_areas(instances: np.ndarray) -> np.ndarray:
 
 
 def vanishing_instances(
-    instances: np.ndarray, areas: np.ndarray, stride: int
+    instances: np.ndarray, areas: np.ndarray, stride: int, *, origin: float = 0.0
 ) -> np.ndarray:
     """Which instances have no place on a coarser map.
 
@@ -71,17 +72,19 @@ def vanishing_instances(
         instances: int [H, W].
         areas: [K + 1], see `instance_areas`.
         stride: of the map.
+        origin: of the map, see `sphemb.models.FeatureMap`.
 
     Returns:
         bool [K + 1]: instances with fewer pixels than a cell of stride x stride, or
-        none in the middle of a cell.
+        none at the centre of a cell.
 
     >>> dot = np.zeros((8, 8), int)
     >>> dot[1, 1] = 1
     >>> [bool(vanishing_instances(dot, instance_areas(dot), s)[1]) for s in (1, 2)]
     [False, True]
     """
-    middle = instances[stride // 2 :: stride, stride // 2 :: stride]
+    grid = Grid(stride, origin)
+    middle = instances[np.ix_(*(grid.pixels(side) for side in instances.shape))]
     sampled = np.bincount(middle[middle > 0], minlength=len(areas)) > 0
     return (areas > 0) & ((areas < stride**2) | ~sampled)
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_shape
+from sphemb._grid import Grid
 from sphemb.models._norm import BATCH_NORMS
 
 OUTPUT_STRIDES = (4, 8, 16, 32)
@@ -60,11 +61,19 @@ class FeatureMap(NamedTuple):
         name: its key in the returned dict.
         stride: the map is [B, H / stride, W / stride, channels].
         channels: its width.
+        origin: pixels from the middle of the first stride x stride pixels to the centre
+            of the first cell; it follows from the paddings of the layers.
     """
 
     name: str
     stride: int
     channels: int
+    origin: float = 0.0
+
+    @property
+    def grid(self) -> Grid:
+        """Where the map's cells lie among the image's pixels."""
+        return Grid(self.stride, self.origin)
 
 
 class Sampling(NamedTuple):

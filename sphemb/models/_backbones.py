@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice
+from sphemb._grid import Origins
 from sphemb.models._backbone import FeatureMap, check_image, check_settings
 from sphemb.models._efficientnet import EfficientNetLite0
 from sphemb.models._norm import BatchNorm
@@ -88,7 +89,9 @@ class OnBackbone(nn.Module):
         return make(output_stride=self.output_stride, parent=None).feature_maps
 
     def backbone_maps(self, image: jax.Array, *, train: bool) -> dict[str, Any]:
-        """The backbone's maps of an image, by name; called once, in ``__call__``.
+        """The backbone's maps of an image, by name, and their ``origins``.
+
+        It is called once, in ``__call__``.
 
         Args:
             image: [B, H, W, 3] in [0, 1].
@@ -114,7 +117,8 @@ class OnBackbone(nn.Module):
                 )(found, train=train)
                 for name, found in maps.items()
             }
-        return maps
+        origins = tuple((m.name, m.origin) for m in self.feature_maps)
+        return {**maps, "origins": Origins(origins)}
 
 
 def _of_one_size(found: jax.Array) -> jax.Array:

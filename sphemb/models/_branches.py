@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count
-from sphemb._grid import extended
+from sphemb._grid import Grid, extended, resample
 from sphemb.models._backbone import he_normal
 from sphemb.models._backbones import OnBackbone
 from sphemb.models._decoder import TopDown
@@ -105,14 +105,15 @@ class SideBranches(OnBackbone):
         """
         maps = self.backbone_maps(image, train=train)
         height, width = image.shape[1:3]
+        grids = [m.grid for m in self.feature_maps if m.name in self.branches]
         read = [maps[name] for name in self.branches]
         if self.decoder_features:
             decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
-            read = decoder(read[::-1])[::-1]
+            read = decoder(read[::-1], grids[::-1], mask=mask)[::-1]
 
         dtype = jnp.dtype(self.dtype)
         branches, enlarged = [], []
-        for name, x in zip(self.branches, read, strict=True):
+        for name, x, grid in zip(self.branches, read, grids, strict=True):
             x = nn.Dense(
                 self.head_features, use_bias=False, dtype=dtype, name=f"{name}_reduce"
             )(x)
@@ -121,11 +122,11 @@ class SideBranches(OnBackbone):
                 x.astype(jnp.float32)
             )
             branches.append(x)
-            size = (x.shape[0], height, width, self.embedding_dim)
-            enlarged.append(
-                l2_normalize(jax.image.resize(extended(x, mask), size, "bilinear"))
-            )
+            x = resample(extended(x, mask), grid, Grid(), (height, width))
+            enlarged.append(l2_normalize(x))
         maps["branches"] = tuple(branches)
+        origins = tuple(grid.origin for grid in grids)
+        maps["origins"] = maps["origins"].also(branches=origins)
         if self.detach_fusion:
             enlarged = [jax.lax.stop_gradient(x) for x in enlarged]
         maps["sides"] = jnp.concatenate(

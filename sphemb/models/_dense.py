@@ -7,13 +7,14 @@ of the embedding.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_choice, check_count, check_number
-from sphemb._grid import extended, middle_of_image, without_padding
+from sphemb._grid import Grid, extended, middle_of_image, resample, without_padding
 from sphemb.models._atrous import AtrousPyramid
 from sphemb.models._backbone import last_map_at
 from sphemb.models._backbones import OnBackbone
@@ -120,7 +121,7 @@ class DenseEmbedding(OnBackbone):
         train: bool = False,
         mask: jax.Array | None = None,
         middle: jax.Array | None = None,
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Any]:
         """Maps an image to named maps.
 
         Args:
@@ -146,20 +147,25 @@ class DenseEmbedding(OnBackbone):
             middle = middle_of_image(mask)
         maps = self.backbone_maps(image, train=train)
         feature_maps = self.feature_maps
-        x = maps[feature_maps[-1].name]
+        last = feature_maps[-1]
+        x, grid = maps[last.name], last.grid
         if self.atrous_rates:
             x = AtrousPyramid(
                 self.decoder_features, self.atrous_rates, self.dtype, name="pyramid"
             )(x)
         if self.decoder_stride:
             if self.coordinates:
-                x = self._placed(x, self.output_stride, middle)
-            finer, stride = [], self.output_stride // 2
+                x = self._placed(x, grid, middle)
+            read, grids, stride = [x], [grid], self.output_stride // 2
             while stride >= max(self.decoder_stride, 2):
-                finer.append(maps[last_map_at(feature_maps, stride).name])
+                finer = last_map_at(feature_maps, stride)
+                read.append(maps[finer.name])
+                grids.append(finer.grid)
                 stride //= 2
             decoder = TopDown(self.decoder_features, self.dtype, name="decoder")
-            x = maps["decoded"] = decoder([x, *finer])[-1]
+            x = maps["decoded"] = decoder(read, grids, mask=mask)[-1]
+            grid = grids[-1]
+            maps["origins"] = maps["origins"].also(decoded=grid.origin)
 
         dtype = jnp.dtype(self.dtype)
         x = nn.Dense(self.head_features, use_bias=False, dtype=dtype, name="reduce")(x)
@@ -169,12 +175,15 @@ class DenseEmbedding(OnBackbone):
         x = x.astype(jnp.float32)
         if self.decoder_stride == 1:
             pixel = jnp.concatenate([image, chromaticity(image)], axis=-1)
+            # To where each cell lies on the two by two pixels that it is unfolded to.
+            x = resample(extended(x, mask), grid, Grid(2), x.shape[1:3])
+            grid = Grid()
             x = jnp.concatenate([x, space_to_depth(pixel)], axis=-1)
             x = depth_to_space(nn.Dense(4 * self.head_features, name="unfold")(x))
             x = nn.relu(jnp.concatenate([x, pixel], axis=-1))
         features = x
         if self.coordinates:
-            x = self._placed(x, self.embedding_stride, middle)
+            x = self._placed(x, grid, middle)
         x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
         maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
         if self.num_classes:
@@ -184,17 +193,26 @@ class DenseEmbedding(OnBackbone):
                 "backbone": maps[feature_maps[-1].name].astype(jnp.float32),
             }[self.classes_from]
             logits = nn.Dense(self.num_classes, name="classify")(read)
-            size = (*maps["embedding"].shape[:3], self.num_classes)
-            maps["logits"] = jax.image.resize(extended(logits, mask), size, "bilinear")
+            if self.classes_from == "backbone":
+                size = maps["embedding"].shape[1:3]
+                logits = resample(extended(logits, mask), last.grid, grid, size)
+            maps["logits"] = logits
+        maps["origins"] = maps["origins"].also(
+            embedding=grid.origin, logits=grid.origin
+        )
         return maps
 
-    def _placed(self, x: jax.Array, stride: int, middle: jax.Array | None) -> jax.Array:
+    def _placed(self, x: jax.Array, grid: Grid, middle: jax.Array | None) -> jax.Array:
         """Adds to each cell where it is: 2 channels, or 4 where they repeat."""
         period = self.coordinate_period
         unit = self.coordinate_unit if period is None else period / (2 * math.pi)
-        if middle is not None:
-            middle = middle / stride
-        where = pixel_coordinates(*x.shape[1:3], unit=unit / stride, middle=middle)
+        height, width = x.shape[1:3]
+        stride, origin = grid
+        if middle is None:
+            middle = jnp.asarray([stride * height / 2, stride * width / 2])
+        where = pixel_coordinates(
+            height, width, unit=unit / stride, middle=(middle - origin) / stride
+        )
         if period is not None:
             where = jnp.concatenate([jnp.sin(where), jnp.cos(where)], axis=-1)
         where = jnp.broadcast_to(where.astype(x.dtype), (*x.shape[:3], where.shape[-1]))

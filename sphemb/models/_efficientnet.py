@@ -62,6 +62,14 @@ class EfficientNetLite0(Backbone):
     There is no stochastic depth: what the network says about an image in training is
     what it says after it.
 
+    By the paddings alone, cells of stride s would lie (s - 1) / 2 pixels below and to
+    the right of the middles of the pixels that they stand for. ImageNet weights were
+    trained with mirrored images and undo it: their strided kernels lie beside their
+    middles. The gradient of a cell's value has its centroid, in rows and columns, .3
+    and -.7 pixels from the middle of its pixels at stride 8. So the maps of the
+    undilated network have an origin of 0, and those of the dilated one lie where these
+    do.
+
     The settings are those of `Backbone`.
 
     Raises:
@@ -71,13 +79,14 @@ class EfficientNetLite0(Backbone):
     @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
         """What is returned, from the image inwards."""
-        stages = (
-            FeatureMap(f"stage{i + 1}", sampling.total, stage.channels)
-            for i, (stage, sampling) in enumerate(
-                zip(STAGES, self._samplings, strict=True)
-            )
-        )
-        return (FeatureMap("stem", 2, _STEM), *stages)
+        maps = [FeatureMap("stem", 2, _STEM)]
+        for i, (stage, sampling) in enumerate(
+            zip(STAGES, self._samplings, strict=True)
+        ):
+            stride = sampling.total
+            origin = -(sampling.dilation - 1) * stride / 2
+            maps.append(FeatureMap(f"stage{i + 1}", stride, stage.channels, origin))
+        return tuple(maps)
 
     @property
     def _samplings(self) -> list[Sampling]:

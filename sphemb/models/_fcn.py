@@ -5,12 +5,14 @@ Shape letters: B images, H rows, W columns, D channels of a pixel's output.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice, check_count
-from sphemb._grid import extended
+from sphemb._grid import extended, resample
 from sphemb.models._backbone import he_normal, last_map_at
 from sphemb.models._backbones import OnBackbone
 
@@ -66,7 +68,7 @@ class FCN8(OnBackbone):
         *,
         train: bool = False,
         mask: jax.Array | None = None,
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Any]:
         """Maps an image to named maps.
 
         Args:
@@ -82,10 +84,8 @@ class FCN8(OnBackbone):
             InputError: the image is no [B, H, W, 3] or not divisible by `stride`.
         """
         maps = self.backbone_maps(image, train=train)
-        coarse, *finer = (
-            maps[last_map_at(self.feature_maps, stride).name].astype(jnp.float32)
-            for stride in _STRIDES
-        )
+        read = [last_map_at(self.feature_maps, stride) for stride in _STRIDES]
+        coarse, *finer = (maps[m.name].astype(jnp.float32) for m in read)
         for i, size in enumerate(((3, 3), (1, 1)) if self.head_features else ()):
             name = f"head{i}"
             convolve = nn.Conv(
@@ -95,10 +95,14 @@ class FCN8(OnBackbone):
         # Not zero at first, as the original's: a zero vector has no direction, and no
         # gradient either.
         total = nn.Dense(self.embedding_dim, name=f"score{_STRIDES[0]}")(coarse)
-        for stride, x in zip(_STRIDES[1:], finer, strict=True):
-            scores = nn.Dense(self.embedding_dim, name=f"score{stride}")(x)
-            total = scores + jax.image.resize(
-                extended(total, mask), scores.shape, "bilinear"
-            )
+        grid = read[0].grid
+        for found, x in zip(read[1:], finer, strict=True):
+            scores = nn.Dense(self.embedding_dim, name=f"score{found.stride}")(x)
+            size = scores.shape[1:3]
+            total = scores + resample(extended(total, mask), grid, found.grid, size)
+            grid = found.grid
         maps["embedding"] = maps["logits"] = total
+        maps["origins"] = maps["origins"].also(
+            embedding=grid.origin, logits=grid.origin
+        )
         return maps

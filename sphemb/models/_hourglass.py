@@ -6,13 +6,21 @@ Shape letters: B images, H rows, W columns, C channels, D embedding dimension.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_count, check_number, check_shape
-from sphemb._grid import middle_of_image, without_padding
+from sphemb._grid import (
+    Grid,
+    Origins,
+    extended,
+    middle_of_image,
+    resample,
+    without_padding,
+)
 from sphemb.models._layers import (
     GROUPS,
     ResidualBlock,
@@ -83,7 +91,7 @@ class Hourglass(nn.Module):
         *,
         train: bool = False,
         mask: jax.Array | None = None,
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Any]:
         """Maps an image to named maps.
 
         Args:
@@ -114,17 +122,22 @@ class Hourglass(nn.Module):
         where = jnp.broadcast_to(where, (dims["B"], height, width, 2))
         pixel = jnp.concatenate([image, chromaticity(image), where], axis=-1)
 
-        maps = {}
+        maps: dict[str, Any] = {}
+        grid, grids = Grid(2), []
         folded = space_to_depth(pixel)
         x = nn.Conv(self.features[0], (3, 3), use_bias=False)(folded)
         x = nn.relu(nn.GroupNorm(GROUPS)(x))
         for i, features in enumerate(self.features):
-            x = ResidualBlock(features, stride=1 if i == 0 else 2)(x)
-            maps[f"stage{i + 1}"] = x
+            stride = 1 if i == 0 else 2
+            x = maps[f"stage{i + 1}"] = ResidualBlock(features, stride=stride)(x)
+            grid = ResidualBlock.moved(grid, stride)
+            grids.append(grid)
         for i in reversed(range(len(self.features) - 1)):
             x = nn.Conv(self.features[i], (1, 1), use_bias=False)(x)
-            x = x.repeat(2, axis=1).repeat(2, axis=2)
-            x = ResidualBlock(self.features[i])(x + maps[f"stage{i + 1}"])
+            finer = maps[f"stage{i + 1}"]
+            x = extended(x, mask)
+            x = resample(x, grids[i + 1], grids[i], finer.shape[1:3])
+            x = ResidualBlock(self.features[i])(x + finer)
         maps["decoded"] = x
 
         x = jnp.concatenate([x, folded], axis=-1)
@@ -133,4 +146,7 @@ class Hourglass(nn.Module):
         x = nn.relu(nn.Dense(self.head_features)(x))
         x = nn.relu(nn.Dense(self.head_features)(x))
         maps["embedding"] = nn.Dense(self.embedding_dim)(x)
+        maps["origins"] = Origins(
+            tuple((f"stage{i + 1}", grid.origin) for i, grid in enumerate(grids))
+        )
         return maps

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from sphemb._grid import Grid
+
 GROUPS = 8  # of channels, for the normalisation
 
 
@@ -117,6 +119,11 @@ class MaxPool(nn.Module):
         """Maps [B, H, W, C] to [B, H / 2, W / 2, C]."""
         return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
+    @staticmethod
+    def moved(grid: Grid) -> Grid:
+        """The grid of what comes out, for a map of a grid."""
+        return grid.strided(kernel=3, stride=2, before=1)
+
 
 class ResidualBlock(nn.Module):
     """Two 3 x 3 convolutions beside a shortcut (He et al., CVPR 2016).
@@ -138,10 +145,16 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps [B, H, W, C] to [B, H / stride, W / stride, features]."""
         strides = (self.stride, self.stride)
-        y = nn.Conv(self.features, (3, 3), strides, use_bias=False)(x)
+        # "SAME" would put the kernel's middle beside the cell that the shortcut reads.
+        y = nn.Conv(self.features, (3, 3), strides, padding=1, use_bias=False)(x)
         y = nn.relu(nn.GroupNorm(self.groups)(y))
         y = nn.Conv(self.features, (3, 3), use_bias=False)(y)
         y = nn.GroupNorm(self.groups)(y)
         if x.shape != y.shape:
             x = nn.Conv(self.features, (1, 1), strides, use_bias=False)(x)
         return nn.relu(x + y)
+
+    @staticmethod
+    def moved(grid: Grid, stride: int) -> Grid:
+        """The grid of what comes out, for a map of a grid."""
+        return grid.strided(kernel=3, stride=stride, before=1)

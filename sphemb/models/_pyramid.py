@@ -5,12 +5,14 @@ Shape letters: B images, H rows, W columns, D embedding dimension.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import InputError, check_count, check_number
-from sphemb._grid import extended
+from sphemb._grid import Grid, extended, resample
 from sphemb.models._backbone import last_map_at
 from sphemb.models._backbones import OnBackbone
 
@@ -73,7 +75,7 @@ class FeaturePyramid(OnBackbone):
         *,
         train: bool = False,
         mask: jax.Array | None = None,
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Any]:
         """Maps an image to named maps.
 
         Args:
@@ -91,8 +93,11 @@ class FeaturePyramid(OnBackbone):
         maps = self.backbone_maps(image, train=train)
         stride = self.output_stride
         total = None
+        grid = Grid()
         while stride >= _FINEST:
-            found = maps[last_map_at(self.feature_maps, stride).name]
+            feature_map = last_map_at(self.feature_maps, stride)
+            found = maps[feature_map.name]
+            above, grid = grid, feature_map.grid
             scale = 1.0 if total is None else self.finer_scale**2  # of the variance
             lateral = nn.Dense(
                 self.embedding_dim,
@@ -102,9 +107,9 @@ class FeaturePyramid(OnBackbone):
                 name=f"lateral{stride}",
             )(found.astype(jnp.float32))
             if total is not None:
-                lateral += jax.image.resize(
-                    extended(total, mask), lateral.shape, "bilinear"
-                )
+                finer = lateral.shape[1:3]
+                lateral += resample(extended(total, mask), above, grid, finer)
             total, stride = lateral, stride // 2
         maps["embedding"] = total
+        maps["origins"] = maps["origins"].also(embedding=grid.origin)
         return maps

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice
+from sphemb._grid import Grid
 from sphemb.models._backbone import (
     Backbone,
     FeatureMap,
@@ -60,13 +61,23 @@ class ResNet(Backbone):
     @property
     def feature_maps(self) -> tuple[FeatureMap, ...]:
         """What is returned, from the image inwards."""
-        widths = (w * _EXPANSION if self.depth >= 50 else w for w in _WIDTHS)
-        totals = (sampling.total for sampling in self._stages)
-        stages = (
-            FeatureMap(f"stage{i + 1}", total, width)
-            for i, (total, width) in enumerate(zip(totals, widths, strict=True))
-        )
-        return (FeatureMap("stem", 2, 64), *stages)
+        grid = Grid().strided(kernel=7, stride=2, before=_padding(7))
+        maps = [FeatureMap("stem", 2, 64, grid.origin)]
+        grid = MaxPool.moved(grid)
+        expansion = _EXPANSION if self.depth >= 50 else 1
+        for i, (sampling, width) in enumerate(zip(self._stages, _WIDTHS, strict=True)):
+            dilation = sampling.first_dilation
+            grid = grid.strided(
+                kernel=2 * dilation + 1,
+                stride=sampling.stride,
+                before=_padding(3, dilation),
+            )
+            maps.append(
+                FeatureMap(
+                    f"stage{i + 1}", sampling.total, width * expansion, grid.origin
+                )
+            )
+        return tuple(maps)
 
     @property
     def _stages(self) -> list[Sampling]:
@@ -185,9 +196,14 @@ def _convolution(
     return convolution(
         features,
         size,
-        padding=dilation * (size - 1) // 2,
+        padding=_padding(size, dilation),
         stride=stride,
         dilation=dilation,
         dtype=dtype,
         name=name,
     )
+
+
+def _padding(size: int, dilation: int = 1) -> int:
+    """Rows and columns of padding on each side."""
+    return dilation * (size - 1) // 2

@@ -29,9 +29,9 @@ from sphemb.tasks._picie_memory import (
     empty_memory,
     next_epoch,
 )
-from sphemb.tasks._pixels import placed_map, resized
+from sphemb.tasks._pixels import PlacedMap, placed_map, resized
 from sphemb.tasks._task import Apply, Batch, Maps, maps_of
-from sphemb.tasks._views import ViewSettings, view_image, view_keys, view_points
+from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ class Picie:
 
         def cluster(memory: PicieMemory) -> list[KMeansState]:
             points = embedded_views(
-                lambda batch: self._features(maps_of(apply, batch)),
+                lambda batch: self._features(maps_of(apply, batch), batch),
                 memory,
                 batches,
                 self._view_settings,
@@ -199,18 +199,18 @@ class Picie:
 
         return next_epoch(memory, apply, cluster)
 
-    def _features(self, maps: Maps) -> jax.Array:
-        """The map that is clustered, [B, h, w, D]."""
+    def _features(self, maps: Maps, batch: Batch) -> PlacedMap:
+        """The map of a batch's images that is clustered, [B, h, w, D]."""
         if self.feature not in maps:
             raise InputError(
                 f"config.task.feature must be a map of the network, "
-                f"{', '.join(maps)}, got {self.feature!r}"
+                f"{', '.join(k for k in maps if k != 'origins')}, got {self.feature!r}"
             )
-        features = maps[self.feature]
-        if features.shape[-1] != self.embedding_dim:
+        features = placed_map(maps, self.feature, batch)
+        if features.values.shape[-1] != self.embedding_dim:
             raise InputError(
                 f"config.task.embedding_dim must be that of the map {self.feature}, "
-                f"{features.shape[-1]}, got {self.embedding_dim}"
+                f"{features.values.shape[-1]}, got {self.embedding_dim}"
             )
         return features
 
@@ -236,10 +236,18 @@ class Picie:
         settings = self._view_settings
         views, anchors = [], []
         for view in range(self.views):
-            image = view_image(batch["image"], keys, view=view, settings=settings)
+            seen = view_batch(batch, keys, view=view, settings=settings)
             for network, points in ((apply, views), (memory.anchor, anchors)):
-                features = self._features(network(image))
-                points.append(view_points(features, keys, view=view, settings=settings))
+                features, grid = self._features(maps_of(network, seen), seen)
+                points.append(
+                    view_points(
+                        features,
+                        keys,
+                        view=view,
+                        settings=settings,
+                        offset=grid.origin / grid.stride,
+                    )
+                )
         anchors = jax.lax.stop_gradient(anchors)
         found = [
             view_losses(
@@ -282,11 +290,9 @@ class Picie:
         """
         mask = batch.get("mask")
         seen = resized(batch, self.predict_scale, multiple=self.scale_multiple)
-        maps = maps_of(apply, seen)
-        self._features(maps)
-        features = placed_map(maps, self.feature, seen).at_scale(self.predict_scale)
+        features = self._features(maps_of(apply, seen), seen)
         labels = nearest_centroids(
-            features,
+            features.at_scale(self.predict_scale),
             memory.centroids[0][min(self.predict_view, self.views - 1)],
             batch["image"].shape[1:3],
             metric=self.metric,

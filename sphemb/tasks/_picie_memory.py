@@ -19,6 +19,7 @@ from sphemb._grid import cells_of_image
 from sphemb.grouping import KMeansState
 from sphemb.tasks._centroids import cluster_shares
 from sphemb.tasks._clusters import SampledPoints, sample_cells
+from sphemb.tasks._pixels import PlacedMap
 from sphemb.tasks._task import Apply, Batch
 from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 
@@ -26,7 +27,7 @@ _COLLAPSED = 0.9  # share of the pixels in one cluster
 _SAMPLE = 3  # the number of the key of the sampled cells, after those of the views
 _keys = jax.jit(view_keys)
 _shown = jax.jit(view_batch, static_argnames=("view", "settings"))
-_points = jax.jit(view_points, static_argnames=("view", "settings"))
+_points = jax.jit(view_points, static_argnames=("view", "settings", "offset"))
 
 
 class PicieMemory(NamedTuple):
@@ -93,7 +94,7 @@ def next_epoch(
 
 
 def embedded_views(
-    embed: Callable[[Batch], jax.Array],
+    embed: Callable[[Batch], PlacedMap],
     memory: PicieMemory,
     batches: Iterable[Batch],
     settings: ViewSettings,
@@ -121,8 +122,11 @@ def embedded_views(
         for view in range(settings.views):
             shown = {k: batch[k] for k in ("image", "mask") if k in batch}
             shown = _shown(shown, keys, view=view, settings=settings)
-            features = embed(shown)
-            views.append(_points(features, keys, view=view, settings=settings))
+            features, grid = embed(shown)
+            offset = grid.origin / grid.stride
+            views.append(
+                _points(features, keys, view=view, settings=settings, offset=offset)
+            )
             if not view:  # whose cells lie where those of the other are moved to
                 counted = _counted(shown.get("mask"), batch["valid"], features)
         cells = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _SAMPLE)

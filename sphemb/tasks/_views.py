@@ -106,14 +106,20 @@ def view_batch(
 
 
 def view_points(
-    features: jax.Array, keys: jax.Array, *, view: int, settings: ViewSettings
+    features: jax.Array,
+    keys: jax.Array,
+    *,
+    view: int,
+    settings: ViewSettings,
+    offset: float = 0.0,
 ) -> jax.Array:
     """The unit vectors [B, N, D] of a view, from the network's map [B, h, w, D].
 
-    Interpolation comes before normalisation.
+    Interpolation comes before normalisation. The offset is that of `apply_geometric`.
     """
     if settings.views == 2 and view == 1:
-        features = apply_geometric(features, _boxes(keys, settings))
+        boxes = _boxes(keys, settings)
+        features = apply_geometric(features, boxes, offset=offset)
     batch, height, width, dim = features.shape
     return unit_map(features).reshape(batch, height * width, dim)
 

@@ -23,6 +23,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
+from sphemb._grid import bilinear_weights
 
 
 class GeometricTransform(NamedTuple):
@@ -76,18 +77,24 @@ def apply_geometric(
     transform: GeometricTransform,
     *,
     size: tuple[int, int] | None = None,
+    offset: float = 0.0,
 ) -> jax.Array:
     r"""Cuts the box out of images or feature maps, bilinearly.
 
     Pixel i of h, in the middle at u = (i + 1/2) / h, takes the value at
     :math:`t + s u` of a box from t of side s. Beyond the outermost middles values stay
-    what they are there. The result is linear in the values, and two products of small
-    matrices, one for rows and one for columns.
+    what they are there. The cells of a feature map may lie beside the middles of the
+    pixels that they stand for: what is read has its centres at (i + 1/2 + offset) / H,
+    and what comes out at (i + 1/2 + offset) / h, so that it is the map of a network
+    that sees the image in the box. The result is linear in the values, and two products
+    of small matrices, one for rows and one for columns.
 
     Args:
         values: [..., H, W, C] floating point.
         transform: of [...], or scalars.
         size: (h, w) of what comes out; the map's own by default.
+        offset: how far below and to the right of the middles the centres of the cells
+            lie, in cells; 0 for images.
 
     Returns:
         [..., h, w, C].
@@ -106,9 +113,9 @@ def apply_geometric(
     dims = check_shape("values", values, "... H W C")
     check_floating("values", values)
     height, width = _size(size, dims)
-    rows, columns = _places(transform, height, width)
-    row_weights = _bilinear(rows, dims["H"])
-    column_weights = _bilinear(columns, dims["W"])
+    rows, columns = _places(transform, height, width, offset)
+    row_weights = bilinear_weights(rows * dims["H"] - 0.5 - offset, dims["H"])
+    column_weights = bilinear_weights(columns * dims["W"] - 0.5 - offset, dims["W"])
     values = jnp.asarray(values)
     wide = values.astype(jnp.promote_types(values.dtype, jnp.float32))
     highest = jax.lax.Precision.HIGHEST
@@ -167,18 +174,11 @@ def _size(size: tuple[int, int] | None, dims: dict[str, int]) -> tuple[int, int]
 
 
 def _places(
-    transform: GeometricTransform, height: int, width: int
+    transform: GeometricTransform, height: int, width: int, offset: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
     """Where the rows [..., h] and columns [..., w] that come out lie in the image."""
     top, left, side, flip = (jnp.asarray(leaf)[..., None] for leaf in transform)
-    down = (jnp.arange(height) + 0.5) / height
-    along = (jnp.arange(width) + 0.5) / width
+    down = (jnp.arange(height) + 0.5 + offset) / height
+    along = (jnp.arange(width) + 0.5 + offset) / width
     along = jnp.where(flip, 1.0 - along, along)
     return top + side * down, left + side * along
-
-
-def _bilinear(places: jax.Array, number: int) -> jax.Array:
-    """The weights [..., n, number] of the pixels whose values a place lies between."""
-    middle = jnp.clip(places * number - 0.5, 0.0, number - 1.0)
-    distance = jnp.abs(middle[..., None] - jnp.arange(number))
-    return jnp.maximum(1.0 - distance, 0.0)

@@ -36,7 +36,7 @@ class TestSizes:
         found = {name: m.shape for name, m in shapes(model).items()}
         assert found == {
             name: (1, 64 // stride, 32 // stride, channels)
-            for name, stride, channels in model.feature_maps
+            for name, stride, channels, _ in model.feature_maps
         }
         assert model.feature_maps[-1].stride == output_stride == model.stride
 

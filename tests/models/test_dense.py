@@ -78,7 +78,7 @@ class TestMaps:
     def test_the_last_map_is_what_is_announced(self):
         model = DenseEmbedding(**SMALL, output_stride=16)
         assert model.stride == model.embedding_stride == 16
-        assert model.feature_maps[-1] == ("stage4", 16, 512)
+        assert model.feature_maps[-1] == ("stage4", 16, 512, -7.5)
         assert DenseEmbedding(decoder_stride=2).embedding_stride == 2
 
     def test_an_image_of_the_stride_is_enough(self):
