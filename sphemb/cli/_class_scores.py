@@ -24,6 +24,7 @@ from sphemb.cli._results import (
     write_table,
     writing_results,
 )
+from sphemb.data import PaletteColours
 from sphemb.metrics import MeanIoU, TrimapIoU
 from sphemb.training import write_json
 from sphemb.viz import draw_trimap_curves, save_figure
@@ -103,8 +104,8 @@ def run_class_scores(
     rows = []
     for pair in progress(both.pairs, "scoring"):
         predicted, truth = (
-            read_values(pair.predicted, None),
-            read_values(pair.true, void),
+            read_values(pair.predicted, None, soft=True),
+            read_values(pair.true, void, soft=True),  # it was looked at above
         )
         one = MeanIoU.from_batch(
             _few_sizes(predicted), _few_sizes(truth), num_classes=number
@@ -155,9 +156,11 @@ def run_class_scores(
 def _highest(both: LabelPairs, void: int | None) -> int:
     """Reads all files once; the highest true class."""
     highest = -1
+    palettes = PaletteColours()
     for pair in progress(both.pairs, "reading"):
-        truth = read_values(pair.true, void)
-        check_sizes(pair, read_values(pair.predicted, None), truth)
+        truth = read_values(pair.true, void, palettes=palettes)
+        predicted = read_values(pair.predicted, None, soft=True, palettes=palettes)
+        check_sizes(pair, predicted, truth)
         highest = max(highest, int(truth.max(initial=-1)))
     return highest
 

@@ -25,6 +25,7 @@ from sphemb.cli._label_files import (
     unpredicted,
 )
 from sphemb.cli._results import progress
+from sphemb.data import PaletteColours
 
 _TAIL = "_labels"  # of what `sphemb predict` writes
 
@@ -129,6 +130,7 @@ def _folder_truth(
 ) -> Truth:
     kinds = {key: c for c, title in enumerate(titles) for key in (str(c), title)}
     classes = find_labels(semantic, "--semantic") if semantic else {}
+    palettes = PaletteColours()
     of_classes, class_files = ImageNames(classes, semantic), list(classes.values())
     listed, objects = [], []
     numbers: dict[str, int] = {}
@@ -144,7 +146,7 @@ def _folder_truth(
             place = of_classes.find(name)
             if place is None:
                 raise InputError(f"--semantic must hold {name}.png, got none")
-            voted = read_values(class_files[place], void)
+            voted = read_values(class_files[place], void, palettes=palettes)
             if voted.shape != values.shape:
                 raise InputError(
                     f"{class_files[place]} must have the size of {true[name]}, "
@@ -175,7 +177,7 @@ def _folder_results(
     results = []
     for name, path in progress(found.items(), "reading", len(found)):
         image = truth.predicted[name]
-        values = read_values(path, None)
+        values = read_values(path, None, soft=True)
         if values.shape != sizes[image]:
             raise InputError(
                 f"{path} must have the size of its truth, {sizes[image]}, got "

@@ -11,7 +11,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.cli._image_names import ImageNames
-from sphemb.data import inspect_mask, is_image
+from sphemb.data import PaletteColours, inspect_mask, is_image
 from sphemb.training import read_json
 
 _LOSSY = (".jpg", ".jpeg", ".jp2", ".webp")  # formats that do not keep values
@@ -197,20 +197,32 @@ def unpredicted(
     )
 
 
-def read_values(path: pathlib.Path, void: int | None) -> np.ndarray:
+def read_values(
+    path: pathlib.Path,
+    void: int | None,
+    *,
+    soft: bool = False,
+    palettes: PaletteColours | None = None,
+) -> np.ndarray:
     """Reads the values of a label image as they are stored.
 
     Args:
         path: a grey or palette file.
         void: the value of void; in a palette file 255 is by default.
+        soft: it may have soft edges, since it was predicted.
+        palettes: of the files before, if the values are classes.
 
     Returns:
         int32 [H, W], -1 void.
 
     Raises:
-        InputError: a file that cannot be read or holds no numbers.
+        InputError: a file that cannot be read, holds no numbers, has soft edges, or
+            another palette than the files before.
     """
-    values = inspect_mask(path, masks="classes", void=void).semantic
+    mask = inspect_mask(path, masks="classes", void=void, soft=soft)
+    if palettes is not None:
+        palettes.add(path, mask.colours)
+    values = mask.semantic
     assert values is not None  # that is what was asked for
     return values
 

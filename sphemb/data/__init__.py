@@ -6,6 +6,7 @@
 * Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
   `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
   `Finding` entries for each file; `FileError` is what reading a file raises.
+  `PaletteColours` compares the palettes of masks of classes.
 * `measure_instances`: how many instances, how large (`InstanceSizes`), and which of
   them `vanishing_instances` says that a coarse map loses.
 * Your own images without any label: `open_images`, `ImageDataset`, `ImageExamples`,
@@ -91,6 +92,7 @@ from sphemb.data._instance_sizes import (
 )
 from sphemb.data._loader import ExampleSource, make_loader
 from sphemb.data._masks import Mask, inspect_mask, read_mask
+from sphemb.data._palettes import PaletteColours
 from sphemb.data._skipping import SkippingSource
 from sphemb.data._stored_images import Reading, read_size
 from sphemb.data._tiff_files import write_tiff
@@ -161,6 +163,7 @@ __all__ = [
     "InstanceSizes",
     "Mask",
     "PadExample",
+    "PaletteColours",
     "Reading",
     "Report",
     "SkippingSource",

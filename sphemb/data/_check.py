@@ -21,7 +21,11 @@ from sphemb.data._annotations import Annotations
 from sphemb.data._division import SPLITS
 from sphemb.data._examples import network_ready
 from sphemb.data._findings import Finding, error_finding
-from sphemb.data._folder import FolderDataset, same_value_problem
+from sphemb.data._folder import (
+    FolderDataset,
+    palette_problem,
+    same_value_problem,
+)
 from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import instance_areas, vanishing_instances
 from sphemb.data._stored_images import AS_SHOWN
@@ -121,13 +125,14 @@ def check_data(
     """Reads every example of a data set, as training would, and reports.
 
     Errors are what training stops at, with the same line: files that are unreadable,
-    hold no ids or more labels than is possible, sizes that differ, images without a
-    mask, masks without an image, masks that are all binary. Warnings are what it does
-    not stop at: a mask with one value only, 255 among ids, palettes whose background is
-    not black, mostly void, no instances, one image in two splits, images with several
-    pages or with values that use a small share of their bits, and instances that vanish
-    at the output stride, which have fewer pixels than a cell of stride x stride or none
-    in the middle of a cell.
+    hold no ids or more labels than is possible, masks with soft edges, sizes that
+    differ, images without a mask, masks without an image, masks that are all binary,
+    palettes of classes that differ. Warnings are what it does not stop at: several
+    parts of one value where no mask has a second one, 255 among ids, an instance around
+    all others, palettes whose background is not black, mostly void, no instances, one
+    image in two splits, images with several pages or with values that use a small share
+    of their bits, and instances that vanish at the output stride, which have fewer
+    pixels than a cell of stride x stride or none in the middle of a cell.
 
     Args:
         data: a folder, or a data set: what has ``source(split)``.
@@ -174,6 +179,17 @@ def check_data(
         binary = same_value_problem(values, data.dir)
         if binary is not None:
             findings.append(error_finding(binary))
+    if isinstance(data, FolderDataset):
+        swapped = palette_problem(data)
+        if swapped is not None:
+            findings.append(error_finding(swapped))
+    if None in values:  # where others have ids, one id is one instance
+        files = [
+            dataclasses.replace(
+                f, findings=tuple(g for g in f.findings if g.kind != "binary")
+            )
+            for f in files
+        ]
     layout = getattr(data, "layout", type(data).__name__)
     return Report(layout, stride, tuple(files), tuple(findings))
 

@@ -42,6 +42,7 @@ from sphemb.data._encoded import (
     encode_labels,
 )
 from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data._palettes import PaletteColours
 from sphemb.data._voc_files import BACKGROUND
 
 _SPLITS = {"validation": "val", "train": "train"}
@@ -168,6 +169,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded
+        self._palettes = PaletteColours()
         # The smaller split first: what is wrong with a file shows sooner.
         return {
             split: self._generate_examples(short) for split, short in _SPLITS.items()
@@ -239,7 +241,10 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
             header = check_encoded(jpeg, who=f"image {files.where(name)}")
             who = f"mask {path}"
             instances, semantic = read_stuff(
-                path.read_bytes(), categories=self._settings.categories, who=who
+                path.read_bytes(),
+                categories=self._settings.categories,
+                who=who,
+                palettes=self._palettes,
             )
             check_label_size(semantic.shape, header, who=who)
             yield (

@@ -14,6 +14,7 @@ from sphemb._checks import InputError
 from sphemb._labels import VOID
 from sphemb.data._coarse_classes import coarse_labels
 from sphemb.data._encoded import decode_indices
+from sphemb.data._palettes import PaletteColours
 
 _FOLDERS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations", "")
 _VOID_CODE = 255
@@ -54,7 +55,7 @@ def stuff_digest(files: list[pathlib.Path]) -> bytes:
 
 
 def read_stuff(
-    data: bytes, *, categories: str | None, who: str
+    data: bytes, *, categories: str | None, who: str, palettes: PaletteColours
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turns a PNG into label maps.
 
@@ -62,6 +63,7 @@ def read_stuff(
         data: the file's bytes.
         categories: ``"coarse27"``, or None for COCO-Stuff's ids, 1 to 182.
         who: what to call the map in a complaint.
+        palettes: of the maps before.
 
     Returns:
         int32 [H, W] instances, void everywhere, for nobody knows which pixels of a
@@ -70,7 +72,7 @@ def read_stuff(
     Raises:
         InputError: the file is no such map.
     """
-    codes = decode_indices(data, who=who).astype(np.int32)
+    codes = decode_indices(data, who=who, palettes=palettes).astype(np.int32)
     try:
         coarse = coarse_labels(codes, of="coco_stuff")
     except InputError as error:

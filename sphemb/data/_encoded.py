@@ -16,8 +16,11 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
+from sphemb.data._mask_files import as_stored, pixel_encoding
+from sphemb.data._palettes import PaletteColours
 from sphemb.data._stored_images import UNREADABLE, Header, read_header, read_values
 
+_VOID_INDEX = 255  # of palettes; its color says nothing
 _BROKEN = (*UNREADABLE, Image.DecompressionBombError)
 
 
@@ -79,20 +82,33 @@ def decode_colors(data: bytes, *, who: str) -> np.ndarray:
         raise _unreadable(who, error) from error
 
 
-def decode_indices(data: bytes, *, who: str) -> np.ndarray:
+def decode_indices(
+    data: bytes, *, who: str, palettes: PaletteColours | None = None
+) -> np.ndarray:
     """Decodes a mask whose pixels are numbers: a palette's indices, or grey values.
 
     Args:
         data: the file's bytes.
         who: what to call the mask in a complaint.
+        palettes: of the masks before, if the numbers are classes.
 
     Returns:
         uint8 [H, W].
 
     Raises:
-        InputError: the mask cannot be read, or holds colours instead of numbers.
+        InputError: the mask cannot be read, holds colours instead of numbers, or has
+            another palette than the masks before.
     """
-    return _decode(data, who, ("P", "L"))
+    indices = _decode(data, who, ("P", "L"))
+    if palettes is not None:
+        with Image.open(io.BytesIO(data)) as image:
+            flat = image.getpalette() if image.mode == "P" else None
+        used = np.flatnonzero(np.bincount(indices.ravel())[:_VOID_INDEX])
+        colours = np.array(flat or (), int).reshape(-1, 3)
+        palettes.add(
+            who, {int(k): tuple(colours[k].tolist()) for k in used if k < len(colours)}
+        )
+    return indices
 
 
 def check_encoded(data: bytes, *, who: str) -> Header:
@@ -137,7 +153,8 @@ def check_label_size(size: tuple[int, ...], header: Header, *, who: str) -> None
 def _decode(data: bytes, who: str, modes: tuple[str, ...]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            found, array = image.mode, np.array(image)
+            found, encoding = image.mode, pixel_encoding(image)
+            array = as_stored(np.array(image), *encoding)
     except _BROKEN as error:
         raise _unreadable(who, error) from error
     if found not in modes:

@@ -13,7 +13,8 @@ from sphemb.data._findings import FileError, PathLike
 from sphemb.data._folder_examples import FolderExamples
 from sphemb.data._image_values import with_measured_range
 from sphemb.data._layouts import find_layout
-from sphemb.data._masks import check_mask_settings
+from sphemb.data._masks import check_mask_settings, inspect_mask
+from sphemb.data._palettes import check_palettes
 from sphemb.data._stored_images import Reading
 
 
@@ -70,6 +71,9 @@ def open_folder(
     )
     for problem in dataset.problems:
         raise problem
+    swapped = palette_problem(dataset)
+    if swapped is not None:
+        raise swapped
     if masks == "instances":
         binary = same_value_problem(_single_values(dataset), dataset.dir)
         if binary is not None:
@@ -171,6 +175,28 @@ class FolderDataset:
             )
             for split, pairs in self._pairs.items()
         }
+
+
+def palette_problem(dataset: FolderDataset) -> FileError | None:
+    """Words the error about classes that have other colours in other files, if any."""
+    if dataset.masks != "classes":
+        return None
+    paths = [
+        pair.mask
+        for source in dataset._sources.values()
+        for pair in source.pairs
+        if isinstance(pair.mask, pathlib.Path)
+    ]
+    try:
+        check_palettes(
+            dict.fromkeys(paths),
+            lambda path: (
+                inspect_mask(path, masks="classes", void=dataset._void).colours
+            ),
+        )
+    except FileError as error:
+        return error
+    return None
 
 
 def same_value_problem(

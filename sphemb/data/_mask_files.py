@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import pathlib
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -17,6 +17,8 @@ from PIL import Image
 from sphemb.data._findings import FileError
 from sphemb.data._stored_images import DAMAGED
 
+_BYTE = 255
+_FEW_BITS = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies 2 and 4 bits
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 _LOSSY_TIFF = (6, 7, 33003, 33005, 34712, 34892, 50001)  # JPEG, JPEG 2000 and WebP
 
@@ -27,12 +29,12 @@ class Stored(NamedTuple):
     Attributes:
         values: [H, W] integers; colours as 65536 R + 256 G + B.
         kind: ``"labels"`` (grey), ``"palette"`` (the indices) or ``"colours"``.
-        ground: the colour that a palette gives to index 0, else None.
+        palette: [K, 3] the colours of the indices, 8 bits, where a palette has them.
     """
 
     values: np.ndarray
     kind: str
-    ground: tuple[int, ...] | None = None
+    palette: np.ndarray | None = None
 
 
 def read_stored(path: pathlib.Path) -> Stored:
@@ -47,7 +49,8 @@ def read_stored(path: pathlib.Path) -> Stored:
 
     Raises:
         FileError: the file is missing, damaged or far too large; its format does not
-            keep values; it has several pages or holds no integers.
+            keep values; it has several pages, holds no integers, or colours of more
+            than 8 bits.
     """
     if not os.path.isfile(path):
         raise FileError(f"no such mask file: {path}")
@@ -72,16 +75,47 @@ def _read_with_pillow(path: pathlib.Path) -> Stored:
         if image.format in _LOSSY:
             raise _lossy(path, str(image.format))
         _check_pages(path, getattr(image, "n_frames", 1))
+        encoding = pixel_encoding(image)
+        grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+        if not grey and (";16" in encoding[0] or encoding[1] > _BYTE):
+            raise _wide_colours(path)
         image.load()
         if image.mode in ("P", "PA"):
             indices = np.asarray(image)
             indices = indices[..., 0] if indices.ndim == 3 else indices
-            palette = image.getpalette() or ()
-            return Stored(indices, "palette", tuple(palette[:3]))
-        known = image.mode in ("1", "L", "LA", "I", "F", "RGB", "RGBA")
-        if not known and not image.mode.startswith("I;16"):
+            colours = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
+            return Stored(indices, "palette", colours)
+        if not grey and image.mode not in ("LA", "RGB", "RGBA"):
             image = image.convert("RGB")
-        return _sort_channels(path, np.asarray(image))
+        return _sort_channels(path, as_stored(np.asarray(image), *encoding))
+
+
+def pixel_encoding(image: Image.Image) -> tuple[str, int]:
+    """How the pixels of an image that is not loaded lie in its file.
+
+    Returns:
+        Pillow's name of it, such as ``"L;4"``, and the largest value that a file of the
+        PGM family declares, else 0.
+    """
+    tiles: Any = getattr(image, "tile", ())
+    tile = tiles[0] if tiles else None
+    arguments = tile[3] if tile else ""
+    first, *rest = arguments if isinstance(arguments, tuple) else (arguments,)
+    of_pgm = tile is not None and str(tile[0]).startswith("ppm") and rest
+    return str(first), int(rest[0]) if of_pgm else 0
+
+
+def as_stored(values: np.ndarray, encoding: str, largest: int) -> np.ndarray:
+    """Undoes the scaling by which Pillow shows few bits in the range of more."""
+    if values.ndim > 2:
+        return values
+    if largest:
+        shown = _BYTE if values.dtype == np.uint8 else 2**16 - 1
+        return np.rint(values * (largest / shown)).astype(values.dtype)
+    if encoding.startswith("L;") and encoding.endswith("I"):  # white is 0
+        values = _BYTE - values
+    factor = _FEW_BITS.get(encoding[:3])
+    return values // factor if factor else values
 
 
 def _read_tiff(path: pathlib.Path) -> Stored:
@@ -104,6 +138,8 @@ def _read_tiff(path: pathlib.Path) -> Stored:
         except ValueError as error:
             if "imagecodecs" not in str(error):
                 raise
+            if page.samplesperpixel > 1 and page.bitspersample > 8:
+                raise _wide_colours(path) from None
             return _read_with_pillow(path)  # which brings LZW with it
         if page.axes == "SYX":
             pixels = np.moveaxis(pixels, 0, -1)
@@ -113,9 +149,9 @@ def _read_tiff(path: pathlib.Path) -> Stored:
                 kind="not ids",
             )
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            colours = page.colormap
-            ground = () if colours is None else tuple(int(c) for c in colours[:, 0])
-            return Stored(pixels, "palette", ground)
+            colours = page.colormap  # [3, K] of 16 bits
+            palette = None if colours is None else (colours.T >> 8).astype(np.uint8)
+            return Stored(pixels, "palette", palette)
         white_is_0 = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
         # tifffile says so of bits too, but writes True as 1 all the same.
         if pixels.dtype == bool and white_is_0 and page.software != "tifffile.py":
@@ -135,6 +171,8 @@ def _sort_channels(path: pathlib.Path, pixels: np.ndarray) -> Stored:
     if pixels.ndim == 2:
         return Stored(pixels, "labels")
     channels = pixels.shape[2]
+    if channels in (3, 4) and pixels.dtype == np.uint16:
+        raise _wide_colours(path)
     if channels not in (1, 2, 3, 4) or (channels >= 3 and pixels.dtype != np.uint8):
         raise FileError(
             f"mask {path} must have one channel of ids or 8-bit colours, got "
@@ -167,6 +205,14 @@ def _too_large(path: pathlib.Path) -> FileError:
     return FileError(
         f"mask {path} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are read: "
         "cut or shrink it first"
+    )
+
+
+def _wide_colours(path: pathlib.Path) -> FileError:
+    return FileError(
+        f"mask {path} must have one channel of ids or 8-bit colours, got several "
+        "channels of 16 bits: save the ids as one grey channel of 16 bits",
+        kind="not ids",
     )
 
 

@@ -6,7 +6,8 @@ H W image size.
 from __future__ import annotations
 
 import pathlib
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.ndimage
@@ -15,6 +16,8 @@ from sphemb._checks import InputError, check_choice, check_count
 from sphemb._labels import VOID
 from sphemb.data._findings import FileError, Finding, PathLike
 from sphemb.data._mask_files import Stored, read_stored
+from sphemb.data._palettes import Colour
+from sphemb.data._soft_edges import soft_pieces
 
 MASKS = ("instances", "components", "single", "classes")
 _PALETTE_VOID = 255
@@ -23,6 +26,7 @@ _HIGHEST = np.iinfo(np.int32).max
 _WHITE = (255, 2**16 - 1)
 _TABLE = 2**20  # larger values are sorted rather than counted
 _FEWEST_PIXELS = 4  # for each label, on average
+_GROUND = 0.5  # of the border of the image
 _PHOTO_LABELS, _PHOTO_CHANGES = 32, 0.5
 
 
@@ -37,6 +41,7 @@ class Mask(NamedTuple):
         findings: what is doubtful about it.
         semantic: int32 [H, W], -1 void, 0 background, 1, 2, .. classes, if it holds
             classes.
+        colours: index -> colour of the classes of a palette file.
     """
 
     instances: np.ndarray
@@ -44,6 +49,7 @@ class Mask(NamedTuple):
     only: int | None = None
     findings: tuple[Finding, ...] = ()
     semantic: np.ndarray | None = None
+    colours: Mapping[int, Colour] | None = None
 
 
 def read_mask(
@@ -75,7 +81,11 @@ def read_mask(
 
 
 def inspect_mask(
-    path: PathLike, *, masks: str = "instances", void: int | None = None
+    path: PathLike,
+    *,
+    masks: str = "instances",
+    void: int | None = None,
+    soft: bool = False,
 ) -> Mask:
     """Reads a mask file together with what is doubtful; see `read_mask`.
 
@@ -83,6 +93,7 @@ def inspect_mask(
         path: the file.
         masks: see `read_mask`.
         void: see `read_mask`.
+        soft: take a mask with soft edges, as those may be that were predicted.
 
     Returns:
         The mask.
@@ -108,6 +119,8 @@ def inspect_mask(
         instances = np.minimum(numbered, 1)
     else:
         _check_labels(path, numbered, len(found))
+        if not soft:
+            _check_edges(path, numbered, np.where(is_void, 0, values), stored)
         whole = masks == "instances"
         instances = numbered if whole else _split_parts(numbered)
     if masks == "classes" and stored.kind == "colours":
@@ -118,20 +131,29 @@ def inspect_mask(
         )
     findings = []
     if masks == "instances":
-        findings += _doubt_values(path, stored, found, void)
-    if stored.ground and any(stored.ground):
+        findings += _doubt_values(path, stored, found, numbered, void)
+    if masks != "classes":
+        findings += _doubt_ground(path, stored, numbered, found, is_void)
+    if stored.palette is not None and stored.palette[:1].any():
+        ground = tuple(stored.palette[0].tolist())
         findings.append(
             Finding(
                 "warning",
                 "palette",
-                f"mask {path} shows index 0 of its palette as {stored.ground}, not "
-                "black, but 0 is read as background",
+                f"mask {path} shows index 0 of its palette as {ground}, not black, but "
+                "0 is read as background",
             )
         )
     instances = np.where(is_void, VOID, instances).astype(np.int32)
     only = int(found[0]) if len(found) == 1 else None
-    semantic = np.where(is_void, VOID, values) if masks == "classes" else None
-    return Mask(instances, stored.kind, only, tuple(findings), semantic)
+    semantic = colours = None
+    if masks == "classes":
+        semantic = np.where(is_void, VOID, values)
+        if stored.palette is not None:
+            used = [0] * bool(((numbered == 0) & ~is_void).any()) + found.tolist()
+            shown = stored.palette.tolist()
+            colours = {k: tuple(shown[k]) for k in used if k < len(shown)}
+    return Mask(instances, stored.kind, only, tuple(findings), semantic, colours)
 
 
 def check_mask_settings(masks: str, void: int | None) -> None:
@@ -193,6 +215,27 @@ def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None
         )
 
 
+def _check_edges(
+    path: pathlib.Path, numbered: np.ndarray, values: np.ndarray, stored: Stored
+) -> None:
+    """Refuses a mask whose edges have values of their own."""
+    shown = values[..., None]
+    palette = stored.palette
+    if stored.kind == "colours":
+        shown = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
+    elif palette is not None and values.max(initial=0) < len(palette):
+        shown = palette[values].astype(np.int32)
+    pieces = soft_pieces(numbered, shown)
+    if pieces:
+        raise FileError(
+            f"mask {path} must have hard edges, but {pieces} pieces of few pixels lie "
+            "along edges, with values between those of their neighbors, and each "
+            "value counts: was it drawn with smooth edges, resized with interpolation, "
+            "or saved as JPEG before?",
+            kind="soft edges",
+        )
+
+
 def _split_parts(numbered: np.ndarray) -> np.ndarray:
     """Gives every connected part of every number a number of its own."""
     parts = np.zeros_like(numbered)
@@ -205,10 +248,16 @@ def _split_parts(numbered: np.ndarray) -> np.ndarray:
 
 
 def _doubt_values(
-    path: pathlib.Path, stored: Stored, found: np.ndarray, void: int | None
+    path: pathlib.Path,
+    stored: Stored,
+    found: np.ndarray,
+    numbered: np.ndarray,
+    void: int | None,
 ) -> list[Finding]:
     if len(found) == 1:
         white = stored.kind == "labels" and found[0] in _WHITE
+        if not white and scipy.ndimage.label(numbered, np.ones((3, 3)))[1] < 2:
+            return []  # one connected object can be nothing but one instance
         value = _colour(found[0]) if stored.kind == "colours" else found[0]
         return [
             Finding(
@@ -230,6 +279,38 @@ def _doubt_values(
             )
         ]
     return []
+
+
+def _doubt_ground(
+    path: pathlib.Path,
+    stored: Stored,
+    numbered: np.ndarray,
+    found: np.ndarray,
+    is_void: np.ndarray,
+) -> list[Finding]:
+    """Doubts an instance around all others: a white ground, or one without black."""
+    sides = [numbered[0], numbered[-1], numbered[:, 0], numbered[:, -1]]
+    border = np.concatenate(sides)
+    number = int(np.bincount(border).argmax()) if border.size else 0
+    around = number and np.mean(border == number) > _GROUND
+    if not around or not all((side == number).any() for side in sides):
+        return []
+    value: Any = int(found[number - 1])
+    if stored.kind == "colours":
+        value = _colour(value)
+    white = value == (255, 255, 255) or (stored.kind == "labels" and value in _WHITE)
+    if not white and ((numbered == 0) & ~is_void).any():
+        return []
+    if len(found) == 1 and not white:
+        return []  # an object that fills its image
+    return [
+        Finding(
+            "warning",
+            "ground",
+            f"mask {path} has {value} on {np.mean(border == number):.0%} of its "
+            "border, which counts as an instance: background must be 0 or black",
+        )
+    ]
 
 
 def _colour(packed: int) -> tuple[int, int, int]:

@@ -25,6 +25,7 @@ from sphemb.data._builders import (
 )
 from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data._palettes import PaletteColours
 from sphemb.data._sbd import SBD, read_sbd
 from sphemb.data._voc_files import (
     BACKGROUND,
@@ -156,6 +157,7 @@ class VocMasks(LabelledBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # what is missing is downloaded with a checksum of our own
         settings = self._settings
+        self._palettes = PaletteColours()
         if settings.voc_dir:
             voc = sbd = FolderFiles(settings.voc_dir)
         else:
@@ -191,7 +193,8 @@ class VocMasks(LabelledBuilder, skip_registration=True):
                 masks = f"SegmentationObject/{name}.png"
                 source = voc
                 instances = read_mask(voc, masks)
-                semantic = read_mask(voc, f"SegmentationClass/{name}.png")
+                classes = f"SegmentationClass/{name}.png"
+                semantic = read_mask(voc, classes, self._palettes)
             else:
                 masks = f"inst/{name}.mat"
                 source = sbd

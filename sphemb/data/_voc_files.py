@@ -14,6 +14,7 @@ from sphemb._checks import InputError
 from sphemb._labels import VOID
 from sphemb.data._archives import Files, Publication
 from sphemb.data._encoded import decode_indices
+from sphemb.data._palettes import PaletteColours
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -69,9 +70,15 @@ def read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
     return {split: sorted(names) for split, names in splits.items() if names}
 
 
-def read_mask(files: Files, path: str) -> np.ndarray:
-    """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, .. as it is."""
-    codes = decode_indices(files.read(path), who=f"mask {files.where(path)}")
+def read_mask(
+    files: Files, path: str, palettes: PaletteColours | None = None
+) -> np.ndarray:
+    """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, .. as it is.
+
+    Where the numbers are classes, the palette is compared with those before.
+    """
+    who = f"mask {files.where(path)}"
+    codes = decode_indices(files.read(path), who=who, palettes=palettes)
     return np.where(codes == _VOID_CODE, VOID, codes.astype(np.int32))
 
 

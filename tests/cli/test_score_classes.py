@@ -79,6 +79,23 @@ class TestSemantic:
         line = refused(capsys, *arguments[:4], "--groundtruth", maps / "nowhere")
         assert "--groundtruth must be a folder" in line
 
+    @pytest.mark.parametrize("among", ["truth", "predictions"])
+    def test_palettes_must_agree(self, maps, capsys, among):
+        """By colours the same, by indices swapped: scored as it is, all is wrong."""
+        folder = maps / ("truth" if among == "truth" else "found")
+        for path in folder.glob("*_overlay.png"):
+            path.unlink()
+        path = next(folder.glob("b*.png"))
+        image = Image.open(path).convert("L").convert("P")
+        image.putpalette([0, 0, 0, 9, 9, 9, 8, 8, 8, 7, 7, 7, *range(200)])
+        image.putdata(np.asarray(Image.open(path)).ravel())
+        image.save(path)
+        arguments = ["score", "semantic", "--predictions", maps / "found"]
+        arguments += ["--groundtruth", maps / "truth", "--out", maps / "out"]
+        line = refused(capsys, *arguments)
+        assert f"{path} must have the palette of the others" in line
+        assert not (maps / "out").exists()
+
     def test_results_are_not_overwritten_unasked(self, maps, capsys):
         out = maps / "out"
         out.mkdir()

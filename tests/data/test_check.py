@@ -133,6 +133,39 @@ class TestErrors:
         assert not check_data(folder, masks="single").all_findings
         assert not check_data(folder, masks="components").all_findings
 
+    def test_palettes_of_classes_that_differ(self, folder):
+        """The same two colours, by other indices: class 1 is class 2 elsewhere."""
+        red, green = (200, 0, 0), (0, 200, 0)
+        for split, names in {"train": "abc", "val": "d"}.items():
+            for name in names:
+                swapped = name == "c"
+                image = Image.fromarray(np.where(swapped & (IDS > 0), 3 - IDS, IDS))
+                image = image.convert("P")
+                image.putpalette(
+                    [0, 0, 0, *((*green, *red) if swapped else (*red, *green))]
+                )
+                image.putdata(np.where(swapped & (IDS > 0), 3 - IDS, IDS).ravel())
+                image.save(folder / split / "masks" / f"{name}.png")
+        report = check_data(folder, masks="classes")
+        assert found(report) == [("error", "palette")]
+        with pytest.raises(InputError) as raised:
+            open_folder(folder, masks="classes")
+        assert str(raised.value) == report.errors[0].message
+        assert "c.png must have the palette of the others" in str(raised.value)
+        assert not check_data(folder).all_findings  # colours of ids do not matter
+        image.putpalette([0, 0, 0, *red, *green, 9, 9, 9])
+        image.save(folder / "train" / "masks" / "c.png")
+        assert not check_data(folder, masks="classes").all_findings
+
+    def test_soft_edges_at_any_stride(self, folder):
+        soft = Image.fromarray((100 * IDS).astype(np.uint8)).resize(
+            (SIZE, SIZE), Image.Resampling.BILINEAR, box=(0.3, 0.3, 31.1, 31.1)
+        )
+        soft.save(folder / "train" / "masks" / "a.png")
+        self.same_line(folder, "soft edges")
+        for stride in (1, 4):
+            assert ("error", "soft edges") in found(check_data(folder, stride=stride))
+
     def test_a_split_without_images(self, tmp_path):
         for name in "ab":
             write(tmp_path, ".", name)
@@ -147,9 +180,35 @@ class TestWarnings:
         (finding,) = report.warnings
         return finding
 
-    def test_one_binary_mask_among_others(self, folder):
+    def test_one_white_mask_among_others(self, folder):
+        write(folder, "train", "a", (IDS > 0).astype(np.uint8) * 255)
+        assert self.one(folder).kind == "0/255"
+
+    def test_one_id_is_one_instance_where_others_have_more(self, folder):
         write(folder, "train", "a", (IDS > 0).astype(np.uint8))
-        assert self.one(folder).kind == "binary"
+        write(folder, "val", "d", (IDS == 1).astype(np.uint8))
+        assert not check_data(folder).all_findings
+
+    def test_several_parts_of_one_value_where_no_mask_has_a_second(self, folder):
+        for split, names in {"train": "abc", "val": "d"}.items():
+            for i, name in enumerate(names, start=1):
+                parts = IDS > 0 if name == "a" else IDS == 1
+                write(folder, split, name, (i * parts).astype(np.uint8))
+        finding = self.one(folder)  # only the one that has two parts
+        assert finding.kind == "binary"
+        assert "a.png holds one value beside the background, 1" in finding.message
+
+    @pytest.mark.parametrize("ground", ["white", "no black"])
+    def test_a_ground_that_counts_as_an_instance(self, folder, ground):
+        if ground == "white":
+            ids = np.where(IDS == 0, 255, np.where(IDS == 2, 0, IDS))
+        else:
+            ids = np.where(IDS == 0, 9, IDS)
+        write(folder, "train", "a", ids.astype(np.uint8))
+        kinds = [f.kind for f in check_data(folder).warnings]
+        assert "ground" in kinds
+        report = check_data(folder, void=int(ids[0, 0]))
+        assert [f.kind for f in report.warnings] == ["void"]
 
     def test_255_among_ids(self, folder):
         ids = IDS.copy()

@@ -1,7 +1,10 @@
 """Mask files of every kind give the instances that they stand for, or one line."""
 
 import contextlib
+import struct
+import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -38,7 +41,41 @@ def kinds(mask):
     return [finding.kind for finding in mask.findings]
 
 
+def png(pixels, colour_type, bits=16):
+    """A PNG of 16-bit channels or of few bits, which Pillow cannot write."""
+
+    def chunk(kind, data):
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    height, width = pixels.shape[:2]
+    if bits == 16:
+        rows = [row.astype(">u2").tobytes() for row in pixels]
+    else:
+        digits = np.unpackbits(pixels[..., None], axis=-1)[..., -bits:]
+        rows = [row.tobytes() for row in np.packbits(digits.reshape(height, -1), -1)]
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    data = zlib.compress(b"".join(b"\0" + row for row in rows))
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
 class TestValues:
+    @pytest.mark.parametrize("bits", [2, 4])
+    def test_grey_of_few_bits_keeps_its_values(self, tmp_path, bits):
+        values = np.select([STORED == 3, STORED == 7], [1, 3], 0).astype(np.uint8)
+        (tmp_path / "a.png").write_bytes(png(values, 0, bits))
+        mask = inspect_mask(tmp_path / "a.png", masks="classes")
+        np.testing.assert_array_equal(mask.semantic, values)
+
+    @pytest.mark.parametrize("largest", [20, 255, 1000, 65535])
+    def test_pgm_keeps_its_values(self, tmp_path, largest):
+        values = NUMBERED.astype("u1" if largest < 256 else ">u2")
+        header = f"P5 {values.shape[1]} {values.shape[0]} {largest}\n".encode()
+        (tmp_path / "a.pgm").write_bytes(header + values.tobytes())
+        mask = inspect_mask(tmp_path / "a.pgm", masks="classes")
+        np.testing.assert_array_equal(mask.semantic, NUMBERED)
+
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
     def test_grey_png_holds_ids(self, tmp_path, dtype):
         factor = 1 if dtype == np.uint8 else 300
@@ -276,7 +313,20 @@ class TestRefusals:
 
     def test_16_bit_colours_are_refused(self, tmp_path):
         path = save(tmp_path / "a.tif", np.ones((4, 4, 3), np.uint16))
-        self.refused(path, "not ids", "got 3 channels of uint16")
+        self.refused(path, "not ids", "got several channels of 16 bits")
+
+    @pytest.mark.parametrize("channels", [2, 3, 4])
+    def test_16_bit_colours_of_png_are_refused(self, tmp_path, channels):
+        """Pillow would read their high bytes alone: 300 and 301 would be one id."""
+        pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, channels, axis=2)
+        path = tmp_path / "a.png"
+        path.write_bytes(png(pixels, {2: 4, 3: 2, 4: 6}[channels]))
+        self.refused(path, "not ids", "save the ids as one grey channel of 16 bits")
+
+    def test_16_bit_colours_of_compressed_tiff_are_refused(self, tmp_path):
+        pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, 3, axis=2)
+        cv2.imwrite(str(tmp_path / "a.tif"), pixels)  # LZW
+        self.refused(tmp_path / "a.tif", "not ids", "several channels of 16 bits")
 
     @pytest.mark.parametrize("channels", [(), (3,)])
     def test_a_photograph_is_refused(self, tmp_path, channels):

@@ -503,3 +503,20 @@ class TestRealFiles:
         for name, (instances, semantic) in expected.items():
             np.testing.assert_array_equal(found[name]["instances"], instances)
             np.testing.assert_array_equal(found[name]["semantic"], semantic)
+
+
+def test_a_palette_of_classes_that_is_not_that_of_the_others_is_refused(tmp_path):
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (tmp_path / folder).mkdir()
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    for split, name in {"train": "a", "val": "b"}.items():
+        (lists / f"{split}.txt").write_text(f"{name}\n")
+        Image.new("RGB", (8, 8)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask = Image.new("P", (8, 8), 1)
+        for folder in ("SegmentationObject", "SegmentationClass"):
+            colours = (1, 2, 3) if split == "train" else (3, 2, 1)
+            mask.putpalette([0, 0, 0, *colours])
+            mask.save(tmp_path / folder / f"{name}.png")
+    with pytest.raises(InputError, match=r"SegmentationClass/.* must have the pal"):
+        prepare_voc(voc_dir=tmp_path, data_dir=tmp_path / "tfds")
