@@ -184,24 +184,41 @@ def _groups_at_once(sizes: InstanceSizes, config: Mapping[str, Any]) -> tuple[in
     return seen + 1, f"the fullest crop of {side} pixels has about {seen} instances"
 
 
+def room_for(most: int) -> dict[str, int]:
+    """Limits of a task that leave room where the fullest image has so many instances.
+
+    Args:
+        most: instances of the fullest image.
+
+    Returns:
+        ``max_parts``, ``max_groups`` and ``max_objects``.
+    """
+    return {
+        "max_parts": _up(1.5 * most, 50),
+        "max_groups": _power_of_two(2 * (most + 1)),
+        "max_objects": _up(1.25 * most, 16),
+    }
+
+
 def _room(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]:
     most, task = _most(sizes), config["task"]
+    room = room_for(most)
     told = f"the fullest of {len(sizes.counts)} images has {most} instances"
     if task.get("max_parts"):
         yield Advice(
             "config.task.max_parts",
-            max(task["max_parts"], _up(1.5 * most, 50)),
+            max(task["max_parts"], room["max_parts"]),
             f"{told}, and a prediction may find more",
         )
     else:
         yield Advice(
             "config.task.max_groups",
-            max(task.get("max_groups", 1), _power_of_two(2 * (most + 1))),
+            max(task.get("max_groups", 1), room["max_groups"]),
             f"{told}, and a prediction may find more; the background is a group, too",
         )
     yield Advice(
         "config.task.max_objects",
-        max(task.get("max_objects", 1), _up(1.25 * most, 16)),
+        max(task.get("max_objects", 1), room["max_objects"]),
         f"{told}, and scores must be able to count those of the fullest",
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from sphemb._checks import InputError, check_count
 from sphemb._whole_files import written_whole
+from sphemb.cli._advice import room_for
 from sphemb.cli._names import one_line, spelled
 from sphemb.data import Finding, Report, check_data
 
@@ -104,6 +105,15 @@ def _lines(dir: pathlib.Path, report: Report, limit: int) -> list[str]:
         lines.append(
             "  ".join([*(cell.ljust(width) for cell, width in cells), row[-1]])
         )
+    most = max((t["most_instances"] for t in report.totals().values()), default=0)
+    if most:
+        room = room_for(most)
+        lines += [
+            "",
+            f"room for the fullest image, of {most} instances: config.task.max_objects "
+            f"{room['max_objects']}, and config.task.max_groups {room['max_groups']} "
+            f"or, with parts, config.task.max_parts {room['max_parts']}",
+        ]
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.all_findings:
         kinds.setdefault((finding.level, finding.kind), []).append(finding)
