@@ -87,6 +87,13 @@ class BuilderExamples:
             example[key] = header.turn(example[key])
         return example
 
+    def instances(self, index: int) -> np.ndarray:
+        """Reads the instances of one example alone, as they are stored."""
+        record = self.encoded(index)
+        return decode_labels(
+            record["instances"], who=f"instances of {record['name']!r}"
+        )
+
     def encoded(self, index: int) -> dict[str, Any]:
         """Reads one example and leaves its images as the bytes that are kept."""
         record: dict[str, Any] = self._records[index]

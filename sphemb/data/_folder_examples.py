@@ -9,6 +9,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from sphemb.data._annotations import Annotations, read_annotations
 from sphemb.data._findings import FileError
 from sphemb.data._image_files import read_image
@@ -61,6 +63,10 @@ class FolderExamples:
     def size(self, index: int) -> tuple[int, int]:
         """Returns the (H, W) of an example from the header of its image."""
         return read_size(self.pairs[index].image, self.reading)
+
+    def instances(self, index: int) -> np.ndarray:
+        """Reads the instances of one example alone."""
+        return self.mask(index).instances
 
     def inspect(self, index: int) -> tuple[dict[str, Any], Mask]:
         """Reads one example together with what is doubtful about its mask.

@@ -115,6 +115,7 @@ class RegionPrecision:
             (sizes > 0) & (true_classes > 0) & (np.arange(number) > 0)
         )
         ious, found = [], []
+        iou: Any
         groups = scores.shape[1]
         for k, labels in enumerate(label_maps):
             pairs = overlap_pairs(

@@ -151,6 +151,11 @@ class Proposals(Memoryless):
         return self.max_parts + 1 if self.max_parts else self.max_groups
 
     @property
+    def object_limit(self) -> int:
+        """The largest number of an object that the scores can count."""
+        return self.max_objects
+
+    @property
     def table_cells(self) -> int:
         """Cells of the tables that compare the groups of an image with others."""
         maps = 1 + len(self.pooled_concentrations) if self.budgets else 1

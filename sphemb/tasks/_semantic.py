@@ -97,6 +97,11 @@ class Semantic(Memoryless):
         check_choice("config.task.pair_scores", self.pair_scores, (True, False))
         check_count("config.task.max_objects", self.max_objects, at_least=1)
 
+    @property
+    def object_limit(self) -> int | None:
+        """The largest number of an object that the scores can count, if they do."""
+        return self.max_objects if self.pair_scores else None
+
     def loss(
         self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -108,6 +108,11 @@ class Spectral(Memoryless):
         )
 
     @property
+    def object_limit(self) -> int:
+        """The largest number of an object that the scores can count."""
+        return self.max_objects
+
+    @property
     def table_cells(self) -> int:
         """Cells of the table of groups and objects of an image."""
         return (self.max_groups + 1) * (self.max_objects + 2)

@@ -33,6 +33,7 @@ from sphemb.training._devices import (
 )
 from sphemb.training._experiment import Experiment
 from sphemb.training._logs import MetricLog, Progress, read_log
+from sphemb.training._object_limit import check_object_limit
 from sphemb.training._preemption import PreemptedError, Preemption
 from sphemb.training._processes import noticing_lost
 from sphemb.training._state import TrainState
@@ -95,6 +96,8 @@ def train(
     for split in ("validation", "test") if evaluate else ():
         if not len(experiment.source(split)):
             raise InputError(f"config.data must have images in the {split} split")
+    if evaluate:
+        check_object_limit(experiment, ("validation", "test"))
 
     # Processes that share a run share its folder; one of them writes.
     claim = contextlib.nullcontext()

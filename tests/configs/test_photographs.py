@@ -67,7 +67,7 @@ def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_pa
     config.data.data_dir = str(tmp_path / "prepared")
     config.evaluation.size_multiple = 640  # one size for all
     config.model.output_stride = 32
-    with pytest.raises(InputError, match=r"max_true is config\.task\.max_objects: "):
+    with pytest.raises(InputError, match=r"config\.task\.max_objects must be at"):
         run_training(config, tmp_path / "run")
     config.task.max_objects = 64  # only scoring reads it: the run is not trained again
     summary = run_training(config, tmp_path / "run")
