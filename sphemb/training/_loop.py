@@ -17,7 +17,6 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
-from jax.experimental import multihost_utils
 
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
@@ -99,16 +98,25 @@ def train(
     if evaluate:
         check_object_limit(experiment, ("validation", "test"))
 
-    # Processes that share a run share its folder; one of them writes.
-    claim = contextlib.nullcontext()
-    if jax.process_index() == 0:
-        claim = claimed_workdir(
-            workdir, config, experiment.task, class_names=experiment.class_names
-        )
-    with claim:
-        if jax.process_count() > 1:
-            with noticing_lost():
-                multihost_utils.sync_global_devices("the workdir is claimed")
+    with contextlib.ExitStack() as claim:
+        problem: InputError | None = None
+        # Processes that share a run share its folder; one of them writes.
+        if jax.process_index() == 0:
+            try:
+                claim.enter_context(
+                    claimed_workdir(
+                        workdir,
+                        config,
+                        experiment.task,
+                        class_names=experiment.class_names,
+                    )
+                )
+            except InputError as error:
+                problem = error
+        with noticing_lost():
+            refused = gather_objects(problem and str(problem))[0]
+        if refused is not None:
+            raise problem or InputError(refused)
         return _run(experiment, workdir, state, batches, goes_on, evaluate)
 
 
@@ -290,8 +298,9 @@ def _start_state(experiment: Experiment) -> TrainState:
         train = experiment.config.train
         raise InputError(
             "the processes of a run must start from the same parameters, but those "
-            f"that they read differ: config.train.init_from {train.init_from} or "
-            f"config.train.weights {train.weights} must be the same files for all"
+            "that they have differ: config.seed, config.train.init_from "
+            f"{train.init_from} and config.train.weights {train.weights} must be the "
+            "same for all"
         )
     return state
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import jax
 
 from sphemb._checks import InputError, check_count
+from sphemb._gathering import gather_objects
 
 # What the libraries under JAX call it when another process does not answer any more.
 _SEVERED = re.compile(
@@ -90,6 +91,9 @@ def join_processes(
         address = coordinator
     try:
         jax.distributed.initialize(address, num_processes, process_id)
+        # They connect when they first exchange something, for which gloo waits half a
+        # minute; later one of them may be busy with its data for longer.
+        gather_objects("connected")
     except (RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(

@@ -183,7 +183,6 @@ from sphemb._gathering import gather_objects
 from sphemb.cli import door
 from sphemb.training import noticing_lost
 with door(), noticing_lost():
-    gather_objects("connected")
     if str(number) in sys.argv[1]:
         raise InputError("no such folder")
     gather_objects("here")
@@ -202,6 +201,50 @@ def test_a_mistake_that_all_make_ends_each_with_its_status():
     for status, printed in run_processes(_WAITING, "01", timeout=60):
         assert status == 2, printed
         assert printed.count("error: no such folder") == 1
+
+
+_REFUSED = """
+import fcntl, pathlib, sys
+from jax.experimental import multihost_utils
+from sphemb import InputError
+from sphemb.training import train
+from tests.tiny import tiny_config
+workdir, data_dir = map(pathlib.Path, sys.argv[1:])
+
+def refused(words, **settings):
+    config = tiny_config(data_dir)
+    config.loader.batch_size = 2
+    config.update(settings)
+    try:
+        train(config, workdir)
+    except InputError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError(words)
+
+refused("must start from the same parameters", seed=number)
+assert not workdir.exists()
+multihost_utils.sync_global_devices("refused")
+if number == 0:  # as another training does
+    workdir.mkdir()
+    lock = open(workdir / ".lock", "w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+multihost_utils.sync_global_devices("locked")
+refused("another one is at work in it")
+"""
+
+
+def test_what_one_of_two_finds_wrong_before_training_refuses_both(
+    drawings_dir, tmp_path
+):
+    finish(_REFUSED, tmp_path / "run", drawings_dir)
+
+
+@pytest.mark.nightly
+def test_a_process_that_is_busy_for_a_while_is_waited_for():
+    code = "import time\nfrom sphemb._gathering import gather_objects\n"
+    code += "time.sleep(40 * number)\nassert gather_objects(number) == [0, 1]\n"
+    finish(code, timeout=120)
 
 
 class TestSettings:
