@@ -120,10 +120,28 @@ def check_floating(name: str, array: Any, *, hint: str = "") -> None:
 
 
 def check_integer(name: str, array: Any, *, hint: str = "") -> None:
-    """Refuses arrays whose dtype is not an integer one."""
+    """Refuses arrays whose dtype is not an integer one, or whose numbers would wrap.
+
+    Without x64, JAX makes int32 of all integers. The values are read of what is not
+    traced, and only where the dtype has larger ones.
+    """
     dtype = _dtype_of(name, array)
     if not jnp.issubdtype(dtype, jnp.integer):
         raise InputTypeError(f"{name} must be integers, got {dtype}{_hint(hint)}")
+    known = not isinstance(array, jax.core.Tracer) and getattr(
+        array, "is_fully_addressable", True
+    )
+    bounds = jnp.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
+    own = getattr(array, "dtype", np.dtype(np.int64))
+    if known and np.size(array) and jnp.iinfo(own).max > bounds.max:
+        values = np.asarray(array)
+        low, high = int(values.min()), int(values.max())
+        if low < bounds.min or high > bounds.max:
+            raise InputError(
+                f"{name} must lie in {bounds.min} .. {bounds.max}, got values from "
+                f"{low} to {high}, which JAX would wrap: "
+                "numpy.unique(..., return_inverse=True) numbers them anew"
+            )
 
 
 def check_boolean(name: str, array: Any, *, hint: str = "") -> None:

@@ -107,7 +107,9 @@ def bilinear_weights(places: jax.Array, number: int) -> jax.Array:
         [..., n, number].
     """
     places = jnp.clip(places, 0.0, number - 1.0)
-    distance = jnp.abs(places[..., None] - jnp.arange(number))
+    cells = jnp.arange(number, dtype=places.dtype)
+    cells = cells.reshape(*(1 for _ in places.shape), -1)
+    distance = jnp.abs(places[..., None] - cells)
     return jnp.maximum(1.0 - distance, 0.0)
 
 

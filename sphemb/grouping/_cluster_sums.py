@@ -37,7 +37,7 @@ def comparable(x: jax.Array, metric: str) -> jax.Array:
 def half_scores(points: jax.Array, centroids: jax.Array) -> jax.Array:
     """[N, K]: half the squared length of a point less half its squared distance."""
     lengths = jnp.sum(jnp.square(centroids), axis=-1)
-    return pairwise_dot(points, centroids) - 0.5 * lengths
+    return pairwise_dot(points, centroids) - 0.5 * lengths[None]
 
 
 def add_up(

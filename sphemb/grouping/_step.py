@@ -148,7 +148,7 @@ def _backward(
         left = jnp.concatenate([query_g, query], axis=-1)
         right = jnp.concatenate([key, key_g], axis=-1)
         products = pairwise_dot(left, right, precision=tiling.precision)
-        through = near * (products - query_c[:, None] - key_c)
+        through = near * (products - query_c[:, None] - key_c[None])
         points = key_mass[:, None] * _with_one(key)
         pulls = key_mass[:, None] * jnp.concatenate([key_g, key_c[:, None]], axis=-1)
         return (

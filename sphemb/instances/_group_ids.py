@@ -43,6 +43,7 @@ def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
         hint="one group id per image",
     )
     background = background.reshape(leading + (1,) * (labels.ndim - len(leading)))
-    shifted = labels + ((labels < background) | (background < 0))
+    above = (labels < background) | (background < 0)
+    shifted = labels + above.astype(labels.dtype)
     instances = jnp.where(labels == background, 0, shifted)
     return jnp.where(labels < 0, VOID, instances).astype(jnp.int32)

@@ -92,7 +92,9 @@ def apply_scores(line: ScoreLine, features: jax.Array) -> jax.Array:
     """
     wanted = {"F": jnp.shape(line.mean)[0]}
     check_shape("features", features, "... F", dims=wanted, beside="line")
-    z = (jnp.asarray(features) - line.mean) / line.scale
+    features = jnp.asarray(features)
+    mean, scale = (jnp.broadcast_to(v, features.shape) for v in (line.mean, line.scale))
+    z = (features - mean) / scale
     product = jnp.einsum(
         "...f,f->...", z, jnp.asarray(line.slope), precision=jax.lax.Precision.HIGHEST
     )

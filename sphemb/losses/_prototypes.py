@@ -92,7 +92,7 @@ def prototype_cross_entropy(
     if weights is not None:
         cost = jax.lax.stop_gradient(jnp.asarray(weights))[own] * cost
     total = jnp.sum(jnp.where(counts, cost, 0.0), axis=-1)
-    return total / jnp.maximum(jnp.sum(counts, axis=-1), 1)
+    return total / jnp.maximum(jnp.sum(counts, axis=-1), 1).astype(total.dtype)
 
 
 def cluster_weights(counts: jax.Array, *, balance: str) -> jax.Array:

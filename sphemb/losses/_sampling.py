@@ -68,10 +68,11 @@ def sample_pixels(
             f"num_samples must be at most the number of pixels, {num_pixels}, got "
             f"{num_samples}: pixels are drawn without replacement"
         )
-    counts = jnp.asarray(labels_or_mask)
-    if counts.dtype != bool:
-        check_integer("labels_or_mask", counts)
-        counts = counts != VOID
+    if jnp.issubdtype(jnp.result_type(labels_or_mask), jnp.bool_):
+        counts = jnp.asarray(labels_or_mask)
+    else:
+        check_integer("labels_or_mask", labels_or_mask)
+        counts = jnp.asarray(labels_or_mask) != VOID
     # The M largest of N random numbers are a uniform draw of M; zero is for the others.
     lots = jax.random.uniform(key, counts.shape, minval=0.5)
     drawn, indices = jax.lax.top_k(jnp.where(counts, lots, 0.0), num_samples)

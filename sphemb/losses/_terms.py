@@ -116,9 +116,11 @@ def compute_terms(
     )
     if normalize == "pixels":
         total = add_devices(jnp.sum(counts, axis=-1), axis_name).astype(dtype)
+        total = jnp.broadcast_to(total, batch)
         totals = total, total
     else:
         total = jnp.square(add_devices(jnp.sum(weights, axis=-1), axis_name))
+        total = jnp.broadcast_to(total, batch)
         totals = total, total
         if normalize == "terms":
             within = within.reshape(batch)

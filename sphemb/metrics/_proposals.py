@@ -143,7 +143,8 @@ class ProposalRecall(Sums):
         counts = valid[:, None] & (truth >= 0)
 
         sizes = {"num_predicted": num_groups, "num_true": max_true + 1}
-        within = proposals.rank[:, None] < jnp.asarray(budgets)[:, None]  # [B, M, C]
+        most = jnp.asarray(budgets)[None, :, None]
+        within = proposals.rank[:, None] < most  # [B, M, C]
         # Of every budget, each candidate is compared with each object.
         cells = batch * (num_candidates + num_maps) * (max_true + 2) * len(budgets)
         best = _best_of_tables
@@ -153,9 +154,12 @@ class ProposalRecall(Sums):
             label_maps, truth, counts, proposals, within, sizes
         )
 
-        size = jnp.sum(object_size[..., None] >= jnp.asarray(areas), axis=-1)
+        size = jnp.sum(
+            object_size[..., None] >= jnp.asarray(areas)[None, None], axis=-1
+        )
         is_object = object_size > 0
-        sized = is_object[..., None] & (size[..., None] == jnp.arange(len(_SIZES)))
+        every_size = jnp.arange(len(_SIZES))[None, None]
+        sized = is_object[..., None] & (size[..., None] == every_size)
         excess = jnp.maximum(best_iou - 0.5, 0.0)
 
         def total(x: jax.Array) -> jax.Array:

@@ -111,7 +111,8 @@ class AverageRecall(Sums):
         is_object = object_size[:, 0] > 0
         best_iou = jnp.where(is_object, jnp.max(found.iou, axis=1), 0.0)
         best_level = jnp.max(found.twentieths, axis=1)
-        reached = is_object[..., None] & (best_level[..., None] >= LEVELS)
+        levels = jnp.asarray(LEVELS, best_level.dtype)[None, None]
+        reached = is_object[..., None] & (best_level[..., None] >= levels)
         return cls(
             sum_best_iou=jnp.sum(best_iou),
             sum_excess=jnp.sum(jnp.maximum(best_iou - 0.5, 0.0)),

@@ -177,8 +177,10 @@ def _places(
     transform: GeometricTransform, height: int, width: int, offset: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
     """Where the rows [..., h] and columns [..., w] that come out lie in the image."""
-    top, left, side, flip = (jnp.asarray(leaf)[..., None] for leaf in transform)
-    down = (jnp.arange(height) + 0.5 + offset) / height
-    along = (jnp.arange(width) + 0.5 + offset) / width
+    leaves = jnp.broadcast_arrays(*(jnp.asarray(leaf)[..., None] for leaf in transform))
+    top, left, side, flip = leaves
+    axis = (*(1 for _ in top.shape[1:]), -1)
+    down = ((jnp.arange(float(height)) + 0.5 + offset) / height).reshape(axis)
+    along = ((jnp.arange(float(width)) + 0.5 + offset) / width).reshape(axis)
     along = jnp.where(flip, 1.0 - along, along)
     return top + side * down, left + side * along

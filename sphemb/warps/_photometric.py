@@ -126,8 +126,11 @@ def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.
     check_shape("image", image, "... H W 3")
     check_floating("image", image)
     image = jnp.asarray(image)
+    batch = jnp.broadcast_shapes(image.shape[:-3], *(jnp.shape(v) for v in transform))
+    image = jnp.broadcast_to(image, batch + image.shape[-3:])
     brightness, contrast, saturation, hue, grey, blur = (
-        jnp.asarray(leaf)[..., None, None, None] for leaf in transform
+        jnp.broadcast_to(jnp.asarray(leaf), batch)[..., None, None, None]
+        for leaf in transform
     )
     x = image.astype(jnp.promote_types(image.dtype, jnp.float32))
     x = jnp.clip(brightness * x, 0.0, 1.0)
@@ -141,7 +144,13 @@ def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.
 
 
 def _luma(x: jax.Array) -> jax.Array:
-    return jnp.sum(x * jnp.array(_GREY, x.dtype), axis=-1, keepdims=True)
+    weights = _channels(_GREY, x)
+    return jnp.sum(x * weights, axis=-1, keepdims=True)
+
+
+def _channels(numbers: tuple[float, float, float], x: jax.Array) -> jax.Array:
+    """Three numbers along the last of as many axes as x has."""
+    return jnp.array(numbers, x.dtype).reshape(*(1 for _ in x.shape[1:]), 3)
 
 
 def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
@@ -159,7 +168,7 @@ def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
     )
     # A channel falls from the value to the bottom of the chroma over a sixth of the
     # circle, two sixths from its own hue.
-    wheel = jnp.mod(sixth + 6.0 * turn + jnp.array([5.0, 3.0, 1.0], x.dtype), 6.0)
+    wheel = jnp.mod(sixth + 6.0 * turn + _channels((5.0, 3.0, 1.0), x), 6.0)
     ramp = jnp.clip(jnp.minimum(wheel, 4.0 - wheel), 0.0, 1.0)
     return value - chroma * ramp
 
@@ -168,7 +177,9 @@ def _blurred(x: jax.Array, sigma: jax.Array) -> jax.Array:
     """A Gaussian of the pixels there are; its weights add up to 1 at the border too."""
 
     def kernel(number: int) -> jax.Array:
-        distance = jnp.arange(number)[:, None] - jnp.arange(number)
+        places = jnp.arange(number, dtype=sigma.dtype)
+        distance = places[:, None] - places[None]
+        distance = distance.reshape(*(1 for _ in sigma.shape), number, number)
         width = jnp.maximum(sigma, _NO_BLUR)[..., None, None]
         weight = jnp.exp(-0.5 * jnp.square(distance / width))
         return weight / jnp.sum(weight, axis=-1, keepdims=True)
