@@ -19,7 +19,7 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
-from sphemb.instances import overlap_pairs
+from sphemb.instances import OverlapPairs, overlap_pairs
 from sphemb.metrics._mean_iou import mean_of
 
 REGION_LEVELS = np.linspace(0.1, 0.9, 9)
@@ -115,7 +115,6 @@ class RegionPrecision:
             (sizes > 0) & (true_classes > 0) & (np.arange(number) > 0)
         )
         ious, found = [], []
-        iou: Any
         groups = scores.shape[1]
         for k, labels in enumerate(label_maps):
             pairs = overlap_pairs(
@@ -123,16 +122,11 @@ class RegionPrecision:
             )
             area = pairs.row_sizes[:groups]
             there = np.isfinite(scores[k]) & (area > 0) & (classes[k] > 0)
-            # Most groups meet few objects: a table of all pairs would be mostly 0.
-            iou = scipy.sparse.csr_array(
-                (pairs.counts / pairs.unions, (pairs.rows, pairs.columns)),
-                shape=(groups + 1, number + 1),
-            )
-            ious.append(iou[np.flatnonzero(there)][:, kept])
+            ious.append(_ious(pairs)[np.flatnonzero(there)][:, kept])
             found += [(k, g) for g in np.flatnonzero(there)]
-        iou = scipy.sparse.csr_array((0, len(kept)))
-        if ious:
-            iou = scipy.sparse.vstack(ious, format="csr")
+        iou: Any = scipy.sparse.vstack(
+            [scipy.sparse.csr_array((0, len(kept))), *ious], format="csr"
+        )
         iou.sort_indices()
         place = tuple(np.array(found, int).reshape(-1, 2).T)
         score, group_class = scores[place], classes[place]
@@ -221,6 +215,14 @@ class RegionPrecision:
                 if c
             },
         }
+
+
+def _ious(pairs: OverlapPairs) -> Any:
+    """The IoU of rows and columns, sparse [P + 1, Q + 1]: most pairs share no pixel."""
+    return scipy.sparse.csr_array(
+        (pairs.counts / pairs.unions, (pairs.rows, pairs.columns)),
+        shape=(len(pairs.row_sizes), len(pairs.column_sizes)),
+    )
 
 
 def _take_turns(iou: Any, classes: np.ndarray, true_classes: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sphemb.evaluation import draw_pictures, evaluate
+from sphemb.instances import _overlap
 from sphemb.training import Experiment, Trained
 from tests.references.metrics import best_ious
 from tests.tiny import tiny_config
@@ -51,6 +52,18 @@ class TestEvaluate:
         assert samples["image"].shape == (3, 32, 32, 3)
         assert samples["embedding"].shape == (3, 32, 32, 4)
         assert samples["labels"].shape == (3, 32, 32)
+
+    def test_the_host_scores_what_tables_would_be_too_large_for(
+        self, trained, monkeypatch
+    ):
+        expected = evaluate(trained, "test", num_extremes=1)
+        monkeypatch.setattr(_overlap, "TABLE_BYTES", 0)
+        again = Experiment(trained.experiment.config)
+        found = evaluate(Trained(again, trained.params, (), 0), "test", num_extremes=1)
+        assert found.scores == pytest.approx(expected.scores, rel=1e-5, nan_ok=True)
+        assert [image.index for image in found.ranked] == [
+            image.index for image in expected.ranked
+        ]
 
     def test_asking_for_more_images_than_there_are_takes_all(self, trained):
         config = trained.experiment.config.copy_and_resolve_references()
