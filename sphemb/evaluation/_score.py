@@ -12,9 +12,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
-from sphemb.tasks import measures_on_host, predict_and_measure
+from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 
 _SHOWN = ("image", "instances", "semantic", "boundaries", "mask")
@@ -117,7 +116,7 @@ def evaluate(
             samples.append({k: v[batch["valid"]] for k, v in seen.items()})
             kept += int(batch["valid"].sum())
     totals = {name: _gathered(metric) for name, metric in totals.items()}
-    scores = _computed(trained, split, totals)
+    scores = compute_scores(totals, trained.class_names, split=split)
     joined = {
         k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
     }
@@ -145,7 +144,8 @@ class _Ranking:
                 for arrays in (batch, predictions)
             )
             metrics = jax.device_get(self._metrics(found, alone))
-            scores = _computed(self._trained, self._split, metrics)
+            names = self._trained.class_names
+            scores = compute_scores(metrics, names, split=self._split)
             self.by = self.by or _rank_name(scores)
             if np.isfinite(scores.get(self.by, np.nan)):
                 seen = {k: alone[k] for k in _SHOWN if k in alone} | found
@@ -161,23 +161,6 @@ def _rank_name(scores: dict[str, float]) -> str:
     """The name of the score that images are ranked by, such as ods or ods@33."""
     known = {name.partition("@")[0]: name for name in scores}
     return next((known[name] for name in _RANKED_BY if name in known), "")
-
-
-def _computed(
-    trained: Trained, split: str, metrics: dict[str, Any]
-) -> dict[str, float]:
-    """The scores of metrics."""
-    scores: dict[str, float] = {}
-    for name, metric in metrics.items():
-        try:
-            named = (trained.class_names,) if metric.per_class else ()
-            scores |= metric.report(*named)
-        except InputError as error:
-            raise InputError(
-                f"{name} of the {split} split cannot be computed, where max_true is "
-                f"config.task.max_objects: {error}"
-            ) from error
-    return scores
 
 
 def _gathered(metric: Any) -> Any:

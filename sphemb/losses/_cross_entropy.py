@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from sphemb._checks import check_floating, check_shape
 from sphemb._labels import VOID
-from sphemb.losses._instances import FLATTEN, counting_labels
+from sphemb.losses._instances import FLATTEN, counting_classes
 
 
 def cross_entropy(
@@ -27,8 +27,8 @@ def cross_entropy(
 
     Args:
         logits: z, [..., N, K].
-        labels: y, int [..., N], 0 .. K - 1; ``VOID`` (-1) and any number beyond K - 1
-            do not count.
+        labels: y, int [..., N], 0 .. K - 1; ``VOID`` (-1) and any other number do not
+            count.
         weights: w, [..., N], none negative; all 1 by default.
         mask: bool [..., N], True = counts.
 
@@ -50,10 +50,10 @@ def cross_entropy(
     number = sizes.pop("K")
     beside = f"logits {jnp.shape(logits)}"
     check_shape("labels", labels, "... N", dims=sizes, beside=beside, hint=FLATTEN)
-    labels = counting_labels(labels, mask)
+    labels = counting_classes(labels, mask, number=number)
     logits = jnp.asarray(logits)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    counts = (labels != VOID) & (labels >= 0) & (labels < number)
+    counts = labels != VOID
     # Whatever stands where nothing counts, NaN included, must not reach the gradient.
     logits = jnp.where(counts[..., None], logits, 0.0)
     chosen = jnp.take_along_axis(

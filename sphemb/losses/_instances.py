@@ -76,6 +76,19 @@ def counting_labels(labels: jax.Array, mask: jax.Array | None) -> jax.Array:
     return jnp.where(mask, labels, VOID)
 
 
+def counting_classes(
+    labels: jax.Array, mask: jax.Array | None, *, number: int
+) -> jax.Array:
+    """Checks labels and mask, and returns labels 0..number-1, with VOID for the rest.
+
+    That is the one rule of all losses of classes. Under `jax.jit` no value can be
+    refused, and to read past the classes would be NaN; so what is outside of them is
+    void. Data are refused where they are read, see `sphemb.training`.
+    """
+    labels = counting_labels(labels, mask)
+    return jnp.where((labels >= 0) & (labels < number), labels, VOID)
+
+
 def instance_ids(labels: jax.Array, *, axis_name: AxisName = None) -> jax.Array:
     """Numbers the different labels of each image 0, 1, ... in their order, [..., N].
 

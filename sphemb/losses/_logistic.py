@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphemb._checks import check_floating, check_shape
-from sphemb._labels import VOID
 from sphemb.losses._instances import FLATTEN, counting_labels
 
 
@@ -25,8 +24,8 @@ def balanced_logistic_loss(
 
     Args:
         logits: [..., N].
-        labels: int [..., N]; 0 for the one class, anything above for the other,
-            ``VOID`` (-1) for what does not count.
+        labels: int [..., N]; 0 for the one class, anything above for the other;
+            ``VOID`` (-1) and any other number do not count.
         mask: bool [..., N], True = counts.
 
     Returns:
@@ -50,7 +49,7 @@ def balanced_logistic_loss(
     logits = jnp.asarray(logits)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
     ones = labels > 0
-    zeros = (labels <= 0) & (labels != VOID)
+    zeros = labels == 0
 
     def total(counts: jax.Array, values: ArrayLike) -> jax.Array:
         return jnp.sum(jnp.where(counts, values, 0.0), axis=-1)

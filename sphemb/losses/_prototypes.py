@@ -17,7 +17,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._labels import VOID
-from sphemb.losses._instances import FLATTEN, counting_labels
+from sphemb.losses._instances import FLATTEN, counting_classes
 from sphemb.sphere import pairwise_dot
 
 BALANCES = ("none", "proportional", "inverse")
@@ -45,7 +45,8 @@ def prototype_cross_entropy(
     Args:
         embeddings: [..., N, D], unit vectors as a rule.
         centroids: [K, D].
-        labels: int [..., N] cluster of every point; ``VOID`` (-1) does not count.
+        labels: int [..., N] cluster of every point, 0 .. K - 1; ``VOID`` (-1) and any
+            other number do not count.
         weights: [K] of the clusters, see `cluster_weights`.
         mask: bool [..., N], True = counts.
 
@@ -73,7 +74,7 @@ def prototype_cross_entropy(
     check_floating("centroids", centroids)
     beside = f"embeddings {jnp.shape(embeddings)}"
     check_shape("labels", labels, "... N", dims=sizes, beside=beside, hint=FLATTEN)
-    labels = counting_labels(labels, mask)
+    labels = counting_classes(labels, mask, number=clusters["K"])
     if weights is not None:
         number = {"K": clusters["K"]}
         check_shape("weights", weights, "K", dims=number, beside="centroids")

@@ -21,6 +21,7 @@ from sphemb._checks import (
 )
 from sphemb.instances import OverlapPairs, overlap_pairs
 from sphemb.metrics._mean_iou import mean_of
+from sphemb.metrics._sums import Metric
 
 REGION_LEVELS = np.linspace(0.1, 0.9, 9)
 """IoU levels of AP^r_vol; .5 is the fifth."""
@@ -29,7 +30,7 @@ _HALF = 4
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class RegionPrecision:
+class RegionPrecision(Metric):
     r"""AP^r: average precision of detected regions, per class, and its mean.
 
     In each image, the detections of a class take their turn by falling score, and each

@@ -26,11 +26,8 @@ def _add(a: Any, b: Any) -> Any:
     return np.asarray(a, wide) + np.asarray(b, wide)
 
 
-class Sums:
-    """Base of the metric dataclasses, whose fields are sums.
-
-    Fields that are marked static say what was summed up, and are equal in all of a
-    kind.
+class Metric:
+    """Base of all metrics.
 
     Attributes:
         per_class: whether ``compute`` takes the names of classes.
@@ -45,6 +42,14 @@ class Sums:
         the names stand for in publications.
         """
         return self.compute(*class_names)  # type: ignore  # of the subclasses
+
+
+class Sums(Metric):
+    """Base of the metric dataclasses, whose fields are sums.
+
+    Fields that are marked static say what was summed up, and are equal in all of a
+    kind.
+    """
 
     def merge(self, other: Self) -> Self:
         """Adds another metric of the same kind, in any order.

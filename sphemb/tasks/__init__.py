@@ -8,8 +8,9 @@
 * `Instances`: proposals with a class and a score.
 * `Spectral`: instances by spectral loss, rounded by one of `ROUNDINGS`.
 * `REACHED`, `reached_names`: the limits of what is found in predictions, see `Maps`.
+* `LabelMap`: what a task reads of the data's labels.
 * `predict_and_measure`: what is compiled of a prediction that is scored, metrics
-  among it unless `measures_on_host`.
+  among it unless `measures_on_host`; `compute_scores` of them.
 
 A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
 entries of ``config.task`` are its settings.
@@ -26,9 +27,11 @@ from sphemb.tasks._task import (
     REACHED,
     Apply,
     Batch,
+    LabelMap,
     Maps,
     Memory,
     Task,
+    compute_scores,
     measures_on_host,
     predict_and_measure,
     reached_names,
@@ -41,6 +44,7 @@ __all__ = [
     "Batch",
     "Boundaries",
     "Instances",
+    "LabelMap",
     "Maps",
     "Memory",
     "Picie",
@@ -50,6 +54,7 @@ __all__ = [
     "Spectral",
     "Task",
     "boundary_levels",
+    "compute_scores",
     "measures_on_host",
     "predict_and_measure",
     "reached_names",

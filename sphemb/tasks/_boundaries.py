@@ -35,7 +35,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_of_all,
 )
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, Memoryless, maps_of
 
 
 def boundary_levels(boundary: ArrayLike) -> np.ndarray:
@@ -101,6 +101,11 @@ class Boundaries(Memoryless):
             raise InputError("config.task.scales must have one scale at least, got ()")
         for scale in self.scales:
             check_number("config.task.scales", scale, above=0)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The target of the boundaries, and what each annotator marked."""
+        return (LabelMap("instances"), LabelMap("boundaries", learned=False))
 
     def loss(
         self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array

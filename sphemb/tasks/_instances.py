@@ -32,8 +32,8 @@ from sphemb.instances import (
 from sphemb.tasks._pixels import enlarged, placed_map
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._region_scores import best_objects, region_scores
-from sphemb.tasks._semantic import class_scores, classes_loss, true_classes
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, maps_of
+from sphemb.tasks._semantic import class_map, class_scores, classes_loss, true_classes
+from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -140,6 +140,11 @@ class Instances(Proposals):
             return memory
         rows = features.reshape(-1, features.shape[-1])[there]
         return fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The instances and the classes."""
+        return (*super().label_maps, class_map(self.num_classes))
 
     @property
     def num_maps(self) -> int:

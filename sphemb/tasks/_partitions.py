@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb._labels import VOID
 from sphemb.instances import split_components
 from sphemb.metrics import PairScores
 
@@ -28,8 +29,8 @@ def class_pairs(
 
     Args:
         classes: int [B, H, W], found, 0..C-1, `VOID` where masked.
-        true_classes: int [B, H, W], `VOID` where nothing counts.
-        instances: int [B, H, W], with the background 0.
+        true_classes: int [B, H, W], `VOID` for void.
+        instances: int [B, H, W], with the background 0, `VOID` for void.
         num_classes: C.
         max_objects: the largest number of an instance.
         valid: bool [B].
@@ -46,7 +47,10 @@ def class_pairs(
     parts = split_components(classes, 0, max_parts=every)
     most = 1 << int(jnp.max(parts, initial=1)).bit_length()
     # What is void in either counts in none, for the rows to be of the same pixels.
-    instances = jnp.where(true_classes < 0, true_classes, instances)
+    void = (true_classes < 0) | (instances < 0)
+    true_classes, instances = (
+        jnp.where(void, VOID, labels) for labels in (true_classes, instances)
+    )
 
     def scores(name: str, found: jax.Array, truth: jax.Array, groups: int, true: int):
         return PairScores.from_batch(

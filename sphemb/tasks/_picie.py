@@ -30,7 +30,7 @@ from sphemb.tasks._picie_memory import (
     next_epoch,
 )
 from sphemb.tasks._pixels import PlacedMap, placed_map, resized
-from sphemb.tasks._task import Apply, Batch, Maps, maps_of
+from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, maps_of
 from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 
 
@@ -143,6 +143,20 @@ class Picie:
 
     def __post_init__(self):
         check_picie(self)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """What the scores read, if the data have it; the loss reads none."""
+        if self.scored_by == "foreground":
+            return (LabelMap("instances", learned=False),)
+        scored = LabelMap(
+            "semantic",
+            learned=False,
+            needed=False,
+            below=self.first_class + self.num_classes,
+            setting="num_classes",
+        )
+        return (scored,)
 
     @property
     def _sizes(self) -> tuple[int, ...]:

@@ -37,7 +37,16 @@ from sphemb.tasks._pixels import (
 )
 from sphemb.tasks._proposal_checks import check_proposals
 from sphemb.tasks._proposal_scores import budget_scores, group_scores, matched_scores
-from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import (
+    REACHED,
+    Apply,
+    Batch,
+    LabelMap,
+    Maps,
+    Memory,
+    Memoryless,
+    maps_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,6 +153,11 @@ class Proposals(Memoryless):
 
     def __post_init__(self):
         check_proposals(self)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The instances."""
+        return (LabelMap("instances"),)
 
     @property
     def num_labels(self) -> int:

@@ -28,7 +28,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._task import Apply, Batch, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, Memoryless, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,9 @@ class Semantic(Memoryless):
 
     The cross-entropy of all pixels, and beside it the margin loss on a sample of them,
     which asks pixels of one class, or of one instance, to be embedded alike wherever
-    they are. What is void in the classes or in the instances counts for nothing: crowds
-    and what nobody labelled.
+    they are. The void of classes and that of instances are two masks: what compares
+    classes reads the one, what compares instances the other. A crowd has a class and no
+    instances.
 
     Attributes:
         num_classes: K, that of the background among them.
@@ -102,6 +103,15 @@ class Semantic(Memoryless):
         """The largest number of an object that the scores can count, if they do."""
         return self.max_objects if self.pair_scores else None
 
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The classes; the instances, if they are embedded or scored."""
+        learned = self.embedding_weight > 0 and self.embedding_groups == "instances"
+        maps = (class_map(self.num_classes),)
+        if learned or self.pair_scores:
+            maps += (LabelMap("instances", learned=learned),)
+        return maps
+
     def loss(
         self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -133,7 +143,7 @@ class Semantic(Memoryless):
         if self.embedding_weight:
             groups = classes
             if self.embedding_groups == "instances":
-                groups = jnp.where(classes == VOID, VOID, batch["instances"])
+                groups = batch["instances"]
             terms["loss/embedding"] = self._embedding_loss(
                 maps, {**batch, "instances": groups}, key
             )
@@ -195,8 +205,13 @@ class Semantic(Memoryless):
         return scores
 
 
+def class_map(num_classes: int) -> LabelMap:
+    """The classes of the data, of which there are ``config.task.num_classes``."""
+    return LabelMap("semantic", below=num_classes, setting="num_classes")
+
+
 def true_classes(batch: Batch) -> jax.Array:
-    """The classes [B, H, W] of a batch, void where classes or instances are.
+    """The classes [B, H, W] of a batch.
 
     Raises:
         InputError: the batch has no classes.
@@ -207,7 +222,7 @@ def true_classes(batch: Batch) -> jax.Array:
             "have no semantic: take config.data.name voc or coco, or a folder with "
             "config.data.masks classes"
         )
-    return jnp.where(batch["instances"] == VOID, VOID, batch["semantic"])
+    return batch["semantic"]
 
 
 def classes_loss(

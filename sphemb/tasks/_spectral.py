@@ -26,7 +26,16 @@ from sphemb.tasks._pixels import (
 from sphemb.tasks._proposal_scores import group_scores
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import REACHED, Apply, Batch, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import (
+    REACHED,
+    Apply,
+    Batch,
+    LabelMap,
+    Maps,
+    Memory,
+    Memoryless,
+    maps_of,
+)
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
@@ -116,6 +125,11 @@ class Spectral(Memoryless):
     def table_cells(self) -> int:
         """Cells of the table of groups and objects of an image."""
         return (self.max_groups + 1) * (self.max_objects + 2)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The instances."""
+        return (LabelMap("instances"),)
 
     @property
     def _shifted(self) -> Proposals:

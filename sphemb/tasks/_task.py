@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
+from sphemb._checks import InputError
 from sphemb.instances import table_fits
 
 Maps = dict[str, Any]
@@ -32,6 +33,24 @@ def reached_names(predictions: Maps) -> list[str]:
     ]
 
 
+class LabelMap(NamedTuple):
+    """A label map of the data that a task reads.
+
+    Attributes:
+        name: its entry of a batch: ``"instances"``, ``"semantic"``, ``"boundaries"``.
+        learned: whether the loss reads it; False for what the scores alone read.
+        needed: whether data without it are refused.
+        below: what its labels must be smaller than; None for any number.
+        setting: of the task, that the bound comes from.
+    """
+
+    name: str
+    learned: bool = True
+    needed: bool = True
+    below: int | None = None
+    setting: str = ""
+
+
 class Task(Protocol):
     """A learning problem: how to score a batch, how to predict, what to measure.
 
@@ -49,6 +68,14 @@ class Task(Protocol):
     refresh_every: int | None
     metrics_on_host: bool
     scoring_settings: frozenset[str]
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The label maps of the data that loss and scores read.
+
+        Data are compared with them before training, and as they are read.
+        """
+        ...
 
     def init(self, key: jax.Array, apply: Apply) -> Memory:
         """The memory at step 0, and so its structure for good.
@@ -108,6 +135,11 @@ class Memoryless:
     refresh_every: int = 0
     scoring_settings: ClassVar[frozenset[str]] = frozenset()
 
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """None, unless a task says which."""
+        return ()
+
     def init(self, key: jax.Array, apply: Apply) -> Memory:
         """No memory."""
         return ()
@@ -143,3 +175,29 @@ def measures_on_host(task: Task, num_images: int) -> bool:
     """
     cells = getattr(task, "table_cells", 0)
     return task.metrics_on_host or not table_fits(num_images * cells)
+
+
+def compute_scores(
+    metrics: Mapping[str, Any], class_names: Sequence[str] = (), *, split: str
+) -> dict[str, float]:
+    """The scores of metrics.
+
+    Args:
+        metrics: as `Task.metrics` gives them, on the host.
+        class_names: for those that score each class.
+        split: that they are of.
+
+    Raises:
+        InputError: a metric does not fit the data.
+    """
+    scores: dict[str, float] = {}
+    for name, metric in metrics.items():
+        try:
+            named = (class_names,) if metric.per_class else ()
+            scores |= metric.report(*named)
+        except InputError as error:
+            raise InputError(
+                f"{name} of the {split} split cannot be computed, where max_true is "
+                f"config.task.max_objects: {error}"
+            ) from error
+    return scores

@@ -17,7 +17,9 @@ import numpy as np
 
 import sphemb.data
 from sphemb._checks import InputError
+from sphemb.tasks import Task
 from sphemb.training._components import call, entries, named
+from sphemb.training._labels import BoundedLabels
 
 _PADDING = -1  # the index of what fills up a batch
 
@@ -47,6 +49,11 @@ class ExperimentData(abc.ABC):
         sizes. What the network says does not depend on it, see `padded_size`.
         """
         return math.lcm(self.stride, self.config.evaluation.size_multiple)
+
+    @property
+    @abc.abstractmethod
+    def task(self) -> Task:
+        """What reads the labels."""
 
     @functools.cached_property
     def _dataset(self) -> Any:
@@ -160,10 +167,19 @@ class ExperimentData(abc.ABC):
                 repeat=True,
                 shard_index=jax.process_index(),
                 shard_count=hosts,
-                transforms=self._augmentation,
+                transforms=(*self._checks("train"), *self._augmentation),
                 num_threads=self.config.loader.num_threads,
             )
         )
+
+    def _checks(self, split: str) -> tuple[grain.transforms.Map, ...]:
+        """What comes first of all that is done to an example of a split."""
+        maps = tuple(
+            one
+            for one in self.task.label_maps
+            if one.below is not None and (one.learned or split != "train")
+        )
+        return (BoundedLabels(maps, self.config.data.name),) if maps else ()
 
     @functools.cached_property
     def _augmentation(self) -> tuple[Any, ...]:
@@ -201,12 +217,11 @@ class ExperimentData(abc.ABC):
             Batches of images of one size each, the commonest first, padded to few
             sizes; ``index`` is the place in the split.
         """
-        source = self.source(split)
+        source, checks = self.source(split), self._checks(split)
         buckets = sphemb.data.size_buckets(source, indices, multiple=self.multiple)
         for size, chosen in buckets.items():
-            yield from self._batches(
-                source, chosen, batch_size, sphemb.data.PadExample(size)
-            )
+            pad = sphemb.data.PadExample(size)
+            yield from self._batches(source, chosen, batch_size, *checks, pad)
 
     def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
         """One pass over this host's training images, for `Task.refresh`.
@@ -225,7 +240,8 @@ class ExperimentData(abc.ABC):
         size = self.batch_size // jax.process_count()
         fixed = [a for a in self._augmentation if isinstance(a, grain.transforms.Map)]
         if fixed:
-            return self._batches(self.source("train"), indices, size, *fixed)
+            steps = (*self._checks("train"), *fixed)
+            return self._batches(self.source("train"), indices, size, *steps)
         return self.one_pass("train", indices, batch_size=size)
 
     def _batches(

@@ -21,7 +21,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
 from sphemb._version import __version__
-from sphemb.tasks import predict_and_measure
+from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (
     data_parallel,
@@ -31,6 +31,7 @@ from sphemb.training._devices import (
     spread_batch,
 )
 from sphemb.training._experiment import Experiment
+from sphemb.training._labels import check_labels
 from sphemb.training._logs import MetricLog, Progress, read_log
 from sphemb.training._object_limit import check_object_limit
 from sphemb.training._preemption import PreemptedError, Preemption
@@ -46,6 +47,7 @@ from sphemb.training._workdir import (
 
 _SCORES_SAID = 6  # of a validation; all of them are in the log
 _NAMES_SAID = 8
+_BARREN = 100  # steps in a row without a valid pixel, before a run stops
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -54,6 +56,10 @@ Evaluate = Callable[[Trained, str], dict[str, float]]
 
 class NonFiniteLossError(ArithmeticError):
     """The loss, the gradient or the parameters are no numbers any more; says where."""
+
+
+class NothingValidError(InputError):
+    """No pixel of many steps in a row counts; says which images they were."""
 
 
 def train(
@@ -75,9 +81,10 @@ def train(
         The trained network.
 
     Raises:
-        InputError: the configuration or the workdir does not fit, or a checkpoint
-            cannot be written.
+        InputError: the configuration, the data or the workdir does not fit, or a
+            checkpoint cannot be written.
         NonFiniteLossError: training went astray; the last checkpoint stays.
+        NothingValidError: no pixel of many steps in a row counts.
         PreemptedError: a SIGTERM came; the step that was on its way is saved.
         LostProcessError: another process of the run is gone.
     """
@@ -90,13 +97,15 @@ def train(
     goes_on = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if goes_on else _start_state(experiment)
     batches = experiment.train_batches()
-    # What the user may have got wrong shows in a rehearsal, before anything is written.
-    _rehearse(experiment, state)
-    for split in ("validation", "test") if evaluate else ():
+    # What the user may have got wrong shows before anything is written.
+    scored = ("validation", "test") if evaluate else ()
+    for split in scored:
         if not len(experiment.source(split)):
             raise InputError(f"config.data must have images in the {split} split")
-    if evaluate:
-        check_object_limit(experiment, ("validation", "test"))
+    check_labels(experiment, ("train", *scored))
+    if scored:
+        check_object_limit(experiment, scored)
+    _rehearse(experiment, state)
 
     with contextlib.ExitStack() as claim:
         problem: InputError | None = None
@@ -172,6 +181,7 @@ def _run(
     # The steps since the last record, of which the next one is the mean.
     window: list[dict[str, float]] = notes.get("window", [])
     first, busy = step, 0.0
+    barren = notes.get("barren", 0)  # steps in a row without a valid pixel
     refresh_every, refreshes = experiment.refresh_every, []
     start = time.monotonic()
 
@@ -222,6 +232,9 @@ def _run(
                     busy += time.monotonic() - began
                 if not all(map(math.isfinite, scalars.values())):
                     raise _astray(step, scalars, rate(), experiment.names(batch))
+                barren = 0 if scalars.get("valid_share", 1.0) else barren + 1
+                if barren >= _BARREN or barren == step == experiment.num_steps:
+                    raise _nothing_valid(step, barren, experiment, batch)
                 window.append(scalars)
                 progress.advance(scalars["loss"])
                 last = step == experiment.num_steps
@@ -240,6 +253,7 @@ def _run(
                     told = {
                         "window": window,
                         "unscored": stopping,
+                        "barren": barren,
                         "batch_size": experiment.batch_size,
                     }
                     checkpoints.save(step, state, batches, told)
@@ -248,7 +262,7 @@ def _run(
                         f"stopped by SIGTERM after step {step}, which is saved; the "
                         "same command goes on from there"
                     )
-    except (NonFiniteLossError, PreemptedError):
+    except (NonFiniteLossError, NothingValidError, PreemptedError):
         raise  # as every process does after the same step
     except BaseException:
         together = jax.process_count() == 1
@@ -306,18 +320,49 @@ def _start_state(experiment: Experiment) -> TrainState:
 
 
 def _rehearse(experiment: Experiment, state: TrainState) -> None:
-    """Traces a step and a prediction without computing them."""
+    """Traces a step and a prediction, and scores a batch as if nothing were found.
+
+    Nothing is compiled but what a host's metrics compile themselves.
+    """
     batch = next(experiment.train_batches())
     step = experiment.train_step
     mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
-    jax.eval_shape(mapped, state, split_batch(batch))
     task, memory = experiment.task, state.memory
+    split, held_out = _first_batch(experiment)
 
     def predict(params: Any, batch: Any) -> Any:
         apply = functools.partial(experiment.network, params, state.batch_stats)
         return predict_and_measure(task, apply, memory, batch)
 
-    jax.eval_shape(predict, state.params, batch)
+    try:
+        jax.eval_shape(mapped, state, split_batch(batch))
+        found, metrics = jax.tree.map(
+            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
+            jax.eval_shape(predict, state.params, held_out),
+        )
+        if measures_on_host(task, len(held_out["image"])):
+            metrics = task.metrics(found, held_out)
+    except KeyError as error:
+        config = experiment.config
+        raise InputError(
+            f"config.task.name {config.task.name} needs {error}, which neither "
+            f"config.model.name {config.model.name} nor config.data.name "
+            f"{config.data.name} gives"
+        ) from error
+    compute_scores(metrics, experiment.class_names, split=split)
+
+
+def _first_batch(experiment: Experiment) -> tuple[str, dict[str, Any]]:
+    """What is scored first, of the training images where none are held out."""
+    split, settings = "validation", experiment.config.evaluation
+    try:
+        indices = experiment.usable(split, settings.num_validation)
+    except InputError:
+        indices = []
+    if not indices:
+        split, indices = "train", experiment.usable("train", settings.batch_size)
+    batches = experiment.one_pass(split, indices, batch_size=settings.batch_size)
+    return split, next(batches)
 
 
 def _machine(images_per_second: float) -> dict[str, Any]:
@@ -379,13 +424,29 @@ def _astray(
     step: int, scalars: dict[str, float], rate: float, names: list[str]
 ) -> NonFiniteLossError:
     astray = [name for name, value in scalars.items() if not math.isfinite(value)]
-    more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID else ""
     return NonFiniteLossError(
         f"training stopped at step {step}: {', '.join(astray)} not finite, of "
         f"{_listed(scalars)}, at a learning rate of {rate:.4g}, on the images "
-        f"{', '.join(names[:_NAMES_SAID])}{more}; the last checkpoint is kept. A "
+        f"{_first_names(names)}; the last checkpoint is kept. A "
         "smaller config.optimizer.learning_rate or config.optimizer.clip_norm may help"
     )
+
+
+def _nothing_valid(
+    step: int, barren: int, experiment: Experiment, batch: dict[str, Any]
+) -> NothingValidError:
+    maps = " or ".join(m.name for m in experiment.task.label_maps if m.learned)
+    return NothingValidError(
+        f"training stopped at step {step}: valid_share was 0 in the last {barren} "
+        f"steps, {maps} being void in all pixels of their images, the last of which "
+        f"are {_first_names(experiment.names(batch))}: look at the labels, "
+        "config.data.void and the size of config.augmentation"
+    )
+
+
+def _first_names(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID else ""
+    return ", ".join(names[:_NAMES_SAID]) + more
 
 
 def _listed(scalars: dict[str, float]) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax import lax
 
+from sphemb._labels import VOID
 from sphemb.tasks import Batch, Maps, Task
 from sphemb.training._state import TrainState
 
@@ -37,8 +39,10 @@ def make_train_step(
 
     Returns:
         (state, the device's batch) -> (next state, scalars: ``loss``, the task's
-        ``loss/...`` terms, ``gradient_norm`` and, of the next state, ``parameter_max``,
-        the largest of its parameters and statistics by absolute value).
+        ``loss/...`` terms; ``valid_share``, if the loss reads labels, the share of the
+        batch's pixels that are not void, in the label map where fewest are;
+        ``gradient_norm`` and, of the next state, ``parameter_max``, the largest of its
+        parameters and statistics by absolute value).
     """
 
     def step(state: TrainState, batch: Batch):
@@ -66,6 +70,7 @@ def make_train_step(
         scalars = {
             "loss": loss,
             **terms,
+            **_valid_share(task, batch),
             "gradient_norm": optax.tree.norm(gradient),
             # An update can overflow where loss and gradient do not.
             "parameter_max": optax.tree.norm((params, batch_stats), ord="inf"),
@@ -80,3 +85,13 @@ def make_train_step(
         return next_state, scalars
 
     return step
+
+
+def _valid_share(task: Task, batch: Batch) -> dict[str, jax.Array]:
+    """The smallest share of valid pixels, of all devices, if the loss reads labels."""
+    shares = [
+        lax.pmean(jnp.mean(batch[one.name] != VOID, dtype=jnp.float32), "batch")
+        for one in task.label_maps
+        if one.learned
+    ]
+    return {"valid_share": jnp.min(jnp.stack(shares))} if shares else {}

@@ -75,9 +75,6 @@ def check_workdir(
 
 
 def _is_free(name: str, task: Task) -> bool:
-    if name == "config.evaluation.size_multiple":
-        # The images of a refresh are padded to it, too.
-        return task.refresh_every == 0
     section, _, setting = name.rpartition(".")
     if section == "config.task":
         return setting in task.scoring_settings

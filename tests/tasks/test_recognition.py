@@ -55,8 +55,8 @@ class TestSemantic:
     def test_the_loss_is_the_cross_entropy_of_all_pixels_that_count(self, batch, apply):
         loss, terms = Semantic(num_classes=K).loss(apply, (), batch, jax.random.key(0))
         logits = jax.image.resize(apply(None)["logits"], (B, H, W, K), "bilinear")
-        labels = jnp.where(batch["instances"] == VOID, VOID, batch["semantic"])
-        expected = cross_entropy(logits.reshape(B, -1, K), labels.reshape(B, -1)).mean()
+        labels = batch["semantic"].reshape(B, -1)
+        expected = cross_entropy(logits.reshape(B, -1, K), labels).mean()
         np.testing.assert_allclose(loss, expected, rtol=1e-6)
         assert list(terms) == ["loss/classes"]
 
@@ -64,8 +64,7 @@ class TestSemantic:
         task = Semantic(num_classes=K, class_balance=1.0)
         loss, _ = task.loss(apply, (), batch, jax.random.key(0))
         logits = jax.image.resize(apply(None)["logits"], (B, H, W, K), "bilinear")
-        labels = jnp.where(batch["instances"] == VOID, VOID, batch["semantic"])
-        labels = labels.reshape(B, -1)
+        labels = batch["semantic"].reshape(B, -1)
         weights = instance_weights(labels)
         flat = logits.reshape(B, -1, K)
         expected = cross_entropy(flat, labels, weights=weights).mean()
@@ -77,7 +76,7 @@ class TestSemantic:
         task = Semantic(**settings, embedding_weight=2.0)
         loss, terms = task.loss(apply, (), batch, jax.random.key(0))
         labels = batch["semantic" if groups == "classes" else "instances"]
-        labels = jnp.where(batch["instances"] == VOID, VOID, labels).reshape(B, -1)
+        labels = labels.reshape(B, -1)
         embedding = apply(None)["embedding"]
         pixels = jax.image.resize(embedding, (B, H, W, 8), "bilinear")
         expected = sphemb.margin_loss(
@@ -90,6 +89,35 @@ class TestSemantic:
         np.testing.assert_allclose(
             loss, terms["loss/classes"] + 2 * terms["loss/embedding"], rtol=1e-6
         )
+
+    def test_the_void_of_instances_is_not_that_of_classes(self, batch, apply):
+        """As COCO-Stuff's maps: classes, and instances that nobody knows."""
+        unknown = {**batch, "instances": jnp.full_like(batch["instances"], VOID)}
+        task = Semantic(num_classes=K, embedding_weight=1.0, num_samples=H * W)
+        key = jax.random.key(0)
+
+        def loss(logits, batch):
+            maps = {**apply(None), "logits": logits}
+            return task.loss(lambda *_: maps, (), batch, key)[0]
+
+        logits = apply(None)["logits"]
+        value, gradient = jax.value_and_grad(loss)(logits, unknown)
+        assert value == loss(logits, batch) > 0
+        assert jnp.abs(gradient).max() > 0
+        found = task.predict(apply, (), unknown)
+        scores = task.metrics(found, unknown)["classes"].compute()
+        assert scores == task.metrics(found, batch)["classes"].compute()
+        assert scores["mean_iou"] > 0.5
+
+    def test_the_void_of_classes_is_not_that_of_instances(self, batch, apply):
+        settings = {"num_classes": K, "num_samples": H * W, "embedding_weight": 1.0}
+        task = Semantic(**settings, embedding_groups="instances")
+        unknown = {**batch, "semantic": jnp.full_like(batch["semantic"], VOID)}
+        key = jax.random.key(0)
+        _, terms = task.loss(apply, (), unknown, key)
+        assert terms["loss/classes"] == 0
+        _, expected = task.loss(apply, (), batch, key)
+        assert terms["loss/embedding"] == expected["loss/embedding"] > 0
 
     def test_predictions_are_scored_by_their_distance_from_boundaries(
         self, batch, apply

@@ -76,9 +76,7 @@ def batch():
 
 def config_of(task, **changes):
     settings = {"name": type(task).__name__, **dataclasses.asdict(task), **changes}
-    evaluation = {"batch_size": 8, "num_test": 6, "size_multiple": 64}
-    config = {"seed": 0, "task": settings, "evaluation": evaluation}
-    return ml_collections.ConfigDict(config)
+    return ml_collections.ConfigDict({"seed": 0, "task": settings})
 
 
 @by_name
@@ -117,19 +115,3 @@ def test_a_run_resumes_with_other_scoring_settings_and_refuses_all_others(
             check_workdir(run, config_of(task, **{name: -7.5}), task)
     if isinstance(task, Instances):
         assert not FITTED & task.scoring_settings
-
-
-@by_name
-def test_the_size_of_padding_is_that_of_the_memory_too(task, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    write_json(run / "config.json", config_of(task).to_dict())
-    config = config_of(task)
-    config.evaluation.num_test = 7
-    check_workdir(run, config, task)
-    config.evaluation.size_multiple = 32
-    if task.refresh_every == 0:
-        check_workdir(run, config, task)
-        return
-    with pytest.raises(InputError, match=r"different: config\.evaluation\.size_mul"):
-        check_workdir(run, config, task)

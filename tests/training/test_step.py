@@ -59,7 +59,13 @@ class TestStep:
         parallel = data_parallel(step, replicated_output=True)
         _, scalars = parallel(replicate(experiment.init_state()), split_batch(batch))
         norms = {"gradient_norm", "parameter_max"}
-        assert set(scalars) == {"loss", "loss/step0", "loss/step1", *norms}
+        assert set(scalars) == {
+            "loss",
+            "loss/step0",
+            "loss/step1",
+            "valid_share",
+            *norms,
+        }
         total = scalars["loss/step0"] + scalars["loss/step1"]
         np.testing.assert_allclose(scalars["loss"], total, rtol=1e-6)
 
