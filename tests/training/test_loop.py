@@ -237,6 +237,7 @@ trained = load_run(workdir)
 assert trained.step == 2
 np.savez(workdir / "two.npz", *jax.tree.leaves(trained.params))
 config = ml_collections.ConfigDict(json.loads((workdir / "config.json").read_text()))
+config.loader.images_per_device = 8 // count  # the batches stay as they are
 assert train(config, workdir).step == 4
 """
 
