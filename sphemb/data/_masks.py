@@ -120,7 +120,8 @@ def inspect_mask(
     else:
         _check_labels(path, numbered, len(found))
         if not soft:
-            _check_edges(path, numbered, np.where(is_void, 0, values), stored)
+            shown = _as_shown(np.where(is_void, 0, values), stored)
+            check_edges(f"mask {path}", numbered, shown)
         whole = masks == "instances"
         instances = numbered if whole else _split_parts(numbered)
     if masks == "classes" and stored.kind == "colours":
@@ -215,20 +216,22 @@ def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None
         )
 
 
-def _check_edges(
-    path: pathlib.Path, numbered: np.ndarray, values: np.ndarray, stored: Stored
-) -> None:
-    """Refuses a mask whose edges have values of their own."""
-    shown = values[..., None]
+def _as_shown(values: np.ndarray, stored: Stored) -> np.ndarray:
+    """The values as colours [H, W, 3], or as one channel of grey [H, W, 1]."""
     palette = stored.palette
     if stored.kind == "colours":
-        shown = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
-    elif palette is not None and values.max(initial=0) < len(palette):
-        shown = palette[values].astype(np.int32)
+        return np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
+    if palette is not None and values.max(initial=0) < len(palette):
+        return palette[values].astype(np.int32)
+    return values[..., None]
+
+
+def check_edges(who: str, numbered: np.ndarray, shown: np.ndarray) -> None:
+    """Refuses a mask whose edges have values of their own; see `soft_pieces`."""
     pieces = soft_pieces(numbered, shown)
     if pieces:
         raise FileError(
-            f"mask {path} must have hard edges, but {pieces} pieces of few pixels lie "
+            f"{who} must have hard edges, but {pieces} pieces of few pixels lie "
             "along edges, with values between those of their neighbors, and each "
             "value counts: was it drawn with smooth edges, resized with interpolation, "
             "or saved as JPEG before?",

@@ -15,8 +15,9 @@ _LEAST_AREA = 0.005  # of the foreground, in thin pieces
 _CROWD, _SMALL = 4, 2.5  # thin pieces that touch each other, of few pixels each
 _BROKEN = 1.5  # pieces of a value
 # Share of the pieces that are thin, times the share of their pixels that lie between
-# others. Over 700 masks of nuclei, photographs and facades, and the same reduced 2, 4
-# and 8 times, reach at most .60; of 700 masks with soft edges 97 % have more than .65.
+# others. 788 masks of nuclei, photographs and facades, and the same reduced 2, 4 and 8
+# times, reach at most .04, .25 and .54; of 859 masks with soft edges 829 are above .65,
+# and the others have few pieces.
 _MOST = 0.65
 _SQUARE = np.ones((3, 3))
 
@@ -62,9 +63,10 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
     counts, areas = np.bincount(crowd_of), np.bincount(crowds.ravel())
     # Objects that are this small and touch each other are of one piece each.
     broken = len(thin) - 1 > _BROKEN * int(numbered.max())
-    in_crowd = (counts >= _CROWD) & (broken | (areas <= _SMALL * counts))
-    between = _between(shown, thin_at, solid=~thin_at)
-    doubtful = np.mean(between | in_crowd[crowds[thin_at]])
+    ragged = (broken | (areas <= _SMALL * counts))[crowds[thin_at]]
+    in_crowd = (counts >= _CROWD)[crowds[thin_at]]
+    slope = in_crowd & (ragged | _between(shown, thin_at))
+    doubtful = np.mean(slope | _between(shown, thin_at, solid=~thin_at))
     share = number / (len(thin) - 1)
     return number if share * doubtful > _MOST else 0
 

@@ -25,6 +25,7 @@ from sphemb.data._builders import (
 )
 from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data._masks import check_edges, number_in_order
 from sphemb.data._palettes import PaletteColours
 from sphemb.data._sbd import SBD, read_sbd
 from sphemb.data._voc_files import (
@@ -195,6 +196,14 @@ class VocMasks(LabelledBuilder, skip_registration=True):
                 instances = read_mask(voc, masks)
                 classes = f"SegmentationClass/{name}.png"
                 semantic = read_mask(voc, classes, self._palettes)
+                if self._settings.voc_dir:  # what is published has hard edges
+                    for path, labels in ((masks, instances), (classes, semantic)):
+                        known = np.maximum(labels, 0)
+                        check_edges(
+                            f"mask {voc.where(path)}",
+                            number_in_order(known)[0],
+                            known[..., None],
+                        )
             else:
                 masks = f"inst/{name}.mat"
                 source = sbd

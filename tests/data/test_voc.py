@@ -520,3 +520,20 @@ def test_a_palette_of_classes_that_is_not_that_of_the_others_is_refused(tmp_path
             mask.save(tmp_path / folder / f"{name}.png")
     with pytest.raises(InputError, match=r"SegmentationClass/.* must have the pal"):
         prepare_voc(voc_dir=tmp_path, data_dir=tmp_path / "tfds")
+
+
+def test_masks_with_soft_edges_are_refused(tmp_path):
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+        (tmp_path / folder).mkdir()
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    large = np.zeros((96, 96), np.uint8)
+    large[10:40, 9:51], large[46:90, 35:77] = 60, 120
+    for split, name in {"train": "a", "val": "b"}.items():
+        (lists / f"{split}.txt").write_text(f"{name}\n")
+        Image.new("RGB", (41, 41)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
+        mask = Image.fromarray(large).resize((41, 41), Image.Resampling.BILINEAR)
+        for folder in ("SegmentationObject", "SegmentationClass"):
+            mask.save(tmp_path / folder / f"{name}.png")
+    with pytest.raises(InputError, match=r"SegmentationObject/.*must have hard edges"):
+        prepare_voc(voc_dir=tmp_path, data_dir=tmp_path / "tfds")
