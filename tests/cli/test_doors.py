@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -221,15 +222,16 @@ class TestPredict:
         assert "broken.png" in line
 
     def test_two_images_of_one_name_are_refused(self, run, folder, tmp_path, capsys):
-        (tmp_path / "other").mkdir()
-        Image.open(folder / "grey.png").save(tmp_path / "other" / "grey.jpg")
+        other = tmp_path / "grey.jpg"
+        Image.open(folder / "grey.png").save(other)
+        shutil.copy(folder / "grey.png", tmp_path)
         line = refused(
             capsys,
             "predict",
             "--workdir",
             run[0],
-            folder,
-            tmp_path / "other",
+            other,
+            tmp_path / "grey.png",
             "--out",
             tmp_path / "out",
         )
