@@ -63,12 +63,11 @@ class EfficientNetLite0(Backbone):
     what it says after it.
 
     By the paddings alone, cells of stride s would lie (s - 1) / 2 pixels below and to
-    the right of the middles of the pixels that they stand for. ImageNet weights were
-    trained with mirrored images and undo it: their strided kernels lie beside their
-    middles. The gradient of a cell's value has its centroid, in rows and columns, .3
-    and -.7 pixels from the middle of its pixels at stride 8. So the maps of the
-    undilated network have an origin of 0, and those of the dilated one lie where these
-    do.
+    the right of the middles of their s x s pixels: 1.5, 3.5 and 7.5 pixels at strides
+    4, 8 and 16. The ImageNet weights look elsewhere: the gradient of a cell has its
+    centroid 1.2, .1 and 2.4 pixels away (`tests/models/test_origins.py`). So the maps
+    of the undilated network have an origin of 0, and those of the dilated one lie where
+    these do.
 
     The settings are those of `Backbone`.
 
