@@ -65,9 +65,8 @@ class EfficientNetLite0(Backbone):
     By the paddings alone, cells of stride s would lie (s - 1) / 2 pixels below and to
     the right of the middles of their s x s pixels: 1.5, 3.5 and 7.5 pixels at strides
     4, 8 and 16. The ImageNet weights look elsewhere: the gradient of a cell has its
-    centroid 1.2, .1 and 2.4 pixels away (`tests/models/test_origins.py`). So the maps
-    of the undilated network have an origin of 0, and those of the dilated one lie where
-    these do.
+    centroid about 1, 0 and 2 pixels away. So the maps of the undilated network have an
+    origin of 0, and those of the dilated one lie where these do.
 
     The settings are those of `Backbone`.
 

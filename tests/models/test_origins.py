@@ -1,7 +1,7 @@
 """Every map says where its cells lie, and what reads it, adds it or mirrors it does so.
 
-All kernels are averages here, so that the gradient of a cell's value is where the cell
-looks, without a sign; its centroid is the centre of the cell.
+Kernels are averages, but in the last test: the gradient of a cell's value is then
+where the cell looks, without a sign, and its centroid is the centre of the cell.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import skimage.data
+import skimage.transform
 
 from sphemb._grid import Grid
 from sphemb.models import (
@@ -20,6 +22,7 @@ from sphemb.models import (
     FeaturePyramid,
     Hourglass,
     SideBranches,
+    load_weights,
 )
 from sphemb.tasks._pixels import enlarged, placed_map, placed_maps
 from sphemb.warps import GeometricTransform, apply_geometric
@@ -202,3 +205,45 @@ def test_a_grid_is_that_of_the_paddings_before_it():
     assert Grid(4, 1.0).strided(kernel=3, stride=1, before=1) == Grid(4, 1.0)
     assert Grid(4).cells(Grid(4).centers(5)).tolist() == [0, 1, 2, 3, 4]
     assert Grid(4, -1.5).pixels(12).tolist() == [0, 4, 8]
+
+
+def test_imagenet_weights_look_where_their_maps_say_and_not_where_paddings_do():
+    # A mirrored copy of each photograph cancels what lies in one half of it.
+    photographs = []
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        photograph = getattr(skimage.data, name)()[..., :3]
+        side = min(photograph.shape[:2])
+        photograph = skimage.transform.resize(photograph[:side, :side], (160, 160))
+        photographs += [photograph[::i, ::j] for i in (1, -1) for j in (1, -1)]
+    image = jnp.asarray(np.stack(photographs), jnp.float32)
+    model = BACKBONES["efficientnet_lite0"](output_stride=16)
+    variables = load_weights("efficientnet_lite0", backbone="efficientnet_lite0")
+    maps = {m.name: m for m in model.feature_maps if m.name in ("stage3", "stage7")}
+
+    @jax.jit
+    def look(image, cotangents):
+        def read(image):
+            found = model.apply(variables, image)
+            return {name: found[name] for name in maps}
+
+        return jax.vjp(read, image)[1](cotangents)[0]
+
+    shapes = {
+        name: (len(image), 160 // m.stride, 160 // m.stride, m.channels)
+        for name, m in maps.items()
+    }
+    zeros = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    rng = np.random.default_rng(0)
+    pixels = np.arange(160)
+    for name, feature_map in maps.items():
+        some = slice(shapes[name][1] // 2 - 1, shapes[name][1] // 2 + 1)
+        cotangent = zeros[name].copy()
+        cotangent[:, some, some] = rng.normal(size=cotangent[:, some, some].shape)
+        energy = np.square(np.asarray(look(image, {**zeros, name: cotangent})))
+        energy = energy.astype(np.float64).sum(-1)
+        total = energy.sum((1, 2))
+        found = [(energy.sum(2) @ pixels) / total, (energy.sum(1) @ pixels) / total]
+        stated = float(np.mean(feature_map.grid.centers(shapes[name][1])[some]))
+        paddings = stated - feature_map.origin + (feature_map.stride - 1) / 2
+        error = np.mean(found) - stated
+        assert abs(error) < 0.3 * abs(paddings - stated), (name, error)
