@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import ml_collections
 
-from sphemb.cli._limits import score_lines
+from sphemb.cli._limits import score_lines, whole_lines
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     Trained,
@@ -89,6 +89,7 @@ def run_evaluation(
     evaluation = evaluate(trained, split, num_extremes=extremes)
     task, number = trained.experiment.task, evaluation.num_images
     limits = score_lines(task, evaluation.scores, number)
+    limits += whole_lines(trained.experiment, split)
     records = read_log(workdir)
     told = workdir / "training.json"
     summary = {

@@ -16,14 +16,13 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
-from sphemb.data import Box, ImageWindows, Tile
+from sphemb.data import Box, ImageWindows, Tile, padded_size
 from sphemb.evaluation._large_maps import Canvas
 from sphemb.evaluation._tiled_network import Moments, TiledNetwork, tile_batch
 from sphemb.instances import Piece
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import Instances, Proposals
 
-_SURVEYED = 2**18  # points that the background is found from, at most
 _CORNERS = np.ones((3, 3), bool)  # connect, too
 
 Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
@@ -35,22 +34,18 @@ def are_parts(task: Any) -> bool:
     return plain and task.foreground_below is not None and not task.reach
 
 
-def is_surveyed(size: tuple[int, int]) -> bool:
-    """Whether an image (H, W) has more pixels than the background is found from."""
-    return math.prod(size) > _SURVEYED
-
-
 class ForegroundTiles:
     """The background's direction in an image, and the parts of what differs from it.
 
     Args:
         network: of the run.
         task: for which `are_parts` holds.
+        multiple: what images are padded to multiples of that are predicted whole.
     """
 
-    def __init__(self, network: TiledNetwork, task: Any) -> None:
+    def __init__(self, network: TiledNetwork, task: Any, multiple: int) -> None:
         """Compiles nothing yet; see the class."""
-        self._network, self._task = network, task
+        self._network, self._task, self._multiple = network, task, multiple
         # With the network in one program, no embedding of all pixels need be kept.
         self._is_foreground = jax.jit(
             lambda bound, batch, ground: task.is_foreground(
@@ -71,7 +66,7 @@ class ForegroundTiles:
         """The background's direction [D], from pixels on a grid over the image.
 
         The grid is the image's, and its points come line by line: with all tiles in the
-        sample they are the same for any tiles.
+        sample they are those of `Proposals.predict`.
 
         Args:
             image: the image.
@@ -83,14 +78,15 @@ class ForegroundTiles:
             As `Proposals.find_ground`.
         """
         pixels = sum(math.prod(tile.core.size) for tile in tiles)
-        step = math.ceil(math.sqrt(pixels / _SURVEYED))
+        padding = math.prod(padded_size(image.size, self._multiple))
+        step = self._task.survey_step(padding * (pixels / math.prod(image.size)))
         places, points = [], []
         for tile in progress(tiles, "background"):
             batch = tile_batch(image, tile)
             bound = self._network.arguments(tile, image.size, moments)
             vectors = self._unit_vectors(bound, batch)[0]
             rows, columns = (
-                np.arange(first + (step // 2 - first) % step, last, step)
+                np.arange(first + -first % step, last, step)
                 for first, last in zip(tile.core[:2], tile.core[2:], strict=True)
             )
             top, left = tile.outer[:2]

@@ -17,13 +17,12 @@ from sphemb.evaluation._foreground_tiles import (
     ForegroundTiles,
     Progress,
     are_parts,
-    is_surveyed,
 )
 from sphemb.evaluation._large_maps import Canvas, grow_in_bands
 from sphemb.evaluation._tiled_network import Moments, TiledNetwork, tile_batch
 from sphemb.evaluation._votes import Votes
 from sphemb.instances import stitch_labels
-from sphemb.tasks import Boundaries, Instances, Picie, Semantic
+from sphemb.tasks import Apply, Batch, Boundaries, Instances, Picie, Semantic
 from sphemb.training import Trained
 
 
@@ -51,7 +50,9 @@ class TiledPrediction:
         self._task: Any = trained.experiment.task
         self._sample_tiles = sample_tiles
         self._network = TiledNetwork(trained)
-        self._foreground = ForegroundTiles(self._network, self._task)
+        self._foreground = ForegroundTiles(
+            self._network, self._task, trained.experiment.multiple
+        )
 
     @property
     def parts(self) -> bool:
@@ -100,9 +101,7 @@ class TiledPrediction:
 
         Args:
             image: the image.
-            tiles: of :meth:`tiles`. A single one is predicted as `Task.predict` does;
-                but the background of parts is found from a sample of at most 2^18
-                pixels, so that it does not depend on the tiles.
+            tiles: of :meth:`tiles`. A single one is predicted as `Task.predict` does.
             min_size: pixels that an instance needs, beside what the task asks for.
             embedding: keep the embedding of every pixel.
             progress: goes round the tiles of each pass, with the pass's name.
@@ -110,8 +109,9 @@ class TiledPrediction:
         Returns:
             As `found_in_image`, for the whole image.
         """
-        if len(tiles) == 1 and not (self.parts and is_surveyed(image.size)):
-            found = self._found(image, tiles[0], self._trained.apply, min_size)
+        if len(tiles) == 1:
+            batch = tile_batch(image, tiles[0])
+            found = self._found(image, tiles[0], self._trained.apply, batch, min_size)
             return found if embedding else _without(found, "embedding")
         some = _spread(tiles, self._sample_tiles)
         moments = self._network.moments(image, some, progress)
@@ -150,12 +150,15 @@ class TiledPrediction:
         return found
 
     def _found(
-        self, image: ImageWindows, tile: Tile, apply: Any, min_size: int = 1
+        self,
+        image: ImageWindows,
+        tile: Tile,
+        apply: Apply,
+        batch: Batch,
+        min_size: int = 1,
     ) -> Found:
         """What the task finds in a tile, without what lies beyond the image."""
-        predictions = self._task.predict(
-            apply, self._trained.memory, tile_batch(image, tile)
-        )
+        predictions = self._task.predict(apply, self._trained.memory, batch)
         inside = tile.outer.clipped(*image.size)
         return found_in_image(self._task, predictions, inside.size, min_size=min_size)
 
@@ -169,7 +172,8 @@ class TiledPrediction:
         """The tiles with what is found in them; what can be cut is pasted already."""
         for tile in tiles:
             apply = self._network.at(tile, image.size, moments)
-            found = self._found(image, tile, apply)
+            batch = self._network.batch(image, tile)
+            found = self._found(image, tile, apply, batch)
             canvas.paste(_without(found, "labels"), tile)
             yield tile, found
 

@@ -64,17 +64,34 @@ class TiledNetwork:
             moments: of the image.
 
         Returns:
-            The function from the tile [B, h, w, 3] and its mask to the network's maps.
-            Of what has another size, such as the tile at another scale, it takes the
-            own moments.
+            The function from the tile [B, h, w, 3], its mask and its ``middle``, see
+            :meth:`batch`, to the network's maps. Of what has another size, such as the
+            tile at another scale, it takes the own moments.
         """
         bound = self.arguments(tile, size, moments)
 
-        def apply(image: jax.Array, mask: jax.Array | None = None) -> dict[str, Any]:
-            known = moments if image.shape[1:3] == tile.outer.size else {}
-            return self._maps(bound | {"moments": known}, image, mask)
+        def apply(
+            image: jax.Array,
+            mask: jax.Array | None = None,
+            middle: jax.Array | None = None,
+        ) -> dict[str, Any]:
+            seen = bound if middle is None else bound | {"middle": middle}
+            if image.shape[1:3] != tile.outer.size:
+                seen = seen | {"moments": {}}
+            return self._maps(seen, image, mask)
 
         return apply
+
+    def batch(self, image: ImageWindows, tile: Tile) -> Batch:
+        """A tile as a task takes it, for the network that :meth:`at` gives.
+
+        Returns:
+            As `tile_batch`, and where tiles are parts ``middle`` [2], where the middle
+            of the image is, in pixels from the tile's corner.
+        """
+        middle = self._middle(tile, image.size)
+        where = {} if middle is None else {"middle": middle}
+        return {**tile_batch(image, tile), **where}
 
     def arguments(
         self, tile: Tile, size: tuple[int, int], moments: Moments

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from sphemb._checks import check_choice, check_count, check_key, check_scalar
 from sphemb.grouping._leaders import lead
 from sphemb.grouping._modes import Grouping, countable_points, number_groups
-from sphemb.grouping._rounding import Rounding, best_of
+from sphemb.grouping._rounding import Rounding, best_of, lots
 
 
 def kwik_cluster(
@@ -43,9 +43,11 @@ def kwik_cluster(
     Static shapes; O(N D K) time for each order, one after another. No gradient.
 
     Args:
-        key: a random key, typed or legacy. The r-th order of a single image is
-            ``jax.random.permutation(jax.random.split(key, num_orders)[r], N)``, of
-            which masked points are left out; images of a batch get their own.
+        key: a random key, typed or legacy. In the r-th order of a single image, the
+            i-th point that is not masked comes by its number
+            ``uniform(fold_in(split(key, num_orders)[r], i))`` (of `jax.random`), the
+            smallest first, so that masked points change no order; images of a batch
+            get their own.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity are taken for
             masked.
         max_clusters: K, static: the most clusters to look for; ``num_left`` of the
@@ -111,7 +113,7 @@ def _clusters(
     precision: Any,
 ) -> Rounding:
     def one_order(key: jax.Array, x: jax.Array, counts: jax.Array) -> Grouping:
-        order = jax.random.permutation(key, x.shape[0])
+        order = jnp.argsort(lots(key, counts), stable=True)
         found = lead(
             x[order],
             counts[order],

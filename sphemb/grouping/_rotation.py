@@ -16,7 +16,7 @@ from sphemb._checks import check_count, check_key
 from sphemb._labels import VOID
 from sphemb.grouping._leaders import Leaders
 from sphemb.grouping._modes import Grouping, countable_points, number_groups
-from sphemb.grouping._rounding import Rounding, best_of
+from sphemb.grouping._rounding import Rounding, best_of, lots
 from sphemb.sphere import l2_normalize
 
 _NO_LENGTH = 1e-6  # squared
@@ -155,11 +155,11 @@ def _spread_directions(
 ) -> jax.Array:
     """Orthonormal rows [D, D], by a QR decomposition that pivots on the points."""
     dim = x.shape[1]
-    lots = jnp.where(counts, jax.random.uniform(key, counts.shape, minval=0.5), 0.0)
+    first = jnp.argmin(lots(key, counts))
 
     def add(k: jax.Array, state: tuple[jax.Array, jax.Array]):
         basis, left = state
-        point = jnp.where(k == 0, jnp.argmax(lots), jnp.argmax(left))
+        point = jnp.where(k == 0, first, jnp.argmax(left))
         # Twice is enough for orthogonality to the last digits.
         new = x[point]
         for _ in range(2):

@@ -43,6 +43,25 @@ class Rounding(NamedTuple):
     errors: jax.Array
 
 
+def lots(key: jax.Array, counts: jax.Array) -> jax.Array:
+    """Random numbers in [0, 1) of the points that count, in float32.
+
+    The i-th of them has the i-th number, whatever points between them do not count: so
+    padding and where it lies change no draw.
+
+    Args:
+        key: a typed one.
+        counts: bool [N].
+
+    Returns:
+        [N]; infinity where points do not count.
+    """
+    ranks = jnp.maximum(jnp.cumsum(counts) - 1, 0)
+    keys = jax.vmap(lambda rank: jax.random.fold_in(key, rank))(ranks)
+    drawn = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)
+    return jnp.where(counts, drawn, jnp.inf)
+
+
 def best_of(
     tries: Callable[[jax.Array, jax.Array, jax.Array], Grouping],
     key: jax.Array,

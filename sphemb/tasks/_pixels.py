@@ -177,17 +177,22 @@ def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
     there is nor what is in it.
 
     Args:
-        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding.
+        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding; of a
+            tile, ``middle`` [2], where its image has the middle.
         scale: 1 leaves them as they are. Pixel i of what comes out has its centre at
             (i + 1/2) / scale - 1/2 in the image.
         multiple: what the new sides are multiples of.
 
     Returns:
-        ``image`` and ``mask`` of the new size, padded below and to the right.
+        ``image`` and ``mask`` of the new size, padded below and to the right, and where
+        the middle is in it.
     """
     image, mask = batch["image"], batch.get("mask")
+    # Counted from the corner of the first pixel, so that it scales without an offset.
+    where = {"middle": batch["middle"] * scale} if "middle" in batch else {}
     if scale == 1.0:
-        return {"image": image} if mask is None else {"image": image, "mask": mask}
+        there = {} if mask is None else {"mask": mask}
+        return {"image": image, **there, **where}
     if mask is None:
         mask = jnp.ones(image.shape[:3], bool)
     sides = tuple(
@@ -211,7 +216,7 @@ def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
         places = jnp.floor((jnp.arange(side) + 0.5) / scale).astype(jnp.int32)
         inside = jnp.expand_dims(places < mask.shape[axis], 2 - axis)
         mask = jnp.take(mask, places, axis=axis, mode="clip") & inside
-    return {"image": seen, "mask": mask}
+    return {"image": seen, "mask": mask, **where}
 
 
 def image_size(mask: ArrayLike) -> tuple[int, int]:

@@ -9,6 +9,7 @@ T mean-shift steps, h w size of the embedding map, K label maps.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, ClassVar
 
 import jax
@@ -47,6 +48,8 @@ from sphemb.tasks._task import (
     Memoryless,
     maps_of,
 )
+
+_SURVEYED = 2**18  # points that the background is found from, at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,7 +90,8 @@ class Proposals(Memoryless):
         foreground_below: None parts each group by itself. Otherwise all pixels are
             parted together whose cosine to the background's mode is below this: for
             objects that ``outline`` keeps apart, whatever groups they fall into. Needs
-            ``max_parts``.
+            ``max_parts``. In an image of more than 2^18 pixels, padding included, the
+            background is found from that many pixels on a grid.
         reach: 0 parts them where they are not connected. Otherwise they are grouped
             first, in the joint domain of embedding and place, by a kernel of this
             standard deviation in pixels, see `sphemb.grouping.place_points`: objects
@@ -253,13 +257,19 @@ class Proposals(Memoryless):
         mask = batch.get("mask")
         if mask is None:
             mask = jnp.ones(pixels.shape[:3], bool)
-        if stride == 1 or self.predict_pixels:
+        cell = 1 if stride == 1 or self.predict_pixels else stride**2
+        surveyed = 1
+        if self.foreground_below is not None:
+            surveyed = self.survey_step(size[0] * size[1])
+        if surveyed > 1:
+            points, counts = (x[:, ::surveyed, ::surveyed] for x in (pixels, mask))
+            cell = surveyed**2
+        elif cell == 1:
             points, counts = pixels, mask
         else:
             points = unit_map(embedding.values)
             counts = cells_of_image(mask, points.shape[1:3])
 
-        cell = 1 if points is pixels else stride**2
         pooled = self.pooled_concentrations if self._pools(batch) else ()
         groupings = [
             group_cells(points, counts, self._grouping(concentration), cell=cell)
@@ -314,6 +324,18 @@ class Proposals(Memoryless):
         """The embedding of every pixel of a batch, [B, H, W, D]."""
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         return unit_vectors_of_all(embedding, batch["image"].shape[1:3])
+
+    def survey_step(self, pixels: float) -> int:
+        """Rows and columns from one pixel that tells of the background to the next.
+
+        The first is that of the image's corner.
+
+        Args:
+            pixels: how many there are to choose from, padding included.
+        """
+        if pixels <= _SURVEYED:
+            return 1
+        return math.ceil(math.sqrt(pixels / _SURVEYED))
 
     def find_ground(
         self, points: jax.Array, *, cell: int = 1

@@ -21,7 +21,8 @@ REACHED = "reached/"
 Batch = Mapping[str, jax.Array]
 Apply = Callable[..., Maps]
 """The network with its parameters bound: images [B, H, W, 3], and a mask [B, H, W] that
-is False in their padding where they have any -> named maps."""
+is False in their padding where they have any -> named maps. That of a tile also takes
+the ``middle`` of its image."""
 Memory = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
 
@@ -121,11 +122,13 @@ def maps_of(apply: Apply, batch: Batch) -> Maps:
 
     Args:
         apply: the network.
-        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding.
+        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding; of a
+            tile, ``middle`` [2], where its image has the middle.
     """
     if "mask" not in batch:
         return apply(batch["image"])
-    return apply(batch["image"], batch["mask"])
+    where = {"middle": batch["middle"]} if "middle" in batch else {}
+    return apply(batch["image"], batch["mask"], **where)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -18,11 +19,11 @@ from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Instances
+from sphemb.tasks import Instances, Proposals, Spectral, _proposals
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
 
-SIZES = ((40, 56), (64, 50), (53, 70))
+SIZES = ((40, 56), (64, 50), (53, 60))  # padded alike: networks are compiled once
 
 
 class Scenes:
@@ -131,15 +132,32 @@ def merged(metrics):
     return first.compute()
 
 
-@pytest.mark.parametrize("task", ["Proposals", "Spectral"])
-def test_instances_without_classes(task, scenes, tmp_path):
+@pytest.fixture(scope="module")
+def embedding(scenes):
     config = digits.get_config()
     config.model.update(embedding_dim=4, features=(8, 16), head_features=8)
-    if task == "Spectral":
-        config.task = {"name": task, "max_groups": 8, "threshold": 0.9}
-    else:
-        config.task.update(max_groups=8, predict_steps=3)
-    trained = trained_of(experiment_of(config, scenes))
+    return trained_of(experiment_of(config, scenes))
+
+
+def with_task(trained, scenes, task):
+    """The same network with another task, and what is compiled of it by itself."""
+    experiment = experiment_of(trained.experiment.config, scenes)
+    experiment.__dict__["task"] = task
+    experiment.__dict__["_compiled_network"] = trained.experiment._compiled_network
+    memory = task.init(jax.random.key(0), None)
+    return dataclasses.replace(trained, experiment=experiment, memory=memory)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        Proposals(num_steps=0, max_groups=8, predict_steps=3),
+        Spectral(max_groups=8, threshold=0.9),
+    ],
+    ids=lambda task: type(task).__name__,
+)
+def test_instances_without_classes(task, embedding, scenes, tmp_path):
+    trained = with_task(embedding, scenes, task)
     scores = evaluate(trained, "test").scores
     found = predict(trained, scenes, tmp_path / "out")
     assert max(one["labels"].max() for one in found) > 1
@@ -147,13 +165,32 @@ def test_instances_without_classes(task, scenes, tmp_path):
         AverageRecall.from_batch(
             jnp.asarray(labels_in(tmp_path / "out", example))[None],
             jnp.asarray(example["instances"])[None],
-            max_predicted=config.task.max_groups,
+            max_predicted=task.max_groups,
             max_true=16,
         )
         for example in scenes.examples
     )
     for name, value in recall.items():
         assert scores[name] == value, name
+
+
+def test_parts_whose_background_is_that_of_a_sample(
+    embedding, scenes, tmp_path, monkeypatch
+):
+    # As in images of more than 2^18 pixels.
+    monkeypatch.setattr(_proposals, "_SURVEYED", 100)
+    task = Proposals(
+        num_steps=0, predict_steps=3, max_parts=16, min_size=4, foreground_below=0.9
+    )
+    trained = with_task(embedding, scenes, task)
+    evaluation = evaluate(trained, "test", num_extremes=3)
+    found = predict(trained, scenes, tmp_path / "out")
+    assert max(one["labels"].max() for one in found) > 1
+    assert len(evaluation.ranked) == 3
+    for image in evaluation.ranked:
+        height, width = SIZES[image.index]
+        scored = np.maximum(image.maps["labels"], 0)[:height, :width]
+        np.testing.assert_array_equal(scored, found[image.index]["labels"])
 
 
 @pytest.fixture(scope="module")
@@ -189,17 +226,7 @@ def test_instances_with_classes(recognition, scenes, tmp_path):
         min_size=1,
         min_score=0.0,
     )
-    experiment = experiment_of(recognition.experiment.config, scenes)
-    experiment.__dict__["task"] = task
-    memory = task.init(jax.random.key(0), None)
-    trained = Trained(
-        experiment,
-        recognition.params,
-        memory,
-        1,
-        recognition.batch_stats,
-        recognition.class_names,
-    )
+    trained = with_task(recognition, scenes, task)
     scores = evaluate(trained, "test").scores
     predict(trained, scenes, tmp_path / "out")
     for example in scenes.examples:

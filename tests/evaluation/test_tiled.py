@@ -10,12 +10,21 @@ import pytest
 from PIL import Image
 
 from configs import bsds, nuclei
+from sphemb._grid import middle_of_image
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction, _foreground_tiles, _large_maps
+from sphemb.evaluation import TiledPrediction, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
 from sphemb.instances import grow_instances
+from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic
+from sphemb.tasks import (
+    Boundaries,
+    Instances,
+    Picie,
+    Proposals,
+    Semantic,
+    _proposals,
+)
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
 
@@ -91,7 +100,7 @@ def parted(trained):
 def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
     # So that this small image goes the way of large ones: the background is found from
     # a sample, whatever the tiles.
-    monkeypatch.setattr(_foreground_tiles, "_SURVEYED", 10_000)
+    monkeypatch.setattr(_proposals, "_SURVEYED", 10_000)
     (whole,) = tiles_of(parted, SIZE, 400)
     reference = parted.predict(image, [whole])["labels"]
     assert reference.max() > 3
@@ -203,6 +212,50 @@ class Colours(nn.Module):
         black = 1 - image.max(axis=-1, keepdims=True)
         colours = jnp.concatenate([black, image], axis=-1)
         return {"embedding": colours, "logits": 4 * colours}
+
+
+class Places(nn.Module):
+    """Says of a pixel how far from its image's middle it is, and reads nothing."""
+
+    stride: int = 1
+    shiftable: bool = True
+
+    def __call__(self, image, *, train=False, mask=None, middle=None):
+        if middle is None:
+            middle = middle_of_image(mask)
+        found = pixel_coordinates(*image.shape[1:3], unit=64.0, middle=middle)
+        found = jnp.broadcast_to(found, (*image.shape[:3], 2))
+        return {
+            "embedding": jnp.concatenate([found, 0.5 + 0 * found[..., :1]], axis=-1)
+        }
+
+
+def test_a_tile_at_another_scale_has_the_coordinates_of_its_image(trained, tmp_path):
+    size = (64, 128)
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "black.png")
+    image = ImageWindows(tmp_path / "black.png")
+    task = Picie(
+        num_clusters=9,
+        embedding_dim=3,
+        num_classes=9,
+        num_things=1,
+        predict_scale=0.5,
+        scale_multiple=8,
+    )
+    experiment = with_task(trained, task).experiment
+    experiment.__dict__["model"] = Places()
+    offsets = np.linspace(-0.45, 0.45, 9)
+    centers = np.stack([0 * offsets, offsets, 0 * offsets + 0.5], axis=-1)
+    centers = l2_normalize(jnp.asarray(centers, jnp.float32))
+    memory = task.init(jax.random.key(0), None)
+    memory = memory._replace(centroids=(jnp.stack([centers, centers]),))
+    prediction = TiledPrediction(Trained(experiment, {}, memory, 0, {}))
+    whole, tiled = (
+        prediction.predict(image, prediction.tiles(size, tile=tile, halo=16))["labels"]
+        for tile in (128, 64)
+    )
+    assert len(np.unique(whole)) > 4
+    np.testing.assert_array_equal(tiled, whole)
 
 
 @pytest.mark.nightly

@@ -45,9 +45,16 @@ def clean(seed, sizes=(25, 20, 15), noise=0.15):
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32), labels
 
 
-def orders(seed, number=1):
+def orders(seed, number=1, mask=None):
+    """The points that count in each order."""
+    points = np.arange(N) if mask is None else np.flatnonzero(mask)
+
+    def drawn(key):
+        keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(np.arange(len(points)))
+        return np.asarray(jax.vmap(jax.random.uniform)(keys))
+
     keys = jax.random.split(jax.random.key(seed), number)
-    return [np.asarray(jax.random.permutation(key, N)) for key in keys]
+    return [points[np.argsort(drawn(key))] for key in keys]
 
 
 class TestKwikCluster:
@@ -60,7 +67,7 @@ class TestKwikCluster:
             settings = {"threshold": threshold, "max_clusters": max_clusters}
             found = cluster(jax.random.key(seed), scattered, mask=mask, **settings)
             labels, pivots = reference.kwik_cluster(
-                scattered, orders(seed)[0], mask=mask, **settings
+                scattered, orders(seed, mask=mask)[0], mask=mask, **settings
             )
             np.testing.assert_array_equal(found.labels, reference.by_size(labels))
             assert found.num_groups == len(pivots)
@@ -80,7 +87,7 @@ class TestKwikCluster:
         found = cluster(
             jax.random.key(0), scattered, mask=mask, max_clusters=3, num_orders=4
         )
-        for order, error in zip(orders(0, 4), found.errors, strict=True):
+        for order, error in zip(orders(0, 4, mask), found.errors, strict=True):
             labels, _ = reference.kwik_cluster(
                 scattered, order, mask=mask, max_clusters=3
             )
@@ -245,6 +252,22 @@ class TestOrthogonalRounding:
 
 
 class TestComposition:
+    @pytest.mark.parametrize("function", [cluster, rotate])
+    def test_the_draw_is_that_of_the_points_that_count(self, scattered, function):
+        # As of two images that are padded differently.
+        settings = {"max_clusters": N} if function is cluster else {}
+        tries = {"num_orders": 4} if function is cluster else {"num_starts": 4}
+        key = jax.random.key(0)
+        alone = function(key, scattered, **settings, **tries)
+        among = np.zeros((2 * N, D), np.float32)
+        counts = np.zeros(2 * N, bool)
+        places = np.sort(np.random.default_rng(3).permutation(2 * N)[:N])
+        among[places], counts[places] = scattered, True
+        found = function(key, among, mask=counts, **settings, **tries)
+        np.testing.assert_array_equal(np.asarray(found.labels)[places], alone.labels)
+        np.testing.assert_allclose(found.errors, alone.errors, atol=1e-6)
+        assert len(np.unique(alone.errors)) > 1
+
     @pytest.mark.parametrize("name", ["kwik_cluster", "orthogonal_rounding"])
     def test_vmap_and_jit_are_a_loop_and_images_of_a_batch_have_their_own_keys(
         self, scattered, mask, name
