@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+from collections.abc import Iterator
+from unittest import mock
 
 import ml_collections
 
 from configs import digits
+from sphemb.models import _resnet
 
 
 def tiny_config(
@@ -40,3 +44,13 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.optimizer.warmup_steps = 0
     config.evaluation.update(batch_size=1, num_validation=2, num_test=4)
     return config
+
+
+@contextlib.contextmanager
+def small_resnet() -> Iterator[None]:
+    """ResNet-18 has one block a stage and few channels, and is compiled sooner."""
+    with (
+        mock.patch.dict(_resnet.BLOCKS, {18: (1, 1, 1, 1)}),
+        mock.patch.object(_resnet, "_WIDTHS", (16, 16, 16, 16)),
+    ):
+        yield
