@@ -15,6 +15,7 @@ from scipy.io import savemat
 from configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.cli import run_boundary_scores, run_class_scores, run_instance_scores
 from sphemb.cli._files_of_task import prediction_files
+from sphemb.cli._limits import whole_lines
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU
@@ -330,3 +331,15 @@ def test_clusters(scenes, tmp_path):
     )
     for name in ("accuracy", "mean_iou"):
         assert scores[name] == matched[name], name
+
+
+def test_images_that_prediction_takes_in_tiles_are_named_as_scored_whole(scenes):
+    class OneLarge(Scenes):
+        def size(self, index):
+            return (1024, 1025) if index == 1 else (1024, 1024)
+
+    config = digits.get_config()
+    assert whole_lines(experiment_of(config, scenes), "test") == []
+    (line,) = whole_lines(experiment_of(config, OneLarge()), "test")
+    assert line.startswith("1 of 3 images have more than 1024 x 1024 pixels and are ")
+    assert "scored whole" in line
