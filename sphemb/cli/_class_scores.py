@@ -32,6 +32,8 @@ from sphemb.viz import draw_trimap_curves, save_figure
 _SCORES, _CLASSES, _IMAGES = "scores.json", "classes.csv", "images.csv"
 _PICTURE = "trimap.png"
 _OF_IMAGES = ("mean_iou", "pixel_accuracy")
+_BYTE = 255
+_MOST_CLASSES = 1024  # unless their number is given; more are ids or void
 _TAIL = "_classes"  # of what `sphemb predict` writes
 
 
@@ -75,8 +77,8 @@ def run_class_scores(
 
     Raises:
         InputError: files without a partner, unreadable or of different sizes, results
-            that are there, a setting out of range, no true pixel that counts. Nothing
-            is written then.
+            that are there, a setting out of range, true values that are rarely
+            classes, no true pixel that counts. Nothing is written then.
 
     References:
         ``docs/semantic_benchmark.md``.
@@ -90,6 +92,11 @@ def run_class_scores(
     )
     listed = read_lines(names, "--names") if names else []
     highest = _highest(both, void)
+    if not (classes or listed) and (highest == _BYTE or highest >= _MOST_CLASSES):
+        raise InputError(
+            f"{groundtruth} has values up to {highest}, which is rarely a class: if it "
+            f"is void, give --void {highest}, and else --classes {highest + 1}"
+        )
     number = classes or len(listed) or max(highest + 1, 2)
     if highest >= number:
         raise InputError(

@@ -127,12 +127,13 @@ def check_data(
     Errors are what training stops at, with the same line: files that are unreadable,
     hold no ids or more labels than is possible, masks with soft edges, sizes that
     differ, images without a mask, masks without an image, masks that are all binary,
-    palettes of classes that differ. Warnings are what it does not stop at: several
-    parts of one value where no mask has a second one, 255 among ids, an instance around
-    all others, palettes whose background is not black, mostly void, no instances, one
-    image in two splits, images with several pages or with values that use a small share
-    of their bits, and instances that vanish at the output stride, which have fewer
-    pixels than a cell of stride x stride or none in the middle of a cell.
+    palettes of classes that differ, nothing to learn. Warnings are what it does not
+    stop at: several parts of one value where no mask has a second one, 255 among ids,
+    an instance around all others, palettes whose background is not black, mostly void,
+    no instances, one image in two splits, images with several pages or with values
+    that use a small share of their bits, and instances that vanish at the output
+    stride, which have fewer pixels than a cell of stride x stride or none in the middle
+    of a cell.
 
     Args:
         data: a folder, or a data set: what has ``source(split)``.
@@ -183,6 +184,7 @@ def check_data(
         swapped = palette_problem(data)
         if swapped is not None:
             findings.append(error_finding(swapped))
+        findings += _nothing_to_learn(files)
     if None in values:  # where others have ids, one id is one instance
         files = [
             dataclasses.replace(
@@ -253,6 +255,25 @@ def _check_example(
     return CheckedFile(
         split, name, instances.shape, number, vanishing, void, kind, tuple(findings)
     )
+
+
+def _nothing_to_learn(files: list[CheckedFile]) -> list[Finding]:
+    """Errors about splits that no task can learn from, or be scored by."""
+    found = []
+    for split in SPLITS:
+        usable = [f for f in files if f.split == split and f.size is not None]
+        if not usable:
+            continue
+        many = f"all {len(usable)} of its masks are"
+        if all(file.void == 1 for file in usable):
+            lacks = f"have a pixel that counts, but {many} void"
+        elif split == "train" and not any(file.instances for file in usable):
+            lacks = f"have an instance to learn, but {many} background (0) or void"
+        else:
+            continue
+        message = f"the {split} split must {lacks}"
+        found.append(Finding("error", "no instances", message))
+    return found
 
 
 def _total(files: list[CheckedFile]) -> dict[str, Any]:

@@ -104,10 +104,8 @@ def decode_indices(
         with Image.open(io.BytesIO(data)) as image:
             flat = image.getpalette() if image.mode == "P" else None
         used = np.flatnonzero(np.bincount(indices.ravel())[:_VOID_INDEX])
-        colours = np.array(flat or (), int).reshape(-1, 3)
-        palettes.add(
-            who, {int(k): tuple(colours[k].tolist()) for k in used if k < len(colours)}
-        )
+        colours = np.array(flat or (), int).reshape(-1, 3).tolist()
+        palettes.add(who, dict(enumerate(map(tuple, colours))), used.tolist())
     return indices
 
 

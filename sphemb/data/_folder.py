@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 from sphemb._checks import InputError, check_choice
 from sphemb.data._annotations import Annotations
@@ -187,13 +188,13 @@ def palette_problem(dataset: FolderDataset) -> FileError | None:
         for pair in source.pairs
         if isinstance(pair.mask, pathlib.Path)
     ]
+
+    def read(path: pathlib.Path) -> Any:
+        mask = inspect_mask(path, masks="classes", void=dataset._void)
+        return mask.colours, mask.classes
+
     try:
-        check_palettes(
-            dict.fromkeys(paths),
-            lambda path: (
-                inspect_mask(path, masks="classes", void=dataset._void).colours
-            ),
-        )
+        check_palettes(dict.fromkeys(paths), read)
     except FileError as error:
         return error
     return None

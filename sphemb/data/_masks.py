@@ -41,7 +41,7 @@ class Mask(NamedTuple):
         findings: what is doubtful about it.
         semantic: int32 [H, W], -1 void, 0 background, 1, 2, .. classes, if it holds
             classes.
-        colours: index -> colour of the classes of a palette file.
+        colours: index -> colour of the palette of a file of classes, if it has one.
     """
 
     instances: np.ndarray
@@ -50,6 +50,12 @@ class Mask(NamedTuple):
     findings: tuple[Finding, ...] = ()
     semantic: np.ndarray | None = None
     colours: Mapping[int, Colour] | None = None
+
+    @property
+    def classes(self) -> list[int]:
+        """The classes that it has, the background among them."""
+        found = np.unique(() if self.semantic is None else self.semantic)
+        return found[found != VOID].tolist()
 
 
 def read_mask(
@@ -132,7 +138,9 @@ def inspect_mask(
         )
     findings = []
     if masks == "instances":
-        findings += _doubt_values(path, stored, found, numbered, void)
+        findings += _doubt_values(path, stored, found, numbered)
+    if masks != "single":
+        findings += _doubt_void(path, stored, found, masks, void)
     if masks != "classes":
         findings += _doubt_ground(path, stored, numbered, found, is_void)
     if stored.palette is not None and stored.palette[:1].any():
@@ -151,9 +159,7 @@ def inspect_mask(
     if masks == "classes":
         semantic = np.where(is_void, VOID, values)
         if stored.palette is not None:
-            used = [0] * bool(((numbered == 0) & ~is_void).any()) + found.tolist()
-            shown = stored.palette.tolist()
-            colours = {k: tuple(shown[k]) for k in used if k < len(shown)}
+            colours = dict(enumerate(map(tuple, stored.palette.tolist())))
     return Mask(instances, stored.kind, only, tuple(findings), semantic, colours)
 
 
@@ -255,7 +261,6 @@ def _doubt_values(
     stored: Stored,
     found: np.ndarray,
     numbered: np.ndarray,
-    void: int | None,
 ) -> list[Finding]:
     if len(found) == 1:
         white = stored.kind == "labels" and found[0] in _WHITE
@@ -270,15 +275,26 @@ def _doubt_values(
                 "all of it is one instance",
             )
         ]
-    values = set(found.tolist())
+    return []
+
+
+def _doubt_void(
+    path: pathlib.Path,
+    stored: Stored,
+    found: np.ndarray,
+    masks: str,
+    void: int | None,
+) -> list[Finding]:
+    values = set(found.tolist()) if len(found) > 1 else set()
     byte = stored.kind == "labels" and stored.values.dtype == np.uint8
     if byte and void is None and 255 in values and 254 not in values:
+        kind = "a class" if masks == "classes" else "an instance"
         return [
             Finding(
                 "warning",
                 "void",
-                f"mask {path} holds 255 beside other ids, and it counts as an "
-                "instance: if it means void, give void=255",
+                f"mask {path} holds 255 beside other values, and it counts as {kind}: "
+                "if it means void, give void=255",
             )
         ]
     return []

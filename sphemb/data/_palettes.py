@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from PIL import Image
@@ -30,42 +31,62 @@ class PaletteColours:
 
     def __init__(self) -> None:
         """Begins without a color."""
-        self._seen: dict[int, tuple[Colour, object]] = {}
+        self._colours: dict[int, tuple[Colour, object]] = {}
+        self._indices: dict[Colour, tuple[int, object]] = {}
 
-    def add(self, file: object, colours: Mapping[int, Colour] | None) -> None:
+    def add(
+        self,
+        file: object,
+        colours: Mapping[int, Colour] | None,
+        used: Iterable[int] | None = None,
+    ) -> None:
         """Compares the colours of a file with those of the files before.
 
         Args:
             file: what to call it.
-            colours: index -> colour of the indices that it has; None without palette.
+            colours: index -> colour of its palette; None without palette.
+            used: the indices that it has; all by default.
 
         Raises:
-            FileError: an index has another colour in another file.
+            FileError: an index that it has is of another colour in another file, or a
+                colour that its palette has once is that of another index.
         """
-        for index, colour in (colours or {}).items():
-            known, other = self._seen.setdefault(index, (colour, file))
+        colours = colours or {}
+        times = Counter(colours.values())
+        for index in colours if used is None else used:
+            if index not in colours:
+                continue
+            colour = colours[index]
+            known, other = self._colours.setdefault(index, (colour, file))
             if colour != known:
-                raise FileError(
-                    f"mask {file} must have the palette of the others, but shows class "
-                    f"{index} as {colour}, and {other} as {known}: save the numbers of "
-                    "classes in grey, or with one palette",
-                    kind="palette",
-                )
+                raise _differs(file, index, colour, f"and {other} as {known}")
+            if times[colour] == 1:
+                first, other = self._indices.setdefault(colour, (index, file))
+                if first != index:
+                    raise _differs(file, index, colour, f"which {other} has as {first}")
+
+
+def _differs(file: object, index: int, colour: Colour, other: str) -> FileError:
+    return FileError(
+        f"mask {file} must have the palette of the others, but shows class {index} as "
+        f"{colour}, {other}: save the numbers of classes in grey, or with one palette",
+        kind="palette",
+    )
 
 
 def check_palettes(
     paths: Iterable[pathlib.Path],
-    used: Callable[[pathlib.Path], Mapping[int, Colour] | None],
+    read: Callable[[pathlib.Path], tuple[Mapping[int, Colour] | None, Iterable[int]]],
 ) -> None:
     """Compares the palettes of files of classes.
 
     Args:
         paths: the files. One that cannot be read is left to whoever reads it.
-        used: gives the colours of the indices that a file has. It is asked where the
-            palettes differ.
+        read: gives the palette of a file and the indices that it has. It is called
+            where the palettes differ.
 
     Raises:
-        FileError: an index that several files have is of different colours in them.
+        FileError: see `PaletteColours.add`.
     """
     paths = list(paths)
     declared = PaletteColours()
@@ -73,25 +94,22 @@ def check_palettes(
         for path in paths:
             declared.add(path, _declared(path))
         return
-    except FileError:
+    except (FileError, *UNREADABLE, Image.DecompressionBombError):
         seen = PaletteColours()
     for path in paths:
         try:
-            colours = used(path)
+            found = read(path)
         except FileError:
             continue
-        seen.add(path, colours)
+        seen.add(path, *found)
 
 
-def _declared(path: pathlib.Path) -> Mapping[int, Colour] | None:
+def _declared(path: pathlib.Path) -> Mapping[int, Colour]:
     """The palette in the header of a file, without its pixels."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the size is checked by who reads it
-            with Image.open(path) as image:
-                flat = image.getpalette() if image.mode in ("P", "PA") else None
-    except (*UNREADABLE, Image.DecompressionBombError):
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the size is checked by who reads it
+        with Image.open(path) as image:
+            flat = image.getpalette() if image.mode in ("P", "PA") else None
     flat = flat or []
     colours = zip(*(flat[k::3] for k in range(3)), strict=False)
     return dict(enumerate(colours))

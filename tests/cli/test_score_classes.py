@@ -79,6 +79,21 @@ class TestSemantic:
         line = refused(capsys, *arguments[:4], "--groundtruth", maps / "nowhere")
         assert "--groundtruth must be a folder" in line
 
+    @pytest.mark.parametrize(("dtype", "value"), [(np.uint8, 255), (np.uint16, 3000)])
+    def test_values_that_are_rarely_classes_are_asked_about(
+        self, maps, capsys, dtype, value
+    ):
+        """A gray 255 is mostly void; counted as a class it lowered the mean IoU."""
+        truth = np.zeros((H, W), dtype)
+        truth[:4], truth[4:8] = 1, value
+        for name in "ab":
+            Image.fromarray(truth).save(maps / "truth" / f"{name}.png")
+        arguments = ["score", "semantic", "--predictions", maps / "found"]
+        arguments += ["--groundtruth", maps / "truth"]
+        line = refused(capsys, *arguments)
+        assert f"--void {value}, and else --classes {value + 1}" in line
+        main([str(a) for a in (*arguments, "--void", value)])
+
     @pytest.mark.parametrize("among", ["truth", "predictions"])
     def test_palettes_must_agree(self, maps, capsys, among):
         """By colours the same, by indices swapped: scored as it is, all is wrong."""

@@ -157,6 +157,32 @@ class TestErrors:
         image.save(folder / "train" / "masks" / "c.png")
         assert not check_data(folder, masks="classes").all_findings
 
+    def test_a_colour_of_classes_that_has_another_index(self, folder):
+        """Red is class 1, and class 2 elsewhere; the other color is not used."""
+        for name, ids, colours in (
+            ("a", IDS == 2, (200, 0, 0, 0, 200, 0)),
+            ("b", 2 * (IDS == 2), (0, 200, 0, 200, 0, 0)),
+        ):
+            image = Image.fromarray(ids.astype(np.uint8))
+            image.putpalette([0, 0, 0, *colours])
+            image.save(folder / "train" / "masks" / f"{name}.png")
+        report = check_data(folder, masks="classes")
+        assert found(report) == [("error", "palette")]
+        assert "b.png must have the palette of the others" in report.errors[0].message
+        image.putpalette([0, 0, 0, 9, 9, 9, 200, 0, 0, 200, 0, 0])  # red is ambiguous
+        image.save(folder / "train" / "masks" / "b.png")
+        assert not check_data(folder, masks="classes").all_findings
+
+    @pytest.mark.parametrize(
+        ("value", "split"), [(0, "train"), (7, "train"), (7, "val")]
+    )
+    def test_a_split_with_nothing_to_learn(self, folder, value, split):
+        for name in "abc" if split == "train" else "d":
+            write(folder, split, name, 0 * IDS + value)
+        report = check_data(folder, void=7)
+        assert [f.kind for f in report.errors] == ["no instances"]
+        assert ("void" if value else "background (0)") in report.errors[0].message
+
     def test_soft_edges_at_any_stride(self, folder):
         soft = Image.fromarray((100 * IDS).astype(np.uint8)).resize(
             (SIZE, SIZE), Image.Resampling.BILINEAR, box=(0.3, 0.3, 31.1, 31.1)

@@ -236,6 +236,7 @@ class TestDoubts:
         pixels[0] = 255
         path = save(tmp_path / "a.png", pixels)
         assert kinds(inspect_mask(path)) == ["void"]
+        assert kinds(inspect_mask(path, masks="classes")) == ["void"]
         assert not inspect_mask(path, void=255).findings
 
     def test_a_background_that_is_not_black_is_noticed(self, tmp_path):
