@@ -70,12 +70,12 @@ def annotation_ids(
     return AnnotationIds(ids, sizes, classes)
 
 
-def check_upright(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
+def check_fit(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
     """Refuses images whose results would not lie over their annotations.
 
     Raises:
         InputError: a camera's orientation turns an image, but its annotations are those
-            of the stored pixels.
+            of the stored pixels; or an image has another size than there.
     """
     for image in images:
         if image.turned_from and ids.sizes[image.path] == image.turned_from:
@@ -83,4 +83,10 @@ def check_upright(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
                 f"{image.path} must be stored upright for --annotations, but its "
                 "camera's orientation turns it, and its outlines are those of the "
                 "stored pixels: save it upright and turn them, or leave the flag out"
+            )
+        if ids.sizes[image.path] != image.size:
+            raise InputError(
+                f"{image.path} must have the size that --annotations give it, "
+                f"{' x '.join(map(str, ids.sizes[image.path]))}, got "
+                f"{' x '.join(map(str, image.size))}: was it resized?"
             )

@@ -121,7 +121,13 @@ def _read_grey(path: pathlib.Path) -> np.ndarray:
         return values.astype(np.float64)
     if mode not in ("L", "I", "I;16", "I;16B"):
         raise InputError(f"{path} must be grey with 8 or 16 bits, got mode {mode}")
-    return values / (2.0**8 - 1.0 if mode == "L" else 2.0**16 - 1.0)
+    white = 2**8 - 1 if mode == "L" else 2**16 - 1
+    if values.size and not 0 <= values.min() <= values.max() <= white:
+        raise InputError(
+            f"{path} must have values within {8 if mode == 'L' else 16} bits, got "
+            f"{values.min()} to {values.max()}"
+        )
+    return values / white
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from sphemb._checks import InputError
 from sphemb.cli._image_names import ImageNames
 from sphemb.cli._instance_tables import class_number
 from sphemb.cli._label_files import unpredicted
-from sphemb.data import VOC_NAMES, load_annotations
+from sphemb.data import VOC_NAMES, category_names, load_annotations
 from sphemb.training import read_json
 
 
@@ -58,7 +58,8 @@ def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -
     content = load_annotations(path)
     if not all("name" in c for c in content.get("categories", [{}])):
         raise InputError(f"{path} must have the names of its categories")
-    kinds = {str(c["name"]): c["id"] for c in content["categories"]}
+    names_of = category_names(content["categories"], path)
+    kinds = {name: number for number, name in names_of.items()}
     files = [str(i.get("file_name", i["id"])) for i in content["images"]]
     ids = [image["id"] for image in content["images"]]
     by_name = {VOC_NAMES[n]: c for n, c in kinds.items() if n in VOC_NAMES} | kinds

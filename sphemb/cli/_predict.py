@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
 from sphemb._whole_files import written_whole
-from sphemb.cli._annotation_ids import annotation_ids, check_upright
+from sphemb.cli._annotation_ids import annotation_ids, check_fit
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._image_names import result_names
 from sphemb.cli._limits import limit_line
@@ -97,7 +97,7 @@ def run_prediction(
             )
         sources = [image.path for image in images]
         files.ids = annotation_ids(annotations, sources, trained.class_names)
-        check_upright(images, files.ids)
+        check_fit(images, files.ids)
     for image in images:  # refuses a halo that leaves no core
         tiled.tiles(image.size, tile=settings.tile, halo=settings.halo)
     names = [*files.per_image, *(("{}_embedding.npz",) * settings.embeddings)]

@@ -17,7 +17,8 @@
 * Coarse classes: `COARSE_CLASSES` (`COARSE_THINGS`, `COARSE_STUFF`) of COCO-Stuff by
   `coarse_class`, `CITYSCAPES_CLASSES`, `CITYSCAPES_THINGS`, and `coarse_labels` of
   published label maps.
-* `load_annotations`: an annotation file of COCO, checked; `draw_annotations`:
+* `load_annotations`: an annotation file of COCO, checked, whose categories have
+  `category_names`; `draw_annotations`:
   annotations or results as a label map.
 * BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
   `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
@@ -61,7 +62,7 @@ from sphemb.data._coarse_classes import (
     coarse_labels,
 )
 from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
-from sphemb.data._coco_files import VOC_NAMES, load_annotations
+from sphemb.data._coco_files import VOC_NAMES, category_names, load_annotations
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
     DigitsConfig,
@@ -172,6 +173,7 @@ __all__ = [
     "VocMasks",
     "boundary_target",
     "bsds_config",
+    "category_names",
     "check_data",
     "coarse_class",
     "coarse_labels",

@@ -96,9 +96,6 @@ def _read_entries(
     for item in content["annotations"]:
         by_image[item["image_id"]].append(item)
     names = [_safe_name(image, file) for image in images]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"{file} must list every image once, but lists {twice} twice")
     folder = _image_folder(file, root, names, image_folders)
     entries, missing = [], []
     for name, image in zip(names, images, strict=True):

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -188,7 +188,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
         content = load_annotations(path)
         try:
             classes = choose_classes(content["categories"], settings.categories, path)
-            self.info.metadata["class_names"] = list(classes.names)
+            self._check_classes(classes.names, path)
             wanted = by_image(content, panoptic=settings.masks == "panoptic")
             for i, (image, found) in enumerate(wanted):
                 jpeg = files.read(image["file_name"])
@@ -228,6 +228,17 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                 f"{path} must be an annotation file of COCO, but lacks "
                 f"{' '.join(str(error).split())}, or has it in another form"
             ) from error
+
+    def _check_classes(self, names: Sequence[str], path: pathlib.Path) -> None:
+        """Keeps the classes of the first split; the other must have the same."""
+        known = self.info.metadata.setdefault("class_names", list(names))
+        if known != list(names):
+            differ = sorted(set(known) ^ set(names)) or list(names)
+            raise InputError(
+                f"{path} must list the categories that the other split lists, in the "
+                "order of their ids, or one number would stand for two of them: they "
+                f"differ in {', '.join(differ[:5])}"
+            )
 
     def _generate_stuff(
         self, folder: pathlib.Path, tail: str

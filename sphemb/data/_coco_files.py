@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from sphemb._checks import InputError
 from sphemb.data._coarse_classes import COARSE_CLASSES, coarse_class
 from sphemb.data._coco_masks import Classes
+from sphemb.data._findings import PathLike
 from sphemb.data._voc_files import BACKGROUND, VOC_CLASSES
 
 VOC_NAMES = {
@@ -46,7 +49,8 @@ def load_annotations(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         InputError: it cannot be read or holds something else: ids that are text or that
-            are not listed, an ``iscrowd`` that is not 0 or 1, crowds alone.
+            are not listed, an image that is listed twice, an ``iscrowd`` that is not 0
+            or 1, crowds alone.
     """
     try:
         content: Any = json.loads(path.read_bytes())
@@ -62,7 +66,16 @@ def load_annotations(path: pathlib.Path) -> dict[str, Any]:
                 f"annotations, but {key} is not a list of entries"
             )
     images = _own_ids(known["images"], "image", path)
+    listed: set[str] = set()
     for image in known["images"]:
+        name = image.get("file_name")
+        if isinstance(name, str):
+            name = os.path.normpath(name)
+            if name in listed:
+                raise InputError(
+                    f"{path} must list every image once, but lists {name} twice"
+                )
+            listed.add(name)
         size = (image.get("height"), image.get("width"))
         if not all(type(side) is int and side > 0 for side in size):
             raise InputError(
@@ -90,6 +103,34 @@ def load_annotations(path: pathlib.Path) -> dict[str, Any]:
             "are void"
         )
     return known
+
+
+def category_names(
+    categories: Sequence[dict[str, Any]], path: PathLike
+) -> dict[int, str]:
+    """Returns the names of categories, which must differ, by their ids.
+
+    Args:
+        categories: as in COCO's annotations.
+        path: of the file, for messages.
+
+    Returns:
+        id -> name.
+
+    Raises:
+        InputError: two have one name.
+
+    >>> category_names([{"id": 17, "name": "cat"}], "instances.json")
+    {17: 'cat'}
+    """
+    names = {category["id"]: str(category["name"]) for category in categories}
+    for number, name in names.items():
+        if list(names.values()).count(name) > 1:
+            raise InputError(
+                f"{path} must have a name of its own for every category, but {number} "
+                f"is not the only one called {name}"
+            )
+    return names
 
 
 def _are_entries(entries: Any) -> bool:
@@ -163,11 +204,12 @@ def choose_classes(
     """Numbers all categories by their id, or as VOC or COCO-Stuff's coarse 27 do."""
     things = frozenset(c["id"] for c in listed if c.get("isthing", 1))
     if categories is None:
-        ascending = sorted(listed, key=lambda category: category["id"])
+        names = category_names(listed, path)
+        ascending = sorted(names)
         return Classes(
-            {c["id"]: i for i, c in enumerate(ascending, start=1)},
+            {number: i for i, number in enumerate(ascending, start=1)},
             things,
-            (BACKGROUND, *(str(category["name"]) for category in ascending)),
+            (BACKGROUND, *(names[number] for number in ascending)),
         )
     if categories == "coarse27":
         coarse = _coarse_numbers(listed, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -189,7 +190,8 @@ def _evaluate(
         truth.dataset = {**content, "annotations": objects}
         truth.createIndex()
         for one in objects:  # what no reader needs, files leave out
-            if not isinstance(one.get("area"), int | float):
+            known = one.get("area")
+            if not isinstance(known, int | float) or not math.isfinite(known):
                 one["area"] = float(area(truth.annToRLE(one)))
         # Of results it takes compressed run lengths alone.
         detections = [{**r, "segmentation": truth.annToRLE(r)} for r in results]

@@ -70,6 +70,7 @@ FAULTS = {
         changed("annotations", "category_id", 4),
         "lacks category 4 of annotation 1",
     ),
+    "one image twice": (changed("images", "file_name", "1.png"), "lists 1.png twice"),
     "one id twice": (changed("images", "id", 1), "an id of its own"),
     "text iscrowd": (changed("annotations", "iscrowd", "0"), "annotation 1 has '0'"),
     "iscrowd of 2": (changed("annotations", "iscrowd", 2), "annotation 1 has 2"),
@@ -162,6 +163,24 @@ class TestFaults:
             captured = capsys.readouterr()
             assert len(captured.err.splitlines()) == 1
             assert not captured.out
+
+    @pytest.mark.parametrize("reader", ["prepared", "score", "predict"])
+    def test_two_categories_of_one_name_are_not_told_apart(self, tree, reader):
+        content = copy.deepcopy(GOOD)
+        content["categories"].append({"id": 4, "name": "cat"})
+        path = write(tree, content)
+        with pytest.raises(InputError, match="a name of its own for every category"):
+            READERS[reader](tree, path)
+        open_folder(tree)  # which reads instances alone
+
+    def test_both_splits_must_number_classes_alike(self, tree):
+        """Numbered by themselves, the cats of one were the dogs of the other."""
+        content = copy.deepcopy(GOOD)
+        path = write(tree, content)
+        content["categories"].insert(0, {"id": 1, "name": "dog"})
+        path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match="differ in dog"):
+            READERS["prepared"](tree, path)
 
     def test_panoptic_segments_are_checked_too(self, tmp_path):
         content = copy.deepcopy(GOOD)

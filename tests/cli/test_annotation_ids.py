@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sphemb._checks import InputError
-from sphemb.cli._annotation_ids import annotation_ids, check_upright
+from sphemb.cli._annotation_ids import annotation_ids, check_fit
 from sphemb.cli._label_files import run_lengths
 from sphemb.cli._result_files import ResultFiles
 from sphemb.data import ImageWindows
@@ -93,13 +93,23 @@ def test_annotations_of_the_stored_pixels_are_refused_for_turned_images(
     Image.new("RGB", (6, 4)).save(path, exif=exif)
     ids = annotation_ids(annotations, [path], NAMES)
     if orientation == 1:
-        check_upright([ImageWindows(path)], ids)
+        check_fit([ImageWindows(path)], ids)
         return
     with pytest.raises(InputError, match=r"12\.jpg must be stored upright for --annot"):
-        check_upright([ImageWindows(path)], ids)
-    # The size of the upright image, which its outlines are then drawn on.
-    upright = ids._replace(sizes={path: (6, 4)})
-    check_upright([ImageWindows(path)], upright)
+        check_fit([ImageWindows(path)], ids)
+    if orientation == 6:
+        # The size of the upright image, which its outlines are then drawn on.
+        upright = ids._replace(sizes={path: (6, 4)})
+        check_fit([ImageWindows(path)], upright)
+
+
+def test_images_of_another_size_than_annotated_are_refused(annotations, tmp_path):
+    """Masks of resized images are of no use beside the annotations."""
+    path = tmp_path / "12.jpg"
+    Image.new("RGB", (12, 8)).save(path)
+    ids = annotation_ids(annotations, [path], NAMES)
+    with pytest.raises(InputError, match=r"give it, 4 x 6, got 8 x 12"):
+        check_fit([ImageWindows(path)], ids)
 
 
 class TestResults:

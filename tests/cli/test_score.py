@@ -116,6 +116,7 @@ def test_maxima_alone_are_scored_on_request(folders):
         ("no map", "c.mat must have a prediction"),
         ("two maps", "maps must have different names"),
         ("colour", "b.png must be grey with 8 or 16 bits, got mode RGB"),
+        ("wide", "b.tif must have values within 16 bits, got 70000 to 70000"),
         ("size", "b.png must be as large as"),
         ("nan", "c.npy must have values in 0 .. 1, got nan to nan"),
         ("range", "c.npy must have values in 0 .. 1"),
@@ -148,6 +149,9 @@ def test_a_mistake_is_one_line_before_anything_is_scored_or_written(
         np.save(maps / "a.npy", soft)
     elif mistake == "colour":
         Image.new("RGB", SHAPE[::-1]).save(maps / "b.png")
+    elif mistake == "wide":
+        (maps / "b.png").unlink()
+        Image.fromarray(np.full(SHAPE, 70_000, np.int32)).save(maps / "b.tif")
     elif mistake == "size":
         Image.new("L", SHAPE).save(maps / "b.png")
     elif mistake == "nan":

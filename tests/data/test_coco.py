@@ -305,7 +305,10 @@ class TestBadInput:
         self.refuses(tmp_path, r"val2017/000000000009\.jpg cannot be read: No such")
 
     def test_an_image_outside_of_the_folder(self, tmp_path):
-        self.outlined(tmp_path, file_name="../secret.jpg")
+        images = write_images(tmp_path)
+        images[0]["file_name"] = "../secret.jpg"
+        for split in ("train", "val"):
+            write_json(tmp_path / f"instances_{split}2017.json", images[:1], [])
         self.refuses(tmp_path, r"'\.\./secret\.jpg' must be a file in .*val2017")
 
     def test_an_image_that_is_cut_short(self, tmp_path):

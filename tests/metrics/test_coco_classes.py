@@ -125,7 +125,7 @@ class TestCocoScores:
         assert from_maps["AR@100"] == pytest.approx(expected[8])
         assert 0.05 < from_maps["AP"] < 0.95
 
-    @pytest.mark.parametrize("area", [None, "9"])
+    @pytest.mark.parametrize("area", [None, "9", float("nan")])
     def test_an_area_that_a_file_leaves_out_is_that_of_the_mask(self, area):
         content, results = files(drawn())
         expected = coco_file_scores(content, results)
