@@ -28,7 +28,7 @@ def _panel_of(name: str, curve: list[tuple[float, float]]) -> str:
         return "losses"
     if parts[0] not in _SPLITS:
         return ""
-    if parts[-1].startswith("num_"):
+    if any(part.startswith("num_") for part in parts):
         return ""
     share = all(0.0 <= y <= 1.0 for _, y in curve if math.isfinite(y))
     counted = parts[-1].startswith("count_") and not parts[-1].endswith("exact")
@@ -40,7 +40,7 @@ def read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Curves]:
 
     Losses and learning rates go by their names; of the rest, what begins with the name
     of a held-out split is a score where it stays in [0, 1] and a count elsewhere.
-    Times, speeds and the sizes of data sets (``num_...``) are left out.
+    Times, speeds and the numbers of objects and images (``num_...``) are left out.
     """
     curves: Curves = {}
     for record in records:

@@ -301,7 +301,12 @@ class TestDrawCurves:
         {"step": 0, "loss/total": 4.0, "learning_rate": 0.1, "seconds": 1.5},
         {"step": 10, "loss/total": 2.0, "learning_rate": 0.05, "device": "cpu"},
         {"step": 10, "validation/mean_best_iou": 0.5, "validation/count_found": 0.9},
-        {"step": 20, "validation/mean_best_iou": 0.75, "validation/num_objects": 9},
+        {
+            "step": 20,
+            "validation/mean_best_iou": 0.75,
+            "validation/num_objects": 9,
+            "validation/num_reached/max_groups": 0,
+        },
         {"note": "no step", "loss/total": 99.0},
     )
 
