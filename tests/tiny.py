@@ -25,7 +25,7 @@ def tiny_config(
     config.train.update(num_steps=4, log_every=1, eval_every=0, checkpoint_every=2)
     config.train.init_from = None
     config.optimizer.warmup_steps = 0
-    config.evaluation.update(num_validation=8, num_test=6)
+    config.evaluation.update(num_validation=8, num_test=6, size_multiple=32)
     return config
 
 
