@@ -28,6 +28,7 @@ from sphemb.cli._cost_report import estimate_costs
 from sphemb.cli._results import check_results, progress
 from sphemb.cli._similarities import Similarities, measure_similarities
 from sphemb.data import (
+    FolderDataset,
     ImageValues,
     InstanceSizes,
     image_files,
@@ -150,13 +151,19 @@ def _measure(data: Any, number: int) -> InstanceSizes:
 
 
 def _doubts(data: Any, number: int) -> list[str]:
-    """What is doubtful about the files of the same images."""
+    """What is doubtful about the same images, and which splits have none."""
+    lacks = []
+    for split in _SPLITS if isinstance(data, FolderDataset) else ():
+        try:
+            data.source(split)
+        except InputError as error:
+            lacks.append(f"warning: {error}")
     images = ImageValues(data.reading)
     for _, source, chosen in _chosen(data, number):
         files = image_files(source)
         for i in chosen if files else ():
             images.add(files[i])
-    return [f"warning: {found.message}" for found in images.findings]
+    return lacks + [f"warning: {found.message}" for found in images.findings]
 
 
 def _chosen(data: Any, number: int) -> Iterator[tuple[str, Any, list[int]]]:

@@ -621,11 +621,23 @@ def _tiff_pages(tiff: Any) -> list[_Page]:
         for i, page in enumerate(tiff.pages)
         if i == 0 or not (page.is_reduced or page.is_mask)
     ]
-    notes = tiff.imagej_metadata if tiff.is_imagej else None
-    images = int((notes or {}).get("images", 1))
-    if len(pages) == 1 < images:  # as ImageJ stores stacks above 4 GiB
+    images = _images_of_notes(tiff)
+    if len(pages) == 1 < images:
         return [_Page(pages[0].page, k) for k in range(images)]
     return pages
+
+
+def _images_of_notes(tiff: Any) -> int:
+    """How many images a description counts, of which the first may have a page alone.
+
+    So ImageJ stores stacks above 4 GiB, and tifffile those that it truncates.
+    """
+    if tiff.is_imagej:
+        return int((tiff.imagej_metadata or {}).get("images", 1))
+    notes = tiff.shaped_metadata[0] if tiff.is_shaped else {}
+    if not notes.get("truncated"):
+        return 1
+    return math.prod(notes["shape"]) // max(math.prod(tiff.pages.first.shape), 1)
 
 
 def _tiff_header(page: Any) -> Header:

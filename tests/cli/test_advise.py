@@ -110,6 +110,15 @@ class TestFolder:
         data = read_config("folder", command[3:]).data
         assert (data.page, data.intensity) == ("max", "percentile")
 
+    def test_a_split_without_images_is_warned_of(self, tmp_path, capsys):
+        """Training stops there, and the command that is printed with it."""
+        write_cells(tmp_path, 2)
+        for name in "bc":
+            for kind in ("images", "masks"):
+                (tmp_path / kind / f"{name}.png").unlink()
+        _, out = advised(capsys, tmp_path, "--no-costs")
+        assert "must have at least one of its 1 images" in out
+
     def test_what_is_given_stays(self, folder, capsys):
         advice, out = advised(capsys, folder, "--no-costs", "--config.task.margin=0.3")
         assert "config.task.margin" not in advice

@@ -51,6 +51,9 @@ STACKS = {
     "one_piece.tif": lambda path: tifffile.imwrite(
         path, PAGES, imagej=True, truncate=True
     ),
+    "truncated.tif": lambda path: tifffile.imwrite(
+        path, PAGES, photometric="minisblack", truncate=True
+    ),
     "pyramid.tif": smaller_copies,
     "pillow.tif": animated,
     "animated.gif": animated,
