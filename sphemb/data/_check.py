@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -170,7 +171,11 @@ def check_data(
         masks = [pair.mask for pair in getattr(source, "pairs", ())]
         for file, mask in itertools.zip_longest(image_files(source), masks):
             outlined = isinstance(mask, Annotations)
-            images.add(file, drawn_on=mask.size if outlined else None)
+            images.add(
+                file,
+                drawn_on=mask.size if outlined else None,
+                masked=isinstance(mask, pathlib.Path),
+            )
         for i in range(len(source)):
             files.append(_check_example(source, i, split, stride, values, seen))
             if progress is not None:

@@ -80,21 +80,27 @@ class ImageValues:
         self._paged: dict[str, list[tuple[pathlib.Path, int]]] = {}
         self._counts: dict[int, np.ndarray] = {}
         self._deep: dict[int, list[pathlib.Path]] = {}
-        self._turned: list[pathlib.Path] = []
+        self._turned: dict[bool, list[pathlib.Path]] = {True: [], False: []}
 
     def add(
-        self, file: pathlib.Path, *, drawn_on: tuple[int, int] | None = None
+        self,
+        file: pathlib.Path,
+        *,
+        drawn_on: tuple[int, int] | None = None,
+        masked: bool = False,
     ) -> None:
         """Looks at an image; one that cannot be read is left out.
 
         Args:
             file: the image.
             drawn_on: (H, W) that its outlines are drawn on, if it has outlines.
+            masked: whether it has a mask file.
         """
         try:
             header = read_header(file, self._reading)
-            if header.orientation != 1 and drawn_on == header.stored == header.size:
-                self._turned.append(file)
+            kept = header.orientation != 1 and header.stored == header.size
+            if kept and (masked or drawn_on == header.stored):
+                self._turned[masked].append(file)
             pages = count_pages(file)
             if pages > 1 and self._reading.page == 0:
                 self._paged.setdefault(header.kind, []).append((file, pages))
@@ -123,16 +129,27 @@ class ImageValues:
                     tuple(str(file) for file, _ in paged),
                 )
             )
-        if self._turned:
+        for masked, turned in self._turned.items():
+            if not turned:
+                continue
+            labels = (
+                "and the masks not, which have the size of both"
+                if masked
+                else "and the outlines turned too, since they have the size of the "
+                "stored pixels"
+            )
+            wrong = (
+                "masks were drawn on the stored pixels, turn them"
+                if masked
+                else "outlines were drawn on the upright image, save it upright"
+            )
             found.append(
                 Finding(
                     "warning",
                     "turned",
-                    f"{_images(self._turned)} turned by a camera's orientation, and "
-                    "the outlines turned too, since they have the size of the stored "
-                    f"pixels, the first is {self._turned[0]}: where "
-                    "outlines were drawn on the upright image, save it upright",
-                    tuple(map(str, self._turned)),
+                    f"{_images(turned)} turned by a camera's orientation, {labels}, "
+                    f"the first is {turned[0]}: where {wrong}",
+                    tuple(map(str, turned)),
                 )
             )
         for white, counts in self._counts.items():

@@ -461,6 +461,17 @@ class TestTurned:
         np.testing.assert_array_equal(source[0]["semantic"], source[0]["instances"])
         assert source.size(0) == source[0]["instances"].shape
 
+    @pytest.mark.parametrize("number", [1, 3, 6])
+    def test_mask_files_are_not_turned_which_is_warned_of(self, number, tmp_path):
+        """Where the size does not tell, masks of the stored pixels lie wrong."""
+        self.photograph(tmp_path / "images" / "a.jpg", number)
+        upright = turned(STORED, number).astype(np.uint8)
+        (tmp_path / "masks").mkdir()
+        Image.fromarray(upright).save(tmp_path / "masks" / "a.png")
+        warned = [f for f in check_data(tmp_path).warnings if f.kind == "turned"]
+        assert len(warned) == (number == 3)
+        assert all("and the masks not" in f.message for f in warned)
+
     def test_outlines_of_another_size_are_refused(self, tmp_path):
         root = tmp_path / "data"
         self.photograph(root / "train2017" / "a.jpg", 6)
