@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from sphemb.data._folder import (
     palette_problem,
     same_value_problem,
 )
+from sphemb.data._image_files import images_in
 from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import instance_areas, vanishing_instances
 from sphemb.data._stored_images import AS_SHOWN
@@ -190,6 +191,7 @@ def check_data(
         if swapped is not None:
             findings.append(error_finding(swapped))
         findings += _nothing_to_learn(files)
+        findings += _not_read(sources)
     if None in values:  # where others have ids, one id is one instance
         files = [
             dataclasses.replace(
@@ -260,6 +262,24 @@ def _check_example(
     return CheckedFile(
         split, name, instances.shape, number, vanishing, void, kind, tuple(findings)
     )
+
+
+def _not_read(sources: Sequence[Any]) -> list[Finding]:
+    """Warnings about images in sub-folders, which are not looked for."""
+    pairs = [pair for source in sources for pair in source.pairs]
+    folders = {p.image.parent for p in pairs if isinstance(p.mask, pathlib.Path)}
+    found = []
+    for folder in sorted(folders):
+        for inner in sorted(folder.iterdir()):
+            hidden = inner.name.startswith(".") or inner in folders
+            number = 0 if hidden or not inner.is_dir() else len(images_in(inner))
+            if number:
+                message = (
+                    f"{number} images in {inner} are not read: only those directly in "
+                    f"{folder} are"
+                )
+                found.append(Finding("warning", "sub-folder", message))
+    return found
 
 
 def _nothing_to_learn(files: list[CheckedFile]) -> list[Finding]:

@@ -157,6 +157,16 @@ class TestErrors:
         image.save(folder / "train" / "masks" / "c.png")
         assert not check_data(folder, masks="classes").all_findings
 
+    def test_images_in_sub_folders_are_not_read(self, folder):
+        inner = folder / "train" / "images" / "more"
+        inner.mkdir()
+        (folder / "train" / "images" / "a.png").rename(inner / "a.png")
+        (folder / "train" / "masks" / "a.png").unlink()
+        report = check_data(folder)
+        assert found(report) == [("warning", "sub-folder")]
+        assert f"1 images in {inner} are not read" in report.warnings[0].message
+        assert len(report.files) == 3
+
     def test_a_colour_of_classes_that_has_another_index(self, folder):
         """Red is class 1, and class 2 elsewhere; the other color is not used."""
         for name, ids, colours in (
