@@ -105,7 +105,11 @@ def decode_indices(
             flat = image.getpalette() if image.mode == "P" else None
         used = np.flatnonzero(np.bincount(indices.ravel())[:_VOID_INDEX])
         colours = np.array(flat or (), int).reshape(-1, 3).tolist()
-        palettes.add(who, dict(enumerate(map(tuple, colours))), used.tolist())
+        palettes.add(
+            who.removeprefix("mask "),
+            dict(enumerate(map(tuple, colours))),
+            used.tolist(),
+        )
     return indices
 
 

@@ -205,18 +205,18 @@ class VocMasks(LabelledBuilder, skip_registration=True):
                             known[..., None],
                         )
             else:
-                masks = f"inst/{name}.mat"
+                masks = classes = f"inst/{name}.mat"
                 source = sbd
                 instances, semantic = read_sbd(sbd.read(masks), who=sbd.where(masks))
-            who = f"mask {source.where(masks)}"
-            for labels in (instances, semantic):
-                check_label_size(labels.shape, header, who=who)
+            who, who_classes = (f"mask {source.where(p)}" for p in (masks, classes))
+            check_label_size(instances.shape, header, who=who)
+            check_label_size(semantic.shape, header, who=who_classes)
             yield (
                 i,
                 {
                     "image": image,
                     "instances": encode_labels(instances, np.uint8, who=who),
-                    "semantic": encode_labels(semantic, np.uint8, who=who),
+                    "semantic": encode_labels(semantic, np.uint8, who=who_classes),
                     "name": name,
                 },
             )

@@ -248,7 +248,14 @@ class TestBadTrees:
         write_palette(
             copy / f"SegmentationClass/{TRAIN[0]}.png", np.zeros((8, 6), np.uint8)
         )
-        self.refuses(copy, rf"{TRAIN[0]}\.png .*\(6, 8\), got \(8, 6\)")
+        self.refuses(copy, rf"Class/{TRAIN[0]}\.png .*\(6, 8\), got \(8, 6\)")
+
+    def test_a_mask_of_another_palette(self, copy):
+        path = copy / f"SegmentationClass/{TRAIN[1]}.png"
+        image = Image.open(path)
+        image.putpalette(image.getpalette()[::-1])
+        image.save(path)
+        self.refuses(copy, rf"^mask /.*{TRAIN[1]}\.png must have the palette of")
 
     def test_a_mat_of_something_else(self, copy):
         scipy.io.savemat(copy / f"inst/{SBD_TRAIN}.mat", {"GTcls": np.zeros(3)})
