@@ -42,7 +42,9 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.train.update(log_every=1, checkpoint_every=1, eval_every=0)
     config.train.update(weights=None, init_from=None)
     config.optimizer.warmup_steps = 0
-    config.evaluation.update(batch_size=1, num_validation=2, num_test=4)
+    config.evaluation.update(
+        batch_size=1, num_validation=2, num_test=4, size_multiple=32
+    )
     return config
 
 

@@ -22,7 +22,9 @@ def shrink(config):
     config.task.cluster_images = 16
     config.train.update(num_steps=3, log_every=1, checkpoint_every=1, eval_every=0)
     config.train.weights = None
-    config.evaluation.update(batch_size=1, num_validation=1, num_test=2)
+    config.evaluation.update(
+        batch_size=1, num_validation=1, num_test=2, size_multiple=32
+    )
     return config
 
 
@@ -106,7 +108,7 @@ def digits_config(drawings_dir):
     config.model.update(embedding_dim=4, features=(8, 16), head_features=8)
     config.task.update(num_clusters=3, cluster_pixels=16, start_images=8)
     config.train.update(num_steps=1, log_every=1, checkpoint_every=1)
-    config.evaluation.update(num_validation=8, num_test=6)
+    config.evaluation.update(num_validation=8, num_test=6, size_multiple=32)
     return config
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
+from sphemb._grid import Grid, Origins
 from sphemb.models import DenseEmbedding
 
 SMALL = {"backbone": "resnet18", "embedding_dim": 4, "head_features": 8}
@@ -44,6 +45,7 @@ def network():
 class TestMaps:
     def test_the_backbones_maps_and_the_embedding_come_out(self):
         _, maps = shapes()
+        assert isinstance(maps.pop("origins"), Origins)
         assert {name: m.shape for name, m in maps.items()} == {
             "stem": (2, 32, 16, 64),
             "stage1": (2, 16, 8, 64),
@@ -167,7 +169,7 @@ class TestNumbers:
 
     def test_places_repeat_after_a_period(self):
         told = DenseEmbedding("resnet18", coordinate_period=32.0)._placed(
-            jnp.zeros((1, 12, 20, 0)), 8, None
+            jnp.zeros((1, 12, 20, 0)), Grid(8), None
         )
         np.testing.assert_allclose(told[:, 4:], told[:, :-4], atol=1e-5)
         np.testing.assert_allclose(told[:, :, 4:], told[:, :, :-4], atol=1e-5)

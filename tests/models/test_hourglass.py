@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
+from sphemb._grid import Origins
 from sphemb.models import (
     Hourglass,
     chromaticity,
@@ -25,7 +26,8 @@ def network():
 
 class TestHourglass:
     def test_every_pixel_gets_an_embedding_and_every_stage_has_a_name(self, network):
-        maps = network[3]
+        maps = dict(network[3])
+        assert isinstance(maps.pop("origins"), Origins)
         assert {name: m.shape for name, m in maps.items()} == {
             "stage1": (2, 8, 12, 8),
             "stage2": (2, 4, 6, 16),
