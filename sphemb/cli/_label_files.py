@@ -155,7 +155,7 @@ def match_labels(
         images: a text file with the names of the true images that count.
 
     Returns:
-        true name -> file of its prediction, for those that count; and the true names
+        true name -> file of its prediction, for images that count; and the true names
         that count.
 
     Raises:

@@ -239,6 +239,6 @@ def _single_values(dataset: FolderDataset) -> Iterable[int | None]:
             try:
                 mask = source.mask(i)
             except FileError:
-                continue  # whoever reads the example is told
+                continue  # the reader of the example reports it
             if mask.instances.max(initial=0) > 0:
                 yield mask.only

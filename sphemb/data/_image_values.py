@@ -47,7 +47,7 @@ def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Read
         try:
             values = read_values(file, Reading(page=reading.page))
         except FileError:
-            continue  # whoever reads the example is told
+            continue  # the reader of the example reports it
         present = np.flatnonzero(values.counts())
         if first is None:
             first, white = file, values.white

@@ -712,7 +712,7 @@ def _opacity(page: Any, colors: int) -> tuple[int | None, bool]:
     if colors == 1 and kinds.count(0) > 1:
         raise _NotShown(
             f"must be grey or RGB, got {page.samplesperpixel} channels without a "
-            "color: save those that are to be seen"
+            "color: save the channels to be seen"
         )
     for place, kind in enumerate(kinds[:extra], start=colors):
         if kind in (1, 2):

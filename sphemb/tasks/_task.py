@@ -187,7 +187,7 @@ def compute_scores(
 
     Args:
         metrics: as `Task.metrics` gives them, on the host.
-        class_names: for those that score each class.
+        class_names: for metrics that score each class.
         split: that they are of.
 
     Raises:

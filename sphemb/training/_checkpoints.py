@@ -229,7 +229,7 @@ def _read(
         restored = reader.restore(path, args=ocp.args.Composite(**args))
     state, notes = restored["state"], restored["notes"]
     if checksum(state) != notes.pop("checksum"):
-        raise ValueError("its numbers are not those that were written")
+        raise ValueError("its checksum is another than when it was written")
     return state, notes
 
 
