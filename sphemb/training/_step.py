@@ -15,8 +15,8 @@ from sphemb.tasks import Batch, Maps, Task
 from sphemb.training._state import TrainState
 
 Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]
-"""(parameters, batch statistics, images, mask of what is no padding or None) -> (named
-maps, next batch statistics)."""
+"""(parameters, batch statistics, images, mask of valid pixels or None) -> (named maps,
+next batch statistics)."""
 
 
 def make_train_step(
