@@ -172,7 +172,7 @@ def _read_annotations(path: pathlib.Path) -> None:
 
 
 def _run(name: str) -> list[tuple[str, bytes]]:
-    from configs import digits
+    from sphemb.configs import digits
 
     content = {
         "config.json": digits.get_config().to_json_best_effort(),

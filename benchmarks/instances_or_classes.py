@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from configs import voc_spectral
 from sphemb.cli import door, run_training
+from sphemb.configs import voc_spectral
 
 VARIANTS = ("coco_softmax", "coco_spectral")
 # Row -> the variant it is of, and the prefix of its scores.

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._machine import describe
-from configs import folder
+from sphemb.configs import folder
 from sphemb.models import BACKBONES
 from sphemb.training import (
     Experiment,

@@ -9,7 +9,7 @@ from unittest import mock
 
 import ml_collections
 
-from configs import digits
+from sphemb.configs import digits
 from sphemb.models import _resnet
 
 

@@ -18,9 +18,9 @@ _SHARED = "common"  # what the others build on, no experiment by itself
 
 def shipped_configs() -> dict[str, pathlib.Path]:
     """The experiments that come with the package: name -> file."""
+    (folder,) = sphemb.configs.__path__
     return {
         path.stem: path
-        for folder in sphemb.configs.__path__
         for path in sorted(pathlib.Path(folder).glob("*.py"))
         if path.stem != _SHARED and not path.stem.startswith("_")
     }
@@ -33,7 +33,10 @@ def read_config(
 
     Args:
         config: a shipped one by its name, such as ``"digits"``, or a Python file; then
-            the variant behind a colon, if it has some.
+            the variant behind a colon, if it has some. Where no file
+            ``configs/NAME.py`` exists, that path means the shipped one: an installed
+            package has no such folder, and git on Windows may write the link
+            ``configs`` as a text file.
         overrides: flags such as ``--config.train.num_steps=4``.
 
     Returns:
@@ -96,6 +99,8 @@ def _find(name: str) -> pathlib.Path:
             )
         return shipped[name]
     if not path.is_file():
+        if path.parent == pathlib.Path("configs") and path.stem in shipped:
+            return shipped[path.stem]
         hint = f"; --config={path.stem} comes along" if path.stem in shipped else ""
         raise InputError(f"--config cannot be loaded: no such file {name}{hint}")
     return path

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.frozen_features import score_frozen
-from configs import picie_digits
 from sphemb import InputError
+from sphemb.configs import picie_digits
 
 
 def config_of(drawings_dir):

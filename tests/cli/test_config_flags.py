@@ -24,6 +24,32 @@ def test_a_file_is_taken_as_it_is(tmp_path):
     assert read_config("configs/folder.py").seed == 0
 
 
+@pytest.mark.parametrize("link", [None, "sphemb/configs"])
+def test_without_the_link_a_path_in_configs_is_the_shipped_one(
+    link, tmp_path, monkeypatch
+):
+    """As after an installation, and as git writes a link on Windows."""
+    monkeypatch.chdir(tmp_path)
+    if link:
+        (tmp_path / "configs").write_text(link)
+    assert read_config("configs/coco.py:small").augmentation.size == (256, 256)
+    with pytest.raises(InputError, match=r"no such file configs/mine\.py$"):
+        read_config("configs/mine.py")
+
+
+def test_a_file_in_a_folder_configs_comes_before_the_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "voc.py").write_text(
+        "from sphemb.configs import voc\n"
+        "def get_config():\n"
+        "    config = voc.get_config()\n"
+        "    config.seed = 12\n"
+        "    return config\n"
+    )
+    assert read_config("configs/voc.py").seed == 12
+
+
 def test_changes_keep_the_types_of_what_they_change():
     config = read_config(
         "folder",

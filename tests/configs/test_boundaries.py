@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from configs import bsds, bsds_finetune
 from sphemb import InputError
 from sphemb.cli import run_prediction, run_training
+from sphemb.configs import bsds, bsds_finetune
 from sphemb.data import read_image
 from tests.data.test_bsds import write_tree
 

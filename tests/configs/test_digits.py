@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import digits
 from sphemb import InputError, sphere
+from sphemb.configs import digits
 from sphemb.training import train
 from tests.tiny import tiny_config
 

@@ -15,7 +15,7 @@ IMAGES = 10582  # of VOC with SBD
 
 def recipes():
     for name in shipped_configs():
-        module = importlib.import_module(f"configs.{name}")
+        module = importlib.import_module(f"sphemb.configs.{name}")
         for variant in getattr(module, "VARIANTS", (None,)):
             yield pytest.param(module, variant, id=f"{name}:{variant or ''}")
 
@@ -63,7 +63,7 @@ def test_eight_devices_show_as_many_images_as_one(module, variant, monkeypatch):
 
 @pytest.mark.parametrize("variant", ["r50", "mean_shift"])
 def test_voc_lasts_the_epochs_of_the_authors(variant, monkeypatch):
-    module = importlib.import_module("configs.voc")
+    module = importlib.import_module("sphemb.configs.voc")
     one = experiment(module.get_config(variant), 1, monkeypatch)
     assert one.num_steps == {"r50": 150, "mean_shift": 50}[variant] * IMAGES
 

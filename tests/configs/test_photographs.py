@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from configs import coco, folder, nuclei, voc
 from examples.coco_to_voc import export
 from sphemb import InputError
 from sphemb.cli import run_training
+from sphemb.configs import coco, folder, nuclei, voc
 from sphemb.data import BuilderDataset, prepare_coco
 from sphemb.models import DenseEmbedding
 from sphemb.tasks import Proposals

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import picie_coco, picie_digits, picie_folder, picie_semantic
 from sphemb import InputError
 from sphemb.cli import run_prediction, run_training
+from sphemb.configs import picie_coco, picie_digits, picie_folder, picie_semantic
 from sphemb.models import FeaturePyramid
 from sphemb.tasks import Picie
 from sphemb.training import Experiment, load_run, read_log, train

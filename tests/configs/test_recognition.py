@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from configs import voc_instances, voc_semantic
 from sphemb import InputError
 from sphemb.cli import main, run_training
+from sphemb.configs import voc_instances, voc_semantic
 from sphemb.data import read_size
 from sphemb.tasks import Instances, Semantic
 from sphemb.training import Experiment, _loop, load_run, train

@@ -5,9 +5,9 @@ import pytest
 from benchmarks.instances_or_classes import VARIANTS, format_table
 from benchmarks.roundings import format_table as format_roundings
 from benchmarks.roundings import score_rounding, score_roundings
-from configs import digits, digits_spectral, voc_spectral
 from sphemb import InputError
 from sphemb.cli import run_training
+from sphemb.configs import digits, digits_spectral, voc_spectral
 from sphemb.models import FCN8
 from sphemb.training import Experiment, load_run, train
 from tests.scenes import write_coco, write_voc

@@ -9,7 +9,7 @@ from tests.processes import finish
 
 _BOTH_STAGES = """
 import pathlib, sys
-from configs import bsds, bsds_finetune
+from sphemb.configs import bsds, bsds_finetune
 from sphemb.cli import run_training
 from tests.configs.test_boundaries import shrink
 root = pathlib.Path(sys.argv[1])

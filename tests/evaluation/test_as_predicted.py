@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.cli import run_boundary_scores, run_class_scores, run_instance_scores
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._limits import whole_lines
+from sphemb.configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import bsds, nuclei
 from sphemb._grid import middle_of_image
+from sphemb.configs import bsds, nuclei
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch

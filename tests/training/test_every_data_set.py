@@ -16,8 +16,8 @@ import scipy.io
 from PIL import Image
 
 import sphemb.models
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 from sphemb.tasks import compute_scores, predict_and_measure
 from sphemb.training import Experiment, make_train_step, train
 from sphemb.training._labels import check_labels

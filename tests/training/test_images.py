@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import folder
 from sphemb import VOID, InputError
+from sphemb.configs import folder
 from sphemb.training import (
     Experiment,
     data_parallel,

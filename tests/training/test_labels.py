@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from configs import common
 from sphemb import InputError
+from sphemb.configs import common
 from sphemb.training import Experiment, train
 from sphemb.training._labels import check_labels
 from tests.tiny import tiny_config

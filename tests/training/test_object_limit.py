@@ -2,8 +2,8 @@
 
 import pytest
 
-from configs import folder, voc_semantic
 from sphemb import InputError
+from sphemb.configs import folder, voc_semantic
 from sphemb.training import Experiment, train
 from sphemb.training._object_limit import check_object_limit
 from tests.scenes import write_folder

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from configs.common import get_config
 from sphemb import InputError
+from sphemb.configs.common import get_config
 from sphemb.training import Experiment, make_optimizer, poly_schedule
 
 

@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import bsds, voc_instances, voc_semantic
+from sphemb.configs import bsds, voc_instances, voc_semantic
 from sphemb.training import PreemptedError, _loop, train
 from tests.configs import test_boundaries, test_picie, test_recognition, test_spectral
 from tests.data.test_bsds import write_tree

@@ -1,1 +1,0 @@
-"""The experiments, one in each file; ``sphemb.configs`` wherever they are installed."""
