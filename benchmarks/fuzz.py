@@ -38,9 +38,8 @@ from sphemb.data import (
     read_image,
     read_size,
 )
-from sphemb.data._annotations import Annotations
-from sphemb.data._coco_files import by_image, choose_classes, load_annotations
-from sphemb.data._coco_masks import paint_outlines
+from sphemb.data._coco_classes import by_image, choose_classes, paint_outlines
+from sphemb.data.files import Annotations, load_annotations
 from sphemb.models import read_state_dict
 from sphemb.models._archives import read_npz
 from sphemb.training import load_run, read_log

@@ -24,7 +24,7 @@ from sphemb.cli._results import (
     write_table,
     writing_results,
 )
-from sphemb.data import PaletteColours
+from sphemb.data import PaletteColors
 from sphemb.metrics import MeanIoU, TrimapIoU
 from sphemb.training import write_json
 from sphemb.viz import draw_trimap_curves, save_figure
@@ -163,7 +163,7 @@ def run_class_scores(
 def _highest(both: LabelPairs, void: int | None) -> int:
     """Reads all files once; the highest true class."""
     highest = -1
-    palettes = PaletteColours()
+    palettes = PaletteColors()
     for pair in progress(both.pairs, "reading"):
         truth = read_values(pair.true, void, palettes=palettes)
         predicted = read_values(pair.predicted, None, soft=True, palettes=palettes)

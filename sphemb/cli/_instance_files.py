@@ -25,7 +25,7 @@ from sphemb.cli._label_files import (
     unpredicted,
 )
 from sphemb.cli._results import progress
-from sphemb.data import PaletteColours
+from sphemb.data import PaletteColors
 
 _TAIL = "_labels"  # of what `sphemb predict` writes
 
@@ -130,7 +130,7 @@ def _folder_truth(
 ) -> Truth:
     kinds = {key: c for c, title in enumerate(titles) for key in (str(c), title)}
     classes = find_labels(semantic, "--semantic") if semantic else {}
-    palettes = PaletteColours()
+    palettes = PaletteColors()
     of_classes, class_files = ImageNames(classes, semantic), list(classes.values())
     listed, objects = [], []
     numbers: dict[str, int] = {}

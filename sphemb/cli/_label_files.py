@@ -11,7 +11,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.cli._image_names import ImageNames
-from sphemb.data import PaletteColours, inspect_mask, is_image
+from sphemb.data import PaletteColors, inspect_mask, is_image
 from sphemb.training import read_json
 
 _LOSSY = (".jpg", ".jpeg", ".jp2", ".webp")  # formats that do not keep values
@@ -202,7 +202,7 @@ def read_values(
     void: int | None,
     *,
     soft: bool = False,
-    palettes: PaletteColours | None = None,
+    palettes: PaletteColors | None = None,
 ) -> np.ndarray:
     """Reads the values of a label image as they are stored.
 

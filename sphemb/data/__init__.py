@@ -6,7 +6,7 @@
 * Your own folder: `open_folder`, `FolderDataset`, `FolderExamples`, `read_mask`,
   `inspect_mask`, `Mask`; `check_data`, whose `Report` has a `CheckedFile` with its
   `Finding` entries for each file; `FileError` is what reading a file raises.
-  `PaletteColours` compares the palettes of masks of classes.
+  `PaletteColors` compares the palettes of masks of classes.
 * `measure_instances`: how many instances, how large (`InstanceSizes`), and which of
   them `vanishing_instances` says that a coarse map loses.
 * Your own images without any label: `open_images`, `ImageDataset`, `ImageExamples`,
@@ -38,7 +38,6 @@
   cuts them into `Tile` entries with halos, `write_tiff` writes them in parts.
 """
 
-from sphemb.data._annotations import draw_annotations
 from sphemb.data._augmentation import DigitsAugmentation
 from sphemb.data._boundary_examples import (
     BoundaryDataset,
@@ -62,7 +61,7 @@ from sphemb.data._coarse_classes import (
     coarse_labels,
 )
 from sphemb.data._coco import CocoConfig, CocoMasks, coco_config, prepare_coco
-from sphemb.data._coco_files import VOC_NAMES, category_names, load_annotations
+from sphemb.data._coco_classes import VOC_NAMES
 from sphemb.data._drawings import draw_digits
 from sphemb.data._drawn_digits import (
     DigitsConfig,
@@ -71,20 +70,10 @@ from sphemb.data._drawn_digits import (
     prepare_digits,
 )
 from sphemb.data._examples import BuilderExamples
-from sphemb.data._findings import FileError, Finding
 from sphemb.data._folder import FolderDataset, open_folder
 from sphemb.data._folder_examples import FolderExamples
 from sphemb.data._handwriting import Handwriting, load_handwriting, tfds_data_dir
 from sphemb.data._image_augmentation import ImageAugmentation
-from sphemb.data._image_files import (
-    find_images,
-    is_image,
-    pad_to_multiple,
-    read_image,
-    write_image,
-    write_labels,
-)
-from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import (
     InstanceSizes,
     instance_areas,
@@ -92,12 +81,7 @@ from sphemb.data._instance_sizes import (
     vanishing_instances,
 )
 from sphemb.data._loader import ExampleSource, make_loader
-from sphemb.data._masks import Mask, inspect_mask, read_mask
-from sphemb.data._palettes import PaletteColours
 from sphemb.data._skipping import SkippingSource
-from sphemb.data._stored_images import Reading, read_size
-from sphemb.data._tiff_files import write_tiff
-from sphemb.data._tiling import Box, Tile, tile_image
 from sphemb.data._unlabelled import (
     ImageDataset,
     ImageExamples,
@@ -106,7 +90,32 @@ from sphemb.data._unlabelled import (
 )
 from sphemb.data._voc import VocConfig, VocMasks, prepare_voc, voc_config
 from sphemb.data._voc_files import VOC_CLASSES
-from sphemb.data._windows import ImageWindows
+from sphemb.data.files import (
+    Box,
+    FileError,
+    Finding,
+    ImageValues,
+    ImageWindows,
+    Mask,
+    PaletteColors,
+    Reading,
+    Tile,
+    category_names,
+    draw_annotations,
+    find_images,
+    image_files,
+    inspect_mask,
+    is_image,
+    load_annotations,
+    pad_to_multiple,
+    read_image,
+    read_mask,
+    read_size,
+    tile_image,
+    write_image,
+    write_labels,
+    write_tiff,
+)
 
 DATASETS = {
     "digits": as_dataset(prepare_digits),
@@ -164,7 +173,7 @@ __all__ = [
     "InstanceSizes",
     "Mask",
     "PadExample",
-    "PaletteColours",
+    "PaletteColors",
     "Reading",
     "Report",
     "SkippingSource",

@@ -17,7 +17,7 @@ from sphemb._checks import check_boolean, check_choice, check_count, check_shape
 from sphemb._labels import VOID
 from sphemb.data._bsds import prepare_bsds
 from sphemb.data._examples import BuilderExamples
-from sphemb.data._stored_images import Header, read_header
+from sphemb.data.files import Header, read_header
 
 _TRAIN_ON = {"train": "train", "train+val": "train+validation"}
 

@@ -15,7 +15,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError
-from sphemb.data._archives import Files, FolderFiles, open_publication
 from sphemb.data._bsds_files import (
     BSDS,
     decode_boundaries,
@@ -26,8 +25,15 @@ from sphemb.data._bsds_files import (
     truth_path,
 )
 from sphemb.data._builders import LabelledBuilder, prepare_quietly
-from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data.files import (
+    Files,
+    FolderFiles,
+    check_encoded,
+    check_label_size,
+    encode_labels,
+    open_publication,
+)
 
 COUNTS = {"train": 200, "validation": 100, "test": 200}
 """What the published data must come to."""

@@ -11,9 +11,15 @@ import pathlib
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.data._archives import Files, FolderFiles, Publication
-from sphemb.data._findings import FileError, PathLike
-from sphemb.data._matlab import load_variable, reading_matlab
+from sphemb.data.files import (
+    FileError,
+    Files,
+    FolderFiles,
+    PathLike,
+    Publication,
+    load_variable,
+    reading_matlab,
+)
 
 BSDS = Publication(
     what="BSDS500",

@@ -18,19 +18,23 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count
 from sphemb._labels import VOID
-from sphemb.data._annotations import Annotations
 from sphemb.data._division import SPLITS
 from sphemb.data._examples import network_ready
-from sphemb.data._findings import Finding, error_finding
 from sphemb.data._folder import (
     FolderDataset,
     palette_problem,
     same_value_problem,
 )
-from sphemb.data._image_files import images_in
-from sphemb.data._image_values import ImageValues, image_files
 from sphemb.data._instance_sizes import instance_areas, vanishing_instances
-from sphemb.data._stored_images import AS_SHOWN
+from sphemb.data.files import (
+    AS_SHOWN,
+    Annotations,
+    Finding,
+    ImageValues,
+    error_finding,
+    image_files,
+    images_in,
+)
 
 _MOST_VOID = 0.5
 

@@ -19,31 +19,32 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError, check_choice, check_count
-from sphemb.data._annotations import Annotations
-from sphemb.data._archives import FolderFiles
 from sphemb.data._builders import (
     LabelledBuilder,
     photograph_features,
     prepare_quietly,
 )
 from sphemb.data._coarse_classes import COARSE_CLASSES
-from sphemb.data._coco_files import (
+from sphemb.data._coco_classes import (
     by_image,
     choose_classes,
     find_annotation_file,
-    load_annotations,
+    paint_outlines,
+    read_panoptic,
 )
-from sphemb.data._coco_masks import paint_outlines, read_panoptic
 from sphemb.data._coco_stuff import find_stuff_maps, read_stuff, stuff_digest
-from sphemb.data._encoded import (
+from sphemb.data._handwriting import tfds_data_dir
+from sphemb.data._voc_files import BACKGROUND
+from sphemb.data.files import (
+    Annotations,
+    FolderFiles,
+    PaletteColors,
     check_encoded,
     check_label_size,
     decode_colors,
     encode_labels,
+    load_annotations,
 )
-from sphemb.data._handwriting import tfds_data_dir
-from sphemb.data._palettes import PaletteColours
-from sphemb.data._voc_files import BACKGROUND
 
 _SPLITS = {"validation": "val", "train": "train"}
 
@@ -169,7 +170,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # nothing is downloaded
-        self._palettes = PaletteColours()
+        self._palettes = PaletteColors()
         # The smaller split first: what is wrong with a file shows sooner.
         return {
             split: self._generate_examples(short) for split, short in _SPLITS.items()

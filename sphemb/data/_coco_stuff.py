@@ -13,8 +13,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb._labels import VOID
 from sphemb.data._coarse_classes import coarse_labels
-from sphemb.data._encoded import decode_indices
-from sphemb.data._palettes import PaletteColours
+from sphemb.data.files import PaletteColors, decode_indices
 
 _FOLDERS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations", "")
 _VOID_CODE = 255
@@ -55,7 +54,7 @@ def stuff_digest(files: list[pathlib.Path]) -> bytes:
 
 
 def read_stuff(
-    data: bytes, *, categories: str | None, who: str, palettes: PaletteColours
+    data: bytes, *, categories: str | None, who: str, palettes: PaletteColors
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turns a PNG into label maps.
 

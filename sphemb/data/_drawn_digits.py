@@ -19,7 +19,6 @@ import tensorflow_datasets as tfds
 from sphemb._checks import InputError, check_count
 from sphemb.data._builders import LabelledBuilder, prepare_quietly
 from sphemb.data._drawings import check_size, draw_digits
-from sphemb.data._encoded import to_png
 from sphemb.data._handwriting import (
     SPLITS,
     Handwriting,
@@ -27,6 +26,7 @@ from sphemb.data._handwriting import (
     load_handwriting,
     tfds_data_dir,
 )
+from sphemb.data.files import to_png
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

@@ -17,8 +17,7 @@ import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError, InputTypeError, check_shape
 from sphemb._labels import VOID
-from sphemb.data._encoded import decode_image, decode_labels
-from sphemb.data._stored_images import Header, read_header
+from sphemb.data.files import Header, decode_image, decode_labels, read_header
 
 LABEL_MAPS = ("instances", "semantic")
 """The entries of an example that number its pixels, the second one optional."""

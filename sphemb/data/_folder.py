@@ -8,15 +8,19 @@ from collections.abc import Iterable
 from typing import Any
 
 from sphemb._checks import InputError, check_choice
-from sphemb.data._annotations import Annotations
 from sphemb.data._division import SPLITS, check_division, divide
-from sphemb.data._findings import FileError, PathLike
 from sphemb.data._folder_examples import FolderExamples
-from sphemb.data._image_values import with_measured_range
 from sphemb.data._layouts import find_layout
-from sphemb.data._masks import check_mask_settings, inspect_mask
-from sphemb.data._palettes import check_palettes
-from sphemb.data._stored_images import Reading
+from sphemb.data.files import (
+    Annotations,
+    FileError,
+    PathLike,
+    Reading,
+    check_mask_settings,
+    check_palettes,
+    inspect_mask,
+    with_measured_range,
+)
 
 
 def open_folder(

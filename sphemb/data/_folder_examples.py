@@ -11,12 +11,19 @@ from typing import Any
 
 import numpy as np
 
-from sphemb.data._annotations import Annotations, read_annotations
-from sphemb.data._findings import FileError
-from sphemb.data._image_files import read_image
 from sphemb.data._layouts import Pair
-from sphemb.data._masks import Mask, inspect_mask
-from sphemb.data._stored_images import AS_SHOWN, Reading, read_header, read_size
+from sphemb.data.files import (
+    AS_SHOWN,
+    Annotations,
+    FileError,
+    Mask,
+    Reading,
+    inspect_mask,
+    read_annotations,
+    read_header,
+    read_image,
+    read_size,
+)
 
 
 class FolderExamples:

@@ -7,10 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from sphemb._checks import InputError
-from sphemb.data._annotation_files import find_annotations
-from sphemb.data._annotations import Annotations
-from sphemb.data._findings import FileError
-from sphemb.data._image_files import images_in
+from sphemb.data.files import Annotations, FileError, find_annotations, images_in
 
 SPLIT_NAMES = {
     "train": ("train", "training"),

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.data._archives import Publication
-from sphemb.data._matlab import load_variable, reading_matlab
+from sphemb.data.files import Publication, load_variable, reading_matlab
 
 SBD = Publication(
     what="the Semantic Boundaries Dataset",

@@ -16,11 +16,17 @@ import numpy as np
 from sphemb._checks import InputError, check_choice
 from sphemb._labels import VOID
 from sphemb.data._division import SPLITS, check_division, divide
-from sphemb.data._findings import PathLike
-from sphemb.data._image_files import each_once, images_in, read_image
-from sphemb.data._image_values import with_measured_range
 from sphemb.data._layouts import SPLIT_NAMES, Layout
-from sphemb.data._stored_images import AS_SHOWN, Reading, read_size
+from sphemb.data.files import (
+    AS_SHOWN,
+    PathLike,
+    Reading,
+    each_once,
+    images_in,
+    read_image,
+    read_size,
+    with_measured_range,
+)
 
 
 def open_images(

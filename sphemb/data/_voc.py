@@ -17,16 +17,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError
-from sphemb.data._archives import Files, FolderFiles, open_publication
 from sphemb.data._builders import (
     LabelledBuilder,
     photograph_features,
     prepare_quietly,
 )
-from sphemb.data._encoded import check_encoded, check_label_size, encode_labels
 from sphemb.data._handwriting import tfds_data_dir
-from sphemb.data._masks import check_edges, number_in_order
-from sphemb.data._palettes import PaletteColours
 from sphemb.data._sbd import SBD, read_sbd
 from sphemb.data._voc_files import (
     BACKGROUND,
@@ -36,6 +32,17 @@ from sphemb.data._voc_files import (
     read_list,
     read_mask,
     read_splits,
+)
+from sphemb.data.files import (
+    Files,
+    FolderFiles,
+    PaletteColors,
+    check_edges,
+    check_encoded,
+    check_label_size,
+    encode_labels,
+    number_in_order,
+    open_publication,
 )
 
 COUNTS = {
@@ -158,7 +165,7 @@ class VocMasks(LabelledBuilder, skip_registration=True):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         del dl_manager  # what is missing is downloaded with a checksum of our own
         settings = self._settings
-        self._palettes = PaletteColours()
+        self._palettes = PaletteColors()
         if settings.voc_dir:
             voc = sbd = FolderFiles(settings.voc_dir)
         else:

@@ -12,9 +12,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
-from sphemb.data._archives import Files, Publication
-from sphemb.data._encoded import decode_indices
-from sphemb.data._palettes import PaletteColours
+from sphemb.data.files import Files, PaletteColors, Publication, decode_indices
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
@@ -71,7 +69,7 @@ def read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
 
 
 def read_mask(
-    files: Files, path: str, palettes: PaletteColours | None = None
+    files: Files, path: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
     """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, .. as it is.
 

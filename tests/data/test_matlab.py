@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sphemb.data import _matlab
-from sphemb.data._findings import FileError
-from sphemb.data._matlab import load_variable, reading_matlab
+from sphemb.data.files import FileError, _matlab, load_variable, reading_matlab
 
 RNG = np.random.default_rng(0)
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from sphemb.data import FileError, check_data, inspect_mask, read_mask
-from sphemb.data._masks import number_in_order
-from sphemb.data._soft_edges import soft_pieces
+from sphemb.data.files import number_in_order
+from sphemb.data.files._soft_edges import soft_pieces
 
 SHAPE = (72, 96)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]

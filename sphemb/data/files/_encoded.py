@@ -16,9 +16,14 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
-from sphemb.data._mask_files import as_stored, pixel_encoding
-from sphemb.data._palettes import PaletteColours
-from sphemb.data._stored_images import UNREADABLE, Header, read_header, read_values
+from sphemb.data.files._mask_files import as_stored, pixel_encoding
+from sphemb.data.files._palettes import PaletteColors
+from sphemb.data.files._stored_images import (
+    UNREADABLE,
+    Header,
+    read_header,
+    read_values,
+)
 
 _VOID_INDEX = 255  # of palettes; its color says nothing
 _BROKEN = (*UNREADABLE, Image.DecompressionBombError)
@@ -83,7 +88,7 @@ def decode_colors(data: bytes, *, who: str) -> np.ndarray:
 
 
 def decode_indices(
-    data: bytes, *, who: str, palettes: PaletteColours | None = None
+    data: bytes, *, who: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
     """Decodes a mask whose pixels are numbers: a palette's indices, or grey values.
 

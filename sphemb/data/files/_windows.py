@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from sphemb._checks import InputError, check_count
-from sphemb.data._findings import PathLike
-from sphemb.data._stored_images import (
+from sphemb.data.files._findings import PathLike
+from sphemb.data.files._stored_images import (
     AS_SHOWN,
     Reading,
     Values,
@@ -20,7 +20,7 @@ from sphemb.data._stored_images import (
     read_header,
     read_values,
 )
-from sphemb.data._tiling import Box
+from sphemb.data.files._tiling import Box
 
 _MOST_PIXELS = 2**31  # what Pillow's and NumPy's 32-bit places can count
 

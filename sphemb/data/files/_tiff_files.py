@@ -9,8 +9,8 @@ import numpy as np
 import tifffile
 
 from sphemb._checks import InputError, check_count
-from sphemb.data._findings import PathLike
-from sphemb.data._image_files import image_written_whole
+from sphemb.data.files._findings import PathLike
+from sphemb.data.files._image_files import image_written_whole
 
 _SIDE = 512  # of a tile in the file, a multiple of 16
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._whole_files import written_whole
-from sphemb.data._findings import PathLike
-from sphemb.data._stored_images import AS_SHOWN, Reading, read_values
+from sphemb.data.files._findings import PathLike
+from sphemb.data.files._stored_images import AS_SHOWN, Reading, read_values
 
 _SUFFIXES = frozenset(
     f".{name}"

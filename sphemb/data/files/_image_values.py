@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.data._findings import FileError, Finding
-from sphemb.data._skipping import SkippingSource
-from sphemb.data._stored_images import (
+from sphemb.data.files._findings import FileError, Finding
+from sphemb.data.files._stored_images import (
     Reading,
     count_pages,
     read_header,
@@ -24,8 +23,7 @@ _LEVELS = 32  # of the 256 that are shown, in which nearly all values lie
 
 def image_files(source: Any) -> list[pathlib.Path]:
     """The image files of a source's examples; none where it has no files."""
-    if isinstance(source, SkippingSource):
-        source = source.source
+    source = getattr(source, "source", source)  # of what skips unusable examples
     entries = getattr(source, "pairs", None) or getattr(source, "files", ())
     return [entry.image for entry in entries]
 

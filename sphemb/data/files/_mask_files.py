@@ -14,8 +14,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sphemb.data._findings import FileError
-from sphemb.data._stored_images import DAMAGED
+from sphemb.data.files._findings import FileError
+from sphemb.data.files._stored_images import DAMAGED
 
 _BYTE = 255
 _FEW_BITS = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies 2 and 4 bits

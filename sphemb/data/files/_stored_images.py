@@ -27,7 +27,7 @@ import tifffile
 from PIL import ExifTags, Image
 
 from sphemb._checks import InputError
-from sphemb.data._findings import FileError, PathLike
+from sphemb.data.files._findings import FileError, PathLike
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors say it all
 

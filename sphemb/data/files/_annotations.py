@@ -14,8 +14,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from sphemb._labels import VOID
-from sphemb.data._findings import FileError, Finding
-from sphemb.data._masks import Mask, number_in_order
+from sphemb.data.files._findings import FileError, Finding
+from sphemb.data.files._masks import Mask, number_in_order
 
 _LONGEST_NUMBER = 35  # bits of a run length
 _POLYGON_REACH = 1  # image sizes that a polygon may go beyond its image

@@ -9,24 +9,24 @@ from collections.abc import Callable, Iterable, Mapping
 
 from PIL import Image
 
-from sphemb.data._findings import FileError
-from sphemb.data._stored_images import UNREADABLE
+from sphemb.data.files._findings import FileError
+from sphemb.data.files._stored_images import UNREADABLE
 
 Colour = tuple[int, ...]
 
 
-class PaletteColours:
+class PaletteColors:
     """The colours that the classes have in the palettes of all files.
 
     Many programs write a palette of the colours that an image has, in any order: then
     the same index is another class in the next file.
 
-    >>> colours = PaletteColours()
+    >>> colours = PaletteColors()
     >>> colours.add("a.png", {0: (0, 0, 0), 1: (128, 0, 0)})
     >>> colours.add("b.png", {1: (0, 128, 0)})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    sphemb.data._findings.FileError: mask b.png must have the palette of the others...
+    sphemb.data.files._findings.FileError: mask b.png must have the palette of...
     """
 
     def __init__(self) -> None:
@@ -86,16 +86,16 @@ def check_palettes(
             where the palettes differ.
 
     Raises:
-        FileError: see `PaletteColours.add`.
+        FileError: see `PaletteColors.add`.
     """
     paths = list(paths)
-    declared = PaletteColours()
+    declared = PaletteColors()
     try:
         for path in paths:
             declared.add(path, _declared(path))
         return
     except (FileError, *UNREADABLE, Image.DecompressionBombError):
-        seen = PaletteColours()
+        seen = PaletteColors()
     for path in paths:
         try:
             found = read(path)

@@ -14,10 +14,10 @@ import scipy.ndimage
 
 from sphemb._checks import InputError, check_choice, check_count
 from sphemb._labels import VOID
-from sphemb.data._findings import FileError, Finding, PathLike
-from sphemb.data._mask_files import Stored, read_stored
-from sphemb.data._palettes import Colour
-from sphemb.data._soft_edges import soft_pieces
+from sphemb.data.files._findings import FileError, Finding, PathLike
+from sphemb.data.files._mask_files import Stored, read_stored
+from sphemb.data.files._palettes import Colour
+from sphemb.data.files._soft_edges import soft_pieces
 
 MASKS = ("instances", "components", "single", "classes")
 _PALETTE_VOID = 255

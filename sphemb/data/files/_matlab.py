@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sphemb.data._findings import FileError
+from sphemb.data.files._findings import FileError
 
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from sphemb._checks import InputError
-from sphemb.data._annotations import Annotations
-from sphemb.data._coco_files import load_annotations
-from sphemb.data._findings import FileError
+from sphemb.data.files._annotations import Annotations
+from sphemb.data.files._coco_json import load_annotations
+from sphemb.data.files._findings import FileError
 
 _NAMES = re.compile(r"instances|annotations|coco", re.IGNORECASE)
 
