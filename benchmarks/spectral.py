@@ -51,10 +51,10 @@ def main() -> None:
     cases = {
         "spectral loss and its gradient": lambda: loss(points, labels),
         f"KwikCluster, {flags.clusters} clusters": lambda: kwik_cluster(
-            key, points, max_clusters=2 * flags.clusters
+            key, points, max_groups=2 * flags.clusters
         ),
         "the same, best of five orders": lambda: kwik_cluster(
-            key, points, max_clusters=2 * flags.clusters, num_orders=5
+            key, points, max_groups=2 * flags.clusters, num_orders=5
         ),
         "orthogonal rounding": lambda: orthogonal_rounding(key, points),
     }
@@ -64,7 +64,7 @@ def main() -> None:
             lambda call=call: jax.block_until_ready(call()), budget=flags.budget
         )
         print(f"{name:40} {taken:.3f} s", flush=True)
-    found = kwik_cluster(key, points, max_clusters=2 * flags.clusters)
+    found = kwik_cluster(key, points, max_groups=2 * flags.clusters)
     print(f"KwikCluster found {int(found.num_groups)} clusters")
 
 

@@ -206,6 +206,12 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
         raise InputError(f"{name} must be one of {listed}, got {value!r}")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Checks a static switch."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(f"{name} must be True or False, got {value!r}")
+
+
 def check_scalar(name: str, value: Any, **bounds: Any) -> None:
     """Checks a setting that may be traced: a number's range, an array's shape."""
     check_number(name, value, **bounds)

@@ -38,7 +38,7 @@ class Tiling(NamedTuple):
 
     rows: int
     columns: int
-    precision: Any = jax.lax.Precision.HIGHEST
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST
     axis_name: AxisName = None
 
     @property
@@ -59,7 +59,7 @@ def choose_tiling(
     num_columns: int,
     block_size: int | None = None,
     *,
-    precision: Any,
+    precision: jax.lax.PrecisionLike,
     axis_name: AxisName = None,
 ) -> Tiling:
     """Chooses evenly filled tiles.

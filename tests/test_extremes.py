@@ -175,7 +175,7 @@ class TestGroupings:
             "kwik_cluster": jax.jit(
                 lambda x, m: (
                     grouping.kwik_cluster(
-                        jax.random.key(KEY), x, max_clusters=8, mask=m
+                        jax.random.key(KEY), x, max_groups=8, mask=m
                     ).labels
                 )
             ),
@@ -190,7 +190,7 @@ class TestGroupings:
                 lambda x, m: (
                     grouping.k_means(
                         x,
-                        grouping.draw_centroids(
+                        grouping.init_centroids(
                             jax.random.key(KEY), x, num_clusters=min(3, len(x)), mask=m
                         ),
                         mask=m,

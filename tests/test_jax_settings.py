@@ -147,7 +147,7 @@ DIFFERENTIABLE = {
         np.float32(0.9),
     ),
     "grouping.gbms_step": (
-        lambda x: grouping.gbms_step(x, concentration=9.0, differentiation="any"),
+        lambda x: grouping.gbms_step(x, concentration=9.0, custom_gradient=False),
         X,
     ),
     "grouping.gbms_trajectory": (
@@ -163,8 +163,12 @@ DIFFERENTIABLE = {
         X,
         np.float32(9.0),
     ),
-    "grouping.place_points": (
-        lambda x, p: grouping.place_points(x, p, concentration=9.0, reach=2.0).points,
+    "grouping.append_positions": (
+        lambda x, p: (
+            grouping.append_positions(
+                x, p, concentration=9.0, spatial_bandwidth=2.0
+            ).points
+        ),
         X,
         unit(B, N, 2),
     ),
@@ -222,14 +226,14 @@ OTHERS = {
     "grouping.update_k_means": lambda: grouping.update_k_means(
         state(WEIGHTS[0, :K]), X[0], weights=WEIGHTS[0], mask=MASK[0]
     ),
-    "grouping.draw_centroids": lambda: [
-        grouping.draw_centroids(
-            KEY, X[0], num_clusters=3, way=way, weights=WEIGHTS[0], mask=MASK[0]
+    "grouping.init_centroids": lambda: [
+        grouping.init_centroids(
+            KEY, X[0], num_clusters=3, method=method, weights=WEIGHTS[0], mask=MASK[0]
         )
-        for way in ("k-means++", "random")
+        for method in ("k-means++", "random")
     ],
     "grouping.kwik_cluster": lambda: grouping.kwik_cluster(
-        KEY, X, max_clusters=K, num_orders=2, mask=MASK, stray="nearest"
+        KEY, X, max_groups=K, num_orders=2, mask=MASK, unassigned="nearest"
     ),
     "grouping.orthogonal_rounding": lambda: grouping.orthogonal_rounding(
         KEY, X, num_starts=2, num_steps=3, mask=MASK
@@ -256,8 +260,8 @@ OTHERS = {
         ),
     ),
     "warps.apply_geometric_labels": lambda: warps.apply_geometric_labels(TRUTH, BOX),
-    "warps.draw_geometric": lambda: warps.draw_geometric(KEY),
-    "warps.draw_photometric": lambda: warps.draw_photometric(KEY),
+    "warps.sample_geometric": lambda: warps.sample_geometric(KEY),
+    "warps.sample_photometric": lambda: warps.sample_photometric(KEY),
     "metrics.AverageRecall": lambda: metrics.AverageRecall.from_batch(
         MAPS, TRUTH, max_predicted=K, max_true=K, valid=VALID
     ),

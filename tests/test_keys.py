@@ -15,7 +15,7 @@ import pytest
 
 import sphemb
 from sphemb import InputError
-from sphemb.grouping import draw_centroids, kwik_cluster, orthogonal_rounding
+from sphemb.grouping import init_centroids, kwik_cluster, orthogonal_rounding
 from sphemb.losses import sample_pixels
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import (
@@ -27,7 +27,7 @@ from sphemb.tasks import (
     Spectral,
 )
 from sphemb.training import init_state, make_train_step
-from sphemb.warps import draw_geometric, draw_photometric
+from sphemb.warps import sample_geometric, sample_photometric
 
 B, N, D = 2, 16, 4
 _RNG = np.random.default_rng(0)
@@ -113,14 +113,14 @@ DRAWS = {
     "sample_pixels": lambda key: sample_pixels(
         key, BATCH["instances"].reshape(B, -1), num_samples=9
     ),
-    "draw_centroids": lambda key: [
-        draw_centroids(key, POINTS[0], num_clusters=3, way=way)
-        for way in ("k-means++", "random")
+    "init_centroids": lambda key: [
+        init_centroids(key, POINTS[0], num_clusters=3, method=method)
+        for method in ("k-means++", "random")
     ],
-    "kwik_cluster": lambda key: kwik_cluster(key, POINTS, max_clusters=4, num_orders=2),
+    "kwik_cluster": lambda key: kwik_cluster(key, POINTS, max_groups=4, num_orders=2),
     "orthogonal_rounding": lambda key: orthogonal_rounding(key, POINTS, num_starts=2),
-    "draw_geometric": draw_geometric,
-    "draw_photometric": draw_photometric,
+    "sample_geometric": sample_geometric,
+    "sample_photometric": sample_photometric,
 }
 CALLS = DRAWS | {
     "init_state": lambda key: init_state(TASKS[-1], {}, {}, optax.sgd(0.1), key, apply),

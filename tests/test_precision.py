@@ -35,7 +35,7 @@ CASES = {
     "trajectory_margin_loss": trajectory_margin_loss,
     "gbms": lambda x: jnp.sum(grouping.gbms(x, **SHIFT) ** 3),
     "gbms, any": lambda x: jnp.sum(
-        grouping.gbms(x, differentiation="any", **SHIFT) ** 3
+        grouping.gbms(x, custom_gradient=False, **SHIFT) ** 3
     ),
     "accelerated_gbms": lambda x: jnp.sum(
         grouping.accelerated_gbms(x, concentration=9.0, num_steps=2, max_points=8)
@@ -46,7 +46,7 @@ CASES = {
         x, jnp.broadcast_to(LABELS, x.shape[:-1])
     ).sum(),
     "kwik_cluster": lambda x: grouping.kwik_cluster(
-        jax.random.key(0), x, max_clusters=4
+        jax.random.key(0), x, max_groups=4
     ).errors.sum(),
     "calibrated_similarity": lambda x: jnp.sum(sphere.calibrated_similarity(x, x) ** 3),
 }

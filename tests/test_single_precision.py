@@ -71,7 +71,7 @@ def seeded_shift(x, kappa, eta):
 
 SHIFTS = {
     "gbms": (shift, dense_gbms),
-    "gbms, any": (functools.partial(shift, differentiation="any"), dense_gbms),
+    "gbms, any": (functools.partial(shift, custom_gradient=False), dense_gbms),
     "gbms, spread": (spread_shift, dense_gbms),
     "mean_shift": (seeded_shift, dense_seeded),
 }

@@ -6,14 +6,14 @@
 * :func:`accelerated_gbms`: the same ends without a gradient, for hundreds of thousands
   of points.
 * :func:`mean_shift`: seeds climbing a density that stays.
-* :func:`place_points`, :class:`PlacedPoints`: unit vectors that carry the place they
+* :func:`append_positions`, :class:`JointPoints`: unit vectors that carry the place they
   come from, for a mean shift in the joint domain.
 * :func:`pad_points`, :func:`bucket_size`: few sizes, so that images of many sizes
   share compiled programs; :func:`group_padded`: grouping with them, also at a size that
   ``jax.export`` leaves open.
 * :func:`label_modes`, :class:`Grouping`: labels, modes and sizes read off the result.
 * :func:`k_means`, :class:`KMeans`: Lloyd's steps from the start that
-  :func:`draw_centroids` drew; :func:`update_k_means`, :class:`KMeansState`: the same on
+  :func:`init_centroids` drew; :func:`update_k_means`, :class:`KMeansState`: the same on
   a stream of batches; :func:`assign_clusters`: the nearest centroids.
 * :func:`kwik_cluster`, :func:`orthogonal_rounding`, :class:`Rounding`: a partition
   whose affinity the products of the embeddings come close to.
@@ -34,33 +34,33 @@ from sphemb.grouping._kmeans import (
 )
 from sphemb.grouping._kwik import kwik_cluster
 from sphemb.grouping._modes import Grouping, label_modes
-from sphemb.grouping._places import PlacedPoints, place_points
+from sphemb.grouping._places import JointPoints, append_positions
 from sphemb.grouping._rotation import orthogonal_rounding
 from sphemb.grouping._rounding import Rounding
 from sphemb.grouping._seeded import mean_shift
-from sphemb.grouping._starts import draw_centroids
+from sphemb.grouping._starts import init_centroids
 
 __all__ = [
     "Grouping",
+    "JointPoints",
     "KMeans",
     "KMeansState",
     "PaddedPoints",
-    "PlacedPoints",
     "Rounding",
     "accelerated_gbms",
+    "append_positions",
     "assign_clusters",
     "bucket_size",
-    "draw_centroids",
     "gbms",
     "gbms_step",
     "gbms_trajectory",
     "group_padded",
+    "init_centroids",
     "k_means",
     "kwik_cluster",
     "label_modes",
     "mean_shift",
     "orthogonal_rounding",
     "pad_points",
-    "place_points",
     "update_k_means",
 ]

@@ -59,7 +59,7 @@ class _Settings(NamedTuple):
 
     num_steps: int
     max_points: int
-    precision: Any
+    precision: jax.lax.PrecisionLike
 
 
 class _State(NamedTuple):
@@ -195,7 +195,7 @@ def accelerated_gbms(
     max_points: int = 8192,
     merge_distance: jax.Array | float = 0.01,
     tolerance: jax.Array | float = 1e-4,
-    precision: Any = jax.lax.Precision.HIGHEST,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
     r"""Moves points to the modes that :func:`gbms` ends at, in O(N M) time a step.
 

@@ -68,7 +68,11 @@ def _falling_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]
 
 
 def kernel(
-    x: jax.Array, y: jax.Array, concentration: jax.Array, *, precision: Any
+    x: jax.Array,
+    y: jax.Array,
+    concentration: jax.Array,
+    *,
+    precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
     """Returns exp(kappa (x_i . y_j - 1)), [N, M], of unit rows."""
     cosine = pairwise_dot(x, y, precision=precision)

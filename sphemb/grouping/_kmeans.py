@@ -127,7 +127,7 @@ def k_means(
 
     Args:
         points: [N, D] floating point.
-        start: [K, D], of :func:`draw_centroids` or from anywhere.
+        start: [K, D], of :func:`init_centroids` or from anywhere.
         num_steps: T, static.
         metric: ``"euclidean"`` or ``"spherical"``.
         empty: a centroid that no point is nearest to stays (``"keep"``), or goes to one

@@ -7,7 +7,7 @@ axes are batch axes.
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,19 +22,19 @@ def kwik_cluster(
     key: jax.Array,
     embeddings: jax.Array,
     *,
-    max_clusters: int,
+    max_groups: int,
     threshold: jax.Array | float = 0.5,
     num_orders: int = 1,
     min_size: int = 1,
-    stray: Literal["nearest", "void"] = "void",
+    unassigned: Literal["nearest", "void"] = "void",
     mask: jax.Array | None = None,
-    precision: Any = jax.lax.Precision.HIGHEST,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> Rounding:
     r"""Rounds embeddings to a partition: a random pivot takes all that is like it.
 
     The points are gone through in random order. The first free one is a pivot, and it
     and the free points of :math:`v_i^\top v_p > \tau` are a cluster, until no point is
-    free or ``max_clusters`` are found. With :math:`\tau = 1/2` the partition has, on
+    free or ``max_groups`` are found. With :math:`\tau = 1/2` the partition has, on
     average over the orders, at most three times as many wrong pairs against
     :math:`1_{[v_i^\top v_j > 1/2]}` as the best one (docs/spectral.md has what follows
     of it). A single order may be far worse: ``num_orders`` tries several and keeps the
@@ -50,12 +50,12 @@ def kwik_cluster(
             get their own.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity are taken for
             masked.
-        max_clusters: K, static: the most clusters to look for; ``num_left`` of the
+        max_groups: K, static: the most clusters to look for; ``num_left`` of the
             result tells whether it was enough.
         threshold: tau in (-1, 1).
         num_orders: R, static.
         min_size: clusters of fewer points are dissolved; 1 for the algorithm as it is.
-        stray: points of dissolved clusters and those still free at the end stay VOID
+        unassigned: points of dissolved clusters and those left over stay VOID
             (``"void"``), or go to the nearest pivot that is left (``"nearest"``).
         mask: [..., N] bool, True = counts; the other points get VOID.
         precision: of the matmuls.
@@ -73,32 +73,32 @@ def kwik_cluster(
         instance segmentation", ICLR 2018 workshop, section 2.3.
 
     >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [0.96, 0.28]])
-    >>> found = kwik_cluster(jax.random.key(0), x, max_clusters=4)
+    >>> found = kwik_cluster(jax.random.key(0), x, max_groups=4)
     >>> found.labels.tolist(), found.sizes.tolist(), int(found.num_groups)
     ([1, 0, 0], [2, 1, 0, 0], 2)
     """
     x, counts = countable_points(embeddings, mask)
-    check_count("max_clusters", max_clusters, at_least=1)
+    check_count("max_groups", max_groups, at_least=1)
     check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
     check_count("num_orders", num_orders, at_least=1)
     check_count("min_size", min_size, at_least=1)
-    check_choice("stray", stray, ("nearest", "void"))
+    check_choice("unassigned", unassigned, ("nearest", "void"))
     return _clusters(
         check_key("key", key),
         x,
         counts,
         jnp.asarray(threshold, x.dtype),
-        max_clusters=int(max_clusters),
+        max_groups=int(max_groups),
         num_orders=int(num_orders),
         min_size=int(min_size),
-        stray=stray,
+        unassigned=unassigned,
         precision=precision,
     )
 
 
 @functools.partial(
     jax.jit,
-    static_argnames=("max_clusters", "num_orders", "min_size", "stray", "precision"),
+    static_argnames=("max_groups", "num_orders", "min_size", "unassigned", "precision"),
 )
 def _clusters(
     key: jax.Array,
@@ -106,11 +106,11 @@ def _clusters(
     counts: jax.Array,
     threshold: jax.Array,
     *,
-    max_clusters: int,
+    max_groups: int,
     num_orders: int,
     min_size: int,
-    stray: str,
-    precision: Any,
+    unassigned: str,
+    precision: jax.lax.PrecisionLike,
 ) -> Rounding:
     def one_order(key: jax.Array, x: jax.Array, counts: jax.Array) -> Grouping:
         order = jnp.argsort(lots(key, counts), stable=True)
@@ -118,7 +118,7 @@ def _clusters(
             x[order],
             counts[order],
             threshold,
-            max_clusters,
+            max_groups,
             precision,
             None,
             recentre=False,
@@ -130,7 +130,7 @@ def _clusters(
             x,
             counts,
             min_size=min_size,
-            stray=stray,
+            unassigned=unassigned,
             precision=precision,
         )
 
@@ -140,6 +140,6 @@ def _clusters(
         x,
         counts,
         number=num_orders,
-        max_groups=max_clusters,
+        max_groups=max_groups,
         precision=precision,
     )

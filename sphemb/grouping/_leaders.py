@@ -51,7 +51,7 @@ def lead(
     counts: jax.Array,
     threshold: Any,
     max_groups: int,
-    precision: Any,
+    precision: jax.lax.PrecisionLike,
     axis_name: AxisName,
     *,
     recentre: bool = True,

@@ -7,7 +7,7 @@ axes.
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,16 +79,16 @@ def number_groups(
     counts: jax.Array,
     *,
     min_size: int,
-    stray: str,
-    precision: Any,
+    unassigned: str,
+    precision: jax.lax.PrecisionLike,
     axis_name: AxisName = None,
 ) -> Grouping:
-    """Numbers the groups of an image by size, and sees to its strays."""
+    """Numbers the groups of an image by size, and treats its unassigned points."""
     max_groups = found.modes.shape[0]
     large = _counts(found.labels, max_groups, axis_name) >= min_size
     kept = (found.labels != VOID) & large[found.labels]
     labels = jnp.where(kept, found.labels, VOID)
-    if stray == "nearest":
+    if unassigned == "nearest":
         cosine = jnp.matmul(x, found.modes.T, precision=precision)
         nearest = jnp.argmax(jnp.where(large, cosine, -jnp.inf), axis=1)
         adopted = counts & ~kept & jnp.any(large)
@@ -109,7 +109,7 @@ def number_groups(
 
 @functools.partial(
     jax.jit,
-    static_argnames=("max_groups", "min_size", "stray", "precision", "axis_name"),
+    static_argnames=("max_groups", "min_size", "unassigned", "precision", "axis_name"),
 )
 def _images(
     x: jax.Array,
@@ -118,8 +118,8 @@ def _images(
     *,
     max_groups: int,
     min_size: int,
-    stray: str,
-    precision: Any,
+    unassigned: str,
+    precision: jax.lax.PrecisionLike,
     axis_name: AxisName,
 ) -> Grouping:
     """Groups every image of a batch [B, N, D]."""
@@ -130,7 +130,7 @@ def _images(
             x,
             counts,
             min_size=min_size,
-            stray=stray,
+            unassigned=unassigned,
             precision=precision,
             axis_name=axis_name,
         )
@@ -144,9 +144,9 @@ def label_modes(
     max_groups: int,
     threshold: jax.Array | float = 0.9,
     min_size: int = 1,
-    stray: Literal["nearest", "void"] = "nearest",
+    unassigned: Literal["nearest", "void"] = "nearest",
     mask: jax.Array | None = None,
-    precision: Any = jax.lax.Precision.HIGHEST,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
     axis_name: AxisName = None,
 ) -> Grouping:
     r"""Reads groups off points that mean shift has gathered at a few modes.
@@ -160,7 +160,7 @@ def label_modes(
         G = B(c), \qquad B(v) = \{j \text{ free}: x_j^\top v > \tau\}.
 
     Groups smaller than ``min_size`` are dissolved; their points, and those that were
-    still free at the end, are strays. Static shapes; O(N D K) time. No gradient.
+    still free at the end, are unassigned. Static shapes; O(N D K) time. No gradient.
 
     The default threshold, a ball of 26 degrees, is wider than two bandwidths
     (2/sqrt(kappa), 23 degrees at kappa = 25), the distance below which two modes melt
@@ -180,8 +180,8 @@ def label_modes(
             enough.
         threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
         min_size: groups of fewer points are dissolved.
-        stray: ``"nearest"`` gives strays to the nearest mode that is left (to VOID if
-            none is), ``"void"`` leaves them VOID.
+        unassigned: ``"nearest"`` adds these points to the nearest remaining mode (VOID
+            without any), ``"void"`` leaves them VOID.
         mask: [..., N] bool, True = counts; the other points get VOID.
         precision: of the matmuls.
         axis_name: of the mesh axis over which the points are sharded, as in
@@ -210,7 +210,7 @@ def label_modes(
     check_count("max_groups", max_groups, at_least=1)
     check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
     check_count("min_size", min_size, at_least=1)
-    check_choice("stray", stray, ("nearest", "void"))
+    check_choice("unassigned", unassigned, ("nearest", "void"))
     check_axis_name("axis_name", axis_name)
     *batch, num_points, dim = x.shape
     if x.size == 0:
@@ -227,7 +227,7 @@ def label_modes(
         jnp.asarray(threshold, x.dtype),
         max_groups=int(max_groups),
         min_size=int(min_size),
-        stray=stray,
+        unassigned=unassigned,
         precision=precision,
         axis_name=axis_name,
     )

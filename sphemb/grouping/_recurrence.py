@@ -17,8 +17,8 @@ from sphemb._checks import (
     check_axis_name,
     check_boolean,
     check_callable,
-    check_choice,
     check_count,
+    check_flag,
     check_floating,
     check_scalar,
     check_shape,
@@ -28,15 +28,13 @@ from sphemb._tiles import Tiling, choose_tiling, map_batch
 from sphemb.grouping._attended import Attention, attended_step
 from sphemb.grouping._step import plain_step, step
 
-_STEPS = {"reverse": step, "any": plain_step}
-
 
 @functools.partial(
     jax.jit,
     static_argnames=(
         "num_steps",
         "tiling",
-        "differentiation",
+        "custom_gradient",
         "every_step",
         "attention",
     ),
@@ -49,13 +47,13 @@ def _moved(
     *,
     num_steps: int,
     tiling: Tiling,
-    differentiation: str,
+    custom_gradient: bool,
     every_step: bool,
     attention: Attention | None,
 ) -> jax.Array:
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
     if attention is None:
-        one_step = functools.partial(_STEPS[differentiation], tiling)
+        one_step = functools.partial(step if custom_gradient else plain_step, tiling)
         tile = tiling.size
     else:
         one_step = functools.partial(attended_step, attention, mask is not None)
@@ -95,8 +93,8 @@ def run(
     step_size: Any,
     mask: jax.Array | None,
     block_size: int | None,
-    precision: Any,
-    differentiation: str,
+    precision: jax.lax.PrecisionLike,
+    custom_gradient: bool,
     every_step: bool,
     axis_name: AxisName,
     attention: Attention | None,
@@ -113,7 +111,7 @@ def run(
         check_boolean("mask", mask)
     if block_size is not None:
         check_count("block_size", block_size, at_least=1)
-    check_choice("differentiation", differentiation, tuple(_STEPS))
+    check_flag("custom_gradient", custom_gradient)
     check_axis_name("axis_name", axis_name)
     check_callable("attention", attention)
     if attention is not None and axis_name is not None:
@@ -139,7 +137,7 @@ def run(
         jnp.asarray(step_size, dtype),
         num_steps=int(num_steps),
         tiling=tiling,
-        differentiation=differentiation,
+        custom_gradient=custom_gradient,
         every_step=every_step,
         attention=attention,
     )

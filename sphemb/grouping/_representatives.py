@@ -10,8 +10,6 @@ every point remembers the nearest: M N D multiplications in all.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +22,11 @@ _ROUNDS = 8
 
 
 def _packed_nearest(
-    x: jax.Array, centers: jax.Array, numbers: jax.Array, bits: int, precision: Any
+    x: jax.Array,
+    centers: jax.Array,
+    numbers: jax.Array,
+    bits: int,
+    precision: jax.lax.PrecisionLike,
 ) -> jax.Array:
     """Returns int32 [N]: the least 1 - cos, its lowest bits the number of its center.
 
@@ -47,7 +49,7 @@ def _packed_nearest(
 
 
 def represent(
-    x: jax.Array, mass: jax.Array, number: int, *, precision: Any
+    x: jax.Array, mass: jax.Array, number: int, *, precision: jax.lax.PrecisionLike
 ) -> jax.Array:
     """Draws representatives and assigns the points to them.
 

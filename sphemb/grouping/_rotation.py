@@ -7,7 +7,6 @@ axes.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +29,7 @@ def orthogonal_rounding(
     num_starts: int = 1,
     min_size: int = 1,
     mask: jax.Array | None = None,
-    precision: Any = jax.lax.Precision.HIGHEST,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> Rounding:
     r"""Rounds embeddings to the nearest partition up to a rotation, locally.
 
@@ -106,7 +105,7 @@ def _rotations(
     num_steps: int,
     num_starts: int,
     min_size: int,
-    precision: Any,
+    precision: jax.lax.PrecisionLike,
 ) -> Rounding:
     def one_start(key: jax.Array, x: jax.Array, counts: jax.Array) -> Grouping:
         directions = _spread_directions(key, x, counts, precision)
@@ -136,7 +135,12 @@ def _rotations(
             left=jnp.asarray(False),
         )
         return number_groups(
-            found, x, counts, min_size=min_size, stray="nearest", precision=precision
+            found,
+            x,
+            counts,
+            min_size=min_size,
+            unassigned="nearest",
+            precision=precision,
         )
 
     return best_of(
@@ -151,7 +155,7 @@ def _rotations(
 
 
 def _spread_directions(
-    key: jax.Array, x: jax.Array, counts: jax.Array, precision: Any
+    key: jax.Array, x: jax.Array, counts: jax.Array, precision: jax.lax.PrecisionLike
 ) -> jax.Array:
     """Orthonormal rows [D, D], by a QR decomposition that pivots on the points."""
     dim = x.shape[1]
@@ -176,7 +180,7 @@ def _spread_directions(
     return _nearest_rotation(basis, precision)
 
 
-def _nearest_rotation(x: jax.Array, precision: Any) -> jax.Array:
+def _nearest_rotation(x: jax.Array, precision: jax.lax.PrecisionLike) -> jax.Array:
     """The orthogonal matrix [D, D] nearest to a matrix."""
     left, _, right = jnp.linalg.svd(x)
     return jnp.matmul(left, right, precision=precision)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def best_of(
     *,
     number: int,
     max_groups: int,
-    precision: Any,
+    precision: jax.lax.PrecisionLike,
 ) -> Rounding:
     """Groups each image several times and keeps the grouping of the least error.
 
@@ -129,7 +129,7 @@ def _error(
     )
     squares = jnp.sum(jnp.square(x), axis=-1)
     alone = counts & (grouping.labels == VOID)
-    strays = jnp.sum(jnp.where(alone, 1.0 - 2.0 * squares, 0.0))
+    lone = jnp.sum(jnp.where(alone, 1.0 - 2.0 * squares, 0.0))
     diagonal = jnp.sum(jnp.where(counts, jnp.square(squares - 1.0), 0.0))
     pairs = jnp.maximum(1.0 - 1.0 / number, 1.0 / number)
-    return (total + (strays - diagonal) / jnp.square(number)) / pairs
+    return (total + (lone - diagonal) / jnp.square(number)) / pairs

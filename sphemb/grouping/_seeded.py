@@ -111,7 +111,7 @@ def mean_shift(
     step_size: jax.Array | float = 1.0,
     mask: jax.Array | None = None,
     block_size: int | None = None,
-    precision: Any = jax.lax.Precision.HIGHEST,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
     r"""Moves seeds uphill on the density of points that do not move.
 

@@ -23,15 +23,15 @@ from sphemb.grouping._cluster_sums import comparable
 from sphemb.grouping._kmeans import METRICS
 from sphemb.sphere import pairwise_dot
 
-_WAYS = ("k-means++", "random")
+_METHODS = ("k-means++", "random")
 
 
-def draw_centroids(
+def init_centroids(
     key: jax.Array,
     points: jax.Array,
     *,
     num_clusters: int,
-    way: str = "k-means++",
+    method: str = "k-means++",
     metric: str = "euclidean",
     weights: jax.Array | None = None,
     mask: jax.Array | None = None,
@@ -46,7 +46,7 @@ def draw_centroids(
         key: a random key, typed or legacy.
         points: [N, D] floating point.
         num_clusters: K, static.
-        way: ``"k-means++"`` or ``"random"``.
+        method: ``"k-means++"`` or ``"random"``.
         metric: that `k_means` will use; starts are unit vectors for ``"spherical"``.
         weights: [N] the mass of each point, which its chance is in proportion to.
         mask: bool [N], True = may be drawn. Where fewer than K may, some are drawn
@@ -63,14 +63,14 @@ def draw_centroids(
         2007.
 
     >>> points = jnp.array([[0.0], [0.1], [9.0], [9.1]])
-    >>> start = draw_centroids(jax.random.key(0), points, num_clusters=2)
+    >>> start = init_centroids(jax.random.key(0), points, num_clusters=2)
     >>> sorted(round(float(x)) for x in start[:, 0])
     [0, 9]
     """
     key = check_key("key", key)
     dims = check_shape("points", points, "N D")
     check_floating("points", points)
-    check_choice("way", way, _WAYS)
+    check_choice("method", method, _METHODS)
     check_choice("metric", metric, METRICS)
     check_count("num_clusters", num_clusters, at_least=1)
     if num_clusters > dims["N"]:
@@ -87,7 +87,7 @@ def draw_centroids(
         check_shape("mask", mask, "N", dims=number, beside="points")
         check_boolean("mask", mask)
         mass = jnp.where(mask, mass, 0.0)
-    draw = _spread if way == "k-means++" else _uniform
+    draw = _spread if method == "k-means++" else _uniform
     return draw(
         key, jnp.asarray(points), mass, num_clusters=num_clusters, metric=metric
     )

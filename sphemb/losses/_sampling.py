@@ -31,7 +31,7 @@ class PixelSample(NamedTuple):
 
 
 def sample_pixels(
-    key: jax.Array, labels_or_mask: jax.Array, *, num_samples: int
+    key: jax.Array, candidates: jax.Array, *, num_samples: int
 ) -> PixelSample:
     """Draws pixels uniformly without replacement, each image for itself.
 
@@ -41,8 +41,8 @@ def sample_pixels(
     Args:
         key: a random key, typed or legacy; leading axes of the labels get independent
             draws from it.
-        labels_or_mask: [..., N] labels, of which ``VOID`` (-1) is never drawn, or bool,
-            of which True is drawn.
+        candidates: [..., N] labels, whose ``VOID`` (-1) is never sampled, or a bool
+            mask, True = may be sampled.
         num_samples: M, static, at most N; the authors take a fifth to a third of the
             pixels, and 4000 at most.
 
@@ -61,18 +61,18 @@ def sample_pixels(
     [0, 2, 4]
     """
     key = check_key("key", key)
-    num_pixels = check_shape("labels_or_mask", labels_or_mask, "... N")["N"]
+    num_pixels = check_shape("candidates", candidates, "... N")["N"]
     check_count("num_samples", num_samples, at_least=1)
     if num_samples > num_pixels:
         raise InputError(
             f"num_samples must be at most the number of pixels, {num_pixels}, got "
             f"{num_samples}: pixels are drawn without replacement"
         )
-    if jnp.issubdtype(jnp.result_type(labels_or_mask), jnp.bool_):
-        counts = jnp.asarray(labels_or_mask)
+    if jnp.issubdtype(jnp.result_type(candidates), jnp.bool_):
+        counts = jnp.asarray(candidates)
     else:
-        check_integer("labels_or_mask", labels_or_mask)
-        counts = jnp.asarray(labels_or_mask) != VOID
+        check_integer("candidates", candidates)
+        counts = jnp.asarray(candidates) != VOID
     # The M largest of N random numbers are a uniform draw of M; zero is for the others.
     lots = jax.random.uniform(key, counts.shape, minval=0.5)
     drawn, indices = jax.lax.top_k(jnp.where(counts, lots, 0.0), num_samples)

@@ -141,7 +141,7 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
     )
 
 
-def affinity_error(gram: jax.Array, sums: jax.Array, masses: jax.Array) -> jax.Array:
+def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.Array:
     r"""Squared Frobenius distance of V Vᵀ from an affinity, without either of them.
 
     .. math:: \lVert V V^\top - A \rVert_F^2 = \lVert V^\top V \rVert_F^2
@@ -155,7 +155,7 @@ def affinity_error(gram: jax.Array, sums: jax.Array, masses: jax.Array) -> jax.A
     Args:
         gram: [..., D, D], :math:`V^\top W V`.
         sums: [..., K, D], of every group.
-        masses: [..., K], :math:`W_q`.
+        weights: [..., K], :math:`W_q`.
 
     Returns:
         [...] sums over all ordered pairs, :math:`i = j` included.
@@ -171,9 +171,11 @@ def affinity_error(gram: jax.Array, sums: jax.Array, masses: jax.Array) -> jax.A
     known = check_shape("sums", sums, "... K D")
     own = {"...": known["..."]}
     check_shape("gram", gram, "... D D", dims=own | {"D": known["D"]}, beside="sums")
-    check_shape("masses", masses, "... K", dims=own | {"K": known["K"]}, beside="sums")
+    check_shape(
+        "weights", weights, "... K", dims=own | {"K": known["K"]}, beside="sums"
+    )
     return (
         jnp.sum(jnp.square(gram), axis=(-2, -1))
         - 2.0 * jnp.sum(jnp.square(sums), axis=(-2, -1))
-        + jnp.sum(jnp.square(masses), axis=-1)
+        + jnp.sum(jnp.square(weights), axis=-1)
     )

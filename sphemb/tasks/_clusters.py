@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb.grouping import KMeansState, draw_centroids, k_means, update_k_means
+from sphemb.grouping import KMeansState, init_centroids, k_means, update_k_means
 from sphemb.losses import sample_pixels
 
 
@@ -63,7 +63,7 @@ def sample_cells(
 @functools.partial(jax.jit, static_argnames=("num_clusters", "num_steps", "metric"))
 def _started(key, points, mask, *, num_clusters, num_steps, metric):
     def one_view(key: jax.Array, points: jax.Array) -> KMeansState:
-        start = draw_centroids(
+        start = init_centroids(
             key, points, num_clusters=num_clusters, metric=metric, mask=mask
         )
         found = k_means(

@@ -71,7 +71,7 @@ class Picie:
         cluster_pixels: M, cells of each of them.
         start_images: the first of them, on which Lloyd's steps are taken.
         start_steps: their number.
-        brightness: as of the next five, see `sphemb.warps.draw_photometric`.
+        brightness: as of the next five, see `sphemb.warps.sample_photometric`.
         contrast: see there.
         saturation: see there.
         hue: see there.

@@ -14,10 +14,10 @@ from sphemb._labels import VOID
 from sphemb.grouping import (
     Grouping,
     accelerated_gbms,
+    append_positions,
     bucket_size,
     group_padded,
     label_modes,
-    place_points,
 )
 
 
@@ -157,16 +157,16 @@ def group_places(
         ``max_groups`` was reached.
 
     References:
-        See `sphemb.grouping.place_points`.
+        See `sphemb.grouping.append_positions`.
     """
     batch, height, width, _ = pixels.shape
     rows, columns = jnp.mgrid[:height, :width]
     places = jnp.stack([rows, columns], axis=-1).astype(jnp.float32)
-    joint = place_points(
+    joint = append_positions(
         pixels.reshape(batch, height * width, -1),
         jnp.broadcast_to(places.reshape(-1, 2), (batch, height * width, 2)),
         concentration=settings.concentration,
-        reach=reach,
+        spatial_bandwidth=reach,
     )
     parts = group_cells(
         joint.points.reshape(*foreground.shape, -1),

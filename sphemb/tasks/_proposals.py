@@ -94,9 +94,9 @@ class Proposals(Memoryless):
             background is found from that many pixels on a grid.
         reach: 0 parts them where they are not connected. Otherwise they are grouped
             first, in the joint domain of embedding and place, by a kernel of this
-            standard deviation in pixels, see `sphemb.grouping.place_points`: objects
-            of about that radius are parted though they touch and their embeddings be
-            alike. Needs ``foreground_below``.
+            standard deviation in pixels, see `sphemb.grouping.append_positions`:
+            objects of about that radius are parted though they touch and their
+            embeddings be alike. Needs ``foreground_below``.
         reach_concentration: of the embeddings in that kernel.
         outline: pixels at the border of each object that training counts as background,
             so that objects which touch have a gap between them.

@@ -216,11 +216,11 @@ class Spectral(Memoryless):
         return kwik_cluster(
             key,
             points,
-            max_clusters=self.max_groups,
+            max_groups=self.max_groups,
             threshold=self.threshold,
             num_orders=self.tries,
             min_size=self.min_size,
-            stray="nearest",
+            unassigned="nearest",
             mask=mask,
         )
 

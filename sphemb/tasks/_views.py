@@ -23,8 +23,8 @@ from sphemb.warps import (
     apply_geometric,
     apply_geometric_labels,
     apply_photometric,
-    draw_geometric,
-    draw_photometric,
+    sample_geometric,
+    sample_photometric,
 )
 
 _GEOMETRIC = 2  # the number of its key, after those of the two views
@@ -73,14 +73,14 @@ def view_image(
         return image
 
     def draw(key: jax.Array):
-        return draw_photometric(
+        return sample_photometric(
             jax.random.fold_in(key, view),
             brightness=settings.brightness,
             contrast=settings.contrast,
             saturation=settings.saturation,
             hue=settings.hue,
             jitter=settings.jitter,
-            grey=settings.grey,
+            gray=settings.grey,
             blur=settings.blur,
             blur_sigma=settings.blur_sigma,
         )
@@ -126,7 +126,7 @@ def view_points(
 
 def _boxes(keys: jax.Array, settings: ViewSettings):
     def draw(key: jax.Array):
-        return draw_geometric(
+        return sample_geometric(
             jax.random.fold_in(key, _GEOMETRIC),
             side=settings.crop_side,
             flip=settings.flip,

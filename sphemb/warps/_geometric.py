@@ -42,7 +42,7 @@ class GeometricTransform(NamedTuple):
     flip: jax.Array
 
 
-def draw_geometric(
+def sample_geometric(
     key: jax.Array, *, side: tuple[float, float] = (0.5, 1.0), flip: float = 0.5
 ) -> GeometricTransform:
     """Draws a box of a random size anywhere in the image.
@@ -58,7 +58,7 @@ def draw_geometric(
     Raises:
         InputError: a setting out of range.
 
-    >>> drawn = draw_geometric(jax.random.key(0), side=(0.5, 0.5))
+    >>> drawn = sample_geometric(jax.random.key(0), side=(0.5, 0.5))
     >>> float(drawn.side), bool(0 <= drawn.top <= 0.5)
     (0.5, True)
     """

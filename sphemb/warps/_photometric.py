@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from sphemb._checks import check_floating, check_key, check_number, check_shape
 
-_GREY = (0.299, 0.587, 0.114)  # luma, ITU-R BT.601
+_GRAY = (0.299, 0.587, 0.114)  # luma, ITU-R BT.601
 _NO_BLUR = 1e-3  # of a pixel: the kernel has nothing beside its middle
 
 
@@ -21,10 +21,10 @@ class PhotometricTransform(NamedTuple):
 
     Attributes:
         brightness: [...] factor, 1 is neutral, as of the next two.
-        contrast: [...] of the distance from the mean grey.
-        saturation: [...] of the distance from grey.
+        contrast: [...] of the distance from the mean gray.
+        saturation: [...] of the distance from gray.
         hue: [...] turn of the colour circle, as a share of it.
-        grey: [...] bool, take the colours away.
+        gray: [...] bool, take the colours away.
         blur: [...] standard deviation in pixels, 0 for none.
     """
 
@@ -32,11 +32,11 @@ class PhotometricTransform(NamedTuple):
     contrast: jax.Array
     saturation: jax.Array
     hue: jax.Array
-    grey: jax.Array
+    gray: jax.Array
     blur: jax.Array
 
 
-def draw_photometric(
+def sample_photometric(
     key: jax.Array,
     *,
     brightness: float = 0.3,
@@ -44,7 +44,7 @@ def draw_photometric(
     saturation: float = 0.3,
     hue: float = 0.1,
     jitter: float = 0.8,
-    grey: float = 0.2,
+    gray: float = 0.2,
     blur: float = 0.5,
     blur_sigma: tuple[float, float] = (0.1, 2.0),
 ) -> PhotometricTransform:
@@ -53,11 +53,11 @@ def draw_photometric(
     Args:
         key: a random key, typed or legacy.
         brightness: largest relative change, as of the next two.
-        contrast: of the distance from the mean grey.
-        saturation: of the distance from grey.
+        contrast: of the distance from the mean gray.
+        saturation: of the distance from gray.
         hue: largest turn of the colour circle, as a share of it.
         jitter: how likely each of these four changes is.
-        grey: how likely the colours go.
+        gray: how likely the colours go.
         blur: how likely the image is blurred.
         blur_sigma: smallest and largest standard deviation then, in pixels.
 
@@ -70,15 +70,15 @@ def draw_photometric(
     References:
         Cho et al., "PiCIE", CVPR 2021; the numbers are those of its code.
 
-    >>> drawn = draw_photometric(jax.random.key(0), hue=0.0, grey=1.0)
-    >>> bool(drawn.hue == 0), bool(drawn.grey), bool(0.7 <= drawn.brightness <= 1.3)
+    >>> drawn = sample_photometric(jax.random.key(0), hue=0.0, gray=1.0)
+    >>> bool(drawn.hue == 0), bool(drawn.gray), bool(0.7 <= drawn.brightness <= 1.3)
     (True, True, True)
     """
     spans = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
     for name, span in spans.items():
         check_number(name, span, at_least=0, at_most=1)
     check_number("hue", hue, at_least=0, at_most=0.5)
-    for name, chance in {"jitter": jitter, "grey": grey, "blur": blur}.items():
+    for name, chance in {"jitter": jitter, "gray": gray, "blur": blur}.items():
         check_number(name, chance, at_least=0, at_most=1)
     low, high = blur_sigma
     check_number("blur_sigma", low, at_least=0)
@@ -97,13 +97,13 @@ def draw_photometric(
         contrast=1.0 + change_of[1],
         saturation=1.0 + change_of[2],
         hue=change_of[3],
-        grey=chance[4] < grey,
+        gray=chance[4] < gray,
         blur=jnp.where(chance[5] < blur, sigma, 0.0),
     )
 
 
 def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.Array:
-    """Recolours images: brightness, contrast, saturation, hue, grey, blur, in turn.
+    """Recolours images: brightness, contrast, saturation, hue, gray, blur, in turn.
 
     Args:
         image: [..., H, W, 3] floating point in [0, 1].
@@ -128,7 +128,7 @@ def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.
     image = jnp.asarray(image)
     batch = jnp.broadcast_shapes(image.shape[:-3], *(jnp.shape(v) for v in transform))
     image = jnp.broadcast_to(image, batch + image.shape[-3:])
-    brightness, contrast, saturation, hue, grey, blur = (
+    brightness, contrast, saturation, hue, gray, blur = (
         jnp.broadcast_to(jnp.asarray(leaf), batch)[..., None, None, None]
         for leaf in transform
     )
@@ -139,12 +139,12 @@ def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.
     luma = _luma(x)
     x = jnp.clip(luma + saturation * (x - luma), 0.0, 1.0)
     x = _turn_hue(x, hue)
-    x = jnp.where(grey, _luma(x), x)
+    x = jnp.where(gray, _luma(x), x)
     return _blurred(x, blur[..., 0, 0, 0]).astype(image.dtype)
 
 
 def _luma(x: jax.Array) -> jax.Array:
-    weights = _channels(_GREY, x)
+    weights = _channels(_GRAY, x)
     return jnp.sum(x * weights, axis=-1, keepdims=True)
 
 

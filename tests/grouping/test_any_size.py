@@ -16,7 +16,7 @@ def group(points, mask):
 
 
 def cluster(points, mask):
-    return kwik_cluster(jax.random.key(0), points, max_clusters=4, mask=mask)
+    return kwik_cluster(jax.random.key(0), points, max_groups=4, mask=mask)
 
 
 def grouped(function, with_mask):

@@ -187,9 +187,9 @@ class TestComposition:
 
 class TestEdges:
     @pytest.mark.parametrize("kappa", [1e-3, 25.0, 1e4])
-    @pytest.mark.parametrize("differentiation", ["reverse", "any"])
+    @pytest.mark.parametrize("custom_gradient", [True, False])
     def test_zero_rows_and_extreme_kernels_stay_finite(
-        self, points, kappa, differentiation
+        self, points, kappa, custom_gradient
     ):
         x = points.copy()
         x[3] = 0.0
@@ -201,7 +201,7 @@ class TestEdges:
                 concentration=kappa,
                 step_size=eta,
                 num_steps=3,
-                differentiation=differentiation,
+                custom_gradient=custom_gradient,
             )
             return jnp.sum(moved[:, 0] ** 2)
 
@@ -240,7 +240,7 @@ X = np.zeros((4, 9, 3), np.float32)
         (X, {"block_size": 0}, "block_size must be >= 1, got 0"),
         (X, {"mask": np.ones((4, 3, 3), bool)}, r"mask must have shape .*\(4, 3, 3\)"),
         (X, {"mask": np.ones((4, 9), int)}, "mask must be bool .*got int"),
-        (X, {"differentiation": "forward"}, "must be one of 'reverse', 'any', got"),
+        (X, {"custom_gradient": "any"}, "must be True or False, got"),
     ],
 )
 def test_a_mistake_is_named(embeddings, settings, message):

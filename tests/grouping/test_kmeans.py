@@ -16,7 +16,7 @@ from sphemb.grouping import (
     KMeans,
     KMeansState,
     assign_clusters,
-    draw_centroids,
+    init_centroids,
     k_means,
     update_k_means,
 )
@@ -153,11 +153,11 @@ class TestStream:
 
 
 class TestStarts:
-    @pytest.mark.parametrize("way", ["k-means++", "random"])
-    def test_they_are_different_points_that_count(self, way):
+    @pytest.mark.parametrize("method", ["k-means++", "random"])
+    def test_they_are_different_points_that_count(self, method):
         for seed in range(5):
-            start = draw_centroids(
-                jax.random.key(seed), X, num_clusters=K, way=way, mask=MASK
+            start = init_centroids(
+                jax.random.key(seed), X, num_clusters=K, method=method, mask=MASK
             )
             where = [int(np.flatnonzero((c == X).all(axis=1))[0]) for c in start]
             assert len(set(where)) == K
@@ -169,8 +169,8 @@ class TestStarts:
         points = np.repeat(centres, sizes, axis=0)
         points = points + RNG.normal(size=points.shape).astype(np.float32)
 
-        def found(way):
-            draw = functools.partial(draw_centroids, num_clusters=K, way=way)
+        def found(method):
+            draw = functools.partial(init_centroids, num_clusters=K, method=method)
             keys = jax.random.split(jax.random.key(0), 20)
             starts = jax.vmap(draw, in_axes=(0, None))(keys, points)
             which = assign_clusters(starts, jnp.asarray(centres))
@@ -181,12 +181,12 @@ class TestStarts:
 
     def test_more_draws_than_different_points_repeat_some(self):
         same = np.ones((4, 2), np.float32)
-        start = draw_centroids(jax.random.key(0), same, num_clusters=3)
+        start = init_centroids(jax.random.key(0), same, num_clusters=3)
         np.testing.assert_array_equal(start, np.ones((3, 2)))
 
     def test_on_the_sphere_they_are_directions(self):
-        start = draw_centroids(
-            jax.random.key(0), X, num_clusters=K, metric="spherical", way="random"
+        start = init_centroids(
+            jax.random.key(0), X, num_clusters=K, metric="spherical", method="random"
         )
         np.testing.assert_allclose(np.linalg.norm(start, axis=1), 1.0, atol=1e-5)
 
@@ -260,7 +260,7 @@ def test_points_times_clusters_are_never_in_memory_together():
             r"mask must have shape \[N\] = \(400,\) to go with points, got \(3,\)",
         ),
         (
-            lambda: draw_centroids(jax.random.key(0), X, num_clusters=N + 1),
+            lambda: init_centroids(jax.random.key(0), X, num_clusters=N + 1),
             r"num_clusters must be at most the number of points, 400, got 401",
         ),
         (

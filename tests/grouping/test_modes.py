@@ -15,7 +15,7 @@ from tests.references import grouping as reference
 N, D = 60, 3
 
 label = jax.jit(
-    grouping.label_modes, static_argnames=("max_groups", "min_size", "stray")
+    grouping.label_modes, static_argnames=("max_groups", "min_size", "unassigned")
 )
 
 
@@ -33,13 +33,13 @@ def mask() -> np.ndarray:
 
 class TestAgainstTheOracle:
     @pytest.mark.parametrize("threshold", [-0.5, 0.5, 0.9, 0.99])
-    @pytest.mark.parametrize("stray", ["nearest", "void"])
+    @pytest.mark.parametrize("unassigned", ["nearest", "void"])
     @pytest.mark.parametrize("min_size", [1, 4])
     def test_labels_and_modes_are_those_of_the_leader_pass(
-        self, scattered, mask, threshold, stray, min_size
+        self, scattered, mask, threshold, unassigned, min_size
     ):
         settings = dict(
-            threshold=threshold, max_groups=9, min_size=min_size, stray=stray
+            threshold=threshold, max_groups=9, min_size=min_size, unassigned=unassigned
         )
         found = label(scattered, mask=mask, **settings)
         labels, modes = reference.label_modes(scattered, mask=mask, **settings)
@@ -75,8 +75,8 @@ class TestBehaviour:
 
     def test_points_beyond_the_last_group_are_strays(self, scattered):
         settings = dict(threshold=0.99, max_groups=2)
-        void = grouping.label_modes(scattered, stray="void", **settings)
-        near = grouping.label_modes(scattered, stray="nearest", **settings)
+        void = grouping.label_modes(scattered, unassigned="void", **settings)
+        near = grouping.label_modes(scattered, unassigned="nearest", **settings)
         assert (void.labels == VOID).any()
         assert (near.labels != VOID).all()
         assert near.sizes.sum() == N
@@ -84,7 +84,7 @@ class TestBehaviour:
         assert void.num_left == near.num_left == (np.asarray(void.labels) == VOID).sum()
 
     def test_no_point_is_left_where_there_is_room(self, scattered, mask):
-        dissolved = dict(threshold=0.9, max_groups=N, min_size=5, stray="void")
+        dissolved = dict(threshold=0.9, max_groups=N, min_size=5, unassigned="void")
         found = grouping.label_modes(scattered, mask=mask, **dissolved)
         assert (np.asarray(found.labels)[mask] == VOID).any()
         assert found.num_left == 0
@@ -178,7 +178,11 @@ X = np.zeros((4, 9, 3), np.float32)
         (X, {"max_groups": 0}, "max_groups must be >= 1, got 0"),
         (X, {"max_groups": 2.0}, "max_groups must be a Python int"),
         (X, {"min_size": 0}, "min_size must be >= 1, got 0"),
-        (X, {"stray": "drop"}, "stray must be one of 'nearest', 'void', got 'drop'"),
+        (
+            X,
+            {"unassigned": "drop"},
+            "unassigned must be one of 'nearest', 'void', got 'drop'",
+        ),
         (X, {"mask": np.ones(9, bool)}, r"mask must have shape .* got \(9,\)"),
         (X, {"mask": np.ones((4, 9))}, "mask must be bool"),
     ],

@@ -17,7 +17,7 @@ from tests.references import spectral as reference
 
 N, D, K = 60, 4, 9
 cluster = jax.jit(
-    kwik_cluster, static_argnames=("max_clusters", "num_orders", "min_size", "stray")
+    kwik_cluster, static_argnames=("max_groups", "num_orders", "min_size", "unassigned")
 )
 rotate = jax.jit(
     orthogonal_rounding, static_argnames=("num_steps", "num_starts", "min_size")
@@ -59,12 +59,12 @@ def orders(seed, number=1, mask=None):
 
 class TestKwikCluster:
     @pytest.mark.parametrize("threshold", [-0.5, 0.5, 0.9])
-    @pytest.mark.parametrize("max_clusters", [3, N])
+    @pytest.mark.parametrize("max_groups", [3, N])
     def test_is_the_sequential_algorithm_in_the_same_order(
-        self, scattered, mask, threshold, max_clusters
+        self, scattered, mask, threshold, max_groups
     ):
         for seed in range(3):
-            settings = {"threshold": threshold, "max_clusters": max_clusters}
+            settings = {"threshold": threshold, "max_groups": max_groups}
             found = cluster(jax.random.key(seed), scattered, mask=mask, **settings)
             labels, pivots = reference.kwik_cluster(
                 scattered, orders(seed, mask=mask)[0], mask=mask, **settings
@@ -85,18 +85,18 @@ class TestKwikCluster:
 
     def test_the_errors_are_the_spectral_losses_of_the_clusters(self, scattered, mask):
         found = cluster(
-            jax.random.key(0), scattered, mask=mask, max_clusters=3, num_orders=4
+            jax.random.key(0), scattered, mask=mask, max_groups=3, num_orders=4
         )
         for order, error in zip(orders(0, 4, mask), found.errors, strict=True):
             labels, _ = reference.kwik_cluster(
-                scattered, order, mask=mask, max_clusters=3
+                scattered, order, mask=mask, max_groups=3
             )
             alone = np.where(labels < 0, 100 + np.arange(N), labels)
             wanted = reference.spectral_loss(scattered, alone, mask=mask)
             np.testing.assert_allclose(error, wanted, atol=1e-6)
 
     def test_the_best_of_several_orders_is_kept(self, scattered):
-        found = cluster(jax.random.key(3), scattered, max_clusters=N, num_orders=8)
+        found = cluster(jax.random.key(3), scattered, max_groups=N, num_orders=8)
         assert len(np.unique(found.errors)) > 1
         loss = spectral_loss(scattered, found.labels)
         np.testing.assert_allclose(loss, found.errors.min(), atol=1e-6)
@@ -107,7 +107,7 @@ class TestKwikCluster:
     def test_clear_groups_are_found_in_any_order(self):
         x, labels = clean(0, noise=0.08)
         for seed in range(5):
-            found = cluster(jax.random.key(seed), x, max_clusters=K)
+            found = cluster(jax.random.key(seed), x, max_groups=K)
             np.testing.assert_array_equal(found.labels, labels)
             assert found.num_groups == 3
 
@@ -115,25 +115,27 @@ class TestKwikCluster:
         self, scattered
     ):
         key = jax.random.key(0)
-        settings = {"max_clusters": 6, "threshold": 0.8}
+        settings = {"max_groups": 6, "threshold": 0.8}
         void = cluster(key, scattered, min_size=5, **settings)
-        near = cluster(key, scattered, min_size=5, stray="nearest", **settings)
+        near = cluster(key, scattered, min_size=5, unassigned="nearest", **settings)
         assert (np.asarray(void.labels) == VOID).any()
         modes = np.asarray(near.modes)[: int(near.num_groups)]
-        stray = ~np.isin(np.arange(N), np.flatnonzero(np.asarray(void.labels) != VOID))
-        nearest = np.argmax(scattered[stray] @ modes.T, axis=1)
-        np.testing.assert_array_equal(np.asarray(near.labels)[stray], nearest)
+        unassigned = ~np.isin(
+            np.arange(N), np.flatnonzero(np.asarray(void.labels) != VOID)
+        )
+        nearest = np.argmax(scattered[unassigned] @ modes.T, axis=1)
+        np.testing.assert_array_equal(np.asarray(near.labels)[unassigned], nearest)
         assert int(near.sizes.sum()) == N
 
     def test_masked_points_do_no_harm_and_nothing_is_nothing(self, scattered, mask):
         spoilt = np.where(mask[:, None], scattered, np.nan)
         key = jax.random.key(1)
-        found = cluster(key, spoilt, mask=mask, max_clusters=K)
-        same = cluster(key, scattered, mask=mask, max_clusters=K)
+        found = cluster(key, spoilt, mask=mask, max_groups=K)
+        same = cluster(key, scattered, mask=mask, max_groups=K)
         jax.tree.map(np.testing.assert_array_equal, found, same)
-        nothing = kwik_cluster(key, scattered[:0], max_clusters=3)
+        nothing = kwik_cluster(key, scattered[:0], max_groups=3)
         assert nothing.labels.shape == (0,)
-        masked = cluster(key, scattered, mask=np.zeros(N, bool), max_clusters=K)
+        masked = cluster(key, scattered, mask=np.zeros(N, bool), max_groups=K)
         assert masked.num_groups == 0
         assert np.isfinite(masked.errors).all()
 
@@ -230,7 +232,7 @@ class TestOrthogonalRounding:
         x = np.concatenate([np.eye(D), -np.eye(D)[:1]]).astype(np.float32)
         found = rotate(jax.random.key(0), x)
         assert found.num_groups == D
-        assert kwik_cluster(jax.random.key(0), x, max_clusters=K).num_groups == D + 1
+        assert kwik_cluster(jax.random.key(0), x, max_groups=K).num_groups == D + 1
 
     def test_small_groups_are_dissolved_and_the_best_start_is_kept(self, scattered):
         found = rotate(jax.random.key(0), scattered, min_size=18, num_starts=6)
@@ -255,7 +257,7 @@ class TestComposition:
     @pytest.mark.parametrize("function", [cluster, rotate])
     def test_the_draw_is_that_of_the_points_that_count(self, scattered, function):
         # As of two images that are padded differently.
-        settings = {"max_clusters": N} if function is cluster else {}
+        settings = {"max_groups": N} if function is cluster else {}
         tries = {"num_orders": 4} if function is cluster else {"num_starts": 4}
         key = jax.random.key(0)
         alone = function(key, scattered, **settings, **tries)
@@ -274,7 +276,7 @@ class TestComposition:
     ):
         x = np.stack([scattered, -scattered[::-1], scattered])
         counts = np.stack([mask, mask[::-1], mask])
-        settings = {"max_clusters": K} if name == "kwik_cluster" else {}
+        settings = {"max_groups": K} if name == "kwik_cluster" else {}
 
         def run(key, x, counts):
             return getattr(grouping, name)(key, x, mask=counts, **settings)
@@ -296,7 +298,7 @@ class TestComposition:
         @jax.jit
         def run(key, x, threshold):
             traces.append(x.shape)
-            return kwik_cluster(key, x, threshold=threshold, max_clusters=N)
+            return kwik_cluster(key, x, threshold=threshold, max_groups=N)
 
         numbers = [
             int(run(jax.random.key(0), scattered, t).num_groups)
@@ -307,7 +309,7 @@ class TestComposition:
 
     def test_no_gradient_flows_and_none_is_refused(self, scattered):
         for function in (
-            lambda x: kwik_cluster(jax.random.key(0), x, max_clusters=K).errors.sum(),
+            lambda x: kwik_cluster(jax.random.key(0), x, max_groups=K).errors.sum(),
             lambda x: orthogonal_rounding(jax.random.key(0), x).errors.sum(),
         ):
             np.testing.assert_array_equal(jax.grad(function)(jnp.asarray(scattered)), 0)
@@ -319,17 +321,20 @@ X = np.zeros((9, 3), np.float32)
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"max_clusters": 0}, "max_clusters must be >= 1, got 0"),
+        ({"max_groups": 0}, "max_groups must be >= 1, got 0"),
         ({"threshold": 1.0}, "threshold must satisfy -1.0 < .* it is a cosine"),
         ({"num_orders": 0}, "num_orders must be >= 1, got 0"),
         ({"min_size": 0}, "min_size must be >= 1, got 0"),
-        ({"stray": "drop"}, "stray must be one of 'nearest', 'void', got 'drop'"),
+        (
+            {"unassigned": "drop"},
+            "unassigned must be one of 'nearest', 'void', got 'drop'",
+        ),
         ({"mask": np.ones(8, bool)}, r"mask must have shape .* got \(8,\)"),
     ],
 )
 def test_a_mistake_is_named(settings, message):
     with pytest.raises(InputError, match=message):
-        kwik_cluster(jax.random.key(0), X, **({"max_clusters": 4} | settings))
+        kwik_cluster(jax.random.key(0), X, **({"max_groups": 4} | settings))
     known = {k: v for k, v in settings.items() if k in ("min_size", "mask")}
     if known:
         with pytest.raises(InputError, match=message):

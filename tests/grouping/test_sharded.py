@@ -59,13 +59,13 @@ def expected():
 @pytest.mark.usefixtures("x64")
 class TestGradients:
     @pytest.mark.parametrize(
-        ("differentiation", "check_vma"),
-        [("reverse", True), ("reverse", False), ("any", True)],
+        ("custom_gradient", "check_vma"),
+        [(True, True), (True, False), (False, True)],
     )
     def test_taken_outside_is_that_of_one_device(
-        self, expected, differentiation, check_vma
+        self, expected, custom_gradient, check_vma
     ):
-        total = functools.partial(summed, differentiation=differentiation)
+        total = functools.partial(summed, custom_gradient=custom_gradient)
         total = spread(total, SHARDED, ALL, check_vma=check_vma)
         found = jax.jit(jax.value_and_grad(total, (0, 1, 2)))(*arguments(np.float64))
         assert_same(found, expected, 1e-10)
@@ -99,7 +99,7 @@ class TestGradients:
         def slope(function):
             def along(x, kappa, eta, mask, pull):
                 def of(x, kappa, eta):
-                    return function(x, kappa, eta, mask, differentiation="any")
+                    return function(x, kappa, eta, mask, custom_gradient=False)
 
                 return jax.jvp(of, (x, kappa, eta), (pull, kappa, eta))[1]
 
@@ -181,17 +181,17 @@ class TestModes:
     near = (near / np.linalg.norm(near, axis=-1, keepdims=True)).astype(np.float32)
 
     @pytest.mark.parametrize(
-        ("stray", "max_groups", "check_vma"),
+        ("unassigned", "max_groups", "check_vma"),
         [("nearest", 3, True), ("void", 16, True), ("nearest", 16, False)],
     )
-    def test_groups_are_those_of_one_device(self, stray, max_groups, check_vma):
+    def test_groups_are_those_of_one_device(self, unassigned, max_groups, check_vma):
         def read(x, mask, axis_name=None):
             return grouping.label_modes(
                 x,
                 max_groups=max_groups,
                 threshold=0.8,
                 min_size=2,
-                stray=stray,
+                unassigned=unassigned,
                 mask=mask,
                 axis_name=axis_name,
             )

@@ -53,7 +53,9 @@ def mean_shift(seeds, points, *, concentration, num_steps, step_size=1.0, mask=N
     return seeds
 
 
-def label_modes(x, *, threshold, max_groups, min_size=1, stray="nearest", mask=None):
+def label_modes(
+    x, *, threshold, max_groups, min_size=1, unassigned="nearest", mask=None
+):
     """Leader pass in plain words; returns labels [N] and the list of modes."""
     x = np.asarray(x, np.float64)
     counts = np.ones(len(x), bool) if mask is None else np.asarray(mask)
@@ -70,7 +72,7 @@ def label_modes(x, *, threshold, max_groups, min_size=1, stray="nearest", mask=N
     groups = [group for group in groups if len(group[1]) >= min_size]
     members = [list(taken) for _, taken in groups]
     grouped = {j for taken in members for j in taken}
-    if stray == "nearest" and groups:
+    if unassigned == "nearest" and groups:
         for j in np.flatnonzero(counts):
             if j not in grouped:
                 members[int(np.argmax([x[j] @ mode for mode, _ in groups]))].append(j)

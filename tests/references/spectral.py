@@ -35,13 +35,13 @@ def spectral_loss(
     return float((pairs * errors)[different].sum() / pairs[different].sum())
 
 
-def kwik_cluster(x, order, *, threshold=0.5, max_clusters=None, mask=None):
+def kwik_cluster(x, order, *, threshold=0.5, max_groups=None, mask=None):
     """Goes through the points in a given order; labels in the order of finding."""
     x = np.asarray(x, np.float64)
     free = np.ones(len(x), bool) if mask is None else np.array(mask)
     labels, pivots = np.full(len(x), VOID), []
     for pivot in order:
-        if not free[pivot] or len(pivots) == max_clusters:
+        if not free[pivot] or len(pivots) == max_groups:
             continue
         for i in range(len(x)):
             if free[i] and (i == pivot or x[i] @ x[pivot] > threshold):

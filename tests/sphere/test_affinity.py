@@ -89,7 +89,7 @@ class TestAffinityError:
         ),
         (
             lambda: sphere.affinity_error(jnp.eye(3), jnp.zeros((2, 3)), jnp.zeros(3)),
-            r"masses must have shape .* \(2,\) to go with sums, got \(3,\)",
+            r"weights must have shape .* \(2,\) to go with sums, got \(3,\)",
         ),
     ],
 )

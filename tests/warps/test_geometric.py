@@ -11,12 +11,12 @@ from sphemb.warps import (
     GeometricTransform,
     apply_geometric,
     apply_geometric_labels,
-    draw_geometric,
+    sample_geometric,
 )
 
 H, W, S = 32, 48, 4
 RNG = np.random.default_rng(0)
-BOXES = jax.vmap(draw_geometric)(jax.random.split(jax.random.key(1), 3))
+BOXES = jax.vmap(sample_geometric)(jax.random.split(jax.random.key(1), 3))
 INNER = GeometricTransform(  # a coarse cell away from the border at least
     *(jnp.array(v) for v in ([0.2, 0.15, 0.3], [0.1, 0.25, 0.2], [0.5, 0.6, 0.55])),
     jnp.array([True, False, True]),
@@ -118,7 +118,7 @@ class TestEquivariance:
 class TestDraws:
     def test_boxes_lie_inside_and_half_of_them_are_mirrored(self):
         keys = jax.random.split(jax.random.key(2), 2000)
-        box = jax.vmap(draw_geometric)(keys)
+        box = jax.vmap(sample_geometric)(keys)
         assert (box.side >= 0.5).all()
         assert (box.side <= 1).all()
         for start in (box.top, box.left):
@@ -128,7 +128,7 @@ class TestDraws:
         assert abs(float(box.side.mean()) - 0.75) < 0.02
 
     def test_a_key_says_it_all(self):
-        first, again = (draw_geometric(jax.random.key(5)) for _ in range(2))
+        first, again = (sample_geometric(jax.random.key(5)) for _ in range(2))
         assert [float(v) for v in first] == [float(v) for v in again]
 
 
@@ -148,7 +148,7 @@ class TestDraws:
             r"size must be >= 1, got 0",
         ),
         (
-            lambda: draw_geometric(jax.random.key(0), side=(0.0, 1.0)),
+            lambda: sample_geometric(jax.random.key(0), side=(0.0, 1.0)),
             r"side must satisfy 0 < side <= 1, got 0\.0",
         ),
     ],

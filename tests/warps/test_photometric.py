@@ -9,13 +9,13 @@ import pytest
 from scipy import ndimage
 
 from sphemb import InputError
-from sphemb.warps import PhotometricTransform, apply_photometric, draw_photometric
+from sphemb.warps import PhotometricTransform, apply_photometric, sample_photometric
 
 H, W = 12, 16
 RNG = np.random.default_rng(0)
 IMAGE = RNG.uniform(size=(H, W, 3)).astype(np.float32)
 NEUTRAL = PhotometricTransform(1.0, 1.0, 1.0, 0.0, False, 0.0)
-GREY = np.array([0.299, 0.587, 0.114])
+GRAY = np.array([0.299, 0.587, 0.114])
 
 
 def changed(**settings):
@@ -27,7 +27,7 @@ class TestEachChange:
         np.testing.assert_allclose(changed(), IMAGE, atol=1e-6)
 
     def test_brightness_contrast_and_saturation_are_blends(self):
-        luma = (IMAGE.astype(np.float64) @ GREY)[..., None]
+        luma = (IMAGE.astype(np.float64) @ GRAY)[..., None]
         expected = {
             "brightness": 1.3 * IMAGE,
             "contrast": luma.mean() + 1.3 * (IMAGE - luma.mean()),
@@ -45,15 +45,15 @@ class TestEachChange:
             expected[place] = colorsys.hsv_to_rgb((hue + turn) % 1, saturation, value)
         np.testing.assert_allclose(changed(hue=turn), expected, atol=1e-5)
 
-    def test_grey_and_black_have_no_hue_to_turn(self):
+    def test_gray_and_black_have_no_hue_to_turn(self):
         flat = np.stack([np.zeros((4, 4, 3)), np.full((4, 4, 3), 0.6)])
         found = apply_photometric(jnp.asarray(flat), NEUTRAL._replace(hue=0.3))
         np.testing.assert_allclose(found, flat, atol=1e-6)
 
-    def test_grey_takes_the_colours_away(self):
-        luma = (IMAGE.astype(np.float64) @ GREY)[..., None]
+    def test_gray_takes_the_colours_away(self):
+        luma = (IMAGE.astype(np.float64) @ GRAY)[..., None]
         expected = np.broadcast_to(luma, IMAGE.shape)
-        np.testing.assert_allclose(changed(grey=True), expected, atol=1e-6)
+        np.testing.assert_allclose(changed(gray=True), expected, atol=1e-6)
 
     def test_blur_is_a_gaussian_and_keeps_a_plain_image(self):
         found = changed(blur=1.2)
@@ -78,13 +78,13 @@ def test_compiled_it_is_the_same(name):
 class TestDraws:
     def test_they_have_the_authors_ranges_and_chances(self):
         keys = jax.random.split(jax.random.key(0), 4000)
-        drawn = jax.vmap(draw_photometric)(keys)
+        drawn = jax.vmap(sample_photometric)(keys)
         for factor in drawn[:3]:
             assert 0.7 <= factor.min() < 0.71
             assert 1.29 < factor.max() <= 1.3
             assert abs(float((factor == 1).mean()) - 0.2) < 0.03
         assert float(jnp.abs(drawn.hue).max()) <= 0.1
-        assert abs(float(drawn.grey.mean()) - 0.2) < 0.03
+        assert abs(float(drawn.gray.mean()) - 0.2) < 0.03
         assert abs(float((drawn.blur > 0).mean()) - 0.5) < 0.03
         blurred = drawn.blur[drawn.blur > 0]
         assert 0.1 <= blurred.min() < 0.12
@@ -92,7 +92,7 @@ class TestDraws:
 
     def test_a_batch_is_its_images_and_stays_in_range(self):
         images = jnp.asarray(RNG.uniform(size=(5, H, W, 3)), jnp.float32)
-        drawn = jax.vmap(draw_photometric)(jax.random.split(jax.random.key(3), 5))
+        drawn = jax.vmap(sample_photometric)(jax.random.split(jax.random.key(3), 5))
         found = apply_photometric(images, drawn)
         mapped = jax.vmap(apply_photometric)(images, drawn)
         np.testing.assert_allclose(found, mapped, atol=1e-6)
@@ -101,8 +101,8 @@ class TestDraws:
         assert float(jnp.abs(found - images).max()) > 0.05
 
     def test_switching_one_change_off_leaves_the_others(self):
-        first = draw_photometric(jax.random.key(4))
-        second = draw_photometric(jax.random.key(4), hue=0.0)
+        first = sample_photometric(jax.random.key(4))
+        second = sample_photometric(jax.random.key(4), hue=0.0)
         assert float(second.hue) == 0
         for name in ("brightness", "contrast", "saturation", "blur"):
             assert float(getattr(first, name)) == float(getattr(second, name))
@@ -120,7 +120,7 @@ class TestDraws:
             r"image must be floating point, got uint8",
         ),
         (
-            lambda: draw_photometric(jax.random.key(0), hue=0.7),
+            lambda: sample_photometric(jax.random.key(0), hue=0.7),
             r"hue must satisfy 0 <= hue <= 0\.5, got 0\.7",
         ),
     ],
