@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sphemb._checks import InputError, check_floating, check_integer, check_shape
-
-# The order in which COCOeval.summarize leaves them in COCOeval.stats.
-_NAMES = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR@1",
-    "AR@10",
-    "AR@100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+from sphemb._coco import encode_mask, evaluate_coco
 
 
 def coco_scores(
@@ -64,7 +46,7 @@ def coco_scores(
         ``AP/{name}``.
 
     Raises:
-        InputError: pycocotools is missing, numbers of images or shapes that do not go
+        InputError: numbers of images or shapes that do not go
             together, scores that are NaN, a label without a score, classes of one side
             only.
 
@@ -80,7 +62,6 @@ def coco_scores(
     >>> [round(scores[name], 3) for name in ("AP50", "AP/cat", "AP/dog")]
     [0.5, 1.0, 0.0]
     """
-    _tools()
     if (classes is None) != (true_classes is None):
         raise InputError("classes and true_classes must be given together, got one")
     given = {"truth": truth, "scores": scores}
@@ -137,7 +118,8 @@ def coco_scores(
             for c in range(1, highest + 1)
         ],
     }
-    return _evaluate(content, detections, per_class=bool(names))
+    values, of_classes = evaluate_coco(content, detections)
+    return values | (_prefixed(of_classes) if names else {})
 
 
 def coco_file_scores(
@@ -155,68 +137,17 @@ def coco_file_scores(
         As :func:`coco_scores`, with an ``AP/{name}`` for each category.
 
     Raises:
-        InputError: pycocotools is missing.
+        InputError: an outline is missing or damaged, or its image is not listed.
 
     References:
         cocodataset.org/#format-results.
     """
-    return _evaluate(annotations, results, per_class=True)
+    values, of_classes = evaluate_coco(annotations, results)
+    return values | _prefixed(of_classes)
 
 
-def _tools() -> tuple[Any, Any]:
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise InputError(
-            "COCO's scores need pycocotools, which is missing: pip install pycocotools"
-        ) from error
-    return COCO, COCOeval
-
-
-def _evaluate(
-    content: Mapping[str, Any], results: Sequence[Mapping[str, Any]], *, per_class: bool
-) -> dict[str, float]:
-    coco, coco_eval = _tools()
-    from pycocotools.mask import area
-
-    # pycocotools takes the number 0 for "no annotation", and writes into what it gets.
-    objects = [
-        {"iscrowd": 0, **annotation, "id": n}
-        for n, annotation in enumerate(content["annotations"], start=1)
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = coco()
-        truth.dataset = {**content, "annotations": objects}
-        truth.createIndex()
-        for one in objects:  # what no reader needs, files leave out
-            known = one.get("area")
-            if not isinstance(known, int | float) or not math.isfinite(known):
-                one["area"] = float(area(truth.annToRLE(one)))
-        # Of results it takes compressed run lengths alone.
-        detections = [{**r, "segmentation": truth.annToRLE(r)} for r in results]
-        if detections:
-            found = truth.loadRes(detections)
-        else:
-            found = coco()
-            found.dataset = {**content, "annotations": []}
-            found.createIndex()
-        evaluation = coco_eval(truth, found, iouType="segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = np.asarray(evaluation.stats, np.float64)
-    values = np.where(values < 0, np.nan, values)  # -1 is COCO's word for none
-    scores = dict(zip(_NAMES, values.tolist(), strict=True))
-    if per_class:
-        titles = {c["id"]: c["name"] for c in content["categories"]}
-        # [levels, recalls, classes], of objects of all sizes and 100 detections.
-        precision = evaluation.eval["precision"][..., 0, -1]
-        for k, category in enumerate(evaluation.params.catIds):
-            known = precision[..., k][precision[..., k] > -1]
-            mean = float(known.mean()) if known.size else float("nan")
-            scores[f"AP/{titles[category]}"] = mean
-    return scores
+def _prefixed(of_classes: Mapping[str, float]) -> dict[str, float]:
+    return {f"AP/{name}": value for name, value in of_classes.items()}
 
 
 def _checked(
@@ -266,12 +197,10 @@ def _classes(
 
 
 def _annotation(image: int, category: int, mask: np.ndarray) -> dict[str, Any]:
-    from pycocotools.mask import encode
-
     return {
         "image_id": image,
         "category_id": int(category),
-        "segmentation": encode(np.asfortranarray(mask, np.uint8)),
+        "segmentation": encode_mask(mask),
         "area": int(mask.sum()),
         "iscrowd": 0,
     }
