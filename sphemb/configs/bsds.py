@@ -3,13 +3,13 @@
     python train.py --config=configs/bsds.py
     python train.py --config=configs/bsds.py:logistic
 
-BSDS500 is downloaded, or taken from where ``--config.data.bsds_dir`` or
-``--config.data.manual_dir`` says: docs/datasets.md.
+BSDS500 is downloaded, or read from ``--config.data.bsds_dir`` or
+``--config.data.manual_dir``: docs/datasets.md.
 
-The branches learn by the margin loss alone; the fusion reads them and does not change
-them. ``configs/bsds_finetune.py`` goes on from here. ``:logistic`` is what it is to be
-compared with: the same network, trained as long as both stages together, by logistic
-losses on every branch and on their fusion. ``:r50`` is the paper's backbone.
+The margin loss alone trains the branches; the gradient of the fusion does not reach
+them. ``configs/bsds_finetune.py`` is the second stage. ``:logistic`` is the baseline:
+the same network, trained as long as both stages together, by logistic losses on every
+branch and on the fusion. ``:r50`` has the paper's backbone.
 
 Measured by us, with fewer steps: docs/reproduction.md.
 """
@@ -17,19 +17,14 @@ Measured by us, with fewer steps: docs/reproduction.md.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
-from sphemb.configs import common
+from sphemb.configs import common, folder
 
 VARIANTS = ("lite", "logistic", "r50")
 
 
 def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/common.py``."""
-    if variant not in VARIANTS:
-        raise InputError(
-            f"the variant of configs/bsds.py must be one of {', '.join(VARIANTS)}, got "
-            f"{variant!r}"
-        )
+    common.check_variant("bsds", variant, VARIANTS)
     config = common.get_config()
     config.data = {
         "name": "bsds",
@@ -40,18 +35,8 @@ def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
         "consensus": 2,
         "data_dir": placeholder(str),
     }
-    config.augmentation = {
-        "name": "images",
-        "size": (256, 256),
-        "scale": (1.0, 1.0),
-        "rotation": 0.0,
-        "flip": True,
-        "quarter_turns": True,
-        "brightness": 0.2,
-        "contrast": 0.2,
-        "saturation": 0.2,
-        "hue": 0.02,
-    }
+    config.augmentation = folder.get_config().augmentation
+    config.augmentation.update(scale=(1.0, 1.0), rotation=0.0, quarter_turns=True)
     config.loader.batch_size = 4
     config.model = {
         "name": "SideBranches",

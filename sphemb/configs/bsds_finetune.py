@@ -1,30 +1,23 @@
-"""Boundaries, second stage: all of the network by the logistic loss on the fusion.
+"""Boundaries, second stage: the logistic loss on the fusion trains all weights.
 
     python train.py --config=configs/bsds_finetune.py
 
-Starts from the network of ``configs/bsds.py`` in ``runs/bsds``; another run of it is
-``--config.train.init_from=RUN``.
-
-``:r50`` goes on from ``configs/bsds.py:r50``.
+Starts from the run of ``configs/bsds.py`` in ``runs/bsds`` (``:r50``: from that of
+``configs/bsds.py:r50``); another run: ``--config.train.init_from=RUN``.
 
 Measured by us, with fewer steps: docs/reproduction.md; ``:r50`` not yet run.
 """
 
 import ml_collections
 
-from sphemb import InputError
-from sphemb.configs import bsds
+from sphemb.configs import bsds, common
 
 VARIANTS = ("lite", "r50")
 
 
 def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/bsds.py``."""
-    if variant not in VARIANTS:
-        raise InputError(
-            "the variant of configs/bsds_finetune.py must be one of "
-            f"{', '.join(VARIANTS)}, got {variant!r}"
-        )
+    common.check_variant("bsds_finetune", variant, VARIANTS)
     config = bsds.get_config(variant)
     config.model.detach_fusion = False
     config.task.update(margin_weight=0.0, side_weight=0.0)

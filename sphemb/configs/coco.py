@@ -4,17 +4,16 @@
     python train.py --config=configs/coco.py:lite --config.data.coco_dir=DIR
     python train.py --config=configs/coco.py:small --config.data.coco_dir=DIR
 
-The last is for a laptop and a few images: the small backbone and small crops. What DIR
-must hold: docs/datasets.md.
+``small`` is for a laptop and few images: the small backbone and small crops. The files
+in DIR: docs/datasets.md.
 
-Measured by us: ``small`` on 100 + 100 images, docs/reproduction.md; on all of COCO not
-yet run.
+Measured by us: ``small`` on 100 + 100 images, docs/reproduction.md. Not yet run on all
+of COCO.
 """
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
 from sphemb.configs import common, voc
 
 VARIANTS = (*voc.VARIANTS, "small")
@@ -22,11 +21,7 @@ VARIANTS = (*voc.VARIANTS, "small")
 
 def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/voc.py``."""
-    if variant not in VARIANTS:
-        raise InputError(
-            f"the variant of configs/coco.py must be one of {', '.join(VARIANTS)}, got "
-            f"{variant!r}"
-        )
+    common.check_variant("coco", variant, VARIANTS)
     config = voc.get_config("lite" if variant == "small" else variant)
     config.data = {
         "name": "coco",
@@ -35,7 +30,7 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "categories": placeholder(str),
         "data_dir": placeholder(str),
     }
-    # As many images as `configs/voc.py` shows, of more.
+    # As many images as `configs/voc.py` trains on, from a larger set.
     config.train.num_steps = round(config.train.num_epochs * 10582)
     config.train.num_epochs = 0
     config.task.max_objects = 200

@@ -1,25 +1,26 @@
-"""What every experiment has; the other configs hold only what differs.
+"""Settings of every experiment; the other configs hold only what differs.
 
 Sections: ``data`` (a data set of ``sphemb.data.DATASETS`` and its settings),
 ``augmentation`` (one of ``sphemb.data.AUGMENTATIONS``, or no name for none),
 ``loader``, ``model`` (a class of ``sphemb.models``), ``task`` (a class of
 ``sphemb.tasks``), ``optimizer``, ``train``, ``evaluation``.
 
-A recipe is stated for steps of ``loader.batch_size`` images, and is the same on any
-number of devices that can share these. It lasts ``train.num_steps`` steps, or
-``train.num_epochs`` passes over the data; the other is 0. With
-``loader.images_per_device`` a step takes that many images on each device instead. The
-recipe is then carried over: ``num_steps``, ``warmup_steps`` and all that is done every
-so many steps keep their images, and the learning rate is multiplied as the images of a
-step are, the linear rule of Goyal et al., "Accurate, Large Minibatch SGD", 2017.
+A step has ``loader.batch_size`` images, on any number of devices that divides it. A
+run has ``train.num_steps`` steps, or ``train.num_epochs`` passes over the data; the
+other is 0. With ``loader.images_per_device`` a step has that many images on each device
+instead. Then ``num_steps``, ``warmup_steps`` and all intervals keep their number of
+images, and the learning rate grows in proportion to the images of a step: the linear
+rule of Goyal et al., "Accurate, Large Minibatch SGD", 2017.
 """
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
+from sphemb import InputError
+
 
 def get_config() -> ml_collections.ConfigDict:
-    """The settings that experiments share."""
+    """The shared settings."""
     return ml_collections.ConfigDict(
         {
             "seed": 0,
@@ -61,3 +62,12 @@ def get_config() -> ml_collections.ConfigDict:
             },
         }
     )
+
+
+def check_variant(name: str, variant: str, variants: tuple[str, ...]) -> None:
+    """Raises `InputError` unless ``configs/NAME.py`` has the variant."""
+    if variant not in variants:
+        raise InputError(
+            f"the variant of configs/{name}.py must be one of {', '.join(variants)}, "
+            f"got {variant!r}"
+        )

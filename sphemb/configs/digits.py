@@ -2,19 +2,18 @@
 
     python train.py --config=configs/digits.py              bundled handwriting
     python train.py --config=configs/digits.py:finetune     then through the mean shift
-    python train.py --config=configs/digits.py:sphere       in 3-d, seen on the sphere
+    python train.py --config=configs/digits.py:sphere       in 3-d, for a picture
     python train.py --config=configs/digits.py:mnist --config.data.mnist_path=mnist.npz
 
-As the authors did, the embedding is learned first, and the loss on every step of the
-mean shift comes second: from the start it learned slower, with both seeds tried.
+As in the paper, the embedding is learned first, and the loss on every step of the mean
+shift comes second: with it from the start, training was slower for both seeds tried.
 
-Measured by us, beside the authors' own figures: docs/reproduction.md.
+Measured by us, beside the authors' figures: docs/reproduction.md.
 """
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
 from sphemb.configs import common
 
 VARIANTS = ("sklearn", "finetune", "sphere", "mnist")
@@ -22,11 +21,7 @@ VARIANTS = ("sklearn", "finetune", "sphere", "mnist")
 
 def get_config(variant: str = "sklearn") -> ml_collections.ConfigDict:
     """The settings of a variant."""
-    if variant not in VARIANTS:
-        raise InputError(
-            f"the variant of configs/digits.py must be one of {', '.join(VARIANTS)}, "
-            f"got {variant!r}"
-        )
+    common.check_variant("digits", variant, VARIANTS)
     config = common.get_config()
     config.data = {
         "name": "digits",
@@ -74,11 +69,10 @@ def get_config(variant: str = "sklearn") -> ml_collections.ConfigDict:
         config.train.num_steps = 2500
         config.train.eval_every = 500
     elif variant == "sphere":
-        # Nine digits and the background need a margin of .702 in 3-d (Tammes); .7 asks
-        # for a hair more than there is. A margin that wide wants a narrower kernel,
-        # whose modes are told apart at a smaller angle.
+        # Nine digits and the background can have a margin of .702 in 3-d (Tammes). So
+        # wide a margin needs a narrower kernel, and modes closer than before.
         config.model.embedding_dim = 3
-        config.seed = 1  # with 0 the groups settle badly (docs/reproduction.md)
+        config.seed = 1  # seed 0 separates the groups badly: docs/reproduction.md
         config.task.margin = 0.7
         config.task.concentration = 100.0  # (3 / (1 - margin))^2, the supplement's
         config.task.threshold = 0.9

@@ -4,14 +4,14 @@
     python -m benchmarks.roundings --workdir runs/digits_spectral
     python -m benchmarks.roundings --workdir runs/digits
 
-The drawings, the network and the steps of ``configs/digits.py``, with another loss and
-another rounding; needs no download. The last two compare the roundings on the held-out
-drawings of both runs. Instances count by their size; in the paper's loss,
-``--config.task.weight_power=0``, by its square, so that the background is learned and
-the digits hardly. At 1 all count the same.
+The images, network and steps of ``configs/digits.py`` with another loss and another
+rounding. The last two commands compare the roundings on the test images of both runs.
+The weight of an instance is proportional to its size; in the paper's loss
+(``--config.task.weight_power=0``) to its square, so that mostly the background is
+learned. At 1 all weights are equal.
 
-Measured by us: docs/reproduction.md. .5 was chosen from three pilots of 150 steps by a
-look at test drawings; 0 and 1 were not run in full.
+Measured by us: docs/reproduction.md. .5 was chosen from three pilots of 150 steps on
+test images; 0 and 1 were not run in full.
 """
 
 import ml_collections

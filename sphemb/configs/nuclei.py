@@ -1,12 +1,12 @@
-"""Nuclei, or other small objects in large numbers: a folder config set for those.
+"""Nuclei, or other small objects in large numbers, in a folder of your own.
 
     python train.py --config=configs/nuclei.py --config.data.dir=DIR
 
-Objects of one kind need differ from their neighbours only. Their outlines are learned
-as background, so that those which touch have a gap between them; every connected part
-of what is no background is an instance, and grows back by the outline. Coordinates
-repeat, every pixel has an embedding of its own, many are drawn to meet every object,
-and images have no upside.
+Outlines are learned as background, which leaves a gap between objects that touch.
+Every connected component of the foreground is an instance, dilated by the width of the
+outline. Coordinates repeat, since an object must differ from its neighbors only; the
+map has stride 1; many pixels are sampled, so that every object has some; images have no
+preferred orientation.
 
 Measured by us, beside a watershed: docs/reproduction.md.
 """
@@ -34,11 +34,11 @@ def get_config() -> ml_collections.ConfigDict:
         concentration=25.0,
         threshold=0.6,
         num_samples=1536,
-        weight_power=0.6,  # at 1 outlines grow
-        normalize="terms",  # or the push of many instances drowns the pull of one
-        min_size=6,  # before it grows
+        weight_power=0.6,  # at 1 outlines get too wide
+        normalize="terms",  # by pairs, repulsion dominates
+        min_size=6,  # before dilation
         max_parts=400,
-        outline=2,  # parts nuclei that touch
+        outline=2,  # separates nuclei that touch
         grow=2,
         foreground_below=0.1,
         max_objects=400,

@@ -5,41 +5,31 @@
     python train.py --config=configs/picie_coco.py:single --config.data.coco_dir=DIR
     python train.py --config=configs/picie_coco.py:small --config.data.coco_dir=DIR
 
-``over`` learns 100 finer clusters beside the 27; ``single`` is the baseline of one
-view, without the two biases. ``small``, ``small_over`` and ``small_single`` are for a
-laptop and a hundred images. DIR holds panoptic annotations, which only the scores read:
-docs/datasets.md. What all of it means: docs/picie.md.
+``over`` learns 100 finer clusters beside the 27; ``single`` is the baseline: one view,
+no invariance and no equivariance. ``small``, ``small_over`` and ``small_single`` are
+for a laptop and a hundred images. DIR has panoptic annotations, which only the scores
+read: docs/datasets.md. The method: docs/picie.md.
 
 Published, on COCO-Stuff's 27 coarse classes: accuracy 48.1 and mean IoU 13.8, with
-overclustering 50.0 and 14.4. These are panoptic maps brought to the same classes.
+overclustering 50.0 and 14.4. Here panoptic maps are mapped to the same classes.
 
-Measured by us: the small ones, docs/reproduction.md; not yet run on the full set.
+Measured by us: the small variants, docs/reproduction.md. Not yet run on the full set.
 """
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
-from sphemb.configs import common
+from sphemb.configs import coco, common
 
 VARIANTS = ("r18", "over", "single", "small", "small_over", "small_single")
 
 
 def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
     """The settings of a variant."""
-    if variant not in VARIANTS:
-        raise InputError(
-            f"the variant of configs/picie_coco.py must be one of "
-            f"{', '.join(VARIANTS)}, got {variant!r}"
-        )
+    common.check_variant("picie_coco", variant, VARIANTS)
     config = common.get_config()
-    config.data = {
-        "name": "coco",
-        "coco_dir": placeholder(str),
-        "masks": "panoptic",
-        "categories": "coarse27",
-        "data_dir": placeholder(str),
-    }
+    config.data = coco.get_config().data
+    config.data.update(masks="panoptic", categories="coarse27")
     config.augmentation = {"name": "centre", "size": (320, 320)}
     config.loader.batch_size = 128
     config.model = {
@@ -62,7 +52,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "temperature": 1.0,
         "balance": "none",
         "refresh_every": placeholder(int),  # an epoch shows every image once
-        "cluster_images": 40000,  # of 118,287: k-means stays well below a step's cost
+        "cluster_images": 40000,  # of 118,287
         "cluster_pixels": 400,
         "start_images": 5120,
         "start_steps": 20,
@@ -97,7 +87,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
             cluster_images=32,
             start_images=20,
             cluster_pixels=1000,
-            blur_sigma=(0.1, 0.8),  # of 128 pixels what 2 is of 320
+            blur_sigma=(0.1, 0.8),  # in proportion to the size
             predict_scale=0.3,
         )
         config.train.update(num_steps=150, log_every=10, checkpoint_every=50)

@@ -1,12 +1,11 @@
-"""PiCIE on drawn digits, from nothing: no label, no weights, no download.
+"""PiCIE on drawn digits: no labels, no weights, no download.
 
     python train.py --config=configs/picie_digits.py
 
-A demonstration that runs anywhere. A network without pretraining knows little that is
-worth clustering, and the digits differ in colour above all; strokes against ground is
-what the scores ask of the clusters.
+A demonstration that runs anywhere. The features of an untrained network are poor, and
+the digits differ mostly in color; the scores compare strokes with the background only.
 
-Measured by us: not yet run.
+Not yet measured.
 """
 
 import ml_collections
@@ -32,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
         "num_overclusters": 0,
         "views": 2,
         "embedding_dim": config.model.get_ref("embedding_dim"),
-        "balance": "inverse",  # nine in ten pixels are ground
+        "balance": "inverse",  # nine in ten pixels are background
         "refresh_every": 50,
         "cluster_images": 128,
         "cluster_pixels": 500,

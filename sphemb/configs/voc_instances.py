@@ -1,4 +1,4 @@
-"""Instances with class and score: grouped, voted for, scored by a line (AP^r).
+"""Instances with class and score: groups, voting, linear score regression (AP^r).
 
     python train.py --config=configs/voc_instances.py                 ResNet-50
     python train.py --config=configs/voc_instances.py:r101            ResNet-101
@@ -7,32 +7,27 @@
 
 Published (Kong & Fowlkes 2018, Table 2): AP^r at IoU .5 of 64.5 on VOC 2012 val, by two
 networks, one for the groups and one for the classes. Here one network has both heads.
-The last is for a laptop: VOC's classes on a few images of COCO.
+``small`` is for a laptop: VOC's classes on few images of COCO.
 
-Measured by us: `:small`, AP^r and which stage loses what, docs/reproduction.md.
+Measured by us: ``small``, AP^r and the loss in each stage, docs/reproduction.md.
 """
 
 import ml_collections
 
-from sphemb import InputError
-from sphemb.configs import voc, voc_semantic
+from sphemb.configs import common, voc, voc_semantic
 
 VARIANTS = voc_semantic.VARIANTS
 
 
 def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/voc.py``."""
-    if variant not in VARIANTS:
-        raise InputError(
-            "the variant of configs/voc_instances.py must be one of "
-            f"{', '.join(VARIANTS)}, got {variant!r}"
-        )
+    common.check_variant("voc_instances", variant, VARIANTS)
     config = voc.get_config("lite" if variant == "small" else variant)
     config.model.update(
         decoder_features=64,
         atrous_rates=(),
         num_classes=21,
-        classes_from="features",  # the embedding parts what is of one class
+        classes_from="features",  # the embedding separates one class
     )
     config.task.update(
         name="Instances",

@@ -1,34 +1,28 @@
-"""Semantic segmentation, with the embedding loss beside the cross-entropy or without.
+"""Semantic segmentation by cross-entropy, with or without the embedding loss.
 
     python train.py --config=configs/voc_semantic.py                  ResNet-50
     python train.py --config=configs/voc_semantic.py:r101             ResNet-101
     python train.py --config=configs/voc_semantic.py:lite             EfficientNet-Lite0
     python train.py --config=configs/voc_semantic.py:small --config.data.coco_dir=DIR
 
-After Kong & Fowlkes 2018, section 5.4 and Fig. 9, who show a curve only. The last is
-for a laptop: VOC's classes on a few images of COCO. Without the embedding loss:
+After Kong & Fowlkes 2018, section 5.4 and Fig. 9, who show a curve only. ``small`` is
+for a laptop: VOC's classes on few images of COCO. Without the embedding loss:
 ``--config.task.embedding_weight=0``. Images and weights: docs/datasets.md,
 docs/weights.md.
 
-Measured by us: `:small`, three seeds, docs/reproduction.md.
+Measured by us: ``small``, three seeds, docs/reproduction.md.
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
-from sphemb.configs import common, voc
+from sphemb.configs import coco, common, voc
 
 VARIANTS = (*voc.BACKBONES, "small")
 
 
 def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
     """The settings of a variant."""
-    if variant not in VARIANTS:
-        raise InputError(
-            "the variant of configs/voc_semantic.py must be one of "
-            f"{', '.join(VARIANTS)}, got {variant!r}"
-        )
+    common.check_variant("voc_semantic", variant, VARIANTS)
     config = voc.get_config("lite" if variant == "small" else variant)
     config.model.update(
         decoder_stride=4,
@@ -52,25 +46,20 @@ def get_config(variant: str = "r50") -> ml_collections.ConfigDict:
         "trimap_width": 40,
     }
     if variant == "small":
-        config.data = {
-            "name": "coco",
-            "coco_dir": placeholder(str),
-            "masks": "panoptic",
-            "categories": "voc",
-            "data_dir": placeholder(str),
-        }
+        config.data = coco.get_config().data
+        config.data.update(masks="panoptic", categories="voc")
         small_images(config)
         config.augmentation.size = (192, 192)
         config.loader.batch_size = 4
         config.model.update(atrous_rates=(2, 4), classes_from="backbone")
         config.task.num_samples = 1024
-        config.task.class_balance = 0.5  # or a few images are all background
+        config.task.class_balance = 0.5  # without it, background only
         config.train.num_steps = 250
     return config
 
 
 def small_images(config: ml_collections.ConfigDict) -> None:
-    """Makes a run one for a laptop: small crops, a small network, few steps."""
+    """Settings for a laptop: small crops, a small network, few steps."""
     config.augmentation.size = (128, 128)
     config.loader.update(batch_size=8, images_per_device=0)
     config.model.update(
@@ -82,8 +71,8 @@ def small_images(config: ml_collections.ConfigDict) -> None:
         head_features=64,
     )
     config.optimizer = common.get_config().optimizer
-    # The moments of batch normalisation stay: a backbone whose weights move as fast as
-    # new ones sends other means through them, and forgets what it knew.
+    # Batch normalization keeps its moments: at the rate of the new layers the means of
+    # the backbone's features would leave them.
     config.optimizer.update(learning_rate=1e-2, backbone_rate=0.002)
     config.train.update(num_epochs=0, num_steps=300)
     config.train.update(log_every=20, checkpoint_every=100, eval_every=0)

@@ -1,38 +1,32 @@
-"""Instances instead of classes, of one network (Barnes & Dubrawski 2018, Table 1).
+"""Instances or classes by one network (Barnes & Dubrawski 2018, Table 1).
 
     python train.py --config=configs/voc_spectral.py              spectral loss
-    python train.py --config=configs/voc_spectral.py:softmax      its classes
+    python train.py --config=configs/voc_spectral.py:softmax      classes
 
-FCN-8 with 21 outputs on a ResNet-50, once with unit vectors for instances and once with
-a softmax for VOC's classes. With ``:coco_spectral`` and ``:coco_softmax`` and
-``--config.data.coco_dir=DIR``, VOC's classes on a few images of COCO, for a laptop: the
-small backbone and small crops. Both of those in one command, and their table:
+FCN-8 with 21 outputs on a ResNet-50: unit vectors for instances, or a softmax for VOC's
+classes. ``:coco_spectral`` and ``:coco_softmax`` with ``--config.data.coco_dir=DIR``
+are for a laptop: VOC's classes on few images of COCO, the small backbone and small
+crops. Both in one command, with their table:
 
     python -m benchmarks.instances_or_classes --coco_dir DIR
 
 Published, on VOC, pairwise accuracy / precision / recall: .859 / .864 / .915 of
 classes, .852 / .848 / .919 of instances. The paper raises the learning rate to 1e-5 and
-does not say how its loss is scaled; rate and length of training are ours.
+does not give the scale of its loss; rate and length of training are ours.
 
-Measured by us: `:coco_softmax` and `:coco_spectral`, docs/reproduction.md.
+Measured by us: ``coco_softmax`` and ``coco_spectral``, docs/reproduction.md.
 """
 
 import ml_collections
-from ml_collections.config_dict import placeholder
 
-from sphemb import InputError
-from sphemb.configs import common, voc
+from sphemb.configs import coco, common, digits_spectral, voc
 
 VARIANTS = ("spectral", "softmax", "coco_spectral", "coco_softmax")
 
 
 def get_config(variant: str = "spectral") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/voc.py``."""
-    if variant not in VARIANTS:
-        raise InputError(
-            "the variant of configs/voc_spectral.py must be one of "
-            f"{', '.join(VARIANTS)}, got {variant!r}"
-        )
+    common.check_variant("voc_spectral", variant, VARIANTS)
     config = voc.get_config("lite" if variant.startswith("coco") else "r50")
     config.model = {
         "name": "FCN8",
@@ -43,20 +37,8 @@ def get_config(variant: str = "spectral") -> ml_collections.ConfigDict:
         "dtype": "float32",
     }
     if variant.endswith("spectral"):
-        config.task = {
-            "name": "Spectral",
-            "num_samples": 0,
-            "weight_power": 0.0,
-            "rounding": "kwik_cluster",
-            "tries": 1,
-            "threshold": 0.5,
-            "max_groups": 64,
-            "min_size": 64,
-            "concentration": 36.0,
-            "predict_steps": 10,
-            "mode_threshold": 0.7,
-            "max_objects": 64,
-        }
+        config.task = digits_spectral.get_config().task
+        config.task.update(weight_power=0.0, max_groups=64, min_size=64, max_objects=64)
     else:
         config.task = {
             "name": "Semantic",
@@ -69,13 +51,8 @@ def get_config(variant: str = "spectral") -> ml_collections.ConfigDict:
         }
     config.train.num_epochs = 50
     if variant.startswith("coco"):
-        config.data = {
-            "name": "coco",
-            "coco_dir": placeholder(str),
-            "masks": "panoptic",
-            "categories": "voc",
-            "data_dir": placeholder(str),
-        }
+        config.data = coco.get_config().data
+        config.data.update(masks="panoptic", categories="voc")
         config.augmentation.size = (256, 256)
         config.loader.update(batch_size=4, images_per_device=0)
         config.task.max_objects = 200
