@@ -80,7 +80,7 @@ def main() -> None:
         experiment = Experiment(config)
         source, task = experiment.source(flags.split), config.task
         count = min(len(source), config.evaluation[f"num_{flags.split}"])
-        if task.get("max_parts"):
+        if task.get("max_components"):
             scores = score_watershed(source, count, max_true=task.max_objects)
         else:
             scores = score_segments(

@@ -21,7 +21,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb.cli import door, read_config
 from sphemb.evaluation import evaluate
-from sphemb.training import Experiment, Trained, refresh_memory, replicate
+from sphemb.training import Experiment, Trained, replicate, update_task_state
 
 
 def score_frozen(
@@ -40,8 +40,8 @@ def score_frozen(
     if "cluster_images" in config.task:
         del config.task.cluster_images  # there is one pass only: all images
     experiment = Experiment(config)
-    state = refresh_memory(experiment, replicate(experiment.start_state()))
-    trained = Trained(experiment, state.params, state.memory, 0, state.batch_stats)
+    state = update_task_state(experiment, replicate(experiment.start_state()))
+    trained = Trained(experiment, state.params, state.task_state, 0, state.batch_stats)
     return evaluate(trained, split, num_samples=1).scores
 
 

@@ -65,7 +65,8 @@ def same(a: pathlib.Path, b: pathlib.Path) -> bool:
         return sorted(kept, key=lambda r: (r["step"], "loss" not in r))
 
     leaves = [
-        jax.tree.leaves((run.params, run.memory)) for run in (load_run(a), load_run(b))
+        jax.tree.leaves((run.params, run.task_state))
+        for run in (load_run(a), load_run(b))
     ]
     equal = all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
     return equal and records(a) == records(b)

@@ -110,7 +110,7 @@ def score_rounding(
     config.task = task_settings(config.task, **changes)
     if images:
         config.evaluation[f"num_{split}"] = images
-    rounded = dataclasses.replace(trained, experiment=Experiment(config), memory=())
+    rounded = dataclasses.replace(trained, experiment=Experiment(config), task_state=())
     evaluation = evaluate(rounded, split, num_samples=1)
     taken = _milliseconds(rounded.experiment.task, evaluation.samples)
     return evaluation.scores | {"milliseconds": taken}

@@ -28,7 +28,7 @@ def last_state(workdir: pathlib.Path) -> TrainState:
 
 
 def assert_same_runs(found: pathlib.Path, expected: pathlib.Path) -> None:
-    """Bit by bit: parameters, moments, optimiser, memory, step and records."""
+    """Bit by bit: parameters, moments, optimiser, task state, step and records."""
     a, b = last_state(found), last_state(expected)
     names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(b)]
     leaves = zip(names, jax.tree.leaves(a), jax.tree.leaves(b), strict=True)

@@ -242,10 +242,10 @@ OTHERS = {
         TRUTH, min_size=2
     ),
     "instances.split_components": lambda: instances.split_components(
-        TRUTH, np.array([0, 1]), max_parts=5, min_size=2
+        TRUTH, np.array([0, 1]), max_components=5, min_size=2
     ),
-    "instances.grow_instances": lambda: instances.grow_instances(MAPS, 1),
-    "instances.shrink_instances": lambda: instances.shrink_instances(MAPS, 1),
+    "instances.dilate_instances": lambda: instances.dilate_instances(MAPS, 1),
+    "instances.erode_instances": lambda: instances.erode_instances(MAPS, 1),
     "instances.overlap_table": lambda: instances.overlap_table(
         CLUSTERS, LABELS, num_predicted=K, num_true=K, mask=MASK
     ),

@@ -78,19 +78,19 @@ def task_calls(task):
     """The methods of a task that take a key, by name."""
     name = type(task).__name__
 
-    def refresh(key):
-        memory = task.init(jax.random.key(5), apply)
+    def update(key):
+        state = task.init(jax.random.key(5), apply)
         if not isinstance(task, Picie):
-            return task.refresh(apply, memory, [], key)
-        return task.refresh(apply, memory, [BATCH], key)
+            return task.update(apply, state, [], key)
+        return task.update(apply, state, [BATCH], key)
 
     def loss(key):
-        memory = task.init(jax.random.key(5), apply)
-        return jax.jit(task.loss)(apply, memory, BATCH, key)
+        state = task.init(jax.random.key(5), apply)
+        return jax.jit(task.loss)(apply, state, BATCH, key)
 
     return {
         f"{name}.init": lambda key: task.init(key, apply),
-        f"{name}.refresh": refresh,
+        f"{name}.update": update,
         f"{name}.loss": loss,
     }
 
@@ -147,7 +147,7 @@ def functions_with_a_key():
 
 
 def test_every_function_with_a_key_is_tried():
-    protocol = {f"Task.{name}" for name in ("init", "refresh", "loss")}
+    protocol = {f"Task.{name}" for name in ("init", "update", "loss")}
     assert set(functions_with_a_key()) - protocol == set(CALLS)
 
 

@@ -59,7 +59,7 @@ def test_those_that_fit_are_taken_whatever_their_type():
             margin_loss(x, labels.astype(np.int32), margin=0.25)
         )
     labels = np.array([[[1, 2**31 - 1]]])
-    assert split_components(labels, 1, max_parts=3).tolist() == [[[0, 1]]]
+    assert split_components(labels, 1, max_components=3).tolist() == [[[0, 1]]]
 
 
 def test_with_64_bits_they_count(x64):

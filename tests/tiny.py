@@ -36,8 +36,8 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
     fewer = {"num_samples": 64, "predict_steps": 2, "max_groups": 8, "max_objects": 8}
     config.task.update({k: v for k, v in fewer.items() if k in config.task})
-    if config.task.get("max_parts"):
-        config.task.max_parts = 16
+    if config.task.get("max_components"):
+        config.task.max_components = 16
     config.train.update(num_epochs=0, num_steps=1)
     config.train.update(log_every=1, checkpoint_every=1, eval_every=0)
     config.train.update(weights=None, init_from=None)

@@ -114,7 +114,7 @@ def _stride(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]
     told = ", ".join(f"{100 * share:.1f} % at stride {s}" for s, share in lost.items())
     reason = f"of {sizes.areas.size:,} instances there vanish {told}"
     now = model["decoder_stride"] or coarsest
-    if config["task"].get("outline") and now < kept:
+    if config["task"].get("erosion") and now < kept:
         reason += ", and outlines are only a few pixels wide"
         kept = now
     yield Advice("config.model.decoder_stride", int(kept), reason)
@@ -174,7 +174,7 @@ def _margin(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]
 def _groups_at_once(sizes: InstanceSizes, config: Mapping[str, Any]) -> tuple[int, str]:
     """How many groups the theory has to place, the background included."""
     most = _most(sizes)
-    if not config["task"].get("max_parts"):
+    if not config["task"].get("max_components"):
         return most + 1, f"the fullest image has {most} instances"
     # Parts of a group are told apart by place: what one loss sees must have room.
     crop = config["augmentation"].get("size") or tuple(sizes.images.max(axis=0))
@@ -191,10 +191,10 @@ def room_for(most: int) -> dict[str, int]:
         most: instances of the fullest image.
 
     Returns:
-        ``max_parts``, ``max_groups`` and ``max_objects``.
+        ``max_components``, ``max_groups`` and ``max_objects``.
     """
     return {
-        "max_parts": _up(1.5 * most, 50),
+        "max_components": _up(1.5 * most, 50),
         "max_groups": _power_of_two(2 * (most + 1)),
         "max_objects": _up(1.25 * most, 16),
     }
@@ -204,10 +204,10 @@ def _room(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]:
     most, task = _most(sizes), config["task"]
     room = room_for(most)
     told = f"the fullest of {len(sizes.counts)} images has {most} instances"
-    if task.get("max_parts"):
+    if task.get("max_components"):
         yield Advice(
-            "config.task.max_parts",
-            max(task["max_parts"], room["max_parts"]),
+            "config.task.max_components",
+            max(task["max_components"], room["max_components"]),
             f"{told}, and a prediction may find more",
         )
     else:
@@ -224,7 +224,7 @@ def _room(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]:
 
 
 def _smallest(sizes: InstanceSizes, config: Mapping[str, Any]) -> Iterator[Advice]:
-    if config["task"].get("outline"):
+    if config["task"].get("erosion"):
         return  # outlines are taken off first, and what is left depends on the shape
     small = float(np.quantile(sizes.areas, 0.01))
     yield Advice(

@@ -112,7 +112,7 @@ def _lines(dir: pathlib.Path, report: Report, limit: int) -> list[str]:
             "",
             f"room for the fullest image, of {most} instances: config.task.max_objects "
             f"{room['max_objects']}, and config.task.max_groups {room['max_groups']} "
-            f"or, with parts, config.task.max_parts {room['max_parts']}",
+            f"or, with parts, config.task.max_components {room['max_components']}",
         ]
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.all_findings:

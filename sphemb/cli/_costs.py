@@ -125,17 +125,17 @@ def prediction_cost(
     number = -(-experiment.config.evaluation.batch_size // devices) * devices
 
     def predict(state: Any, batch: Any) -> Any:
-        params, batch_stats, memory = state
+        params, batch_stats, task_state = state
         apply = functools.partial(experiment.network, params, batch_stats)
-        return predict_and_measure(task, apply, memory, batch)
+        return predict_and_measure(task, apply, task_state, batch)
 
     batch = next(experiment.one_pass(split, [index] * number, batch_size=number))
     own = experiment.abstract_state
-    state = (own.params, own.batch_stats, own.memory)
+    state = (own.params, own.batch_stats, own.task_state)
 
     def repeated(compiled: Callable[..., Any]) -> Callable[[], Any]:
         new = experiment.init_state()
-        placed = replicate((new.params, new.batch_stats, new.memory))
+        placed = replicate((new.params, new.batch_stats, new.task_state))
         return lambda: compiled(placed, split_batch(batch))
 
     program = data_parallel(predict, replicated_output=False)

@@ -77,7 +77,7 @@ def measure_similarities(
     pairs: dict[bool, list[np.ndarray]] = {True: [], False: []}
     typical, largest, recalls, chosen = [], [], [], None
     for batch in trained.experiment.one_pass(split, list(indices), batch_size=1):
-        found = task.predict(trained.apply, trained.memory, batch)
+        found = task.predict(trained.apply, trained.task_state, batch)
         truth = np.asarray(batch["instances"])
         recalls.append(
             AverageRecall.from_batch(

@@ -65,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
         "threshold": 0.7,
         "max_groups": 64,
         "min_size": 32,
-        "max_parts": 0,
+        "max_components": 0,
         "max_objects": 128,
         "pooled_concentrations": (),
         "budgets": (1, 10, 60),

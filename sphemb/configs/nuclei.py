@@ -37,9 +37,9 @@ def get_config() -> ml_collections.ConfigDict:
         weight_power=0.6,  # at 1 outlines get too wide
         normalize="terms",  # by pairs, repulsion dominates
         min_size=6,  # before dilation
-        max_parts=400,
-        outline=2,  # separates nuclei that touch
-        grow=2,
+        max_components=400,
+        erosion=2,  # separates nuclei that touch
+        dilation=2,
         foreground_below=0.1,
         max_objects=400,
         budgets=(),

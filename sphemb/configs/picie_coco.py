@@ -51,7 +51,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "metric": "euclidean",
         "temperature": 1.0,
         "balance": "none",
-        "refresh_every": placeholder(int),  # an epoch shows every image once
+        "update_every": placeholder(int),  # an epoch shows every image once
         "cluster_images": 40000,  # of 118,287
         "cluster_pixels": 400,
         "start_images": 5120,

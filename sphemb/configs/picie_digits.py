@@ -32,7 +32,7 @@ def get_config() -> ml_collections.ConfigDict:
         "views": 2,
         "embedding_dim": config.model.get_ref("embedding_dim"),
         "balance": "inverse",  # nine in ten pixels are background
-        "refresh_every": 50,
+        "update_every": 50,
         "cluster_images": 128,
         "cluster_pixels": 500,
         "start_images": 64,

@@ -31,7 +31,7 @@ Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
 def are_parts(task: Any) -> bool:
     """Whether a task's instances are the connected parts of what is no background."""
     plain = isinstance(task, Proposals) and not isinstance(task, Instances)
-    return plain and task.foreground_below is not None and not task.reach
+    return plain and task.foreground_below is not None and not task.spatial_bandwidth
 
 
 class ForegroundTiles:

@@ -12,7 +12,7 @@ import numpy as np
 
 from sphemb.data import Tile
 from sphemb.evaluation._findings import Found
-from sphemb.instances import grow_instances
+from sphemb.instances import dilate_instances
 
 _MAPS = ("labels", "classes", "boundary")
 _ROWS = 1024  # of a label map that grow together
@@ -59,7 +59,7 @@ def grow_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
 
     Args:
         labels: int32 [H, W]; 0 for the background and 1, 2, ...
-        width: pixels, as for `sphemb.instances.grow_instances`.
+        width: pixels, as for `sphemb.instances.dilate_instances`.
 
     Returns:
         The same array.
@@ -71,6 +71,6 @@ def grow_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
         last = min(first + max(_ROWS, width), len(labels))
         window = np.concatenate([above, labels[first : last + width]])
         skipped, above = len(above), labels[last - width : last].copy()
-        grown = np.asarray(grow_instances(jnp.asarray(window), width))
+        grown = np.asarray(dilate_instances(jnp.asarray(window), width))
         labels[first:last] = grown[skipped : skipped + last - first]
     return labels

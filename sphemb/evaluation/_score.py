@@ -81,7 +81,7 @@ def evaluate(
     devices = jax.local_device_count()
     task = experiment.task
     predict = _prediction(experiment)
-    state = replicate((trained.params, trained.batch_stats, trained.memory))
+    state = replicate((trained.params, trained.batch_stats, trained.task_state))
     totals: dict[str, Any] = {}
     samples: list[dict[str, np.ndarray]] = []
     kept = 0
@@ -183,8 +183,8 @@ def _prediction(experiment: Any) -> Any:
     task = experiment.task
 
     def predict(state: Any, batch: Any) -> Any:
-        params, batch_stats, memory = state
+        params, batch_stats, task_state = state
         apply = functools.partial(experiment.network, params, batch_stats)
-        return predict_and_measure(task, apply, memory, batch)
+        return predict_and_measure(task, apply, task_state, batch)
 
     return data_parallel(predict, replicated_output=False)

@@ -33,8 +33,8 @@ class TiledPrediction:
 
     * classes, boundaries and clusters are cut and put side by side;
     * where all that is no background is parted (``foreground_below`` without
-      ``reach``), the background's direction is that of the image, and instances are the
-      connected parts of the whole, so that no seam leaves a trace;
+      ``spatial_bandwidth``), the background's direction is that of the image, and
+      instances are the connected components of the whole, so that no seam shows;
     * other groups are those of a tile, and one instance where they overlap enough, see
       `sphemb.instances.stitch_labels`.
 
@@ -126,7 +126,7 @@ class TiledPrediction:
             stitched = stitch_labels(
                 pieces, image.size, band=1, min_share=0.0, min_size=needed
             )
-            labels = grow_in_bands(stitched.labels, self._task.grow)
+            labels = grow_in_bands(stitched.labels, self._task.dilation)
             return canvas.found | {"labels": labels}
         every = self._every(image, progress(tiles, "tiles"), moments, canvas)
         if isinstance(self._task, Semantic | Boundaries | Picie):
@@ -158,7 +158,7 @@ class TiledPrediction:
         min_size: int = 1,
     ) -> Found:
         """What the task finds in a tile, without what lies beyond the image."""
-        predictions = self._task.predict(apply, self._trained.memory, batch)
+        predictions = self._task.predict(apply, self._trained.task_state, batch)
         inside = tile.outer.clipped(*image.size)
         return found_in_image(self._task, predictions, inside.size, min_size=min_size)
 

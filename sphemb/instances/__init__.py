@@ -7,7 +7,7 @@
 * :func:`relabel`: group ids to instance ids, with 0 for the background.
 * :func:`connected_components`: an id for every connected part of equal labels.
 * :func:`split_components`: every connected part of a group an instance of its own.
-* :func:`shrink_instances`, :func:`grow_instances`: the outlines to the background, so
+* :func:`erode_instances`, :func:`dilate_instances`: the outlines to the background, so
   that no two touch, and back.
 * :func:`pool_proposals`, :class:`ProposalPool`: the groups of several label maps as one
   ordered set of proposals without duplicates.
@@ -26,7 +26,7 @@ from sphemb.instances._components import connected_components, split_components
 from sphemb.instances._detections import Detections, select_detections
 from sphemb.instances._group_ids import relabel
 from sphemb.instances._morphology import PROPOSAL_FEATURES, proposal_features
-from sphemb.instances._outlines import grow_instances, shrink_instances
+from sphemb.instances._outlines import dilate_instances, erode_instances
 from sphemb.instances._overlap import (
     OverlapPairs,
     overlap_counts,
@@ -50,8 +50,9 @@ __all__ = [
     "Votes",
     "apply_scores",
     "connected_components",
+    "dilate_instances",
+    "erode_instances",
     "fit_scores",
-    "grow_instances",
     "overlap_counts",
     "overlap_pairs",
     "overlap_table",
@@ -59,7 +60,6 @@ __all__ = [
     "proposal_features",
     "relabel",
     "select_detections",
-    "shrink_instances",
     "split_components",
     "stitch_labels",
     "table_fits",

@@ -64,7 +64,7 @@ def split_components(
     labels: jax.Array,
     background: jax.Array | int,
     *,
-    max_parts: int,
+    max_components: int,
     min_size: int = 1,
     connectivity: int = 8,
     return_number: Literal[False] = False,
@@ -76,7 +76,7 @@ def split_components(
     labels: jax.Array,
     background: jax.Array | int,
     *,
-    max_parts: int,
+    max_components: int,
     min_size: int = 1,
     connectivity: int = 8,
     return_number: Literal[True],
@@ -87,7 +87,7 @@ def split_components(
     labels: jax.Array,
     background: jax.Array | int,
     *,
-    max_parts: int,
+    max_components: int,
     min_size: int = 1,
     connectivity: int = 8,
     return_number: bool = False,
@@ -99,14 +99,14 @@ def split_components(
     the first, :func:`relabel` keeps them together.
 
     Parts that are too small become background, and so do the smallest ones beyond
-    ``max_parts``: to give them to a neighbour would spoil the mask of an instance for
-    pixels that are most likely noise.
+    ``max_components``: to give them to a neighbour would spoil the mask of an instance
+    for pixels that are most likely noise.
 
     Args:
         labels: int [..., H, W] group ids; negative ones are void.
         background: int, the group that is the background and stays whole, for each of
             the leading axes of ``labels`` that it has; -1 where no group is.
-        max_parts: the most instances of an image; static.
+        max_components: the most instances of an image; static.
         min_size: the pixels that an instance needs.
         connectivity: 8, or 4 where a common corner does not connect.
         return_number: return the number of parts, too; static.
@@ -115,27 +115,27 @@ def split_components(
         int32 [..., H, W]: -1 void, 0 background, 1.. instances by falling size, of
         equally large ones the one first that begins first. With ``return_number`` a
         pair of these and int32 [...], the parts that are large enough, also those
-        beyond ``max_parts``.
+        beyond ``max_components``.
 
     Raises:
         InputError: as :func:`relabel` and :func:`connected_components`.
 
     >>> labels = jnp.array([[1, 0, 1, 1], [0, 0, 1, 1], [2, 0, 0, -1]])
-    >>> split_components(labels, 0, max_parts=2).tolist()
+    >>> split_components(labels, 0, max_components=2).tolist()
     [[2, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, -1]]
-    >>> int(split_components(labels, 0, max_parts=2, return_number=True)[1])
+    >>> int(split_components(labels, 0, max_components=2, return_number=True)[1])
     3
     """
     check_integer("labels", labels)
     check_shape("labels", labels, "... H W", hint="parts need rows and columns")
-    check_count("max_parts", max_parts, at_least=1)
+    check_count("max_components", max_components, at_least=1)
     check_count("min_size", min_size, at_least=1)
     check_choice("connectivity", connectivity, (4, 8))
     groups = relabel(labels, background)
     if groups.size == 0:
         instances, number = groups, jnp.zeros(groups.shape[:-2], jnp.int32)
     else:
-        num_parts = min(max_parts, math.prod(groups.shape[-2:]))
+        num_parts = min(max_components, math.prod(groups.shape[-2:]))
         instances, number = _number_sizes(groups, min_size, num_parts, connectivity)
     return (instances, number) if return_number else instances
 

@@ -11,7 +11,7 @@ from sphemb._labels import VOID
 _LARGEST = jnp.iinfo(jnp.int32).max
 
 
-def shrink_instances(labels: jax.Array, width: int) -> jax.Array:
+def erode_instances(labels: jax.Array, width: int) -> jax.Array:
     """Gives the outlines of instances to the background, so that none touch.
 
     A pixel is outline where the square of ``2 width + 1`` pixels around it holds
@@ -28,7 +28,7 @@ def shrink_instances(labels: jax.Array, width: int) -> jax.Array:
         InputError: labels that are no integers or have no rows and columns, a width
             below 0.
 
-    >>> shrink_instances(jnp.array([[0, 1, 1, 1, 2, 2, 2, -1]]), 1).tolist()
+    >>> erode_instances(jnp.array([[0, 1, 1, 1, 2, 2, 2, -1]]), 1).tolist()
     [[0, 0, 1, 0, 0, 2, 2, -1]]
     """
     labels = _checked(labels, width)
@@ -41,10 +41,10 @@ def shrink_instances(labels: jax.Array, width: int) -> jax.Array:
     return jnp.where(~void & outline, 0, labels)
 
 
-def grow_instances(labels: jax.Array, width: int) -> jax.Array:
+def dilate_instances(labels: jax.Array, width: int) -> jax.Array:
     """Gives the background around instances to them, which keep apart.
 
-    Undoes :func:`shrink_instances` where instances are convex and at least
+    Undoes :func:`erode_instances` where instances are convex and at least
     ``2 width + 1`` pixels wide. They grow by a pixel on all sides, ``width`` times;
     where two meet, the higher label takes the pixel.
 
@@ -59,7 +59,7 @@ def grow_instances(labels: jax.Array, width: int) -> jax.Array:
         InputError: labels that are no integers or have no rows and columns, a width
             below 0.
 
-    >>> grow_instances(jnp.array([[0, 0, 1, 0, 0, 2, 0, -1]]), 1).tolist()
+    >>> dilate_instances(jnp.array([[0, 0, 1, 0, 0, 2, 0, -1]]), 1).tolist()
     [[0, 1, 1, 1, 2, 2, 2, -1]]
     """
     labels = _checked(labels, width)

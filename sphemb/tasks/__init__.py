@@ -2,7 +2,7 @@
 
 * `Boundaries`: boundaries by margin loss, logistic loss, or one after the other;
   `boundary_levels`: their map in 16 bits.
-* `Picie`: classes without labels, by k-means and its labels; `PicieMemory`.
+* `Picie`: classes without labels, by k-means and its labels; `PicieState`.
 * `Proposals`: instances by margin loss and recurrent mean shift.
 * `Semantic`: a class for each pixel, with or without an embedding loss.
 * `Instances`: proposals with a class and a score.
@@ -19,7 +19,7 @@ entries of ``config.task`` are its settings.
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._picie import Picie
-from sphemb.tasks._picie_memory import PicieMemory
+from sphemb.tasks._picie_state import PicieState
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._spectral import ROUNDINGS, Spectral
@@ -29,8 +29,8 @@ from sphemb.tasks._task import (
     Batch,
     LabelMap,
     Maps,
-    Memory,
     Task,
+    TaskState,
     compute_scores,
     measures_on_host,
     predict_and_measure,
@@ -46,13 +46,13 @@ __all__ = [
     "Instances",
     "LabelMap",
     "Maps",
-    "Memory",
     "Picie",
-    "PicieMemory",
+    "PicieState",
     "Proposals",
     "Semantic",
     "Spectral",
     "Task",
+    "TaskState",
     "boundary_levels",
     "compute_scores",
     "measures_on_host",

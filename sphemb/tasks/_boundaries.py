@@ -35,7 +35,15 @@ from sphemb.tasks._pixels import (
     unit_vectors_of_all,
 )
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    LabelMap,
+    Maps,
+    Stateless,
+    TaskState,
+    maps_of,
+)
 
 
 def boundary_levels(boundary: ArrayLike) -> np.ndarray:
@@ -44,7 +52,7 @@ def boundary_levels(boundary: ArrayLike) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Boundaries(Memoryless):
+class Boundaries(Stateless):
     r"""Learns where boundaries are, by grouping, by classifying, or by both.
 
     The grouping loss is the margin loss on each branch, with boundary and non-boundary
@@ -108,14 +116,14 @@ class Boundaries(Memoryless):
         return (LabelMap("instances"), LabelMap("boundaries", learned=False))
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted losses, averaged over the images.
 
         Args:
             apply: the network: ``branches``, ``sides`` and ``fused``, as
                 `sphemb.models.SideBranches` gives them.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W] with 0 and 1,
                 ``index`` [B].
             key: of this step.
@@ -165,12 +173,12 @@ class Boundaries(Memoryless):
             normalize="pairs",
         ).mean(axis=-1)
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Maps every pixel to how much it looks like a boundary.
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
                 pixels are padding.
 

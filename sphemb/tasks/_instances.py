@@ -33,7 +33,7 @@ from sphemb.tasks._pixels import enlarged, placed_map
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._region_scores import best_objects, region_scores
 from sphemb.tasks._semantic import class_map, class_scores, classes_loss, true_classes
-from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, maps_of
+from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, TaskState, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Instances(Proposals):
     The loss is that of `Proposals` and the cross-entropy of every pixel's class. To
     predict, the groups at all concentrations are pooled; each takes the class that its
     pixels vote for, and a score, a line through numbers that tell its shape and how it
-    goes with the map of classes. The line is the task's memory. It is fitted when
+    goes with the map of classes. The line is the task's state. It is fitted when
     training ends, to proposals in training images and their IoU with the object that
     they overlap most; until then the vote is the score.
 
@@ -65,7 +65,7 @@ class Instances(Proposals):
     fit_images: int = 200
     ridge: float = 1.0
     min_score: float = 0.3
-    refresh_every: int = -1
+    update_every: int = -1
     metrics_on_host: ClassVar[bool] = True
     # Few: the line of the scores is fitted to what all the others predict.
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
@@ -87,7 +87,7 @@ class Instances(Proposals):
         check_number("config.task.ridge", self.ridge, at_least=0)
         check_number("config.task.min_score", self.min_score)
 
-    def init(self, key: jax.Array, apply: Apply) -> Memory:
+    def init(self, key: jax.Array, apply: Apply) -> TaskState:
         """The line that takes the vote for the score."""
         number = len(PROPOSAL_FEATURES)
         return ScoreLine(
@@ -97,22 +97,22 @@ class Instances(Proposals):
             offset=jnp.zeros(()),
         )
 
-    def refresh(
+    def update(
         self,
         apply: Apply,
-        memory: Memory,
+        state: TaskState,
         batches: Iterable[Batch],
         key: jax.Array,
-    ) -> Memory:
+    ) -> TaskState:
         """The line, fitted to the proposals of training images.
 
         Args:
             apply: the network.
-            memory: the line so far, which stays where there is no proposal.
+            state: the line so far, which stays where there is no proposal.
             batches: of training images as they are.
             key: not used.
         """
-        predict = jax.jit(lambda batch: self.predict(apply, memory, batch))
+        predict = jax.jit(lambda batch: self.predict(apply, state, batch))
         room = -(-self.fit_images // jax.process_count())
         groups = self.num_maps * self.num_labels
         features = np.zeros((room, groups, len(PROPOSAL_FEATURES)), np.float32)
@@ -137,7 +137,7 @@ class Instances(Proposals):
             )
         there = np.isfinite(targets).reshape(-1)
         if not there.any():
-            return memory
+            return state
         rows = features.reshape(-1, features.shape[-1])[there]
         return fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
 
@@ -152,13 +152,13 @@ class Instances(Proposals):
         return 1 + len(self.pooled_concentrations)
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of `Proposals`, and the cross-entropy, averaged over the images.
 
         Args:
             apply: the network, with ``embedding`` and ``logits``.
-            memory: not used.
+            state: not used.
             batch: as for `Proposals`, with ``semantic`` [B, H, W].
             key: of this step.
 
@@ -179,12 +179,12 @@ class Instances(Proposals):
     def _pools(self, batch: Batch) -> bool:
         return True
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Groups, classifies and scores.
 
         Args:
             apply: the network.
-            memory: the line of the scores.
+            state: the line of the scores.
             batch: as for `Proposals`.
 
         Returns:
@@ -227,15 +227,13 @@ class Instances(Proposals):
                 jnp.zeros(votes.classes.shape[1:], bool).at[source, group].set(keep)
             )
         )(pool.source, pool.group, pool.keep)
-        if self.max_parts:
+        if self.max_components:
             kept = kept.at[..., 0].set(False)  # the background
         return found | {
             "classes": jnp.where(mask, classes, VOID),
             "proposals": proposals,
             "proposal_classes": votes.classes,
-            "proposal_scores": jnp.where(
-                kept, apply_scores(memory, features), -jnp.inf
-            ),
+            "proposal_scores": jnp.where(kept, apply_scores(state, features), -jnp.inf),
             "proposal_features": features,
         }
 

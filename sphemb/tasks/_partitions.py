@@ -44,7 +44,7 @@ def class_pairs(
     """
     # As many parts as there are; a power of two, not to compile for every number.
     every = int(np.prod(classes.shape[1:]))
-    parts = split_components(classes, 0, max_parts=every)
+    parts = split_components(classes, 0, max_components=every)
     most = 1 << int(jnp.max(parts, initial=1)).bit_length()
     # What is void in either counts in none, for the rows to be of the same pixels.
     void = (true_classes < 0) | (instances < 0)

@@ -23,10 +23,10 @@ from sphemb.metrics import MatchedIoU
 from sphemb.tasks._centroids import nearest_centroids, view_losses
 from sphemb.tasks._clusters import cluster_stream
 from sphemb.tasks._picie_checks import check_picie
-from sphemb.tasks._picie_memory import (
-    PicieMemory,
+from sphemb.tasks._picie_state import (
+    PicieState,
     embedded_views,
-    empty_memory,
+    empty_state,
     next_epoch,
 )
 from sphemb.tasks._pixels import PlacedMap, placed_map, resized
@@ -38,15 +38,15 @@ from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 class Picie:
     r"""Clusters the pixels of all images, and learns to tell the clusters apart.
 
-    Every `refresh` begins an epoch: it draws new random changes for each image, which
+    Every `update` begins an epoch: it draws new random changes for each image, which
     stay the same until the next, embeds the images in two views, and clusters each
     view by k-means: Lloyd's steps on the first images, running means on those after
-    them. Until the next refresh the centroids are frozen. A pixel is pulled to the
+    them. Until the next update the centroids are frozen. A pixel is pulled to the
     nearest centroid of its own view (within), and to the one of the other view's
     centroids that is nearest to the other view's pixel (cross).
 
     A pixel's label stays the same within an epoch: it is what the network said that
-    the clusters were found with, the anchor, which the memory keeps. The authors store
+    the clusters were found with, the anchor, which the state keeps. The authors store
     the labels instead; here a run can go on from any step with nothing stored but two
     networks, and each image is embedded once more. (Labels of the network as it learns
     have no hold: it can move all pixels to one centroid, and did.)
@@ -66,8 +66,8 @@ class Picie:
         temperature: that the products with centroids are divided by; 1 is the authors'.
             Below it the loss tells clusters that are alike apart more sharply.
         balance: of clusters, see `sphemb.losses.cluster_weights`.
-        refresh_every: steps of an epoch; None for those that show every image once.
-        cluster_images: images that a refresh looks at, at most; None for all.
+        update_every: steps of an epoch; None for those that show every image once.
+        cluster_images: images that a update looks at, at most; None for all.
         cluster_pixels: M, cells of each of them.
         start_images: the first of them, on which Lloyd's steps are taken.
         start_steps: their number.
@@ -104,7 +104,7 @@ class Picie:
     metric: str = "euclidean"
     temperature: float = 1.0
     balance: str = "none"
-    refresh_every: int | None = None
+    update_every: int | None = None
     cluster_images: int | None = None
     cluster_pixels: int = 400
     start_images: int = 512
@@ -168,35 +168,35 @@ class Picie:
     def _view_settings(self) -> ViewSettings:
         return ViewSettings(*(getattr(self, name) for name in ViewSettings._fields))
 
-    def init(self, key: jax.Array, apply: Apply) -> PicieMemory:
-        """No clusters yet; the first refresh, before the first step, finds them."""
-        return empty_memory(
+    def init(self, key: jax.Array, apply: Apply) -> PicieState:
+        """No clusters yet; the first update, before the first step, finds them."""
+        return empty_state(
             key, apply, views=self.views, sizes=self._sizes, dim=self.embedding_dim
         )
 
-    def refresh(
+    def update(
         self,
         apply: Apply,
-        memory: PicieMemory,
+        state: PicieState,
         batches: Iterable[Batch],
         key: jax.Array,
-    ) -> PicieMemory:
+    ) -> PicieState:
         """Begins an epoch: new random changes, and new clusters of each view.
 
         Args:
             apply: the network as it predicts, compiled.
-            memory: of the epoch before.
+            state: of the epoch before.
             batches: ``image`` [B, H, W, 3], ``index`` [B] and ``valid`` [B].
-            key: of this refresh, for the starts of k-means.
+            key: of this update, for the starts of k-means.
 
         Returns:
-            The memory of the new epoch.
+            The state of the new epoch.
         """
 
-        def cluster(memory: PicieMemory) -> list[KMeansState]:
+        def cluster(state: PicieState) -> list[KMeansState]:
             points = embedded_views(
                 lambda batch: self._features(maps_of(apply, batch), batch),
-                memory,
+                state,
                 batches,
                 self._view_settings,
                 cluster_images=self.cluster_images,
@@ -211,7 +211,7 @@ class Picie:
                 metric=self.metric,
             )
 
-        return next_epoch(memory, apply, cluster)
+        return next_epoch(state, apply, cluster)
 
     def _features(self, maps: Maps, batch: Batch) -> PlacedMap:
         """The map of a batch's images that is clustered, [B, h, w, D]."""
@@ -229,7 +229,7 @@ class Picie:
         return features
 
     def loss(
-        self, apply: Apply, memory: PicieMemory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: PicieState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         r"""The mean of within and cross losses, over views and numbers of clusters.
 
@@ -237,7 +237,7 @@ class Picie:
 
         Args:
             apply: the network.
-            memory: of this epoch.
+            state: of this epoch.
             batch: ``image`` [B, H, W, 3], ``index`` [B].
             key: not used: chance goes by the epoch and the image.
 
@@ -246,12 +246,12 @@ class Picie:
             two views, ``loss/over``, all of the finer clusters'; ``largest_cluster``,
             the share of the batch's pixels that have one label.
         """
-        keys = view_keys(memory.seed, memory.epoch, batch["index"])
+        keys = view_keys(state.seed, state.epoch, batch["index"])
         settings = self._view_settings
         views, anchors = [], []
         for view in range(self.views):
             seen = view_batch(batch, keys, view=view, settings=settings)
-            for network, points in ((apply, views), (memory.anchor, anchors)):
+            for network, points in ((apply, views), (state.anchor, anchors)):
                 features, grid = self._features(maps_of(network, seen), seen)
                 points.append(
                     view_points(
@@ -273,7 +273,7 @@ class Picie:
                 balance=self.balance,
                 temperature=self.temperature,
             )
-            for centroids, counts in zip(memory.centroids, memory.counts, strict=True)
+            for centroids, counts in zip(state.centroids, state.counts, strict=True)
         ]
         totals = [
             one.within if self.views == 1 else 0.5 * (one.within + one.cross)
@@ -289,12 +289,12 @@ class Picie:
             total = one * total + two * finer
         return total, {**terms, "largest_cluster": largest}
 
-    def predict(self, apply: Apply, memory: PicieMemory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: PicieState, batch: Batch) -> Maps:
         """Labels every pixel with the nearest centroid.
 
         Args:
             apply: the network.
-            memory: of the last epoch.
+            state: of the last epoch.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
                 pixels are padding.
 
@@ -307,7 +307,7 @@ class Picie:
         features = self._features(maps_of(apply, seen), seen)
         labels = nearest_centroids(
             features.at_scale(self.predict_scale),
-            memory.centroids[0][min(self.predict_view, self.views - 1)],
+            state.centroids[0][min(self.predict_view, self.views - 1)],
             batch["image"].shape[1:3],
             metric=self.metric,
         )

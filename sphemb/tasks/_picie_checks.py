@@ -40,7 +40,7 @@ def check_picie(task: Any) -> None:
         num_classes=1,
         num_things=0,
     )
-    for name in ("refresh_every", "cluster_images"):
+    for name in ("update_every", "cluster_images"):
         if getattr(task, name) is not None:
             check_count(f"{where}.{name}", getattr(task, name), at_least=1)
     if task.num_overclusters and task.num_overclusters <= task.num_clusters:

@@ -141,7 +141,7 @@ def group_places(
     foreground: jax.Array,
     settings: GroupSettings,
     *,
-    reach: float,
+    spatial_bandwidth: float,
 ) -> tuple[jax.Array, jax.Array]:
     """Groups the foreground in the joint domain of embedding and place.
 
@@ -150,7 +150,7 @@ def group_places(
         foreground: bool [B, H, W], what is grouped.
         settings: of the grouping, with the embeddings' concentration; a mode takes
             what is within a standard deviation, whatever the threshold.
-        reach: standard deviation of the kernel in pixels.
+        spatial_bandwidth: standard deviation of the kernel in pixels.
 
     Returns:
         int32 [B, H, W], 1, 2, .. for the groups and 0 elsewhere; bool [B], where
@@ -166,7 +166,7 @@ def group_places(
         pixels.reshape(batch, height * width, -1),
         jnp.broadcast_to(places.reshape(-1, 2), (batch, height * width, 2)),
         concentration=settings.concentration,
-        spatial_bandwidth=reach,
+        spatial_bandwidth=spatial_bandwidth,
     )
     parts = group_cells(
         joint.points.reshape(*foreground.shape, -1),

@@ -19,8 +19,8 @@ _RANGES: dict[str, dict[str, Any]] = {
     "threshold": {"above": -1, "below": 1},
     "negative_weight": {"at_least": 0},
     "weight_power": {"at_least": 0},
-    "reach": {"at_least": 0},
-    "reach_concentration": {"above": 0},
+    "spatial_bandwidth": {"at_least": 0},
+    "spatial_concentration": {"above": 0},
     "max_iou": {"at_least": 0, "at_most": 1},
     "sample_ratio": {"above": 0, "at_most": 1},
 }
@@ -46,23 +46,26 @@ def check_proposals(task: Any) -> None:
         predict_points=8,
         max_groups=1,
         min_size=1,
-        max_parts=0,
-        outline=0,
-        grow=0,
+        max_components=0,
+        erosion=0,
+        dilation=0,
         max_objects=1,
     )
     check_choice(f"{where}.normalize", task.normalize, ("pixels", "pairs", "terms"))
-    needy = {"foreground_below": task.foreground_below, "grow": task.grow or None}
+    needy = {
+        "foreground_below": task.foreground_below,
+        "dilation": task.dilation or None,
+    }
     for name, value in needy.items():
-        if value is not None and not task.max_parts:
+        if value is not None and not task.max_components:
             raise InputError(
-                f"{where}.{name} {value} needs {where}.max_parts, the number of parts "
-                "that a prediction can hold"
+                f"{where}.{name} {value} needs {where}.max_components, the number of "
+                "components that a prediction can hold"
             )
-    if task.reach and task.foreground_below is None:
+    if task.spatial_bandwidth and task.foreground_below is None:
         raise InputError(
-            f"{where}.reach {task.reach} needs {where}.foreground_below, which says "
-            "what is to be grouped"
+            f"{where}.spatial_bandwidth {task.spatial_bandwidth} needs "
+            f"{where}.foreground_below, which selects the pixels that are grouped"
         )
     if task.foreground_below is not None:
         check_number(

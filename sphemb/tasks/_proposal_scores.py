@@ -55,14 +55,14 @@ def group_scores(
 
 
 def matched_scores(
-    predictions: Maps, batch: Batch, *, max_parts: int, max_objects: int
+    predictions: Maps, batch: Batch, *, max_components: int, max_objects: int
 ) -> dict[str, Any]:
     """Parts against objects, one to one; settings as for `group_scores`."""
     return {
         "matched_precision": MatchedPrecision.from_batch(
             predictions["labels"],
             batch["instances"],
-            max_predicted=max_parts,
+            max_predicted=max_components,
             max_true=max_objects,
             valid=batch["valid"],
         )

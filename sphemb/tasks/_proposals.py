@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from sphemb._grid import cells_of_image
 from sphemb._labels import VOID
 from sphemb.grouping import Grouping, gbms_trajectory
-from sphemb.instances import grow_instances, shrink_instances, split_components
+from sphemb.instances import dilate_instances, erode_instances, split_components
 from sphemb.losses import instance_weights, margin_loss
 from sphemb.tasks._pixel_groups import (
     GroupSettings,
@@ -44,8 +44,8 @@ from sphemb.tasks._task import (
     Batch,
     LabelMap,
     Maps,
-    Memory,
-    Memoryless,
+    Stateless,
+    TaskState,
     maps_of,
 )
 
@@ -53,7 +53,7 @@ _SURVEYED = 2**18  # points that the background is found from, at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Proposals(Memoryless):
+class Proposals(Stateless):
     r"""Learns to group, by the margin loss on every step of a mean shift.
 
     In training, M of an image's pixels are drawn uniformly without replacement, and
@@ -84,24 +84,24 @@ class Proposals(Memoryless):
         threshold: cosine to a mode from which on a point belongs to it.
         max_groups: groups that a prediction can hold.
         min_size: pixels that a group needs; smaller ones go to the nearest group.
-        max_parts: 0 leaves every group whole. Otherwise each connected part of a group
-            is an instance, up to so many: for many objects of one kind, which the
+        max_components: 0 leaves every group whole. Otherwise each connected part of a
+            group is an instance, up to so many: for many objects of one kind, which the
             embedding need part from their neighbours only.
         foreground_below: None parts each group by itself. Otherwise all pixels are
             parted together whose cosine to the background's mode is below this: for
-            objects that ``outline`` keeps apart, whatever groups they fall into. Needs
-            ``max_parts``. In an image of more than 2^18 pixels, padding included, the
-            background is found from that many pixels on a grid.
-        reach: 0 parts them where they are not connected. Otherwise they are grouped
-            first, in the joint domain of embedding and place, by a kernel of this
-            standard deviation in pixels, see `sphemb.grouping.append_positions`:
-            objects of about that radius are parted though they touch and their
-            embeddings be alike. Needs ``foreground_below``.
-        reach_concentration: of the embeddings in that kernel.
-        outline: pixels at the border of each object that training counts as background,
+            objects that ``erosion`` keeps apart, whatever groups they fall into. Needs
+            ``max_components``. In an image of more than 2^18 pixels, padding included,
+            the background is found from that many pixels on a grid.
+        spatial_bandwidth: 0 parts them where they are not connected. Otherwise they are
+            grouped first, in the joint domain of embedding and place, by a kernel of this
+            standard deviation in pixels, see `sphemb.grouping.append_positions`: objects
+            of about that radius are parted though they touch and their embeddings be
+            alike. Needs ``foreground_below``.
+        spatial_concentration: of the embeddings in that kernel.
+        erosion: pixels at the border of each object that training counts as background,
             so that objects which touch have a gap between them.
-        grow: pixels by which the parts of a prediction grow back into such gaps. Needs
-            ``max_parts``.
+        dilation: pixels by which the parts of a prediction grow back into such gaps.
+            Needs ``max_components``.
         max_objects: objects of an image that the scores can count.
         pooled_concentrations: further ones at which a prediction groups, for more
             proposals.
@@ -124,12 +124,12 @@ class Proposals(Memoryless):
     threshold: float = 0.7
     max_groups: int = 32
     min_size: int = 8
-    max_parts: int = 0
+    max_components: int = 0
     foreground_below: float | None = None
-    reach: float = 0.0
-    reach_concentration: float = 3.0
-    outline: int = 0
-    grow: int = 0
+    spatial_bandwidth: float = 0.0
+    spatial_concentration: float = 3.0
+    erosion: int = 0
+    dilation: int = 0
     max_objects: int = 16
     pooled_concentrations: tuple[float, ...] = ()
     budgets: tuple[int, ...] = ()
@@ -143,11 +143,11 @@ class Proposals(Memoryless):
             "threshold",
             "max_groups",
             "min_size",
-            "max_parts",
+            "max_components",
             "foreground_below",
-            "reach",
-            "reach_concentration",
-            "grow",
+            "spatial_bandwidth",
+            "spatial_concentration",
+            "dilation",
             "max_objects",
             "pooled_concentrations",
             "budgets",
@@ -166,7 +166,7 @@ class Proposals(Memoryless):
     @property
     def num_labels(self) -> int:
         """How many labels a prediction can have, that of the background among them."""
-        return self.max_parts + 1 if self.max_parts else self.max_groups
+        return self.max_components + 1 if self.max_components else self.max_groups
 
     @property
     def object_limit(self) -> int:
@@ -181,13 +181,13 @@ class Proposals(Memoryless):
         return maps * rows * max(self.max_objects + 2, rows * (maps > 1))
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The trajectory's margin loss, averaged over the images.
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W], ``index`` [B].
             key: of this step.
 
@@ -195,7 +195,7 @@ class Proposals(Memoryless):
             The loss, and ``loss/step{t}`` for each step of the mean shift.
         """
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
-        apart = shrink_instances(batch["instances"], self.outline)
+        apart = erode_instances(batch["instances"], self.erosion)
         labels = apart.reshape(len(batch["image"]), -1)
         # Outlines weigh as one more instance: a large background would drown them.
         kinds = jnp.where(apart == batch["instances"], apart, apart.size)
@@ -227,7 +227,7 @@ class Proposals(Memoryless):
         total = jnp.sum(jnp.asarray(weights) * losses)
         return total, {f"loss/step{t}": losses[t] for t in range(len(weights))}
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Groups every pixel.
 
         Called outside of `jax.jit` with a compiled network, the grouping is compiled
@@ -235,7 +235,7 @@ class Proposals(Memoryless):
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
                 pixels are padding, and ``instances`` [B, H, W] where there is something
                 to be scored.
@@ -244,11 +244,11 @@ class Proposals(Memoryless):
             ``labels`` [B, H, W], groups by descending size of their points, `VOID`
             where masked; ``num_groups`` [B]; ``background`` [B], the group that is
             taken for it, the largest; ``embedding`` [B, H, W, D], unit vectors before
-            the mean shift. With ``max_parts``, the labels are 0 for the background and
-            1, 2, .. for the parts by descending size. With ``budgets`` and instances,
+            the mean shift. With ``max_components``, the labels are 0 for the background
+            and 1, 2, .. for the parts by descending size. With ``budgets`` and instances,
             ``proposals`` [B, K, H, W], such labels at every concentration.
-            ``reached/max_groups`` and, where it is set, ``reached/max_parts``, bool
-            [B]: whether the limit has left something out, at any concentration.
+            ``reached/max_groups`` and, where it is set, ``reached/max_components``,
+            bool [B]: whether the limit has left something out, at any concentration.
         """
         size = batch["image"].shape[1:3]
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
@@ -295,17 +295,17 @@ class Proposals(Memoryless):
 
         num_groups = groupings[0].num_groups
         background = jnp.zeros_like(num_groups)
-        if self.max_parts:
+        if self.max_components:
             for k, found in enumerate(maps):
                 parts, number = split_components(
                     found,
                     background,
-                    max_parts=self.max_parts,
+                    max_components=self.max_components,
                     min_size=self.min_size,
                     return_number=True,
                 )
-                maps[k] = grow_instances(parts, self.grow)
-                few_parts.append(number > self.max_parts)
+                maps[k] = dilate_instances(parts, self.dilation)
+                few_parts.append(number > self.max_components)
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
         predictions = {
             "labels": maps[0],
@@ -315,7 +315,7 @@ class Proposals(Memoryless):
             REACHED + "max_groups": jnp.stack(few_groups).any(axis=0),
         }
         if few_parts:
-            predictions[REACHED + "max_parts"] = jnp.stack(few_parts).any(axis=0)
+            predictions[REACHED + "max_components"] = jnp.stack(few_parts).any(axis=0)
         if self._pools(batch):
             predictions["proposals"] = jnp.stack(maps, axis=1)
         return predictions
@@ -399,21 +399,23 @@ class Proposals(Memoryless):
         """
         below = self.foreground_below or 0.0
         foreground = differs(pixels, mask, grouping.modes[:, 0], below)
-        if not self.reach:
+        if not self.spatial_bandwidth:
             return foreground.astype(jnp.int32), jnp.zeros_like(mask[:, 0, 0])
-        settings = self._grouping(self.reach_concentration)
-        settings = settings._replace(max_groups=self.max_parts)
-        return group_places(pixels, foreground, settings, reach=self.reach)
+        settings = self._grouping(self.spatial_concentration)
+        settings = settings._replace(max_groups=self.max_components)
+        return group_places(
+            pixels, foreground, settings, spatial_bandwidth=self.spatial_bandwidth
+        )
 
     def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
         """Recall of the objects, their number, and what each proposal adds."""
         counted = {"num_labels": self.num_labels, "max_objects": self.max_objects}
         scores = group_scores(predictions, batch, **counted)
-        if self.max_parts:
+        if self.max_components:
             scores |= matched_scores(
                 predictions,
                 batch,
-                max_parts=self.max_parts,
+                max_components=self.max_components,
                 max_objects=self.max_objects,
             )
         if self.budgets:

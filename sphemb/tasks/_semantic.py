@@ -28,11 +28,19 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, Memory, Memoryless, maps_of
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    LabelMap,
+    Maps,
+    Stateless,
+    TaskState,
+    maps_of,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Semantic(Memoryless):
+class Semantic(Stateless):
     r"""Learns the class of every pixel.
 
     The cross-entropy of all pixels, and beside it the margin loss on a sample of them,
@@ -113,13 +121,13 @@ class Semantic(Memoryless):
         return maps
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The weighted losses, averaged over the images.
 
         Args:
             apply: the network, with ``logits`` and ``embedding``.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3]; ``semantic`` and ``instances`` [B, H, W];
                 ``index`` [B].
             key: of this step.
@@ -163,12 +171,12 @@ class Semantic(Memoryless):
             negative_weight=self.negative_weight,
         ).mean()
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Classifies every pixel.
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
                 pixels are padding.
 

@@ -32,8 +32,8 @@ from sphemb.tasks._task import (
     Batch,
     LabelMap,
     Maps,
-    Memory,
-    Memoryless,
+    Stateless,
+    TaskState,
     maps_of,
 )
 
@@ -41,7 +41,7 @@ ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Spectral(Memoryless):
+class Spectral(Stateless):
     r"""Learns instances by the spectral loss.
 
     The products of the pixels' unit vectors are to be one within an instance and zero
@@ -144,13 +144,13 @@ class Spectral(Memoryless):
         )
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The spectral loss, a mean over pairs of pixels, averaged over the images.
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W], ``index`` [B].
             key: of this step.
 
@@ -173,12 +173,12 @@ class Spectral(Memoryless):
         loss = spectral_loss(vectors, labels, weights=weights, mask=mask).mean()
         return loss, {"loss/spectral": loss}
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Groups every pixel.
 
         Args:
             apply: the network.
-            memory: ``()``.
+            state: ``()``.
             batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
                 pixels are padding.
 
@@ -190,7 +190,7 @@ class Spectral(Memoryless):
             never reaches the limit: every pixel has its nearest direction.
         """
         if self.rounding == "mean_shift":
-            return self._shifted.predict(apply, memory, batch)
+            return self._shifted.predict(apply, state, batch)
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         pixels = unit_vectors_of_all(embedding, batch["image"].shape[1:3])
         images, height, width, dim = pixels.shape

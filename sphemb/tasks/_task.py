@@ -23,7 +23,7 @@ Apply = Callable[..., Maps]
 """The network with its parameters bound: images [B, H, W, 3], and a mask [B, H, W] that
 is False in their padding where they have any -> named maps. That of a tile also takes
 the ``middle`` of its image."""
-Memory = Any
+TaskState = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
 
 
@@ -56,17 +56,17 @@ class Task(Protocol):
     """A learning problem: how to score a batch, how to predict, what to measure.
 
     Attributes:
-        refresh_every: steps between two calls of `refresh`, of which the first comes
+        update_every: steps between two calls of `update`, of which the first comes
             before step 1 and the last when training ends; -1 = then alone; 0 = never;
             None = so many as show every training image once.
         metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
             at a time, and is not compiled.
         scoring_settings: names of the settings that predictions and scores alone read.
-            Nothing that a run stores depends on them, neither parameters nor memory, so
+            Nothing that a run stores depends on them, neither parameters nor state, so
             they may change when the run resumes.
     """
 
-    refresh_every: int | None
+    update_every: int | None
     metrics_on_host: bool
     scoring_settings: frozenset[str]
 
@@ -78,28 +78,28 @@ class Task(Protocol):
         """
         ...
 
-    def init(self, key: jax.Array, apply: Apply) -> Memory:
-        """The memory at step 0, and so its structure for good.
+    def init(self, key: jax.Array, apply: Apply) -> TaskState:
+        """The state at step 0, and so its structure for good.
 
-        The network that is handed in here and to `refresh` is a pytree of its
-        parameters: a task may keep it in its memory, as a copy, since the state's own
+        The network that is handed in here and to `update` is a pytree of its
+        parameters: a task may keep it in its state, as a copy, since the state's own
         arrays are given away in each step.
         """
         ...
 
-    def refresh(
-        self, apply: Apply, memory: Memory, batches: Iterable[Batch], key: jax.Array
-    ) -> Memory:
-        """The memory renewed from a pass over this process's training batches.
+    def update(
+        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
+    ) -> TaskState:
+        """The state renewed from a pass over this process's training batches.
 
         It is called on the host, with a network that is compiled. All processes call it
-        together, and must come to the same memory. The pass is in another order each
+        together, and must come to the same state. The pass is in another order each
         time, and may be broken off, by all at the same batch.
         """
         ...
 
     def loss(
-        self, apply: Apply, memory: Memory, batch: Batch, key: jax.Array
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The loss of a batch, and its terms under names ``loss/...``.
 
@@ -108,7 +108,7 @@ class Task(Protocol):
         """
         ...
 
-    def predict(self, apply: Apply, memory: Memory, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
         """Predictions of static shape for a batch."""
         ...
 
@@ -132,10 +132,10 @@ def maps_of(apply: Apply, batch: Batch) -> Maps:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Memoryless:
+class Stateless:
     """What tasks inherit that remember nothing between steps."""
 
-    refresh_every: int = 0
+    update_every: int = 0
     scoring_settings: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -143,19 +143,19 @@ class Memoryless:
         """None, unless a task says which."""
         return ()
 
-    def init(self, key: jax.Array, apply: Apply) -> Memory:
-        """No memory."""
+    def init(self, key: jax.Array, apply: Apply) -> TaskState:
+        """No state."""
         return ()
 
-    def refresh(
-        self, apply: Apply, memory: Memory, batches: Iterable[Batch], key: jax.Array
-    ) -> Memory:
+    def update(
+        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
+    ) -> TaskState:
         """Nothing to renew."""
-        return memory
+        return state
 
 
 def predict_and_measure(
-    task: Task, apply: Apply, memory: Memory, batch: Batch
+    task: Task, apply: Apply, state: TaskState, batch: Batch
 ) -> tuple[Maps, dict[str, Any]]:
     """What is compiled of a prediction that is scored.
 
@@ -163,7 +163,7 @@ def predict_and_measure(
         The predictions, and the metrics unless they are for the host, see
         `measures_on_host`.
     """
-    predictions = task.predict(apply, memory, batch)
+    predictions = task.predict(apply, state, batch)
     on_host = measures_on_host(task, len(batch["image"]))
     return predictions, {} if on_host else task.metrics(predictions, batch)
 

@@ -4,7 +4,7 @@
 * `load_run`, `Trained`, `Experiment`: a run's parts, made from its configuration.
 * `export_prediction`, `describe_export`: a run as one function that needs JAX alone.
 * `make_train_step`, `TrainState`: the step of one device.
-* `refresh_memory`: what a task does every so many steps, on the host.
+* `update_task_state`: what a task does every so many steps, on the host.
 * `data_parallel`, `replicate`, `split_batch`, `spread_batch`, `devices`: the step on
   all devices.
 * `PreemptedError`: a SIGTERM came; where training was is saved.
@@ -26,7 +26,7 @@ from sphemb.training._devices import (
 from sphemb.training._experiment import Experiment
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
 from sphemb.training._logs import MetricLog, Progress, duration, read_log
-from sphemb.training._loop import NonFiniteLossError, refresh_memory, train
+from sphemb.training._loop import NonFiniteLossError, train, update_task_state
 from sphemb.training._optimizers import make_optimizer, poly_schedule
 from sphemb.training._preemption import PreemptedError
 from sphemb.training._processes import (
@@ -73,10 +73,10 @@ __all__ = [
     "poly_schedule",
     "read_json",
     "read_log",
-    "refresh_memory",
     "replicate",
     "split_batch",
     "spread_batch",
     "train",
+    "update_task_state",
     "write_json",
 ]

@@ -88,7 +88,7 @@ class Experiment(ExperimentData):
     @property  # not kept: a trace may be what asks first, and its values end with it
     def keys(self) -> dict[str, jax.Array]:
         """The run's random keys, one for each use."""
-        uses = ("params", "memory", "step", "refresh")
+        uses = ("params", "task_state", "step", "update")
         keys = jax.random.split(jax.random.key(self.config.seed), len(uses))
         return dict(zip(uses, keys, strict=True))
 
@@ -102,9 +102,9 @@ class Experiment(ExperimentData):
         )
 
     @property
-    def refresh_every(self) -> int:
-        """Steps between two refreshes of the task's memory, see `Task`."""
-        every = self.task.refresh_every
+    def update_every(self) -> int:
+        """Steps between two updates of the task's state, see `Task`."""
+        every = self.task.update_every
         if every is None:
             return -(-len(self.source("train")) // self.batch_size)
         return max(1, math.ceil(every / self.batch_scale)) if every > 0 else every
@@ -161,7 +161,7 @@ class Experiment(ExperimentData):
             params,
             batch_stats,
             self.optimizer,
-            self.keys["memory"],
+            self.keys["task_state"],
             self.bound(params, batch_stats),
         )
 

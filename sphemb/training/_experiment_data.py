@@ -224,7 +224,7 @@ class ExperimentData(abc.ABC):
             yield from self._batches(source, chosen, batch_size, *checks, pad)
 
     def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
-        """One pass over this host's training images, for `Task.refresh`.
+        """One pass over this host's training images, for `Task.update`.
 
         They come as they are; or as an augmentation makes them that leaves nothing to
         chance, and so makes them the same every time.

@@ -72,11 +72,11 @@ def export_prediction(
     task, network = trained.experiment.task, trained.experiment.network
     # On the host: parameters that lie on several devices would ask for as many again.
     variables = jax.device_get((trained.params, trained.batch_stats))
-    memory = jax.device_get(trained.memory)
+    task_state = jax.device_get(trained.task_state)
 
     def predict(image: jax.Array, mask: jax.Array) -> Maps:
         apply = functools.partial(network, *variables)
-        return task.predict(apply, memory, {"image": image, "mask": mask})
+        return task.predict(apply, task_state, {"image": image, "mask": mask})
 
     arguments = (
         jax.ShapeDtypeStruct((*shape, 3), jnp.float32),

@@ -182,7 +182,7 @@ def _run(
     window: list[dict[str, float]] = notes.get("window", [])
     first, busy = step, 0.0
     barren = notes.get("barren", 0)  # steps in a row without a valid pixel
-    refresh_every, refreshes = experiment.refresh_every, []
+    update_every, updates = experiment.update_every, []
     start = time.monotonic()
 
     def write(record: dict[str, float]) -> None:
@@ -190,10 +190,10 @@ def _run(
             now = round(seconds + time.monotonic() - start, 3)
             log.write(step, {**record, "seconds": now})
 
-    def refreshed(state: TrainState) -> TrainState:
+    def updated(state: TrainState) -> TrainState:
         began = time.monotonic()
-        state = jax.block_until_ready(refresh_memory(experiment, state))
-        refreshes.append(time.monotonic() - began)
+        state = jax.block_until_ready(update_task_state(experiment, state))
+        updates.append(time.monotonic() - began)
         return state
 
     def due(every: int) -> bool:
@@ -219,8 +219,8 @@ def _run(
                 validate(state)
         with noticing_lost(), Preemption() as preemption:
             while step < experiment.num_steps:
-                if refresh_every > 0 and step % refresh_every == 0:
-                    state = refreshed(state)
+                if update_every > 0 and step % update_every == 0:
+                    state = updated(state)
                 began = time.monotonic()
                 batch = next(batches)
                 state, scalars = train_step(state, split_batch(batch))
@@ -242,9 +242,9 @@ def _run(
                     record = {k: _mean(window, k) for k in scalars}
                     write({**record, "learning_rate": rate()})
                     window = []
-                if refresh_every and last:
-                    # The memory that is kept is that of the network that is kept.
-                    state = refreshed(state)
+                if update_every and last:
+                    # The task state that is kept is that of the network that is kept.
+                    state = updated(state)
                 stopping = preemption.asked(step) and not last
                 if not stopping:  # scoring may take longer than there is time
                     validate(state)
@@ -276,12 +276,12 @@ def _run(
     if leads and step > first + 1:
         images = (step - first - 1) * experiment.batch_size
         told = _machine(images / busy)
-        if refresh_every > 0 and len(refreshes) > 1:
-            # Of an epoch: a refresh and the steps up to the next; the first one waits
+        if update_every > 0 and len(updates) > 1:
+            # Of an epoch: a update and the steps up to the next; the first one waits
             # for the compiler.
-            cost = sum(refreshes[1:]) / len(refreshes[1:])
-            epoch = cost + refresh_every * busy / (step - first - 1)
-            told["refresh_share"] = round(cost / epoch, 4)
+            cost = sum(updates[1:]) / len(updates[1:])
+            epoch = cost + update_every * busy / (step - first - 1)
+            told["update_share"] = round(cost / epoch, 4)
         if config.loader.skip_bad:
             told["skipped"] = len(experiment.skipped)
             progress.say(f"{len(experiment.skipped)} examples could not be used")
@@ -327,12 +327,12 @@ def _rehearse(experiment: Experiment, state: TrainState) -> None:
     batch = next(experiment.train_batches())
     step = experiment.train_step
     mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
-    task, memory = experiment.task, state.memory
+    task, task_state = experiment.task, state.task_state
     split, held_out = _first_batch(experiment)
 
     def predict(params: Any, batch: Any) -> Any:
         apply = functools.partial(experiment.network, params, state.batch_stats)
-        return predict_and_measure(task, apply, memory, batch)
+        return predict_and_measure(task, apply, task_state, batch)
 
     try:
         jax.eval_shape(mapped, state, split_batch(batch))
@@ -378,7 +378,7 @@ def _machine(images_per_second: float) -> dict[str, Any]:
     }
 
 
-def refresh_memory(experiment: Experiment, state: TrainState) -> TrainState:
+def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
     """Renews what the task remembers, from a pass over the training images.
 
     Args:
@@ -386,22 +386,22 @@ def refresh_memory(experiment: Experiment, state: TrainState) -> TrainState:
         state: placed by `replicate`; the pass and its draws go by its step.
 
     Returns:
-        The state with the new memory.
+        The state with the new task state.
     """
-    memory = experiment.task.refresh(
+    task_state = experiment.task.update(
         _trained(experiment, state).apply,
-        state.memory,
+        state.task_state,
         map(spread_batch, experiment.train_pass(int(state.step))),
-        jax.random.fold_in(experiment.keys["refresh"], state.step),
+        jax.random.fold_in(experiment.keys["update"], state.step),
     )
-    return replicate(dataclasses.replace(state, memory=memory))
+    return replicate(dataclasses.replace(state, task_state=task_state))
 
 
 def _trained(experiment: Experiment, state: TrainState) -> Trained:
     return Trained(
         experiment,
         state.params,
-        state.memory,
+        state.task_state,
         int(state.step),
         state.batch_stats,
         experiment.class_names,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sphemb.tasks import Apply, Memory, Task
+from sphemb.tasks import Apply, Task, TaskState
 
 
 @jax.tree_util.register_dataclass
@@ -25,14 +25,14 @@ class TrainState:
         batch_stats: what the network keeps beside them, the moments of its batch
             normalisation; empty for a network without.
         opt_state: the optimiser's state.
-        memory: the task's, see `sphemb.tasks.Task`.
+        task_state: the task's, see `sphemb.tasks.Task`.
     """
 
     step: jax.Array
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    memory: Memory
+    task_state: TaskState
 
 
 def init_state(
@@ -49,5 +49,5 @@ def init_state(
         params=params,
         batch_stats=batch_stats,
         opt_state=optimizer.init(params),
-        memory=task.init(key, apply),
+        task_state=task.init(key, apply),
     )

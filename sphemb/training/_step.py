@@ -57,7 +57,7 @@ def make_train_step(
                 return maps
 
             loss, terms = task.loss(
-                apply, state.memory, batch, jax.random.fold_in(key, state.step)
+                apply, state.task_state, batch, jax.random.fold_in(key, state.step)
             )
             return loss, (terms, batch_stats)
 
@@ -80,7 +80,7 @@ def make_train_step(
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
-            memory=state.memory,
+            task_state=state.task_state,
         )
         return next_state, scalars
 

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from sphemb.tasks import Apply, Memory
+from sphemb.tasks import Apply, TaskState
 from sphemb.training._checkpoints import newest_state
 from sphemb.training._experiment import Experiment
 from sphemb.training._workdir import load_class_names, load_config
@@ -19,7 +19,7 @@ class Trained:
     Attributes:
         experiment: where it comes from.
         params: the network's parameters.
-        memory: the task's.
+        task_state: the task's.
         step: how long it was trained.
         batch_stats: the moments of the network's batch normalisation, if it has any.
         class_names: of the classes it learned, from 0 on, where the data set has some.
@@ -27,7 +27,7 @@ class Trained:
 
     experiment: Experiment
     params: Any
-    memory: Memory
+    task_state: TaskState
     step: int
     batch_stats: Any = dataclasses.field(default_factory=dict)
     class_names: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     return Trained(
         experiment,
         state.params,
-        state.memory,
+        state.task_state,
         int(state.step),
         state.batch_stats,
         load_class_names(workdir),

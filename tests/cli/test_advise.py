@@ -149,7 +149,7 @@ class TestFolder:
         advice, _ = advised(capsys, tmp_path, "--no-costs")
         assert advice["config"][0] == "nuclei"
         assert "169 instances" in advice["config"][1]
-        assert int(advice["config.task.max_parts"][0]) >= 169
+        assert int(advice["config.task.max_components"][0]) >= 169
         assert int(advice["config.task.max_objects"][0]) >= 169
         # Cells of 5 x 5 pixels have no place on a map of stride 8.
         assert (

@@ -85,7 +85,9 @@ def test_jax_alone_gives_the_labels_that_the_run_predicts(workdir, folder):
             "image": jnp.asarray(given[f"image{i}"]),
             "mask": jnp.asarray(given[f"mask{i}"]),
         }
-        wanted = trained.experiment.task.predict(trained.apply, trained.memory, batch)
+        wanted = trained.experiment.task.predict(
+            trained.apply, trained.task_state, batch
+        )
         assert int(wanted["num_groups"].min()) > 1
         assert (wanted["labels"] == -1).any()
         for name in ("labels", "num_groups", "background"):

@@ -130,26 +130,26 @@ def test_a_run_that_was_cut_off_goes_on_bitwise_centroids_included(
 
     config = digits_config(drawings_dir)
     # Epochs of two steps: the run is cut off in the middle of one, and just before one.
-    config.task.refresh_every = 2
+    config.task.update_every = 2
     config.train.num_steps = 6
     unbroken = train(config, tmp_path / "unbroken")
-    assert int(unbroken.memory.epoch) == 4  # the last one when training ended
+    assert int(unbroken.task_state.epoch) == 4  # the last one when training ended
     for step in (3, 4):
         config.train.eval_every = step
         workdir = tmp_path / f"cut{step}"
         with pytest.raises(CutOffError):
             train(config, workdir, evaluate=cut)
         resumed = train(config, workdir, evaluate=lambda *_: {})
-        for name in ("params", "memory", "batch_stats"):
+        for name in ("params", "task_state", "batch_stats"):
             assert_same(getattr(resumed, name), getattr(unbroken, name))
-        assert_same(load_run(workdir).memory, unbroken.memory)
+        assert_same(load_run(workdir).task_state, unbroken.task_state)
 
 
 def test_an_epoch_shows_every_image_once_unless_it_is_told_otherwise(folder_dir):
     config = folder_config(folder_dir)
     experiment = Experiment(config)
     images = len(experiment.source("train"))
-    assert experiment.refresh_every == -(-images // 8)
+    assert experiment.update_every == -(-images // 8)
     seen = [
         index
         for batch in experiment.train_pass(5)
@@ -159,8 +159,8 @@ def test_an_epoch_shows_every_image_once_unless_it_is_told_otherwise(folder_dir)
     again = next(experiment.train_pass(5))["index"].tolist()
     assert again == seen[:8]
     assert next(experiment.train_pass(6))["index"].tolist() != again
-    config.task.refresh_every = 7
-    assert Experiment(config).refresh_every == 7
+    config.task.update_every = 7
+    assert Experiment(config).update_every == 7
 
 
 def test_digits_need_no_download_and_are_scored(drawings_dir, tmp_path):
@@ -178,7 +178,7 @@ def test_coco_with_finer_clusters_takes_its_first_steps(data_dir, tmp_path):
     config.task.num_overclusters = 5
     trained = train(config, tmp_path / "run")
     assert trained.step == 3
-    assert [c.shape for c in trained.memory.centroids] == [(2, 3, 4), (2, 5, 4)]
+    assert [c.shape for c in trained.task_state.centroids] == [(2, 3, 4), (2, 5, 4)]
 
 
 @pytest.mark.parametrize("variant", picie_coco.VARIANTS)

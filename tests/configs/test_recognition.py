@@ -71,7 +71,7 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
     assert 0 <= summary["ap_r_true_classes_vol"] <= 1
     assert 0 <= summary["recall@0.5@10"] <= 1
     assert (tmp_path / "run" / "pictures" / "classes.png").is_file()
-    line = load_run(tmp_path / "run").memory
+    line = load_run(tmp_path / "run").task_state
     assert np.isfinite(line.slope).all()
     # No more the line that training begins with.
     assert np.abs(line.mean).max() > 0

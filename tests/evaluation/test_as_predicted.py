@@ -102,8 +102,8 @@ def trained_of(experiment):
     params, batch_stats = jax.tree_util.tree_map_with_path(
         value, (state.params, state.batch_stats)
     )
-    memory = experiment.task.init(jax.random.key(0), None)
-    return Trained(experiment, params, memory, 1, batch_stats, Scenes.class_names)
+    task_state = experiment.task.init(jax.random.key(0), None)
+    return Trained(experiment, params, task_state, 1, batch_stats, Scenes.class_names)
 
 
 def predict(trained, scenes, folder):
@@ -155,8 +155,8 @@ def with_task(trained, scenes, task):
     experiment = experiment_of(trained.experiment.config, scenes)
     experiment.__dict__["task"] = task
     experiment.__dict__["_compiled_network"] = trained.experiment._compiled_network
-    memory = task.init(jax.random.key(0), None)
-    return dataclasses.replace(trained, experiment=experiment, memory=memory)
+    task_state = task.init(jax.random.key(0), None)
+    return dataclasses.replace(trained, experiment=experiment, task_state=task_state)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,11 @@ def test_parts_whose_background_is_that_of_a_sample(
     # As in images of more than 2^18 pixels.
     monkeypatch.setattr(_proposals, "_SURVEYED", 100)
     task = Proposals(
-        num_steps=0, predict_steps=3, max_parts=16, min_size=4, foreground_below=0.9
+        num_steps=0,
+        predict_steps=3,
+        max_components=16,
+        min_size=4,
+        foreground_below=0.9,
     )
     trained = with_task(embedding, scenes, task)
     evaluation = evaluate(trained, "test", num_extremes=3)
@@ -312,9 +316,14 @@ def test_clusters(scenes, tmp_path):
     image = scenes.examples[0]["image"][None, :32, :48] / np.float32(255)
     vectors = trained.apply(jnp.asarray(image))["embedding"][0].reshape(-1, 4)
     chosen = vectors[jnp.asarray([[0, 40, 60], [0, 40, 60]])]
-    memory = trained.memory._replace(centroids=(l2_normalize(chosen),))
+    task_state = trained.task_state._replace(centroids=(l2_normalize(chosen),))
     trained = Trained(
-        experiment, trained.params, memory, 1, trained.batch_stats, Scenes.class_names
+        experiment,
+        trained.params,
+        task_state,
+        1,
+        trained.batch_stats,
+        Scenes.class_names,
     )
     scores = evaluate(trained, "test").scores
     found = predict(trained, scenes, tmp_path / "out")

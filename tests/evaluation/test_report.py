@@ -20,7 +20,7 @@ def trained(drawings_dir):
     config.evaluation.num_test = config.data.test = 20  # some without an object
     experiment = Experiment(config)
     state = experiment.init_state()
-    return Trained(experiment, state.params, state.memory, 0)
+    return Trained(experiment, state.params, state.task_state, 0)
 
 
 @pytest.fixture(scope="module")

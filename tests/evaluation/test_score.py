@@ -16,7 +16,7 @@ from tests.tiny import tiny_config
 def trained(drawings_dir):
     experiment = Experiment(tiny_config(drawings_dir))
     state = experiment.init_state()
-    return Trained(experiment, state.params, state.memory, 0)
+    return Trained(experiment, state.params, state.task_state, 0)
 
 
 class TestEvaluate:

@@ -14,7 +14,7 @@ from sphemb.configs import bsds, nuclei
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, _large_maps
 from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
-from sphemb.instances import grow_instances
+from sphemb.instances import dilate_instances
 from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import (
@@ -92,7 +92,7 @@ class TestNetwork:
 @pytest.fixture(scope="module")
 def parted(trained):
     task = dataclasses.replace(
-        trained.experiment.task, foreground_below=0.9, min_size=12, max_parts=400
+        trained.experiment.task, foreground_below=0.9, min_size=12, max_components=400
     )
     return TiledPrediction(with_task(trained, task), sample_tiles=None)
 
@@ -190,9 +190,9 @@ def test_clusters_are_cut_and_put_side_by_side(trained, image):
     rng = np.random.default_rng(2)
     places = rng.integers(0, min(SIZE), (2, 2, 5))
     centroids = jnp.stack([vectors[0][tuple(place)] for place in places])
-    memory = task.init(jax.random.key(0), trained.apply)
-    memory = memory._replace(centroids=(l2_normalize(centroids),))
-    learned = dataclasses.replace(learned, memory=memory)
+    task_state = task.init(jax.random.key(0), trained.apply)
+    task_state = task_state._replace(centroids=(l2_normalize(centroids),))
+    learned = dataclasses.replace(learned, task_state=task_state)
     prediction = TiledPrediction(learned, sample_tiles=None)
     reference = prediction.predict(image, [whole])["labels"]
     found = prediction.predict(image, tiles_of(prediction, SIZE, TILE))["labels"]
@@ -247,9 +247,9 @@ def test_a_tile_at_another_scale_has_the_coordinates_of_its_image(trained, tmp_p
     offsets = np.linspace(-0.45, 0.45, 9)
     centers = np.stack([0 * offsets, offsets, 0 * offsets + 0.5], axis=-1)
     centers = l2_normalize(jnp.asarray(centers, jnp.float32))
-    memory = task.init(jax.random.key(0), None)
-    memory = memory._replace(centroids=(jnp.stack([centers, centers]),))
-    prediction = TiledPrediction(Trained(experiment, {}, memory, 0, {}))
+    task_state = task.init(jax.random.key(0), None)
+    task_state = task_state._replace(centroids=(jnp.stack([centers, centers]),))
+    prediction = TiledPrediction(Trained(experiment, {}, task_state, 0, {}))
     whole, tiled = (
         prediction.predict(image, prediction.tiles(size, tile=tile, halo=16))["labels"]
         for tile in (128, 64)
@@ -280,14 +280,14 @@ def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
         concentration=20.0,
         predict_steps=4,
         max_groups=8,
-        max_parts=16,
+        max_components=16,
         num_classes=4,
         min_score=0.0,
     )
     experiment = with_task(trained, task).experiment
     experiment.__dict__["model"] = Colours()
-    memory = task.init(jax.random.key(0), None)
-    prediction = TiledPrediction(Trained(experiment, {}, memory, 0, {}))
+    task_state = task.init(jax.random.key(0), None)
+    prediction = TiledPrediction(Trained(experiment, {}, task_state, 0, {}))
     found = {
         tile: prediction.predict(image, prediction.tiles(size, tile=tile, halo=8))
         for tile in (128, 48)
@@ -314,6 +314,6 @@ def test_growing_in_bands_is_growing_at_once(monkeypatch):
     labels = np.zeros((50, 20), np.int32)
     rng = np.random.default_rng(0)
     labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
-    whole = np.asarray(grow_instances(jnp.asarray(labels), 3))
+    whole = np.asarray(dilate_instances(jnp.asarray(labels), 3))
     monkeypatch.setattr(_large_maps, "_ROWS", 7)
     np.testing.assert_array_equal(_large_maps.grow_in_bands(labels, 3), whole)

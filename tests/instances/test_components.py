@@ -15,7 +15,7 @@ B, H, W = 3, 12, 15
 parts_of = {
     c: jax.jit(functools.partial(connected_components, connectivity=c)) for c in (4, 8)
 }
-split = jax.jit(functools.partial(split_components, max_parts=5, min_size=3))
+split = jax.jit(functools.partial(split_components, max_components=5, min_size=3))
 
 
 def drawn(seed=0, groups=3):
@@ -51,12 +51,14 @@ def oracle(labels, connectivity):
     )
 
 
-def split_oracle(labels, background, max_parts, min_size):
+def split_oracle(labels, background, max_components, min_size):
     """One image's instances, part by part."""
     ids = oracle(labels[None], 8)[0]
     parts = [ids == i for i in range(ids.max() + 1)]
     parts = [p for p in parts if labels[p][0] != background and p.sum() >= min_size]
-    parts = sorted(parts, key=lambda p: (-p.sum(), np.flatnonzero(p)[0]))[:max_parts]
+    parts = sorted(parts, key=lambda p: (-p.sum(), np.flatnonzero(p)[0]))[
+        :max_components
+    ]
     instances = np.where(labels < 0, -1, 0)
     for number, part in enumerate(parts, start=1):
         instances[part] = number
@@ -150,34 +152,38 @@ class TestSplitComponents:
         assert not found[:, 0, 13:].any()  # two pixels are too few
         assert found.max() == 2
 
-    @pytest.mark.parametrize("max_parts", [1, 2, 40])
-    def test_the_number_of_parts_knows_no_limit(self, max_parts):
+    @pytest.mark.parametrize("max_components", [1, 2, 40])
+    def test_the_number_of_parts_knows_no_limit(self, max_components):
         labels = np.stack([drawn(s)[0] for s in range(3)])
-        settings = {"max_parts": max_parts, "min_size": 2, "return_number": True}
+        settings = {
+            "max_components": max_components,
+            "min_size": 2,
+            "return_number": True,
+        }
         instances, number = split_components(labels, 0, **settings)
         expected = [split_oracle(x, 0, 1000, 2).max() for x in labels]
         assert number.tolist() == expected
         np.testing.assert_array_equal(
-            instances.max(axis=(1, 2)), np.minimum(expected, max_parts)
+            instances.max(axis=(1, 2)), np.minimum(expected, max_components)
         )
         nothing = split_components(labels[:, :0], 0, **settings)[1]
         assert nothing.tolist() == [0, 0, 0]
 
     def test_room_for_more_parts_than_pixels_is_no_mistake(self):
         labels = jnp.array([[1, 0, 1]])
-        found = split_components(labels, 0, max_parts=9)
+        found = split_components(labels, 0, max_components=9)
         assert found.tolist() == [[1, 0, 2]]
 
     def test_vmap_agrees(self):
         labels, background = drawn(4), np.array([0, 2, -1])
-        mapped = jax.vmap(functools.partial(split_components, max_parts=5, min_size=3))(
-            jnp.asarray(labels), jnp.asarray(background)
-        )
+        mapped = jax.vmap(
+            functools.partial(split_components, max_components=5, min_size=3)
+        )(jnp.asarray(labels), jnp.asarray(background))
         np.testing.assert_array_equal(mapped, split(labels, background))
 
     def test_complaints_name_the_argument(self):
         labels = jnp.zeros((B, H, W), jnp.int32)
-        with pytest.raises(InputError, match="max_parts must be >= 1"):
-            split_components(labels, 0, max_parts=0)
+        with pytest.raises(InputError, match="max_components must be >= 1"):
+            split_components(labels, 0, max_components=0)
         with pytest.raises(InputError, match="background must have shape"):
-            split_components(labels, jnp.zeros(2, jnp.int32), max_parts=4)
+            split_components(labels, jnp.zeros(2, jnp.int32), max_components=4)

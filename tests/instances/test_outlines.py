@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from sphemb import VOID, InputError
-from sphemb.instances import grow_instances, shrink_instances
+from sphemb.instances import dilate_instances, erode_instances
 
 H, W = 24, 30
 
@@ -39,23 +39,23 @@ def shrunk_by_scipy(labels, width):
 class TestShrinkInstances:
     @pytest.mark.parametrize("width", [0, 1, 2])
     def test_is_the_erosion_of_every_instance(self, labels, width):
-        shrunk = jax.jit(shrink_instances, static_argnums=1)(labels, width)
+        shrunk = jax.jit(erode_instances, static_argnums=1)(labels, width)
         np.testing.assert_array_equal(shrunk, shrunk_by_scipy(labels, width))
 
     def test_leading_axes_are_images(self, labels):
         both = np.stack([labels, labels[::-1]])
-        shrunk = shrink_instances(both, 1)
-        np.testing.assert_array_equal(shrunk[0], shrink_instances(labels, 1))
-        np.testing.assert_array_equal(shrunk[1], shrink_instances(labels[::-1], 1))
+        shrunk = erode_instances(both, 1)
+        np.testing.assert_array_equal(shrunk[0], erode_instances(labels, 1))
+        np.testing.assert_array_equal(shrunk[1], erode_instances(labels[::-1], 1))
 
 
 class TestGrowInstances:
     def test_gives_shrunk_squares_back_that_touched(self, labels):
-        back = grow_instances(shrink_instances(labels, 2), 2)
+        back = dilate_instances(erode_instances(labels, 2), 2)
         np.testing.assert_array_equal(back[:13], labels[:13])
 
     def test_changes_nothing_but_the_background(self, labels):
-        grown = np.asarray(grow_instances(labels, 3))
+        grown = np.asarray(dilate_instances(labels, 3))
         np.testing.assert_array_equal(grown[labels != 0], labels[labels != 0])
         reached = ndimage.binary_dilation(labels > 0, np.ones((7, 7)))
         assert ((grown > 0) <= reached).all()
@@ -68,7 +68,7 @@ class TestGrowInstances:
             (jnp.zeros((2, 3), int), -1, "width must be"),
         ],
     )
-    @pytest.mark.parametrize("function", [shrink_instances, grow_instances])
+    @pytest.mark.parametrize("function", [erode_instances, dilate_instances])
     def test_bad_input_is_named(self, function, labels, width, match):
         with pytest.raises((InputError, TypeError), match=match):
             function(labels, width)

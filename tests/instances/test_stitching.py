@@ -59,7 +59,7 @@ class TestComponents:
             parts(foreground), SIZE, band=1, min_share=0.0, min_size=5
         )
         whole = split_components(
-            foreground.astype(np.int32), 0, max_parts=500, min_size=5
+            foreground.astype(np.int32), 0, max_components=500, min_size=5
         )
         np.testing.assert_array_equal(found.labels, np.asarray(whole))
         np.testing.assert_array_equal(found.sizes, np.bincount(found.labels.ravel()))

@@ -108,10 +108,10 @@ def test_a_table_whose_cells_cannot_be_numbered_is_refused():
 @pytest.mark.parametrize(
     ("task", "images", "on_host"),
     [
-        (Proposals(max_parts=400, max_objects=400), 8, False),
-        (Proposals(max_parts=5041, max_objects=5041), 1, False),
-        (Proposals(max_parts=5041, max_objects=5041), 8, True),
-        (Proposals(max_parts=20_164, max_objects=20_164), 1, True),
+        (Proposals(max_components=400, max_objects=400), 8, False),
+        (Proposals(max_components=5041, max_objects=5041), 1, False),
+        (Proposals(max_components=5041, max_objects=5041), 8, True),
+        (Proposals(max_components=20_164, max_objects=20_164), 1, True),
         # What is pooled is compared with itself, but for budgets only.
         (Proposals(max_groups=8000, pooled_concentrations=(9.0,)), 1, False),
         (
@@ -143,10 +143,10 @@ predictions = {
     "labels": found[None],
     "num_groups": np.array([side**2 + 1]),
     "proposals": maps,
-    REACHED + "max_parts": np.array([False]),
+    REACHED + "max_components": np.array([False]),
 }
 task = Proposals(
-    max_parts=side**2,
+    max_components=side**2,
     max_objects=side**2,
     budgets=(10, 10**6),
     pooled_concentrations=(1.0, 2.0),

@@ -48,13 +48,13 @@ def batch_of(*numbers):
     }
 
 
-def refreshed(task=TASK, *, batches=None, key=1):
+def updated(task=TASK, *, batches=None, key=1):
     batches = batches or [batch_of(0, 1, 2, 3), batch_of(4, 5, 6, 7)]
-    memory = task.init(jax.random.key(0), apply)
-    return task.refresh(apply, memory, batches, jax.random.key(key))
+    state = task.init(jax.random.key(0), apply)
+    return task.update(apply, state, batches, jax.random.key(key))
 
 
-def images_seen(task, memory, batch):
+def images_seen(task, state, batch):
     """What the network is shown in a step."""
     seen = []
 
@@ -62,23 +62,23 @@ def images_seen(task, memory, batch):
         seen.append(np.asarray(image))
         return apply(image)
 
-    loss, terms = task.loss(spy, memory, batch, jax.random.key(9))
+    loss, terms = task.loss(spy, state, batch, jax.random.key(9))
     return seen, float(loss), terms
 
 
 @pytest.fixture(scope="module")
-def memory():
-    return refreshed()
+def state():
+    return updated()
 
 
 class TestViews:
-    def test_they_are_fixed_within_an_epoch_whatever_the_order(self, memory):
-        first, _, _ = images_seen(TASK, memory, batch_of(0, 1, 2, 3))
-        second, _, _ = images_seen(TASK, memory, batch_of(2, 7, 0, 5))
+    def test_they_are_fixed_within_an_epoch_whatever_the_order(self, state):
+        first, _, _ = images_seen(TASK, state, batch_of(0, 1, 2, 3))
+        second, _, _ = images_seen(TASK, state, batch_of(2, 7, 0, 5))
         for one, other in zip(first, second, strict=True):
             np.testing.assert_allclose(one[2], other[0], atol=1e-6)
             np.testing.assert_allclose(one[0], other[2], atol=1e-6)
-        later = memory._replace(epoch=memory.epoch + 1)
+        later = state._replace(epoch=state.epoch + 1)
         third, _, _ = images_seen(TASK, later, batch_of(0, 1, 2, 3))
         assert all(
             np.abs(a - b).max() > 0.05 for a, b in zip(first, third, strict=True)
@@ -91,18 +91,18 @@ class TestViews:
             seen.append(np.asarray(image))
             return apply(image)
 
-        memory = TASK.refresh(
+        state = TASK.update(
             jax.tree_util.Partial(spy),
             TASK.init(jax.random.key(0), apply),
             [batch_of(3, 0)],
             jax.random.key(1),
         )
         in_the_pass = list(seen)  # before the anchor is asked, which it is as well
-        trained, _, _ = images_seen(TASK, memory, batch_of(0, 3))
+        trained, _, _ = images_seen(TASK, state, batch_of(0, 3))
         for one, other in zip(in_the_pass, trained, strict=True):
             np.testing.assert_allclose(one, other[::-1], atol=1e-5)
 
-    def test_they_have_the_same_box_and_different_colours(self, memory):
+    def test_they_have_the_same_box_and_different_colours(self, state):
         plain = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
         task = Picie(**SMALL, **plain, blur=0.0)
         ramp = jnp.linspace(0, 1, H)[:, None, None] * jnp.ones((1, W, 3))
@@ -115,10 +115,10 @@ class TestViews:
             maps = apply(image)
             return maps
 
-        _, terms = task.loss(spy, memory, batch, jax.random.key(0))
+        _, terms = task.loss(spy, state, batch, jax.random.key(0))
         np.testing.assert_allclose(seen[1], batch["image"], atol=1e-6)
         assert float(jnp.abs(seen[0] - seen[1]).max()) > 0.05
-        keys = jax.jit(task_keys)(memory, batch["index"])
+        keys = jax.jit(task_keys)(state, batch["index"])
         views = [
             view_of(task, batch, keys, view).reshape(B, H // 4, W // 4, D)
             for view in (0, 1)
@@ -129,19 +129,19 @@ class TestViews:
 
     def test_one_view_is_the_image_as_it_is(self):
         task = Picie(**SMALL, views=1)
-        memory = refreshed(task)
+        state = updated(task)
         batch = batch_of(0, 1)
-        seen, _, terms = images_seen(task, memory, batch)
+        seen, _, terms = images_seen(task, state, batch)
         assert len(seen) == 1
         np.testing.assert_array_equal(seen[0], batch["image"])
         assert set(terms) == {"loss/within", "largest_cluster"}
-        assert memory.centroids[0].shape == (1, K, D)
+        assert state.centroids[0].shape == (1, K, D)
 
 
-def task_keys(memory, index):
+def task_keys(state, index):
     from sphemb.tasks._views import view_keys
 
-    return view_keys(memory.seed, memory.epoch, index)
+    return view_keys(state.seed, state.epoch, index)
 
 
 def view_of(task, batch, keys, view):
@@ -153,24 +153,24 @@ def view_of(task, batch, keys, view):
     return view_points(features, keys, view=view, settings=settings)
 
 
-class TestRefresh:
-    def test_it_counts_the_cells_of_valid_images_once_per_view(self, memory):
-        assert int(memory.epoch) == 1
-        np.testing.assert_allclose(memory.counts[0].sum(axis=1), 8 * 16)
-        filled = refreshed(batches=[batch_of(0, 1, 2, -1), batch_of(-1, -1, 3, -1)])
+class TestUpdate:
+    def test_it_counts_the_cells_of_valid_images_once_per_view(self, state):
+        assert int(state.epoch) == 1
+        np.testing.assert_allclose(state.counts[0].sum(axis=1), 8 * 16)
+        filled = updated(batches=[batch_of(0, 1, 2, -1), batch_of(-1, -1, 3, -1)])
         np.testing.assert_allclose(filled.counts[0].sum(axis=1), 4 * 16)
 
-    def test_the_same_keys_give_the_same_clusters(self, memory):
-        again = refreshed()
-        jax.tree.map(np.testing.assert_array_equal, again, memory)
+    def test_the_same_keys_give_the_same_clusters(self, state):
+        again = updated()
+        jax.tree.map(np.testing.assert_array_equal, again, state)
 
     def test_centroids_are_those_of_the_views_own_cells(self):
         task = Picie(**{**SMALL, "cluster_pixels": 64, "start_steps": 50})
-        memory = refreshed(task, batches=[batch_of(0, 1, 2, 3)])
-        keys = task_keys(memory, jnp.arange(4))
+        state = updated(task, batches=[batch_of(0, 1, 2, 3)])
+        keys = task_keys(state, jnp.arange(4))
         for view in (0, 1):
             points = view_of(task, batch_of(0, 1, 2, 3), keys, view).reshape(-1, D)
-            centroids = memory.centroids[0][view]
+            centroids = state.centroids[0][view]
             labels = assign_clusters(points, centroids)
             for k in range(K):
                 mean = points[labels == k].mean(axis=0)
@@ -183,31 +183,31 @@ class TestRefresh:
             yield batch_of(0, 1, 2, 3)
             raise AssertionError("another batch was read")
 
-        memory = refreshed(task, batches=batches())
-        np.testing.assert_allclose(memory.counts[0].sum(axis=1), 4 * 16)
+        state = updated(task, batches=batches())
+        np.testing.assert_allclose(state.counts[0].sum(axis=1), 4 * 16)
 
     def test_collapse_is_named_and_health_is_not(self, capsys):
-        refreshed()
+        updated()
         assert capsys.readouterr().err == ""
         plain = {**batch_of(0, 1, 2, 3), "image": jnp.full((B, H, W, 3), 0.3)}
         settings = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
         task = Picie(**SMALL, **settings)
-        memory = refreshed(task, batches=[plain])
+        state = updated(task, batches=[plain])
         line = capsys.readouterr().err
         assert line.startswith("warning: collapse in epoch 1: cluster ")
         assert re.search(r"of 5 holds (9\d|100) % of the pixels of view [01]; ", line)
         assert line.count("\n") == 1
-        _, terms = task.loss(apply, memory, plain, jax.random.key(0))
+        _, terms = task.loss(apply, state, plain, jax.random.key(0))
         assert float(terms["largest_cluster"]) > 0.9
 
 
 class TestLoss:
-    def test_it_is_the_mean_of_within_and_cross_losses(self, memory):
+    def test_it_is_the_mean_of_within_and_cross_losses(self, state):
         batch = batch_of(0, 1, 2, 3)
-        loss, terms = TASK.loss(apply, memory, batch, jax.random.key(0))
-        keys = task_keys(memory, batch["index"])
+        loss, terms = TASK.loss(apply, state, batch, jax.random.key(0))
+        keys = task_keys(state, batch["index"])
         views = [view_of(TASK, batch, keys, v) for v in (0, 1)]
-        centroids = memory.centroids[0]
+        centroids = state.centroids[0]
         labels = [assign_clusters(views[v], centroids[v]) for v in (0, 1)]
 
         def cost(of, by):
@@ -221,11 +221,11 @@ class TestLoss:
         share = max(np.bincount(y.reshape(-1)).max() / y.size for y in labels)
         assert float(terms["largest_cluster"]) == pytest.approx(share)
 
-    def test_labels_stay_what_they_were_when_the_epoch_began(self, memory):
+    def test_labels_stay_what_they_were_when_the_epoch_began(self, state):
         batch = batch_of(0, 1, 2, 3)
 
         def loss_of(network):
-            return TASK.loss(network, memory, batch, jax.random.key(0))
+            return TASK.loss(network, state, batch, jax.random.key(0))
 
         def flat(image):  # all pixels alike: of its own labels there would be one
             maps = apply(image)
@@ -235,26 +235,26 @@ class TestLoss:
         assert float(flattened["largest_cluster"]) == float(terms["largest_cluster"])
         assert float(flattened["loss/within"]) > float(terms["loss/within"])
 
-    def test_equal_shards_average_to_the_whole(self, memory):
+    def test_equal_shards_average_to_the_whole(self, state):
         task = Picie(**SMALL, balance="inverse")
-        whole, _ = task.loss(apply, memory, batch_of(0, 1, 2, 3), jax.random.key(0))
+        whole, _ = task.loss(apply, state, batch_of(0, 1, 2, 3), jax.random.key(0))
         parts = [
-            task.loss(apply, memory, batch_of(*pair), jax.random.key(0))[0]
+            task.loss(apply, state, batch_of(*pair), jax.random.key(0))[0]
             for pair in ((3, 0), (2, 1))
         ]
         np.testing.assert_allclose(np.mean(parts), whole, rtol=1e-5)
 
     def test_finer_clusters_are_weighed_as_in_the_paper(self):
         task = Picie(**SMALL, num_overclusters=9)
-        memory = refreshed(task)
-        assert [c.shape for c in memory.centroids] == [(2, K, D), (2, 9, D)]
-        loss, terms = task.loss(apply, memory, batch_of(0, 1, 2, 3), jax.random.key(0))
+        state = updated(task)
+        assert [c.shape for c in state.centroids] == [(2, K, D), (2, 9, D)]
+        loss, terms = task.loss(apply, state, batch_of(0, 1, 2, 3), jax.random.key(0))
         one, two = overclustering_weights(K, 9)
         own = (terms["loss/within"] + terms["loss/cross"]) / 2
         expected = one * own + two * terms["loss/over"]
         assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
-    def test_a_few_steps_lower_it(self, memory):
+    def test_a_few_steps_lower_it(self, state):
         batch = batch_of(0, 1, 2, 3)
 
         @jax.jit
@@ -263,7 +263,7 @@ class TestLoss:
                 def network(image):
                     return {"embedding": (apply(image)["embedding"] @ kernel)}
 
-                return TASK.loss(network, memory, batch, jax.random.key(0))[0]
+                return TASK.loss(network, state, batch, jax.random.key(0))[0]
 
             value, gradient = jax.value_and_grad(loss)(kernel)
             return value, kernel - 3 * gradient
@@ -278,34 +278,32 @@ class TestLoss:
 
 
 class TestPrediction:
-    def test_a_pixel_goes_to_the_nearest_centroid(self, memory):
+    def test_a_pixel_goes_to_the_nearest_centroid(self, state):
         batch = batch_of(0, 1)
         mask = jnp.ones((2, H, W), bool).at[:, :, 28:].set(False)
-        found = TASK.predict(apply, memory, {**batch, "mask": mask})["labels"]
+        found = TASK.predict(apply, state, {**batch, "mask": mask})["labels"]
         assert found.dtype == jnp.int32
         assert (found[:, :, 28:] == VOID).all()
         points = apply(batch["image"])["embedding"]
         points /= jnp.linalg.norm(points, axis=-1, keepdims=True)
-        coarse = assign_clusters(points.reshape(2, -1, D), memory.centroids[0][1])
+        coarse = assign_clusters(points.reshape(2, -1, D), state.centroids[0][1])
         coarse = coarse.reshape(2, H // 4, W // 4)[:, :, :6]
         middles = found[:, 1::4, 1::4][:, :, :6]
         assert (coarse == middles).mean() > 0.7
 
-    def test_another_scale_gives_labels_of_the_images_size(self, memory):
+    def test_another_scale_gives_labels_of_the_images_size(self, state):
         task = Picie(**SMALL, predict_scale=0.5, scale_multiple=16)
-        found = task.predict(apply, memory, batch_of(0))["labels"]
+        found = task.predict(apply, state, batch_of(0))["labels"]
         assert found.shape == (1, H, W)
         assert ((found >= 0) & (found < K)).all()
 
     def test_spherical_centroids_label_by_direction(self):
         task = Picie(**SMALL, metric="spherical")
-        memory = refreshed(task)
-        lengths = jnp.linalg.norm(memory.centroids[0], axis=-1)
+        state = updated(task)
+        lengths = jnp.linalg.norm(state.centroids[0], axis=-1)
         np.testing.assert_allclose(lengths, 1, atol=1e-5)
-        scaled = memory._replace(centroids=(3.0 * memory.centroids[0],))
-        found = [
-            task.predict(apply, m, batch_of(0))["labels"] for m in (memory, scaled)
-        ]
+        scaled = state._replace(centroids=(3.0 * state.centroids[0],))
+        found = [task.predict(apply, m, batch_of(0))["labels"] for m in (state, scaled)]
         np.testing.assert_array_equal(*found)
 
 
@@ -347,7 +345,7 @@ class TestMetrics:
         ({"num_clusters": 1}, r"config\.task\.num_clusters must be >= 2, got 1"),
         ({"num_overclusters": 20}, r"num_overclusters must be above num_clusters 27"),
         ({"views": 3}, r"config\.task\.views must be one of 1, 2, got 3"),
-        ({"refresh_every": 0}, r"config\.task\.refresh_every must be >= 1, got 0"),
+        ({"update_every": 0}, r"config\.task\.update_every must be >= 1, got 0"),
         ({"balance": "equal"}, r"config\.task\.balance must be one of 'none'"),
         ({"predict_scale": 0.0}, r"config\.task\.predict_scale must satisfy 0 <"),
     ],
@@ -357,12 +355,12 @@ def test_impossible_settings_are_refused(settings, message):
         Picie(**settings)
 
 
-def test_a_map_that_does_not_fit_is_named(memory):
+def test_a_map_that_does_not_fit_is_named(state):
     batch = batch_of(0)
     wrong = functools.partial(Picie, **{**SMALL, "embedding_dim": 7})
     with pytest.raises(InputError, match=r"config\.task\.embedding_dim must be .* 6"):
-        wrong().predict(apply, memory, batch)
+        wrong().predict(apply, state, batch)
     other = Picie(**SMALL, feature="stage4")
     message = r"config\.task\.feature must be a map of the network, embedding, got"
     with pytest.raises(InputError, match=message):
-        other.predict(apply, memory, batch)
+        other.predict(apply, state, batch)

@@ -8,7 +8,7 @@ import pytest
 import sphemb
 from sphemb import InputError
 from sphemb.grouping import _accelerated
-from sphemb.instances import shrink_instances
+from sphemb.instances import erode_instances
 from sphemb.tasks import REACHED, Proposals
 
 B, H, W = 2, 8, 8
@@ -119,21 +119,25 @@ class TestProposals:
                 {"max_groups": True},
             ),
             (
-                {"max_groups": 3, "max_parts": 2},
-                {"max_groups": False, "max_parts": False},
+                {"max_groups": 3, "max_components": 2},
+                {"max_groups": False, "max_components": False},
             ),
             (
-                {"max_groups": 3, "max_parts": 1},
-                {"max_groups": False, "max_parts": True},
+                {"max_groups": 3, "max_components": 1},
+                {"max_groups": False, "max_components": True},
             ),
             # The largest group is found, and so is the background.
             (
-                {"max_groups": 1, "max_parts": 1, "foreground_below": 0.7},
-                {"max_groups": False, "max_parts": False},
+                {"max_groups": 1, "max_components": 1, "foreground_below": 0.7},
+                {"max_groups": False, "max_components": False},
             ),
             (
-                {"max_parts": 1, "foreground_below": 0.7, "reach": 1.0},
-                {"max_groups": False, "max_parts": True},
+                {
+                    "max_components": 1,
+                    "foreground_below": 0.7,
+                    "spatial_bandwidth": 1.0,
+                },
+                {"max_groups": False, "max_components": True},
             ),
         ],
     )
@@ -206,7 +210,7 @@ class TestReach:
             true[0][np.hypot(rows - 16, columns - middle) < 8] = k + 1
         embedding = jnp.asarray(np.eye(4, dtype=np.float32)[(true > 0).astype(int)])
         image = jnp.zeros((1, height, width, 3))
-        settings = {"max_parts": 8, "max_groups": 4, "threshold": 0.6}
+        settings = {"max_components": 8, "max_groups": 4, "threshold": 0.6}
 
         def found(**more):
             task = Proposals(**settings, **more)
@@ -216,15 +220,17 @@ class TestReach:
             return np.asarray(maps["labels"])
 
         assert set(np.unique(found())) == {0, 1}
-        parts = found(foreground_below=0.1, reach=3.0)
+        parts = found(foreground_below=0.1, spatial_bandwidth=3.0)
         assert set(np.unique(parts)) == {0, 1, 2}
         agree = (parts == true) | (parts == np.array([0, 2, 1])[true])
         assert agree.mean() > 0.98
         assert ((parts > 0) == (true > 0)).all()
 
     def test_what_it_needs_is_named(self):
-        with pytest.raises(InputError, match=r"reach 5\.0 needs config\.task\.foregr"):
-            Proposals(reach=5.0, max_parts=8)
+        with pytest.raises(
+            InputError, match=r"spatial_bandwidth 5\.0 needs config\.task\.foregr"
+        ):
+            Proposals(spatial_bandwidth=5.0, max_components=8)
         with pytest.raises(InputError, match=r"below 0\.1 needs config\.task\.max_p"):
             Proposals(foreground_below=0.1)
 
@@ -239,7 +245,7 @@ class TestForeground:
         corners = np.array([[1, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
         maps = {"embedding": jnp.asarray(corners[halves])}
         image = jnp.zeros((1, 24, 40, 3))
-        settings = {"max_parts": 8, "max_groups": 4, "threshold": 0.6}
+        settings = {"max_components": 8, "max_groups": 4, "threshold": 0.6}
 
         def found(**more):
             task = Proposals(**settings, **more)
@@ -254,8 +260,8 @@ class TestOutline:
         arguments = (lambda *_: {"embedding": embedding}, ())
         key = jax.random.key(1)
         settings = {"num_steps": 0, "num_samples": H * W, "weight_power": 0.0}
-        loss, _ = Proposals(**settings, outline=1).loss(*arguments, batch, key)
-        apart = {**batch, "instances": shrink_instances(batch["instances"], 1)}
+        loss, _ = Proposals(**settings, erosion=1).loss(*arguments, batch, key)
+        apart = {**batch, "instances": erode_instances(batch["instances"], 1)}
         expected, _ = Proposals(**settings).loss(*arguments, apart, key)
         np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
@@ -263,9 +269,11 @@ class TestOutline:
         true = np.zeros((1, 24, 40), np.int32)
         true[0, 4:20, 4:20] = 1
         true[0, 4:20, 20:36] = 2
-        inside = np.asarray(shrink_instances(true, 2)) > 0
+        inside = np.asarray(erode_instances(true, 2)) > 0
         embedding = jnp.asarray(np.eye(4, dtype=np.float32)[inside.astype(int)])
-        task = Proposals(max_parts=8, max_groups=4, threshold=0.6, outline=2, grow=2)
+        task = Proposals(
+            max_components=8, max_groups=4, threshold=0.6, erosion=2, dilation=2
+        )
         maps = task.predict(
             lambda *_: {"embedding": embedding},
             (),
@@ -274,5 +282,7 @@ class TestOutline:
         np.testing.assert_array_equal(maps["labels"], true)
 
     def test_needs_parts_that_can_grow(self):
-        with pytest.raises(InputError, match=r"grow 2 needs config\.task\.max_parts"):
-            Proposals(grow=2)
+        with pytest.raises(
+            InputError, match=r"dilation 2 needs config\.task\.max_components"
+        ):
+            Proposals(dilation=2)

@@ -167,8 +167,8 @@ class TestInstances:
 
     def test_objects_are_found_with_their_classes(self, batch, apply):
         task = Instances(**self.settings)
-        memory = task.init(jax.random.key(0), apply)
-        found = jax.jit(lambda b: task.predict(apply, memory, b))(batch)
+        state = task.init(jax.random.key(0), apply)
+        found = jax.jit(lambda b: task.predict(apply, state, b))(batch)
         scores = {}
         for metric in task.metrics(found, batch).values():
             scores |= metric.compute()
@@ -200,8 +200,8 @@ class TestInstances:
         task = Instances(**self.settings)
         wrong = dict(apply(None))
         wrong["logits"] = jnp.roll(wrong["logits"], 1, axis=-1)  # 3 becomes 0, 1 two
-        memory = task.init(jax.random.key(0), apply)
-        found = task.predict(lambda *_: wrong, memory, batch)
+        state = task.init(jax.random.key(0), apply)
+        found = task.predict(lambda *_: wrong, state, batch)
         scores = {}
         for metric in task.metrics(found, batch).values():
             scores |= metric.compute()
@@ -211,8 +211,8 @@ class TestInstances:
 
     def test_the_line_learns_which_proposals_are_objects(self, batch, apply):
         task = Instances(**self.settings, ridge=1e-3)
-        memory = task.init(jax.random.key(0), apply)
-        line = task.refresh(apply, memory, [batch], jax.random.key(0))
+        state = task.init(jax.random.key(0), apply)
+        line = task.update(apply, state, [batch], jax.random.key(0))
         found = task.predict(apply, line, batch)
         scores = np.asarray(found["proposal_scores"])
         there = np.isfinite(scores)
@@ -222,11 +222,11 @@ class TestInstances:
 
     def test_without_a_proposal_the_line_stays(self, batch):
         task = Instances(**{**self.settings, "min_size": H * W + 1})
-        memory = task.init(jax.random.key(0), apply)
+        state = task.init(jax.random.key(0), apply)
         empty = {
             "embedding": jnp.ones((B, 8, 8, 8)),
             "logits": jnp.zeros((B, 8, 8, K)),
         }
-        line = task.refresh(lambda *_: empty, memory, [batch], jax.random.key(0))
-        assert line is memory
+        line = task.update(lambda *_: empty, state, [batch], jax.random.key(0))
+        assert line is state
         assert line.slope[PROPOSAL_FEATURES.index("probability")] == 1

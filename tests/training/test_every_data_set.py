@@ -21,7 +21,7 @@ from sphemb.configs import common
 from sphemb.tasks import compute_scores, predict_and_measure
 from sphemb.training import Experiment, make_train_step, train
 from sphemb.training._labels import check_labels
-from sphemb.training._loop import _first_batch, _rehearse, refresh_memory
+from sphemb.training._loop import _first_batch, _rehearse, update_task_state
 
 SIZE, NUMBER, K = (32, 32), 8, 21  # of VOC, so that one network serves all
 CLASSES = [0, 3, 15]  # of the background and of the two discs
@@ -297,9 +297,9 @@ def programs():
             )
             mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
 
-            def predict(params, memory, batch):
+            def predict(params, task_state, batch):
                 apply = functools.partial(experiment.network, params, {})
-                return predict_and_measure(task, apply, memory, batch)
+                return predict_and_measure(task, apply, task_state, batch)
 
             state = experiment.init_state()
             kept[name] = state, jax.jit(mapped), jax.jit(predict)
@@ -341,8 +341,8 @@ def test_a_task_learns_and_is_scored_or_is_refused(
     state, step, predict = programs(experiment)
     check_labels(experiment, ("train", "validation", "test"))
     _rehearse(experiment, state)
-    if experiment.refresh_every > 0:
-        state = refresh_memory(experiment, state)
+    if experiment.update_every > 0:
+        state = update_task_state(experiment, state)
     batch = next(experiment.train_batches())
     _, scalars = step(state, {k: v[None] for k, v in batch.items()})
     assert scalars["loss"] > 0
@@ -351,7 +351,7 @@ def test_a_task_learns_and_is_scored_or_is_refused(
     assert ("valid_share" in scalars) == bool(learned)
     assert scalars.get("valid_share", 1) > 0
     split, batch = _first_batch(experiment)
-    found, metrics = jax.device_get(predict(state.params, state.memory, batch))
+    found, metrics = jax.device_get(predict(state.params, state.task_state, batch))
     if experiment.task.metrics_on_host:
         metrics = experiment.task.metrics(found, batch)
     scores = compute_scores(metrics, experiment.class_names, split=split)

@@ -16,7 +16,7 @@ from sphemb.training._workdir import check_workdir
 B, H, W, D, K = 2, 16, 16, 4, 3
 SAMPLED = {"num_samples": 32}
 TASKS = [
-    Proposals(**SAMPLED, num_steps=1, outline=1),
+    Proposals(**SAMPLED, num_steps=1, erosion=1),
     Spectral(**SAMPLED, weight_power=0.5),
     Boundaries(**SAMPLED, side_weight=1.0),
     Semantic(
@@ -39,9 +39,15 @@ TASKS = [
 ]
 # Of `Instances` the issue is that the line of its scores is fitted to what it predicts.
 FITTED = {
-    *("threshold", "max_groups", "min_size", "max_parts", "max_iou", "grow"),
+    *("threshold", "max_groups", "min_size", "max_components", "max_iou", "dilation"),
     *("predict_steps", "predict_points", "predict_pixels", "pooled_concentrations"),
-    *("foreground_below", "reach", "reach_concentration", "fit_images", "ridge"),
+    *(
+        "foreground_below",
+        "spatial_bandwidth",
+        "spatial_concentration",
+        "fit_images",
+        "ridge",
+    ),
 }
 by_name = pytest.mark.parametrize("task", TASKS, ids=lambda task: type(task).__name__)
 
@@ -92,9 +98,9 @@ def test_what_is_learned_and_remembered_depends_on_no_setting_that_may_change(ta
     watched = Watched(**settings)
     read.clear()  # what is checked when it is made
     key = jax.random.key(0)
-    memory = watched.init(key, apply)
-    memory = watched.refresh(apply, memory, [batch()], key)
-    jax.eval_shape(lambda b: watched.loss(apply, memory, b, key), batch())
+    state = watched.init(key, apply)
+    state = watched.update(apply, state, [batch()], key)
+    jax.eval_shape(lambda b: watched.loss(apply, state, b, key), batch())
     assert len(read & settings.keys()) >= 2
     assert not read & task.scoring_settings
 

@@ -202,28 +202,28 @@ class TestLoop:
         assert [r["step"] for r in read_log(tmp_path / "run") if "loss" in r] == [4]
 
 
-@pytest.mark.parametrize(("refresh_every", "passes"), [(3, 3), (-1, 1)])
+@pytest.mark.parametrize(("update_every", "passes"), [(3, 3), (-1, 1)])
 def test_a_task_renews_its_memory_on_schedule_and_at_the_end_and_keeps_it(
-    drawings_dir, tmp_path, monkeypatch, refresh_every, passes
+    drawings_dir, tmp_path, monkeypatch, update_every, passes
 ):
     class Counting(sphemb.tasks.Proposals):
-        """Remembers how many images each refresh saw."""
+        """Remembers how many images each update saw."""
 
         def init(self, key, apply):
             return jnp.zeros((), jnp.int32)
 
-        def refresh(self, apply, memory, batches, key):
+        def update(self, apply, task_state, batches, key):
             seen = sum(int(batch["valid"].sum()) for batch in batches)
-            return memory + seen
+            return task_state + seen
 
     monkeypatch.setattr(sphemb.tasks, "Proposals", Counting)
     config = tiny_config(drawings_dir)
     with config.unlocked():
-        config.task.refresh_every = refresh_every
+        config.task.update_every = update_every
     trained = train(config, tmp_path / "run")
     # Every 3: before the steps 1 and 4, and when training ends.
-    assert int(trained.memory) == passes * 24
-    assert int(load_run(tmp_path / "run").memory) == passes * 24
+    assert int(trained.task_state) == passes * 24
+    assert int(load_run(tmp_path / "run").task_state) == passes * 24
 
 
 _MOVED = """

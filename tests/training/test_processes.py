@@ -24,8 +24,8 @@ config = make(pathlib.Path(data_dir))
 config.train.update(num_steps=4, checkpoint_every=2)
 trained = train(config, workdir)
 scores = evaluate(trained, "test").scores
-for i, leaf in enumerate(jax.tree.leaves(trained.memory)):
-    scores[f"memory {i}"] = np.asarray(leaf).tolist()
+for i, leaf in enumerate(jax.tree.leaves(trained.task_state)):
+    scores[f"task_state {i}"] = np.asarray(leaf).tolist()
 if number == 0:
     (pathlib.Path(workdir) / "scores.json").write_text(json.dumps(scores))
 """

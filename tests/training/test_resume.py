@@ -49,7 +49,7 @@ def spectral(root, drawings_dir):
 
 def picie(root, drawings_dir):
     config = test_picie.digits_config(drawings_dir)
-    config.task.refresh_every = 3  # so that checkpoints are within epochs
+    config.task.update_every = 3  # so that checkpoints are within epochs
     return config
 
 
@@ -71,7 +71,7 @@ def semantic(root, drawings_dir):
 
 def instances(root, drawings_dir):
     config = of_coco(voc_instances.get_config("small"), root)
-    config.task.update(fit_images=4, refresh_every=3)
+    config.task.update(fit_images=4, update_every=3)
     return config
 
 

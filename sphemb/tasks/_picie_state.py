@@ -30,12 +30,12 @@ _shown = jax.jit(view_batch, static_argnames=("view", "settings"))
 _points = jax.jit(view_points, static_argnames=("view", "settings", "offset"))
 
 
-class PicieMemory(NamedTuple):
+class PicieState(NamedTuple):
     """What a run of PiCIE knows beside its network.
 
     Attributes:
         seed: uint32 [2], of everything that is drawn.
-        epoch: int32, refreshes so far; the images' random changes go by it.
+        epoch: int32, updates so far; the images' random changes go by it.
         centroids: for each number of clusters K, [V, K, D].
         counts: for each of them, float32 [V, K], the cells behind each centroid.
         anchor: the network as it was when the epoch began, which gives the labels.
@@ -48,10 +48,10 @@ class PicieMemory(NamedTuple):
     anchor: Apply
 
 
-def empty_memory(
+def empty_state(
     key: jax.Array, apply: Apply, *, views: int, sizes: tuple[int, ...], dim: int
-) -> PicieMemory:
-    """A memory without clusters, of the shapes that it keeps.
+) -> PicieState:
+    """A state without clusters, of the shapes that it keeps.
 
     Args:
         key: of all that will be drawn.
@@ -61,7 +61,7 @@ def empty_memory(
         dim: D.
     """
     shapes = [(views, size) for size in sizes]
-    return PicieMemory(
+    return PicieState(
         seed=jax.random.key_data(key),
         epoch=jnp.zeros((), jnp.int32),
         centroids=tuple(jnp.zeros((*s, dim)) for s in shapes),
@@ -71,31 +71,31 @@ def empty_memory(
 
 
 def next_epoch(
-    memory: PicieMemory,
+    state: PicieState,
     apply: Apply,
-    cluster: Callable[[PicieMemory], list[KMeansState]],
-) -> PicieMemory:
-    """The memory of the epoch after, with new random changes and new clusters.
+    cluster: Callable[[PicieState], list[KMeansState]],
+) -> PicieState:
+    """The state of the epoch after, with new random changes and new clusters.
 
     Args:
-        memory: of the epoch that ends.
+        state: of the epoch that ends.
         apply: the network.
-        cluster: finds the clusters of a memory whose epoch is the new one.
+        cluster: finds the clusters of a state whose epoch is the new one.
     """
-    memory = memory._replace(epoch=memory.epoch + 1)
-    states = cluster(memory)
-    memory = memory._replace(
+    state = state._replace(epoch=state.epoch + 1)
+    states = cluster(state)
+    state = state._replace(
         centroids=tuple(state.centroids for state in states),
         counts=tuple(state.counts for state in states),
         anchor=jax.tree.map(jnp.copy, apply),
     )
-    _warn_of_collapse(memory)
-    return memory
+    _warn_of_collapse(state)
+    return state
 
 
 def embedded_views(
     embed: Callable[[Batch], PlacedMap],
-    memory: PicieMemory,
+    state: PicieState,
     batches: Iterable[Batch],
     settings: ViewSettings,
     *,
@@ -107,7 +107,7 @@ def embedded_views(
     Args:
         embed: from ``image`` [B, H, W, 3], and ``mask`` [B, H, W] where there is
             padding, to features [B, h, w, D], compiled.
-        memory: of this epoch.
+        state: of this epoch.
         batches: the same, with ``index`` [B] and ``valid`` [B].
         settings: of the views.
         cluster_images: images of all processes that are looked at, at most.
@@ -115,7 +115,7 @@ def embedded_views(
     """
     seen = 0
     for batch in batches:
-        keys = _keys(memory.seed, memory.epoch, batch["index"])
+        keys = _keys(state.seed, state.epoch, batch["index"])
         # Compiled in three parts, since the network is by whoever hands it in: its
         # parameters would be constants of a part that it stands in.
         views, counted = [], batch["valid"]
@@ -168,15 +168,15 @@ def _of_all_processes(
     return jnp.asarray(points), jnp.asarray(mask.transpose(1, 0, 2).reshape(-1))
 
 
-def _warn_of_collapse(memory: PicieMemory) -> None:
+def _warn_of_collapse(state: PicieState) -> None:
     """Says so, once, where nearly all pixels are in one cluster."""
-    for counts, centroids in zip(memory.counts, memory.centroids, strict=True):
+    for counts, centroids in zip(state.counts, state.centroids, strict=True):
         sizes = np.asarray(cluster_shares(counts, centroids))
         shares = sizes.max(axis=1)
         view = int(shares.argmax())
         if shares[view] > _COLLAPSED and jax.process_index() == 0:
             print(
-                f"warning: collapse in epoch {int(memory.epoch)}: cluster "
+                f"warning: collapse in epoch {int(state.epoch)}: cluster "
                 f"{int(sizes[view].argmax())} of {sizes.shape[1]} holds "
                 f"{100 * shares[view]:.0f} % of the pixels of view {view}; a smaller "
                 "config.optimizer.learning_rate, shorter epochs or "
