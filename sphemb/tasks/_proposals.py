@@ -92,12 +92,12 @@ class Proposals(Stateless):
             objects that ``erosion`` keeps apart, whatever groups they fall into. Needs
             ``max_components``. In an image of more than 2^18 pixels, padding included,
             the background is found from that many pixels on a grid.
-        spatial_bandwidth: 0 parts them where they are not connected. Otherwise they are
-            grouped first, in the joint domain of embedding and place, by a kernel of this
-            standard deviation in pixels, see `sphemb.grouping.append_positions`: objects
-            of about that radius are parted though they touch and their embeddings be
-            alike. Needs ``foreground_below``.
-        spatial_concentration: of the embeddings in that kernel.
+    spatial_bandwidth: 0 parts them where they are not connected. Otherwise they are
+        grouped first, in the joint domain of embedding and position, by a kernel of
+        this standard deviation in pixels, see `sphemb.grouping.append_positions`:
+        objects of about that radius are parted though they touch and their
+        embeddings be alike. Needs ``foreground_below``.
+    spatial_concentration: of the embeddings in that kernel.
         erosion: pixels at the border of each object that training counts as background,
             so that objects which touch have a gap between them.
         dilation: pixels by which the parts of a prediction grow back into such gaps.
@@ -245,7 +245,7 @@ class Proposals(Stateless):
             where masked; ``num_groups`` [B]; ``background`` [B], the group that is
             taken for it, the largest; ``embedding`` [B, H, W, D], unit vectors before
             the mean shift. With ``max_components``, the labels are 0 for the background
-            and 1, 2, .. for the parts by descending size. With ``budgets`` and instances,
+            and 1, 2, .. for the parts by size. With ``budgets`` and instances,
             ``proposals`` [B, K, H, W], such labels at every concentration.
             ``reached/max_groups`` and, where it is set, ``reached/max_components``,
             bool [B]: whether the limit has left something out, at any concentration.

@@ -231,7 +231,9 @@ class TestReach:
             InputError, match=r"spatial_bandwidth 5\.0 needs config\.task\.foregr"
         ):
             Proposals(spatial_bandwidth=5.0, max_components=8)
-        with pytest.raises(InputError, match=r"below 0\.1 needs config\.task\.max_p"):
+        with pytest.raises(
+            InputError, match=r"below 0\.1 needs config\.task\.max_comp"
+        ):
             Proposals(foreground_below=0.1)
 
 
