@@ -65,7 +65,7 @@ def get_config() -> ml_collections.ConfigDict:
 
 
 def check_variant(name: str, variant: str, variants: tuple[str, ...]) -> None:
-    """Raises `InputError` unless ``configs/NAME.py`` has the variant."""
+    """Raises `InputError` unless the config of that name has the variant."""
     if variant not in variants:
         raise InputError(
             f"the variant of configs/{name}.py must be one of {', '.join(variants)}, "
