@@ -26,7 +26,7 @@ ACTIONS = """
     return total;
   };
   const found = {scenes: document.getElementById("scene").length};
-  found.colourings = [...document.getElementById("colouring").options].map(o => o.text);
+  found.colorings = [...document.getElementById("coloring").options].map(o => o.text);
   window.found = found;
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const pointer = (kind, x, y) => canvas.dispatchEvent(new PointerEvent(
@@ -46,11 +46,11 @@ ACTIONS = """
     await wait(1500);
     found.shifted = sum(look());
     found.told = document.getElementById("told").textContent;
-    const colouring = document.getElementById("colouring");
-    colouring.selectedIndex = colouring.length - 1;
-    colouring.dispatchEvent(new Event("change"));
+    const coloring = document.getElementById("coloring");
+    coloring.selectedIndex = coloring.length - 1;
+    coloring.dispatchEvent(new Event("change"));
     await wait(300);
-    found.recoloured = sum(look());
+    found.recolored = sum(look());
     found.pictures = [...document.images].map((i) => i.naturalWidth);
     found.done = true;
   })();

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sphemb.data import Box, ImageWindows, write_image, write_labels, write_tiff
-from sphemb.viz import ink, overlay
+from sphemb.viz import overlay, overlay_boundaries
 
 _PNG_PIXELS = 2**26  # larger PNG files are refused by many readers
 _PNG_LABEL = 2**16 - 1
@@ -78,12 +78,12 @@ def save_overlay(path: pathlib.Path, image: ImageWindows, labels: np.ndarray) ->
 
 
 def save_ink(path: pathlib.Path, image: ImageWindows, boundary: np.ndarray) -> None:
-    """Writes boundaries float [H, W] in ink over their image."""
+    """Writes boundaries float [H, W] in red over their image."""
     width = image.size[1]
 
     def rows(first: int, last: int) -> np.ndarray:
         pixels = image.read(Box(first, 0, last, width))
-        return _as_bytes(ink(pixels, boundary[first:last]))
+        return _as_bytes(overlay_boundaries(pixels, boundary[first:last]))
 
     _save(path, rows, image.size)
 

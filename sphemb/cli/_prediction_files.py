@@ -110,7 +110,7 @@ class PredictionFiles:
 
 
 class BoundaryFiles(PredictionFiles):
-    """Of boundaries: how certain, in 16 bits, and in ink over the image."""
+    """Of boundaries: how certain, in 16 bits, and in red over the image."""
 
     per_image = ("{}.png", "overlays/{}.png")
     shared = ()

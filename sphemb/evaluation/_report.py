@@ -20,11 +20,11 @@ from sphemb.instances import relabel
 from sphemb.tasks import Proposals, Spectral
 from sphemb.training import Trained
 from sphemb.viz import (
-    Exhibit,
+    Example,
     Scene,
     draw_curves,
-    draw_page,
     embedding_rgb,
+    html_page,
     label_rgb,
     match_labels,
     onto_sphere,
@@ -70,7 +70,7 @@ def write_report(
         image.index: str(source[image.index].get("name") or f"image {image.index}")
         for image in (*worst, *best)
     }
-    exhibits = {"The worst images": worst, "The best images": best}
+    examples = {"The worst images": worst, "The best images": best}
     scenes = [
         scene
         for kind, images in {"worst": worst, "best": best}.items()
@@ -80,22 +80,22 @@ def write_report(
         )
     ]
     while True:
-        page = draw_page(
+        page = html_page(
             f"{trained.experiment.config.task.name} of "
             f"{trained.experiment.config.model.name}",
             facts=facts,
             scores=evaluation.scores,
             figures={"The training": draw_curves(records)} if records else {},
-            exhibits={
+            examples={
                 heading: [
-                    Exhibit(
+                    Example(
                         names[image.index],
                         f"{by} {image.scores[by]:.4f}",
                         _pictures(trained, image, side),
                     )
                     for image in images
                 ]
-                for heading, images in exhibits.items()
+                for heading, images in examples.items()
                 if images
             },
             scenes=scenes,

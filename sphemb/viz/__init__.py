@@ -2,17 +2,17 @@
 
 Arrays in [0, 1]:
 
-* :func:`embedding_rgb`: an embedding map as colours.
-* :func:`label_rgb`, :func:`overlay`: instances in distinct colours, alone or painted
+* :func:`embedding_rgb`: an embedding map as colors.
+* :func:`label_rgb`, :func:`overlay`: instances in distinct colors, alone or painted
   over the image with their outlines.
-* :func:`ink`: boundaries over a paled image.
+* :func:`overlay_boundaries`: boundaries over a paled image.
 
 * :func:`match_labels`: instances found, named after the true ones that they overlap.
 * :func:`onto_sphere`: points of any dimension on the sphere that can be seen.
 
 A page that holds all it shows:
 
-* :func:`draw_page`, :class:`Exhibit`, :class:`Scene`: numbers, pictures, and spheres
+* :func:`html_page`, :class:`Example`, :class:`Scene`: numbers, pictures, and spheres
   that can be turned, as HTML.
 
 Figures, made without pyplot and its global state; Matplotlib is loaded on the first
@@ -38,10 +38,14 @@ call:
 * :func:`save_figure`: writes a PNG of bounded size.
 """
 
-from sphemb.viz._boundaries import draw_boundaries, draw_orientations, ink
+from sphemb.viz._boundaries import (
+    draw_boundaries,
+    draw_orientations,
+    overlay_boundaries,
+)
 from sphemb.viz._classes import draw_classes, draw_detections, draw_trimap_curves
 from sphemb.viz._clusters import draw_clusters
-from sphemb.viz._colours import label_rgb, match_labels
+from sphemb.viz._colors import label_rgb, match_labels
 from sphemb.viz._curves import draw_curves
 from sphemb.viz._embedding import embedding_rgb
 from sphemb.viz._figures import save_figure
@@ -50,7 +54,7 @@ from sphemb.viz._groupings import draw_grouping
 from sphemb.viz._histograms import draw_similarity_histograms
 from sphemb.viz._instance_sizes import draw_instance_sizes
 from sphemb.viz._outlines import overlay
-from sphemb.viz._page import Exhibit, Scene, draw_page
+from sphemb.viz._page import Example, Scene, html_page
 from sphemb.viz._pair_loss import PairLoss, draw_pair_loss
 from sphemb.viz._precision_curve import draw_precision_curve
 from sphemb.viz._recall_curves import draw_recall_curves
@@ -59,7 +63,7 @@ from sphemb.viz._shifted_images import draw_shifted_images
 from sphemb.viz._spheres import draw_sphere, onto_sphere
 
 __all__ = [
-    "Exhibit",
+    "Example",
     "PairLoss",
     "Scene",
     "draw_boundaries",
@@ -71,7 +75,6 @@ __all__ = [
     "draw_grouping",
     "draw_instance_sizes",
     "draw_orientations",
-    "draw_page",
     "draw_pair_loss",
     "draw_precision_curve",
     "draw_recall_curves",
@@ -81,10 +84,11 @@ __all__ = [
     "draw_sphere",
     "draw_trimap_curves",
     "embedding_rgb",
-    "ink",
+    "html_page",
     "label_rgb",
     "match_labels",
     "onto_sphere",
     "overlay",
+    "overlay_boundaries",
     "save_figure",
 ]

@@ -47,10 +47,10 @@ def principal_directions(
     """The directions [D, number] along which weighted points vary most.
 
     Only the directions are taken about the mean: what is projected on them keeps the
-    sphere's centre at the centre. Missing ones (number > D) are zero; signs are fixed.
+    sphere's center at the center. Missing ones (number > D) are zero; signs are fixed.
     """
-    centred = points - np.average(points, axis=0, weights=weights)
-    spread = (centred * weights[:, None]).T @ centred
+    centered = points - np.average(points, axis=0, weights=weights)
+    spread = (centered * weights[:, None]).T @ centered
     _, vectors = np.linalg.eigh(spread)
     found = vectors[:, ::-1][:, :number]
     largest = np.argmax(np.abs(found), axis=0)

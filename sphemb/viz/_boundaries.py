@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def ink(
+def overlay_boundaries(
     image: np.ndarray,
     boundary: np.ndarray,
     *,
-    colour: tuple[float, float, float] = (1.0, 0.1, 0.0),
+    color: tuple[float, float, float] = (1.0, 0.1, 0.0),
 ) -> np.ndarray:
     """Draws boundaries over a paled image, the surer the stronger.
 
     Args:
         image: uint8 or float in [0, 1], [H, W, 3].
         boundary: float [H, W] in [0, 1].
-        colour: of the ink.
+        color: of the boundaries.
 
     Returns:
         float [H, W, 3] in [0, 1].
@@ -35,14 +35,14 @@ def ink(
     Raises:
         InputError: shapes that do not go together, values that are not finite.
 
-    >>> ink(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]])).tolist()
+    >>> overlay_boundaries(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]])).tolist()
     [[[0.5, 0.5, 0.5], [1.0, 0.1, 0.0]]]
     """
     dims = check_shape("image", image, "H W 3")
     check_shape("boundary", boundary, "H W", dims=dims, beside="image")
     strength = np.clip(float_array("boundary", boundary, "H W"), 0.0, 1.0)[..., None]
     pale = 0.5 + 0.5 * image_array("image", image)
-    return (1.0 - strength) * pale + strength * np.asarray(colour)
+    return (1.0 - strength) * pale + strength * np.asarray(color)
 
 
 def draw_boundaries(
@@ -53,7 +53,7 @@ def draw_boundaries(
     *,
     branch_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draws image, what people marked, what was found, and each branch as colours.
+    """Draws image, what people marked, what was found, and each branch as colors.
 
     With several entries of ``branches``, such as before and after a fine-tuning, each
     has a row of its own under the image's (the paper's Fig. 7).
@@ -97,7 +97,7 @@ def draw_boundaries(
     images = image_array("images", images)
     truth = float_array("truth", truth, "B H W")
     predicted = float_array("predicted", predicted, "B H W")
-    colours = {name: embedding_rgb(array) for name, array in branches.items()}
+    colors = {name: embedding_rgb(array) for name, array in branches.items()}
 
     columns = 3 + number
     cell = 1.5
@@ -119,7 +119,7 @@ def draw_boundaries(
         for k in range(number):
             show_image(
                 axes[3 + k],
-                colours[name][image, k],
+                colors[name][image, k],
                 title=titles[k] if row == 0 else "",
             )
         if len(branches) > 1:
@@ -138,10 +138,10 @@ def draw_orientations(
 
     Every pixel within ``reach`` of the true boundary is put into a chart of the
     boundary's orientation against the pixel's signed distance from it, in the mean
-    colour of its embedding. A boundary has no front side: turning it by half a turn
+    color of its embedding. A boundary has no front side: turning it by half a turn
     swaps the signs, so that the chart's left end, turned upside down, is its right end.
     Glued together they are the Möbius strip of the supplement's Fig. 3; an embedding
-    that encodes orientation and signed distance colours it without a seam.
+    that encodes orientation and signed distance colors it without a seam.
 
     Args:
         embedding: float [H, W, D].
@@ -165,7 +165,7 @@ def draw_orientations(
     boundary = np.asarray(boundary, bool)
     if not boundary.any():
         raise InputError("boundary must have pixels that are True, got none")
-    colours = embedding_rgb(embedding)
+    colors = embedding_rgb(embedding)
     # Without its optional outputs it returns both arrays, which its signature hides.
     found: Any = ndimage.distance_transform_edt(~boundary, return_indices=True)
     distance, nearest = found
@@ -182,7 +182,7 @@ def draw_orientations(
     place = (row * sectors + column)[near]
     total = np.bincount(place, minlength=levels * sectors)
     sums = [
-        np.bincount(place, weights=colours[..., c][near], minlength=levels * sectors)
+        np.bincount(place, weights=colors[..., c][near], minlength=levels * sectors)
         for c in range(3)
     ]
     chart = np.stack(sums, axis=-1) / np.maximum(total, 1)[:, None]
@@ -190,7 +190,7 @@ def draw_orientations(
 
     figure = new_figure(8.0, 3.2)
     axes = figure.subplots(1, 2, width_ratios=(1.2, 1.0))
-    show_image(axes[0], colours, title="embedding")
+    show_image(axes[0], colors, title="embedding")
     axes[1].imshow(
         chart,
         extent=(0, 180, -reach - 0.5, reach + 0.5),
@@ -202,7 +202,7 @@ def draw_orientations(
     axes[1].set_ylabel("signed distance, pixels", fontsize=8)
     axes[1].set_xticks([0, 45, 90, 135, 180])
     axes[1].tick_params(labelsize=8)
-    axes[1].set_title("mean colour near the boundary", fontsize=10)
+    axes[1].set_title("mean color near the boundary", fontsize=10)
     return figure
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sphemb._checks import InputError, check_integer, check_shape
 from sphemb.viz._arrays import image_array
-from sphemb.viz._colours import instance_colours, label_rgb
+from sphemb.viz._colors import instance_colors, label_rgb
 from sphemb.viz._embedding import embedding_rgb
 from sphemb.viz._figures import clean_axes, new_figure, show_image
 from sphemb.viz._outlines import overlay
@@ -37,14 +37,14 @@ def draw_classes(
 
     Args:
         images: uint8 or float in [0, 1], [B, H, W, 3].
-        truth: int [B, H, W]; -1 void (grey), 0 background (black), 1.. classes.
+        truth: int [B, H, W]; -1 void (gray), 0 background (black), 1.. classes.
         predicted: int [B, H, W], the classes found.
         embeddings: float [B, H, W, D].
         class_names: the background's first; numbers where there are none.
         detections: of every image, for one column more.
 
     Returns:
-        A Matplotlib figure of B rows. Colours of classes are the same everywhere, and
+        A Matplotlib figure of B rows. Colors of classes are the same everywhere, and
         named below each map.
 
     Raises:
@@ -158,10 +158,10 @@ def draw_trimap_curves(curves: Mapping[str, TrimapCurve]) -> Figure:
         raise InputError("curves must hold at least one method's curve, got none")
     figure = new_figure(7.4, 3.2)
     inside, outside = figure.subplots(1, 2, sharex=True)
-    drawn = 0.8 * instance_colours(len(curves))
-    for (name, curve), colour in zip(curves.items(), drawn, strict=True):
+    drawn = 0.8 * instance_colors(len(curves))
+    for (name, curve), color in zip(curves.items(), drawn, strict=True):
         for axes, values in ((inside, curve.inside), (outside, curve.outside)):
-            axes.plot(curve.width, values, color=colour, linewidth=1.4, label=name)
+            axes.plot(curve.width, values, color=color, linewidth=1.4, label=name)
     for axes, title in ((inside, "within"), (outside, "outside of")):
         axes.set_title(f"mean IoU {title} the band", fontsize=10)
         axes.set_xlabel("width of the band around true boundaries, pixels", fontsize=8)

@@ -8,7 +8,7 @@ import numpy as np
 
 from sphemb._checks import check_integer, check_shape
 from sphemb.viz._arrays import image_array
-from sphemb.viz._colours import label_rgb
+from sphemb.viz._colors import label_rgb
 from sphemb.viz._figures import new_figure, show_image
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ def draw_clusters(
 ) -> Figure:
     """Draws image, clusters and, where they are known, true classes side by side.
 
-    A cluster has one colour in all images, and so has a class; the colours of the two
+    A cluster has one color in all images, and so has a class; the colors of the two
     have nothing to do with each other.
 
     Args:
         images: uint8 or float in [0, 1], [B, H, W, 3].
-        clusters: int [B, H, W]; 0.. clusters, negative: none (grey).
-        truth: int [B, H, W]; 1.. classes, 0 none of them (black), -1 void (grey).
+        clusters: int [B, H, W]; 0.. clusters, negative: none (gray).
+        truth: int [B, H, W]; 1.. classes, 0 none of them (black), -1 void (gray).
 
     Returns:
         A Matplotlib figure of B rows.
@@ -44,16 +44,16 @@ def draw_clusters(
         check_integer(name, labels)
         check_shape(name, labels, "B H W", dims=dims, beside="images")
     images = image_array("images", images)
-    colours = {"clusters": label_rgb(np.asarray(clusters), background=None)}
+    colors = {"clusters": label_rgb(np.asarray(clusters), background=None)}
     if truth is not None:
-        colours["classes"] = label_rgb(np.asarray(truth))
-    rows, columns = dims["B"], 1 + len(colours)
+        colors["classes"] = label_rgb(np.asarray(truth))
+    rows, columns = dims["B"], 1 + len(colors)
     height = 0.3 + rows * (2.4 * dims["H"] / dims["W"] + 0.1)
     figure = new_figure(2.5 * columns, height)
     grid = figure.subplots(rows, columns, squeeze=False)
     for row, axes in enumerate(grid):
         first = row == 0
         show_image(axes[0], images[row], title="image" if first else "")
-        for place, (name, rgb) in zip(axes[1:], colours.items(), strict=True):
+        for place, (name, rgb) in zip(axes[1:], colors.items(), strict=True):
             show_image(place, rgb[row], title=name if first else "")
     return figure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.viz._colours import instance_colours
+from sphemb.viz._colors import instance_colors
 from sphemb.viz._figures import clean_axes, new_figure
 
 if TYPE_CHECKING:
@@ -59,14 +59,14 @@ def read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Curves]:
 
 
 def _draw_panel(axes: Any, title: str, curves: Curves) -> None:
-    colours = instance_colours(len(curves))
-    bright = colours @ (0.2126, 0.7152, 0.0722) > 0.7
-    colours = np.where(bright[:, None], 0.75 * colours, colours)  # on a white ground
-    for (name, curve), colour in zip(curves.items(), colours, strict=True):
+    colors = instance_colors(len(curves))
+    bright = colors @ (0.2126, 0.7152, 0.0722) > 0.7
+    colors = np.where(bright[:, None], 0.75 * colors, colors)  # on a white ground
+    for (name, curve), color in zip(curves.items(), colors, strict=True):
         steps, values = np.array(curve).T
         few = len(curve) < 30
         axes.plot(
-            steps, values, color=colour, linewidth=1.4, label=name,
+            steps, values, color=color, linewidth=1.4, label=name,
             marker="o" if few else None, markersize=3,
         )  # fmt: skip
     values = np.array([y for curve in curves.values() for _, y in curve])

@@ -1,4 +1,4 @@
-"""Embedding maps as colours."""
+"""Embedding maps as colors."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from sphemb._whole_files import written_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-GREY = "0.35"
+GRAY = "0.35"
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -35,7 +35,7 @@ def show_image(
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(title, fontsize=10)
-    axes.set_xlabel(note, fontsize=8, color=GREY)
+    axes.set_xlabel(note, fontsize=8, color=GRAY)
 
 
 def clean_axes(axes: Any) -> None:

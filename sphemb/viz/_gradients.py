@@ -15,8 +15,8 @@ from sphemb.viz._arrays import (
     principal_directions,
     sample,
 )
-from sphemb.viz._colours import label_rgb
-from sphemb.viz._figures import GREY, new_figure, show_image
+from sphemb.viz._colors import label_rgb
+from sphemb.viz._figures import GRAY, new_figure, show_image
 from sphemb.viz._outlines import overlay
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ def _draw_magnitude(
     bar.ax.tick_params(labelsize=7)
     bar.ax.ticklabel_format(axis="y", scilimits=(-2, 3))
     bar.ax.yaxis.get_offset_text().set_fontsize(7)
-    bar.set_label("length of the gradient", fontsize=8, color=GREY)
+    bar.set_label("length of the gradient", fontsize=8, color=GRAY)
     bar.outline.set_visible(False)
 
 
 def _draw_arrows(
-    axes: Any, points: np.ndarray, arrows: np.ndarray, colours: np.ndarray, seed: int
+    axes: Any, points: np.ndarray, arrows: np.ndarray, colors: np.ndarray, seed: int
 ) -> None:
     around = np.linspace(0.0, 2.0 * np.pi, 200)
     axes.plot(np.cos(around), np.sin(around), color="0.8", linewidth=0.8)
     shown = sample(len(points), _POINTS, seed)
-    axes.scatter(*points[shown].T, c=colours[shown], s=7, linewidths=0, alpha=0.6)
+    axes.scatter(*points[shown].T, c=colors[shown], s=7, linewidths=0, alpha=0.6)
     lengths = np.linalg.norm(arrows, axis=1)
     # Half of the arrows are the longest ones, which a random sample hardly meets.
     longest = np.argsort(-lengths, kind="stable")[:_ARROWS]
@@ -116,7 +116,7 @@ def draw_gradients(
     weights = np.where(flat < 0, 0.0, balanced_weights(flat))
     directions = principal_directions(points, weights, 2)
     kept = flat >= 0
-    colours = label_rgb(flat)
+    colors = label_rgb(flat)
 
     rows = len(gradients)
     figure = new_figure(8.4, 2.5 * rows + 0.1)
@@ -135,7 +135,7 @@ def draw_gradients(
         _draw_magnitude(figure, axes[1], np.linalg.norm(gradient, axis=-1), name)
         pull = -gradient.reshape(-1, dim) @ directions
         _draw_arrows(
-            axes[2], (points @ directions)[kept], pull[kept], colours[kept], seed
+            axes[2], (points @ directions)[kept], pull[kept], colors[kept], seed
         )
     grid[0, 2].set_title("way of descent, projected", fontsize=10)
     return figure

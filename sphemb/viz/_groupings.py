@@ -9,9 +9,9 @@ import numpy as np
 
 from sphemb._checks import InputError, check_integer, check_shape
 from sphemb.viz._arrays import image_array
-from sphemb.viz._colours import label_rgb, match_labels
+from sphemb.viz._colors import label_rgb, match_labels
 from sphemb.viz._embedding import embedding_rgb
-from sphemb.viz._figures import GREY, new_figure, show_image
+from sphemb.viz._figures import GRAY, new_figure, show_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,11 +28,11 @@ def draw_grouping(
 ) -> Figure:
     """Draws image, truth, instances found and embedding side by side.
 
-    An instance that is found takes the colour of the true one it overlaps most.
+    An instance that is found takes the color of the true one it overlaps most.
 
     Args:
         images: uint8 or float in [0, 1], [B, H, W, 3].
-        truth: int [B, H, W]; -1 void (grey), 0 background (black), 1.. instances.
+        truth: int [B, H, W]; -1 void (gray), 0 background (black), 1.. instances.
         predicted: int [B, H, W]; 0 background, 1.. instances found.
         embeddings: float [B, H, W, D].
         names: B names, written at the left of the rows.
@@ -66,7 +66,7 @@ def draw_grouping(
             )
     images, truth = image_array("images", images), np.asarray(truth)
     predicted = np.asarray(predicted)
-    colours = embedding_rgb(embeddings)
+    colors = embedding_rgb(embeddings)
 
     figure = new_figure(8.0, 0.3 + rows * (1.84 * height / width + 0.27))
     grid = figure.subplots(rows, 4, squeeze=False)
@@ -90,10 +90,10 @@ def draw_grouping(
             title="found" if first else "",
             note=note,
         )
-        show_image(axes[3], colours[row], title="embedding" if first else "")
+        show_image(axes[3], colors[row], title="embedding" if first else "")
         if names is not None:
             axes[0].set_ylabel(names[row], fontsize=8)
     if found["D"] > 3:
         note = f"random projection of {found['D']} dimensions"
-        grid[-1, 3].set_xlabel(note, fontsize=8, color=GREY)
+        grid[-1, 3].set_xlabel(note, fontsize=8, color=GRAY)
     return figure

@@ -113,14 +113,14 @@ def draw_similarity_histograms(
         if step >= steps:
             axes.set_axis_off()
             continue
-        for name, of_one, colour in (
+        for name, of_one, color in (
             ("within instances", True, _WITHIN),
             ("between instances", False, _BETWEEN),
         ):
             counts = [image.histogram(step, edges, of_one) for image in pairs]
             shares = np.sum(counts, axis=0) / max(np.sum(counts), 1e-30)
-            axes.stairs(shares, edges, fill=True, alpha=0.35, color=colour)
-            axes.stairs(shares, edges, color=colour, linewidth=1.2, label=name)
+            axes.stairs(shares, edges, fill=True, alpha=0.35, color=color)
+            axes.stairs(shares, edges, color=color, linewidth=1.2, label=name)
         if margin is not None:
             axes.axvline(float(margin), color="0.2", linewidth=0.9, linestyle="--")
         axes.set_title(f"t = {step}", fontsize=10)

@@ -6,7 +6,7 @@ import numpy as np
 
 from sphemb._checks import check_integer, check_number, check_shape
 from sphemb.viz._arrays import image_array
-from sphemb.viz._colours import label_rgb
+from sphemb.viz._colors import label_rgb
 
 
 def outlines(labels: np.ndarray) -> np.ndarray:
@@ -28,12 +28,12 @@ def outlines(labels: np.ndarray) -> np.ndarray:
 def overlay(
     image: np.ndarray, labels: np.ndarray, *, alpha: float = 0.45
 ) -> np.ndarray:
-    """Paints instances over their image, with outlines in full colour.
+    """Paints instances over their image, with outlines in full color.
 
     Args:
         image: uint8 or float in [0, 1], [..., H, W, 3].
         labels: int [..., H, W]; 0 background and -1 void leave the image as it is.
-        alpha: the weight of the colours inside, between 0 (outlines alone) and 1.
+        alpha: the weight of the colors inside, between 0 (outlines alone) and 1.
 
     Returns:
         float [..., H, W, 3] in [0, 1].

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Exhibit(NamedTuple):
+class Example(NamedTuple):
     """An image and what belongs to it.
 
     Attributes:
@@ -44,22 +44,22 @@ class Scene(NamedTuple):
         name: what people choose it by.
         note: a line below it.
         points: float [T+1, N, 3] unit vectors.
-        colours: name -> float in [0, 1], [N, 3]; the first is shown at first.
+        colors: name -> float in [0, 1], [N, 3]; the first is shown at first.
     """
 
     name: str
     note: str
     points: np.ndarray
-    colours: Mapping[str, np.ndarray]
+    colors: Mapping[str, np.ndarray]
 
 
-def draw_page(
+def html_page(
     title: str,
     *,
     facts: Sequence[str] = (),
     scores: Mapping[str, float] | None = None,
     figures: Mapping[str, Figure] | None = None,
-    exhibits: Mapping[str, Iterable[Exhibit]] | None = None,
+    examples: Mapping[str, Iterable[Example]] | None = None,
     scenes: Sequence[Scene] = (),
 ) -> str:
     """Writes numbers, pictures and spheres that can be turned as one page of HTML.
@@ -69,7 +69,7 @@ def draw_page(
         facts: lines below the title.
         scores: name -> number; of NaN the page says "none".
         figures: heading -> a chart.
-        exhibits: heading -> images.
+        examples: heading -> images.
         scenes: spheres, one of which is shown at a time.
 
     Returns:
@@ -78,7 +78,7 @@ def draw_page(
     Raises:
         InputError: arrays of another shape.
 
-    >>> page = draw_page("digits", scores={"recall": 0.5})
+    >>> page = html_page("digits", scores={"recall": 0.5})
     >>> page.startswith("<!DOCTYPE html>"), "<td>0.5000</td>" in page
     (True, True)
     """
@@ -92,9 +92,9 @@ def draw_page(
         parts.append(f'<h2>Scores</h2><div class="columns"><table>{rows}</table></div>')
     if scenes:
         parts.append(_SPHERE)
-    for heading, group in (exhibits or {}).items():
+    for heading, group in (examples or {}).items():
         parts.append(f"<h2>{_text(heading)}</h2>")
-        parts += [_exhibit(exhibit) for exhibit in group]
+        parts += [_example(example) for example in group]
     for heading, figure in (figures or {}).items():
         shown = f'<img class="chart" alt="{_text(heading)}" src="{_chart(figure)}">'
         parts.append(f"<h2>{_text(heading)}</h2>{shown}")
@@ -128,7 +128,7 @@ _PAGE = """<!DOCTYPE html>
 _SPHERE = """<h2>Embeddings on the sphere</h2>
 <div class="controls">
 <label>image <select id="scene"></select></label>
-<label>colours <select id="colouring"></select></label>
+<label>colors <select id="coloring"></select></label>
 <span id="steps" class="controls">
 <label>mean shift
 <input id="step" type="range" min="0" max="0" value="0" step="1"></label>
@@ -139,7 +139,7 @@ _SPHERE = """<h2>Embeddings on the sphere</h2>
 <canvas id="sphere" tabindex="0" role="img"
 aria-label="Points on a sphere; drag or use the arrow keys to turn it"></canvas>
 <p class="note">Drag, or use the arrow keys, to turn the sphere; the wheel brings it
-nearer. Points behind the centre are fainter.</p>
+nearer. Points behind the center are fainter.</p>
 <p class="note" id="scene-note"></p>"""
 
 
@@ -158,20 +158,20 @@ def _file(name: str) -> str:
     return importlib.resources.files("sphemb.viz").joinpath(name).read_text("utf-8")
 
 
-def _exhibit(exhibit: Exhibit) -> str:
+def _example(example: Example) -> str:
     shown = "".join(
         f'<figure><img alt="{_text(caption)}" src="{_picture(picture)}">'
         f"<figcaption>{_text(caption)}</figcaption></figure>"
-        for caption, picture in exhibit.pictures.items()
+        for caption, picture in example.pictures.items()
     )
     return (
-        f"<h3>{_text(exhibit.name)}</h3>"
-        f'<p class="note">{_text(exhibit.note)}</p><div class="row">{shown}</div>'
+        f"<h3>{_text(example.name)}</h3>"
+        f'<p class="note">{_text(example.note)}</p><div class="row">{shown}</div>'
     )
 
 
 def _picture(picture: np.ndarray) -> str:
-    """The smaller of PNG, which flat colours want, and JPEG, which photographs want."""
+    """The smaller of PNG, which flat colors want, and JPEG, which photographs want."""
     from PIL import Image
 
     image = Image.fromarray(_bytes(image_array("picture", picture)))
@@ -199,17 +199,17 @@ def _scene(scene: Scene) -> dict[str, object]:
         32767 * np.clip(float_array("points", scene.points, "T N 3"), -1, 1)
     )
     coded = {}
-    for name, colours in scene.colours.items():
+    for name, colors in scene.colors.items():
         wanted = {"N": dims["N"]}
-        check_shape("colours", colours, "N 3", dims=wanted, beside="points")
-        coded[name] = base64.b64encode(_bytes(np.asarray(colours)).tobytes()).decode()
+        check_shape("colors", colors, "N 3", dims=wanted, beside="points")
+        coded[name] = base64.b64encode(_bytes(np.asarray(colors)).tobytes()).decode()
     return {
         "name": scene.name,
         "note": scene.note,
         "steps": dims["T"],
         "number": dims["N"],
         "points": base64.b64encode(points.astype("<i2").tobytes()).decode(),
-        "colours": coded,
+        "colors": coded,
     }
 
 

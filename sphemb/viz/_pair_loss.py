@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sphemb._checks import InputError, check_number, check_shape
-from sphemb.viz._colours import instance_colours
+from sphemb.viz._colors import instance_colors
 from sphemb.viz._figures import clean_axes, new_figure
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def draw_pair_loss(pairs: Mapping[str, PairLoss], *, margin: float) -> Figure:
     check_number("margin", margin, at_least=0, at_most=1)
     figure = new_figure(7.4, 3.0)
     left, right = figure.subplots(1, 2, sharex=True)
-    colours = 0.8 * instance_colours(len(pairs))
-    for (name, pair), colour in zip(pairs.items(), colours, strict=True):
+    colors = 0.8 * instance_colors(len(pairs))
+    for (name, pair), color in zip(pairs.items(), colors, strict=True):
         dims = check_shape(f"pairs[{name!r}].similarity", pair.similarity, "N")
         for axes, part in ((left, "loss"), (right, "slope")):
             values = getattr(pair, part)
             argument = f"pairs[{name!r}].{part}"
             check_shape(argument, values, "N", dims=dims, beside="similarity")
-            axes.plot(pair.similarity, values, color=colour, linewidth=1.6, label=name)
+            axes.plot(pair.similarity, values, color=color, linewidth=1.6, label=name)
     for axes, title in ((left, "loss of a pair"), (right, "its slope")):
         axes.axvline(margin, color="0.2", linewidth=0.9, linestyle="--")
         axes.set_title(title, fontsize=10)

@@ -9,8 +9,8 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.metrics import BoundaryScores
-from sphemb.viz._colours import instance_colours
-from sphemb.viz._figures import GREY, clean_axes, new_figure
+from sphemb.viz._colors import instance_colors
+from sphemb.viz._figures import GRAY, clean_axes, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,23 +70,23 @@ def draw_precision_curve(
     figure = new_figure(4.6, 4.4)
     axes = figure.subplots()
     _draw_levels(axes)
-    drawn = instance_colours(len(curves) + len(marks))
+    drawn = instance_colors(len(curves) + len(marks))
     bright = drawn @ (0.2126, 0.7152, 0.0722) > 0.7
     drawn = np.where(bright[:, None], 0.75 * drawn, drawn)  # on a white ground
-    for (name, curve), colour in zip(curves.items(), drawn, strict=False):
+    for (name, curve), color in zip(curves.items(), drawn, strict=False):
         recall, precision = np.asarray(curve[0]), np.asarray(curve[1])
         found = recall > 0
         f = _harmonic_mean(recall, precision)
         best = int(np.argmax(f))
         axes.plot(
-            recall[found], precision[found], color=colour, linewidth=1.6,
+            recall[found], precision[found], color=color, linewidth=1.6,
             label=f"{name}, F = {f[best]:.3f}".lstrip(", "),
         )  # fmt: skip
-        axes.plot(recall[best], precision[best], color=colour, marker="o", markersize=5)
-    for (name, place), colour in zip(marks.items(), drawn[len(curves) :], strict=True):
+        axes.plot(recall[best], precision[best], color=color, marker="o", markersize=5)
+    for (name, place), color in zip(marks.items(), drawn[len(curves) :], strict=True):
         f = _harmonic_mean(np.asarray(place[0]), np.asarray(place[1]))
         axes.plot(
-            *place, color=colour, linestyle="", marker="D", markersize=5,
+            *place, color=color, linestyle="", marker="D", markersize=5,
             label=f"{name}, F = {f:.3f}",
         )  # fmt: skip
     axes.set_xlim(0.0, 1.0)
@@ -107,9 +107,9 @@ def _draw_levels(axes: Any) -> None:
         precision = level * recall / (2.0 * recall - level)
         axes.plot(recall, precision, color=_LINE, linewidth=0.7, zorder=0)
         axes.text(
-            1.01, precision[-1], f"{level:.1f}", fontsize=7, color=GREY, va="center"
+            1.01, precision[-1], f"{level:.1f}", fontsize=7, color=GRAY, va="center"
         )
-    axes.text(1.01, 0.985, "F", fontsize=7, color=GREY, va="center", style="italic")
+    axes.text(1.01, 0.985, "F", fontsize=7, color=GRAY, va="center", style="italic")
 
 
 def _harmonic_mean(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.viz._colours import instance_colours
+from sphemb.viz._colors import instance_colors
 from sphemb.viz._figures import clean_axes, new_figure
 
 if TYPE_CHECKING:
@@ -65,11 +65,11 @@ def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
         raise InputError("methods must hold at least one method's scores, got none")
     figure = new_figure(7.4, 3.4)
     grid = figure.subplots(1, 2, sharex=True, sharey=True)
-    drawn = instance_colours(len(methods))
+    drawn = instance_colors(len(methods))
     bright = drawn @ (0.2126, 0.7152, 0.0722) > 0.7
     drawn = np.where(bright[:, None], 0.75 * drawn, drawn)  # on a white ground
     most = 2.0
-    for (method, scores), colour in zip(methods.items(), drawn, strict=True):
+    for (method, scores), color in zip(methods.items(), drawn, strict=True):
         curves = {name: read_recall_curve(scores, name) for name in _PANELS}
         if not any(curve.size for curve in curves.values()):
             raise InputError(
@@ -78,7 +78,7 @@ def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
             )
         for axes, (numbers, values) in zip(grid, curves.values(), strict=True):
             axes.plot(
-                numbers, values, color=colour, linewidth=1.4, label=method,
+                numbers, values, color=color, linewidth=1.4, label=method,
                 marker="o", markersize=3,
             )  # fmt: skip
             most = max(most, float(numbers.max(initial=0.0)))

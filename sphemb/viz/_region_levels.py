@@ -9,7 +9,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.metrics import REGION_LEVELS, RegionPrecision
-from sphemb.viz._colours import instance_colours
+from sphemb.viz._colors import instance_colors
 from sphemb.viz._figures import clean_axes, new_figure
 
 if TYPE_CHECKING:
@@ -43,17 +43,17 @@ def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
         raise InputError("methods must hold at least one method's scores, got none")
     figure = new_figure(4.8, 3.4)
     axes = figure.subplots()
-    drawn = 0.8 * instance_colours(len(methods))
-    for (name, metric), colour in zip(methods.items(), drawn, strict=True):
+    drawn = 0.8 * instance_colors(len(methods))
+    for (name, metric), color in zip(methods.items(), drawn, strict=True):
         classes = metric.class_precisions()
         classes = classes[np.isfinite(classes[:, 0])]
         if not len(classes):
             raise InputError(f"methods[{name!r}] must have a true object, got none")
         for precisions in classes:
-            axes.plot(REGION_LEVELS, precisions, color=colour, linewidth=0.5, alpha=0.4)
+            axes.plot(REGION_LEVELS, precisions, color=color, linewidth=0.5, alpha=0.4)
         mean = classes.mean(axis=0)
         axes.plot(
-            REGION_LEVELS, mean, color=colour, linewidth=2.0, marker="o", markersize=3,
+            REGION_LEVELS, mean, color=color, linewidth=2.0, marker="o", markersize=3,
             label=f"{name}, AP^r_vol = {mean.mean():.3f}".lstrip(", "),
         )  # fmt: skip
     axes.set_xlim(0.05, 0.95)

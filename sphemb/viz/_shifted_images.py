@@ -8,8 +8,8 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb.viz._arrays import balanced_weights, float_array, image_array, sample
-from sphemb.viz._colours import label_rgb
-from sphemb.viz._figures import GREY, new_figure, show_image
+from sphemb.viz._colors import label_rgb
+from sphemb.viz._figures import GRAY, new_figure, show_image
 from sphemb.viz._spheres import show_sphere, to_three
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def draw_shifted_images(
 ) -> Figure:
     """Draws images, their instances, and their pixels before and after mean shift.
 
-    Pixels have the colour of their instance. More than three dimensions are projected,
+    Pixels have the color of their instance. More than three dimensions are projected,
     image by image, as `draw_sphere` does it.
 
     Args:
@@ -76,5 +76,5 @@ def draw_shifted_images(
             title = "" if row else f"t = {step}"
             show_sphere(axes, points[step, drawn], label_rgb(flat)[drawn], title=title)
         if projection and not row:
-            figure.suptitle(projection, fontsize=10, color=GREY)
+            figure.suptitle(projection, fontsize=10, color=GRAY)
     return figure

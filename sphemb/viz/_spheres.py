@@ -13,8 +13,8 @@ from sphemb.viz._arrays import (
     principal_directions,
     sample,
 )
-from sphemb.viz._colours import label_rgb
-from sphemb.viz._figures import GREY, new_figure
+from sphemb.viz._colors import label_rgb
+from sphemb.viz._figures import GRAY, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,16 +23,16 @@ _COLUMNS = 3
 _ELEVATION, _AZIMUTH = 20.0, -55.0
 
 
-def point_colours(
-    labels_or_colours: np.ndarray, num_points: int
+def point_colors(
+    labels_or_colors: np.ndarray, num_points: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colours [N, 3] and balancing weights [N]; points of label -1 weigh nothing."""
+    """Colors [N, 3] and balancing weights [N]; points of label -1 weigh nothing."""
     dims = {"N": num_points}
-    given = np.asarray(labels_or_colours)
+    given = np.asarray(labels_or_colors)
     if given.ndim == 2:
         check_shape("labels", given, "N 3", dims=dims, beside="trajectory")
-        colours = np.clip(float_array("labels", given, "N 3"), 0.0, 1.0)
-        return colours, np.ones(num_points)
+        colors = np.clip(float_array("labels", given, "N 3"), 0.0, 1.0)
+        return colors, np.ones(num_points)
     check_shape("labels", given, "N", dims=dims, beside="trajectory")
     return label_rgb(given), np.where(given < 0, 0.0, balanced_weights(given))
 
@@ -75,7 +75,7 @@ def onto_sphere(
     trajectory = float_array("trajectory", trajectory, "T N D")
     weights = np.ones(dims["N"])
     if labels is not None:
-        weights = point_colours(labels, dims["N"])[1]
+        weights = point_colors(labels, dims["N"])[1]
     if not weights.any():
         raise InputError("labels must name at least one point, got none but void")
     projected, _ = to_three(trajectory, weights)
@@ -96,19 +96,19 @@ def _wire_sphere(axes: Any) -> None:
 
 
 def show_sphere(
-    axes: Any, points: np.ndarray, colours: np.ndarray, *, title: str = ""
+    axes: Any, points: np.ndarray, colors: np.ndarray, *, title: str = ""
 ) -> None:
-    """Points [N, 3] in their colours [N, 3] on a sphere of glass."""
+    """Points [N, 3] in their colors [N, 3] on a sphere of glass."""
     _wire_sphere(axes)
     up, turn = np.radians(_ELEVATION), np.radians(_AZIMUTH)
     to_eye = np.array(
         [np.cos(up) * np.cos(turn), np.cos(up) * np.sin(turn), np.sin(up)]
     )
-    # What lies behind the centre is fainter.
+    # What lies behind the center is fainter.
     strength = np.where(points @ to_eye > -0.05, 0.9, 0.3)
     axes.scatter(
         *points.T,
-        c=np.concatenate([colours, strength[:, None]], axis=1),
+        c=np.concatenate([colors, strength[:, None]], axis=1),
         s=12,
         linewidths=0,
         depthshade=False,
@@ -132,11 +132,11 @@ def draw_sphere(
 
     More than three dimensions are projected on the three directions along which the
     points of the last step vary most, every label having the same weight, and scaled so
-    that the farthest point lies on the sphere. Points behind the centre are fainter.
+    that the farthest point lies on the sphere. Points behind the center are fainter.
 
     Args:
         trajectory: float [T+1, N, D] unit vectors, the input first.
-        labels: int [N] (-1 is not drawn), or colours [N, 3] in [0, 1].
+        labels: int [N] (-1 is not drawn), or colors [N, 3] in [0, 1].
         concentration: κ, written above the picture where it is given.
         max_points: as many points are drawn at most, chosen at random.
         seed: of that choice.
@@ -155,7 +155,7 @@ def draw_sphere(
     if concentration is not None:
         check_number("concentration", concentration, above=0)
     trajectory = float_array("trajectory", trajectory, "T N D")
-    colours, weights = point_colours(labels, dims["N"])
+    colors, weights = point_colors(labels, dims["N"])
     drawn = np.flatnonzero(weights > 0)
     if not len(drawn):
         raise InputError("labels must name at least one point, got none but void")
@@ -168,9 +168,9 @@ def draw_sphere(
     figure = new_figure(2.7 * columns, 2.65 * rows + 0.3)
     for step in range(steps):
         axes = figure.add_subplot(rows, columns, step + 1, projection="3d")
-        show_sphere(axes, points[step, drawn], colours[drawn], title=f"t = {step}")
+        show_sphere(axes, points[step, drawn], colors[drawn], title=f"t = {step}")
     said = [] if concentration is None else [f"κ = {float(concentration):g}"]
     said += [projection] if projection else []
     if said:
-        figure.suptitle(" · ".join(said), fontsize=10, color=GREY)
+        figure.suptitle(" · ".join(said), fontsize=10, color=GRAY)
     return figure

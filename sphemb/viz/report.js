@@ -2,7 +2,7 @@
 
 // Points on a sphere that a person can turn. The page holds, as JSON, a list of scenes:
 // {name, note, steps, number, points: base64 of int16 [steps, number, 3],
-//  colours: {name: base64 of uint8 [number, 3]}}.
+//  colors: {name: base64 of uint8 [number, 3]}}.
 (function () {
   const scenes = JSON.parse(document.getElementById("spheres").textContent);
   const canvas = document.getElementById("sphere");
@@ -11,7 +11,7 @@
   }
   const context = canvas.getContext("2d");
   const choice = document.getElementById("scene");
-  const colouring = document.getElementById("colouring");
+  const coloring = document.getElementById("coloring");
   const slider = document.getElementById("step");
   const told = document.getElementById("told");
   const note = document.getElementById("scene-note");
@@ -27,8 +27,8 @@
     for (let i = 0; i < scene.points.length; i++) {
       scene.points[i] = values.getInt16(2 * i, true) / 32767;
     }
-    for (const name of Object.keys(scene.colours)) {
-      scene.colours[name] = bytes(scene.colours[name]);
+    for (const name of Object.keys(scene.colors)) {
+      scene.colors[name] = bytes(scene.colors[name]);
     }
     choice.add(new Option(scene.name));
   }
@@ -101,7 +101,7 @@
     const next = Math.min(first + 1, scene.steps - 1);
     const share = view.shown - first;
     const size = 3 * scene.number;
-    const colours = scene.colours[colouring.value];
+    const colors = scene.colors[coloring.value];
     const dots = [];
     for (let i = 0; i < scene.number; i++) {
       const at = [0, 1, 2].map(
@@ -116,7 +116,7 @@
     for (const [x, y, depth, i] of dots) {
       const [px, py] = place(x, y);
       context.globalAlpha = depth > 0.05 ? 0.3 : 0.9;
-      context.fillStyle = `rgb(${colours.subarray(3 * i, 3 * i + 3).join(",")})`;
+      context.fillStyle = `rgb(${colors.subarray(3 * i, 3 * i + 3).join(",")})`;
       context.beginPath();
       context.arc(px, py, 2.6 * Math.sqrt(view.zoom), 0, 2 * Math.PI);
       context.fill();
@@ -149,12 +149,12 @@
 
   function choose() {
     scene = scenes[Math.max(0, choice.selectedIndex)];
-    const before = colouring.value;
-    colouring.replaceChildren(
-      ...Object.keys(scene.colours).map((name) => new Option(name))
+    const before = coloring.value;
+    coloring.replaceChildren(
+      ...Object.keys(scene.colors).map((name) => new Option(name))
     );
-    if (before in scene.colours) {
-      colouring.value = before;
+    if (before in scene.colors) {
+      coloring.value = before;
     }
     slider.max = String(scene.steps - 1);
     slider.value = String(Math.min(Number(slider.value), scene.steps - 1));
@@ -186,7 +186,7 @@
     tell();
   });
   choice.addEventListener("change", choose);
-  colouring.addEventListener("change", redraw);
+  coloring.addEventListener("change", redraw);
 
   function turn(right, down) {
     view.turn += right;

@@ -61,7 +61,7 @@ def test_every_step_of_the_mean_shift_is_on_the_sphere(page, trained):
     for scene in scenes:
         assert scene["steps"] == trained.experiment.task.predict_steps + 1
         assert scene["number"] == 32 * 32
-        assert list(scene["colours"]) == ["truth", "found", "image"]
+        assert list(scene["colors"]) == ["truth", "found", "image"]
         assert "Of 4 dimensions, the three principal ones" in scene["note"]
         assert "brought back to length one" in scene["note"]
 

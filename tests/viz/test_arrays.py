@@ -9,7 +9,7 @@ import pytest
 
 from sphemb._checks import InputError
 from sphemb.viz import embedding_rgb, label_rgb, overlay
-from sphemb.viz._colours import match_labels
+from sphemb.viz._colors import match_labels
 from sphemb.viz._outlines import outlines
 
 
@@ -45,7 +45,7 @@ class TestEmbeddingRgb:
             assert np.mean(shown[..., channel] == 0.0) < 0.015
             assert 0.3 < np.median(shown[..., channel]) < 0.7
 
-    def test_colours_are_a_linear_map_of_the_embedding(self):
+    def test_colors_are_a_linear_map_of_the_embedding(self):
         embeddings = unit((12, 12, 8))
         shown = embedding_rgb(embeddings).reshape(-1, 3)
         inside = np.all((shown > 0) & (shown < 1), axis=1)
@@ -78,19 +78,19 @@ class TestEmbeddingRgb:
 
 
 class TestLabelRgb:
-    def test_forty_labels_have_forty_colours(self):
-        colours = label_rgb(np.arange(1, 41))
-        assert colours.min() >= 0.0
-        assert colours.max() <= 1.0
-        for one, other in itertools.combinations(colours, 2):
+    def test_forty_labels_have_forty_colors(self):
+        colors = label_rgb(np.arange(1, 41))
+        assert colors.min() >= 0.0
+        assert colors.max() <= 1.0
+        for one, other in itertools.combinations(colors, 2):
             assert np.abs(one - other).max() > 0.02
-        for one, other in itertools.combinations(colours[:17], 2):
+        for one, other in itertools.combinations(colors[:17], 2):
             assert np.abs(one - other).max() > 0.15
 
     def test_no_instance_looks_like_background_or_void(self):
-        colours = label_rgb(np.arange(1, 41))
-        assert colours.max(axis=1).min() > 0.5
-        assert np.abs(colours - 0.5).max(axis=1).min() > 0.15
+        colors = label_rgb(np.arange(1, 41))
+        assert colors.max(axis=1).min() > 0.5
+        assert np.abs(colors - 0.5).max(axis=1).min() > 0.15
 
     def test_background_is_black_and_void_is_grey(self):
         shown = label_rgb(np.array([[0, 1], [-1, -7]]))
@@ -98,7 +98,7 @@ class TestLabelRgb:
         np.testing.assert_array_equal(shown[1], 0.5)
         assert shown[0, 1].max() > 0.5
 
-    def test_a_label_keeps_its_colour_whatever_else_is_there(self):
+    def test_a_label_keeps_its_color_whatever_else_is_there(self):
         np.testing.assert_array_equal(
             label_rgb(np.array([[3, 1]]))[0, 0], label_rgb(np.array([0, 5, 3]))[2]
         )
@@ -114,7 +114,7 @@ class TestLabelRgb:
         assert np.abs(shown[1] - shown[2]).max() > 0.1
         np.testing.assert_array_equal(shown[0], 0.0)
 
-    def test_colours_are_no_labels(self):
+    def test_colors_are_no_labels(self):
         with pytest.raises(InputError, match="labels must be integers"):
             label_rgb(np.ones(3))
 
@@ -148,14 +148,14 @@ class TestOverlay:
 
     def test_the_inside_is_mixed_the_rim_is_full_and_the_rest_is_kept(self):
         image = np.random.default_rng(0).random((8, 9, 3))
-        colour = label_rgb(self.labels)
+        color = label_rgb(self.labels)
         shown = overlay(image, self.labels, alpha=0.25)
         rim, inside = outlines(self.labels), self.labels > 0
-        np.testing.assert_array_equal(shown[rim], colour[rim])
+        np.testing.assert_array_equal(shown[rim], color[rim])
         np.testing.assert_array_equal(shown[~inside], image[~inside])
         mixed = inside & ~rim
         np.testing.assert_allclose(
-            shown[mixed], 0.75 * image[mixed] + 0.25 * colour[mixed]
+            shown[mixed], 0.75 * image[mixed] + 0.25 * color[mixed]
         )
 
     def test_bytes_and_floats_show_the_same(self):

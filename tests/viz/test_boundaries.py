@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.viz import draw_boundaries, draw_orientations, ink
+from sphemb.viz import draw_boundaries, draw_orientations, overlay_boundaries
 
 B, H, W, K, D = 2, 24, 32, 3, 3
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ class TestDrawBoundaries:
 
 
 class TestDrawOrientations:
-    def test_a_colour_by_direction_and_signed_distance_is_read_back(self):
+    def test_a_color_by_direction_and_signed_distance_is_read_back(self):
         # Of a ring, the normal at an angle is that angle; outside is where it points.
         size, radius = 128, 40
         down, along = np.indices((size, size)) - (size - 1) / 2
@@ -64,7 +64,7 @@ class TestDrawOrientations:
 
 
 def test_ink_is_as_strong_as_the_boundary_is_sure():
-    painted = ink(np.ones((1, 3, 3)), np.array([[0.0, 0.5, 1.0]]))
+    painted = overlay_boundaries(np.ones((1, 3, 3)), np.array([[0.0, 0.5, 1.0]]))
     np.testing.assert_allclose(painted[0, 0], [1.0, 1.0, 1.0])
     np.testing.assert_allclose(painted[0, 1], [1.0, 0.55, 0.5])
     np.testing.assert_allclose(painted[0, 2], [1.0, 0.1, 0.0])

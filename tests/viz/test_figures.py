@@ -62,7 +62,7 @@ class TestDrawGrouping:
         shown = [axes.images[0].get_array() for axes in figure.axes]
         np.testing.assert_allclose(shown[0], images[0] / 255.0)
         np.testing.assert_array_equal(shown[1], label_rgb(truth[0]))
-        # The instances bear other numbers and the same colours.
+        # The instances bear other numbers and the same colors.
         np.testing.assert_array_equal(shown[2], label_rgb(np.maximum(truth[0], 0)))
         np.testing.assert_allclose(shown[7], embedding_rgb(embeddings)[1])
 
@@ -112,15 +112,15 @@ class TestDrawSphere:
         near = distances < 0.1
         np.testing.assert_array_equal(near.sum(axis=1), 10)
 
-    def test_points_bear_the_colours_of_their_labels_and_void_is_left_out(self):
+    def test_points_bear_the_colors_of_their_labels_and_void_is_left_out(self):
         trajectory, labels = shrinking(3)
         labels = np.where(labels == 3, -1, labels)
         figure = draw_sphere(trajectory, labels)
         points, artist = scattered(figure.axes[0])
         assert len(points) == 30
-        colours = artist.get_facecolors()[:, :3]
+        colors = artist.get_facecolors()[:, :3]
         expected = label_rgb(np.array([0, 1, 2]))
-        assert {tuple(c) for c in colours.round(6)} == {
+        assert {tuple(c) for c in colors.round(6)} == {
             tuple(c) for c in expected.round(6)
         }
 

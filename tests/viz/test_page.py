@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.viz import Exhibit, Scene, draw_curves, draw_page, onto_sphere
+from sphemb.viz import Example, Scene, draw_curves, html_page, onto_sphere
 
 BROWSER = pathlib.Path(__file__).parents[1] / "browser.py"
 
@@ -27,10 +27,10 @@ def unit_rows(rng, *shape):
 @pytest.fixture(scope="module")
 def scenes():
     rng = np.random.default_rng(0)
-    colours = {"truth": rng.random((40, 3)), "image": rng.random((40, 3))}
+    colors = {"truth": rng.random((40, 3)), "image": rng.random((40, 3))}
     return [
-        Scene("first", "κ = 25", unit_rows(rng, 4, 40, 3), colours),
-        Scene("</script> second", "one step", unit_rows(rng, 1, 40, 3), colours),
+        Scene("first", "κ = 25", unit_rows(rng, 4, 40, 3), colors),
+        Scene("</script> second", "one step", unit_rows(rng, 1, 40, 3), colors),
     ]
 
 
@@ -38,12 +38,12 @@ def scenes():
 def page(scenes):
     rng = np.random.default_rng(1)
     noise, flat = rng.random((20, 30, 3)), np.zeros((20, 30, 3))
-    return draw_page(
+    return html_page(
         "Proposals & more",
         facts=["six <test> images"],
         scores={"recall": 0.25, "num_objects": 1204.0, "of nothing": float("nan")},
         figures={"The training": draw_curves([{"step": 1, "loss": 2.0}])},
-        exhibits={"Worst": [Exhibit("a.png", "0.1", {"image": noise, "found": flat})]},
+        examples={"Worst": [Example("a.png", "0.1", {"image": noise, "found": flat})]},
         scenes=scenes,
     )
 
@@ -101,10 +101,10 @@ class TestPage:
             np.testing.assert_allclose(
                 points.reshape(shape), wanted.points, atol=1 / 32767
             )
-            for name, colours in wanted.colours.items():
-                coded = base64.b64decode(scene["colours"][name])
+            for name, colors in wanted.colors.items():
+                coded = base64.b64decode(scene["colors"][name])
                 given = np.frombuffer(coded, np.uint8).reshape(-1, 3) / 255
-                np.testing.assert_allclose(given, colours, atol=0.5 / 255 + 1e-9)
+                np.testing.assert_allclose(given, colors, atol=0.5 / 255 + 1e-9)
 
     def test_the_script_is_javascript(self, page, tmp_path):
         node = shutil.which("node")
@@ -121,15 +121,15 @@ class TestPage:
         assert done.returncode == 0, done.stderr
 
     def test_without_points_there_is_no_sphere(self):
-        page = draw_page("empty")
+        page = html_page("empty")
         assert "canvas" not in {e["tag"] for e in Reader(page).elements}
 
-    def test_colours_of_other_points_are_refused(self, scenes):
-        bad = scenes[0]._replace(colours={"truth": np.zeros((39, 3))})
-        with pytest.raises(InputError, match="colours must have shape"):
-            draw_page("bad", scenes=[bad])
+    def test_colors_of_other_points_are_refused(self, scenes):
+        bad = scenes[0]._replace(colors={"truth": np.zeros((39, 3))})
+        with pytest.raises(InputError, match="colors must have shape"):
+            html_page("bad", scenes=[bad])
 
-    def test_a_browser_turns_shifts_and_recolours_the_points(self, page, tmp_path):
+    def test_a_browser_turns_shifts_and_recolors_the_points(self, page, tmp_path):
         pytest.importorskip(
             "PySide6.QtWebEngineCore",
             reason="no browser: pip install '.[browser]'",
@@ -150,9 +150,9 @@ class TestPage:
         assert found["complaints"] == []
         assert found["requests"] == [path.as_uri()]
         assert found["scenes"] == 2
-        assert found["colourings"] == ["truth", "image"]
+        assert found["colorings"] == ["truth", "image"]
         assert found["told"] == "step 3 of 3"
-        looks = [found[k] for k in ("before", "turned", "shifted", "recoloured")]
+        looks = [found[k] for k in ("before", "turned", "shifted", "recolored")]
         assert len(set(looks)) == 4
         assert min(found["pictures"]) > 0
         assert picture.read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Distinct colours for the labels of an image."""
+"""Distinct colors for the labels of an image."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from sphemb._checks import check_integer
 
-# The colours of Okabe and Ito, then colours chosen one by one to be farthest from all
-# before them, from black, grey and white, under normal and red-green-blind vision.
+# The colors of Okabe and Ito, then colors chosen one by one to be farthest from all
+# before them, from black, gray and white, under normal and red-green-blind vision.
 _CHOSEN = (
     "56b4e9 e69f00 009e73 f0e442 cc79a7 d55e00 0072b2 4be1b4 4b3cff 5a87ff c31e1e "
     "ffc3ff a5ffb4 d200b4 b4d269 ff78d2 c35ae1"
 )
 _FIXED = np.array([list(bytes.fromhex(c)) for c in _CHOSEN.split()]) / 255.0
 
-BACKGROUND_COLOUR = (0.0, 0.0, 0.0)
-VOID_COLOUR = (0.5, 0.5, 0.5)
+BACKGROUND_COLOR = (0.0, 0.0, 0.0)
+VOID_COLOR = (0.5, 0.5, 0.5)
 
 
-def instance_colours(number: int) -> np.ndarray:
-    """As many colours [number, 3], the best told apart first."""
+def instance_colors(number: int) -> np.ndarray:
+    """As many colors [number, 3], the best told apart first."""
     extra = np.arange(max(number - len(_FIXED), 0))
     # Steps of the golden section never come back to a hue; two tints widen the choice.
     hue = 6.0 * np.modf(0.618034 * extra + 0.1)[0][:, None]
@@ -31,14 +31,14 @@ def instance_colours(number: int) -> np.ndarray:
 
 
 def label_rgb(labels: np.ndarray, *, background: int | None = 0) -> np.ndarray:
-    """Gives every label a colour of its own, always the same one.
+    """Gives every label a color of its own, always the same one.
 
     Args:
         labels: int [...]; negative ones are void.
         background: the label drawn in black, or None where none is the background.
 
     Returns:
-        float [..., 3] in [0, 1]; void is grey.
+        float [..., 3] in [0, 1]; void is gray.
 
     Raises:
         InputError: labels that are no integers.
@@ -49,23 +49,23 @@ def label_rgb(labels: np.ndarray, *, background: int | None = 0) -> np.ndarray:
     check_integer("labels", labels)
     labels = np.asarray(labels)
     values, ranks = np.unique(labels, return_inverse=True)
-    # Label 1 takes the first colour whether or not there is a label 0 before it.
+    # Label 1 takes the first color whether or not there is a label 0 before it.
     order = np.maximum(values - 1, 0) if background == 0 else np.maximum(values, 0)
     wanted = int(order.max(initial=0)) + 1
     if wanted > 4096:  # ids that are no counters: by rank, to keep the table small
         order, wanted = np.arange(len(values)), len(values)
-    colours = instance_colours(wanted)[order]
+    colors = instance_colors(wanted)[order]
     if background is not None:
-        colours[values == background] = BACKGROUND_COLOUR
-    colours[values < 0] = VOID_COLOUR
-    return colours[ranks.reshape(labels.shape)]
+        colors[values == background] = BACKGROUND_COLOR
+    colors[values < 0] = VOID_COLOR
+    return colors[ranks.reshape(labels.shape)]
 
 
 def match_labels(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Renames predicted instances after the true ones they overlap most.
 
     Pairs are taken greedily by IoU; instances without a partner take the next free
-    numbers. Background 0 and void stay, so that equal colours mean equal objects.
+    numbers. Background 0 and void stay, so that equal colors mean equal objects.
     """
     names, rows = np.unique(predicted, return_inverse=True)
     objects, columns = np.unique(truth, return_inverse=True)
