@@ -38,8 +38,9 @@ from sphemb.data import (
     read_image,
     read_size,
 )
-from sphemb.data._coco_classes import by_image, choose_classes, paint_outlines
-from sphemb.data.files import Annotations, load_annotations
+from sphemb._coco import paint_annotations
+from sphemb.data._coco_classes import choose_classes
+from sphemb.data.files import by_image, load_annotations
 from sphemb.models import read_state_dict
 from sphemb.models._archives import read_npz
 from sphemb.training import load_run, read_log
@@ -163,9 +164,8 @@ def _read_annotations(path: pathlib.Path) -> None:
         for image, found in by_image(content, panoptic=False):
             size = image["height"], image["width"]
             if size == (24, 20):  # others are told from the image before this
-                paint_outlines(
-                    Annotations(path, image["file_name"], size, found), classes
-                )
+                where = f"annotations of {image['file_name']} in {path}"
+                paint_annotations(found, size, where=where, classes=classes.numbers)
     except (KeyError, TypeError, IndexError, AttributeError):
         pass  # the builder words these; see `CocoMasks`
 

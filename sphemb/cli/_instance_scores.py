@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from sphemb._checks import InputError
+from sphemb._coco import paint_annotations
 from sphemb.cli._instance_files import InstanceFiles, read_instances
 from sphemb.cli._results import (
     check_results,
@@ -19,7 +20,6 @@ from sphemb.cli._results import (
     write_table,
     writing_results,
 )
-from sphemb.data import draw_annotations
 from sphemb.metrics import RegionPrecision, coco_file_scores
 from sphemb.training import write_json
 from sphemb.viz import draw_region_levels, save_figure
@@ -165,12 +165,16 @@ def _regions(
     total = RegionPrecision.empty(num_classes=len(numbers) + 1)
     for image in progress(files.content["images"], "scoring"):
         number, size = image["id"], (image["height"], image["width"])
-        truth, kinds = draw_annotations(
-            true[number], size, path=groundtruth, image=number
+        truth = paint_annotations(
+            true[number], size, where=f"annotations of {number} in {groundtruth}"
         )
+        kinds = [true[number][i]["category_id"] for i in truth.shown]
         found = detected[number]
         masks = (
-            draw_annotations([result], size, path=predictions, image=number)[0] > 0
+            paint_annotations(
+                [result], size, where=f"annotations of {number} in {predictions}"
+            ).instances
+            > 0
             for result in found
         )
         maps, places = _label_maps(masks, size, len(found))
@@ -183,7 +187,7 @@ def _regions(
             classes[place] = numbers[result["category_id"]]
         one = RegionPrecision.from_image(
             maps,
-            truth,
+            truth.instances,
             scores=scores,
             classes=classes,
             true_classes=np.array([0, *(numbers[c] for c in kinds)]),

@@ -18,8 +18,7 @@
   `coarse_class`, `CITYSCAPES_CLASSES`, `CITYSCAPES_THINGS`, and `coarse_labels` of
   published label maps.
 * `load_annotations`: an annotation file of COCO, checked, whose categories have
-  `category_names`; `draw_annotations`:
-  annotations or results as a label map.
+  `category_names`.
 * BSDS500: `open_bsds`, a `BoundaryDataset` of `BoundaryExamples` whose
   `boundary_target` is learned; `prepare_bsds`, `bsds_config`, `BsdsConfig`,
   `BsdsBoundaries`; `read_boundaries` of one of its files.
@@ -101,7 +100,6 @@ from sphemb.data.files import (
     Reading,
     Tile,
     category_names,
-    draw_annotations,
     find_images,
     image_files,
     inspect_mask,
@@ -188,7 +186,6 @@ __all__ = [
     "coarse_labels",
     "coco_config",
     "digits_config",
-    "draw_annotations",
     "draw_digits",
     "find_images",
     "image_files",

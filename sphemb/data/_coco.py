@@ -19,24 +19,21 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError, check_choice, check_count
+from sphemb._coco import paint_annotations
 from sphemb.data._builders import (
     LabelledBuilder,
     photograph_features,
     prepare_quietly,
 )
 from sphemb.data._coarse_classes import COARSE_CLASSES
-from sphemb.data._coco_classes import (
-    by_image,
-    choose_classes,
-    find_annotation_file,
-    paint_outlines,
-    read_panoptic,
-)
+from sphemb.data._coco_classes import choose_classes
 from sphemb.data._coco_stuff import find_stuff_maps, read_stuff, stuff_digest
 from sphemb.data._handwriting import tfds_data_dir
 from sphemb.data._voc_files import BACKGROUND
 from sphemb.data.files import (
-    Annotations,
+    by_image,
+    find_annotation_file,
+    read_panoptic,
     FolderFiles,
     PaletteColors,
     check_encoded,
@@ -208,9 +205,10 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
                     drawn_on = (image["height"], image["width"])
                     # Before anything as large as the file says is set aside.
                     check_label_size(drawn_on, header, who=who)
-                    maps = paint_outlines(
-                        Annotations(path, image["file_name"], drawn_on, found), classes
+                    painted = paint_annotations(
+                        found, drawn_on, where=who, classes=classes.numbers
                     )
+                    maps = painted.instances, painted.classes
                 instances, semantic = maps
                 check_label_size(instances.shape, header, who=who)
                 yield (

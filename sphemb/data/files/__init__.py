@@ -3,21 +3,23 @@
 A file that cannot be used raises `FileError`, one line that names it.
 """
 
-from sphemb.data.files._annotation_files import find_annotations
 from sphemb.data.files._annotations import (
     Annotations,
-    decode_runs,
-    draw_annotations,
+    Classes,
+    by_image,
+    category_names,
+    find_annotation_file,
+    find_annotations,
+    load_annotations,
     read_annotations,
-    run_lengths,
+    read_panoptic,
 )
-from sphemb.data.files._archives import (
+from sphemb.data.files._published import (
     Files,
     FolderFiles,
     Publication,
     open_publication,
 )
-from sphemb.data.files._coco_json import category_names, load_annotations
 from sphemb.data.files._encoded import (
     check_encoded,
     check_label_size,
@@ -69,6 +71,7 @@ __all__ = [
     "AS_SHOWN",
     "Annotations",
     "Box",
+    "Classes",
     "FileError",
     "Files",
     "Finding",
@@ -82,6 +85,7 @@ __all__ = [
     "Publication",
     "Reading",
     "Tile",
+    "by_image",
     "category_names",
     "check_edges",
     "check_encoded",
@@ -92,11 +96,10 @@ __all__ = [
     "decode_image",
     "decode_indices",
     "decode_labels",
-    "decode_runs",
-    "draw_annotations",
     "each_once",
     "encode_labels",
     "error_finding",
+    "find_annotation_file",
     "find_annotations",
     "find_images",
     "image_files",
@@ -112,9 +115,9 @@ __all__ = [
     "read_header",
     "read_image",
     "read_mask",
+    "read_panoptic",
     "read_size",
     "reading_matlab",
-    "run_lengths",
     "tile_image",
     "to_png",
     "with_measured_range",

@@ -1,73 +1,64 @@
-"""MATLAB files of version 5, read so that whatever is wrong with one is said in a line.
+"""MATLAB files, read by SciPy in a process of its own.
 
-The reader is our own and strict: every length is checked against what is there before
-anything is set aside. `scipy.io.loadmat` crashes the process on some damaged files
-(``python -m benchmarks.fuzz --readers boundaries`` finds such in minutes).
+`scipy.io.loadmat` crashes on some damaged files; a crash is then one line. That process
+runs this file as a program, which imports SciPy alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
+import io
+import os
+import pickle
 import struct
-import zlib
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from sphemb.data.files._findings import FileError
-
-_HEADER = 128
-_MATRIX, _COMPRESSED = 14, 15
-# Numbers by the code of their type in an element.
-_NUMBERS = {
-    1: "i1",
-    2: "u1",
-    3: "i2",
-    4: "u2",
-    5: "i4",
-    6: "u4",
-    7: "f4",
-    9: "f8",
-    12: "i8",
-    13: "u8",
-}
-# Arrays of numbers by the code of their class.
-_CLASSES = {
-    **{6: "f8", 7: "f4", 8: "i1", 9: "u1", 10: "i2", 11: "u2", 12: "i4", 13: "u4"},
-    **{14: "i8", 15: "u8"},
-}
-_CELL, _STRUCTURE = 1, 2
-_DEEPEST = 16  # cells in structures in cells ..
-_MOST_BYTES = 2**30  # of a file that is unpacked
+_HEADER = 128  # bytes
+_SECONDS = 60.0  # for one file
+_MEMORY = 2**32  # bytes that the reading process may address
 
 
-class _Element(NamedTuple):
-    """One element of a file: the code of its type, and its bytes."""
+def load_variable(data: bytes, name: str) -> Any:
+    """Reads one variable of a MATLAB file, as `scipy.io.loadmat` does.
 
-    kind: int
-    data: memoryview
+    Args:
+        data: the file's bytes.
+        name: of the variable.
 
+    Returns:
+        Numbers as an array of MATLAB's shape; a cell array as an array of objects; an
+        array of structures as a structured array.
 
-class _Variable(NamedTuple):
-    """An array with its name; the value is None where it is of no kind that is read."""
-
-    name: str
-    value: Any
+    Raises:
+        ValueError: no such variable, a damaged file, or one of version 7.3.
+    """
+    if data[:10] == b"MATLAB 7.3":
+        raise ValueError("it is of version 7.3: save it with -v7 in MATLAB")
+    order = {b"IM": "<", b"MI": ">"}.get(data[_HEADER - 2 : _HEADER])
+    if order is None:
+        raise ValueError("it does not begin as a MATLAB file of version 5")
+    place = _HEADER
+    while place < len(data):  # SciPy accepts a last element that is cut short
+        if place + 8 > len(data):
+            raise ValueError("it is cut short")
+        place += 8 + struct.unpack_from(f"{order}II", data, place)[1]
+    if place > len(data):
+        raise ValueError("it is cut short")
+    found, value = _READER.ask(data, name)
+    if not found:
+        raise ValueError(value)
+    return value
 
 
 @contextlib.contextmanager
 def reading_matlab(who: str, what: str) -> Iterator[None]:
-    """Turns what goes wrong inside into a complaint.
+    """Raises FileError for errors inside: ``who`` cannot be read as ``what``."""
+    from sphemb.data.files._findings import FileError  # not in the reading process
 
-    Args:
-        who: what to call the file.
-        what: what it should be.
-
-    Raises:
-        FileError: something went wrong; a `FileError` stays as it is.
-    """
     try:
         yield
     except FileError:
@@ -77,141 +68,73 @@ def reading_matlab(who: str, what: str) -> Iterator[None]:
         raise FileError(f"{who} cannot be read as {what}: {reason}") from error
 
 
-def load_variable(data: bytes, name: str) -> Any:
-    """Reads one variable of a MATLAB file.
+class _Reader:
+    """The reading process, started when it is needed and after each crash."""
 
-    Args:
-        data: the file's bytes.
-        name: of the variable.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._owner = 0
 
-    Returns:
-        Numbers as an array of MATLAB's shape; a cell array as an array of objects; an
-        array of structures as an array of dictionaries, by field. None stands for what
-        is of another kind: text, functions, sparse matrices.
+    def ask(self, data: bytes, name: str) -> tuple[bool, Any]:
+        """Returns whether the variable was read, and its value or the reason."""
+        with self._lock:
+            process = self._process
+            # After a fork the process belongs to the parent.
+            if process is None or self._owner != os.getpid():
+                process = self._process = subprocess.Popen(
+                    [sys.executable, "-P", __file__],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+                )
+                self._owner = os.getpid()
+            assert process.stdin is not None
+            assert process.stdout is not None
+            limit = threading.Timer(_SECONDS, process.kill)
+            limit.start()
+            try:
+                pickle.dump((data, name), process.stdin)
+                process.stdin.flush()
+                return pickle.load(process.stdout)
+            except (EOFError, OSError, pickle.UnpicklingError):
+                process.kill()
+                process.wait()
+                self._process = None
+                return False, f"SciPy crashed, or took more than {_SECONDS:.0f} s"
+            finally:
+                limit.cancel()
 
-    Raises:
-        ValueError: there is no such variable, or the file is damaged or of another
-            version.
 
-    References:
-        The MathWorks, "MAT-File Format", level 5.
-    """
-    if data[:10] == b"MATLAB 7.3":
-        raise ValueError("it is of version 7.3: save it with -v7 in MATLAB")
-    order = {b"IM": "<", b"MI": ">"}.get(data[_HEADER - 2 : _HEADER])
-    if order is None:
-        raise ValueError("it does not begin as a MATLAB file of version 5")
-    held = []
-    for element in _elements(memoryview(data)[_HEADER:], order):
-        if element.kind == _COMPRESSED:
-            unpacked = _elements(memoryview(_unpacked(element.data)), order)
-            element = next(unpacked, element)
-        if element.kind != _MATRIX:
-            continue
-        found = _read_matrix(element.data, order, depth=0)
-        if found.name == name:
-            return found.value
-        held.append(found.name)
-    raise ValueError(f"it has no {name}, but {', '.join(held) or 'nothing'}")
+_READER = _Reader()
 
 
-def _unpacked(data: memoryview) -> bytes:
-    unpacker = zlib.decompressobj()
+def _answer(data: bytes, name: str) -> tuple[bool, Any]:
+    import scipy.io
+
     try:
-        content = unpacker.decompress(data, _MOST_BYTES)
-    except zlib.error as error:
-        raise ValueError(f"it cannot be unpacked: {error}") from error
-    if unpacker.unconsumed_tail:
-        raise ValueError(f"it holds more than {_MOST_BYTES} bytes")
-    return content
+        held = scipy.io.loadmat(io.BytesIO(data), variable_names=[name])
+        if name in held:
+            return True, held[name]
+        names = [entry[0] for entry in scipy.io.whosmat(io.BytesIO(data))]
+        return False, f"it has no {name}, but {', '.join(names) or 'nothing'}"
+    except Exception as error:
+        return False, " ".join(str(error).split()) or type(error).__name__
 
 
-def _elements(data: memoryview, order: str) -> Iterator[_Element]:
-    place = 0
-    while place < len(data):
-        if len(data) - place < 8:
-            raise ValueError("it ends within an element")
-        kind, length = struct.unpack_from(f"{order}II", data, place)
-        if kind >> 16:  # a short element, in the eight bytes of a tag
-            kind, length = kind & 0xFFFF, kind >> 16
-            start, end = place + 4, place + 8
-            if length > 4:
-                raise ValueError(f"a short element must have up to 4 bytes: {length}")
-        else:
-            start = place + 8
-            padding = 0 if kind == _COMPRESSED else -length % 8
-            end = start + length + padding
-        if start + length > len(data):
-            raise ValueError(f"an element of {length} bytes is cut short")
-        yield _Element(kind, data[start : start + length])
-        place = end
+def _serve() -> None:
+    with contextlib.suppress(ImportError, ValueError, OSError):  # not on Windows
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    requests, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.stdout = sys.stderr
+    with contextlib.suppress(EOFError):
+        while True:
+            answers.write(pickle.dumps(_answer(*pickle.load(requests))))
+            answers.flush()
 
 
-def _numbers(element: _Element, order: str) -> np.ndarray:
-    if element.kind not in _NUMBERS:
-        raise ValueError(f"numbers of type {element.kind} are not known")
-    return np.frombuffer(element.data, np.dtype(order + _NUMBERS[element.kind]))
-
-
-def _read_matrix(data: memoryview, order: str, *, depth: int) -> _Variable:
-    if not data:
-        return _Variable("", np.zeros((0, 0)))  # so MATLAB writes an empty array
-    if depth > _DEEPEST:
-        raise ValueError(f"arrays are nested more than {_DEEPEST} deep")
-    parts = _elements(data, order)
-
-    def part() -> _Element:
-        found = next(parts, None)
-        if found is None:
-            raise ValueError("an array lacks a part")
-        return found
-
-    flags = _numbers(part(), order)
-    shape = tuple(int(side) for side in _numbers(part(), order))
-    if not len(flags) or len(shape) < 2 or min(shape) < 0:
-        raise ValueError(f"an array must have a kind and two or more sides: {shape}")
-    name = bytes(part().data).decode("latin-1")
-    kind, size = int(flags[0]) & 0xFF, math.prod(shape)
-
-    def matrices(count: int) -> list[Any]:
-        # Each takes eight bytes at the least.
-        if count > len(data) // 8:
-            raise ValueError(f"an array of {count} arrays is cut short")
-        found = []
-        for _ in range(count):
-            element = part()
-            if element.kind != _MATRIX:
-                raise ValueError(f"an array must hold arrays, got {element.kind}")
-            found.append(_read_matrix(element.data, order, depth=depth + 1).value)
-        return found
-
-    if kind in _CLASSES:
-        values = _numbers(part(), order)
-        if len(values) != size:
-            raise ValueError(f"an array of {shape} must not have {len(values)} numbers")
-        # MATLAB keeps numbers in the smallest type that they fit in.
-        with np.errstate(invalid="ignore"):
-            array = values.astype(_CLASSES[kind]).reshape(shape, order="F")
-        return _Variable(name, array)
-    if kind == _CELL:
-        return _Variable(name, _objects(matrices(size), shape))
-    if kind == _STRUCTURE:
-        width = _numbers(part(), order)
-        text = bytes(part().data)
-        if len(width) != 1 or width[0] < 1 or len(text) % int(width[0]):
-            raise ValueError("the names of a structure's fields are damaged")
-        step = int(width[0])
-        fields = [
-            text[i : i + step].split(b"\0")[0].decode("latin-1")
-            for i in range(0, len(text), step)
-        ]
-        found = iter(matrices(size * len(fields)))
-        records = [{field: next(found) for field in fields} for _ in range(size)]
-        return _Variable(name, _objects(records, shape))
-    return _Variable(name, None)
-
-
-def _objects(values: list[Any], shape: tuple[int, ...]) -> np.ndarray:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array.reshape(shape, order="F")
+if __name__ == "__main__":
+    _serve()

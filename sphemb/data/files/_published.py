@@ -1,43 +1,31 @@
-"""Published data: found as a folder or as an archive, or else downloaded and checked.
-
-An archive is read where it lies. Nothing is unpacked, and so nothing can be unpacked to
-where it does not belong.
-"""
+"""Published archives: found on disk or downloaded, checked, read without unpacking."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
-import http.client
 import io
 import os
 import pathlib
+import sys
 import tarfile
-import urllib.request
 import zlib
-from collections.abc import Callable
-from typing import Any
 
-from tqdm import tqdm
+import pooch
 
 from sphemb._checks import InputError
-from sphemb._whole_files import written_whole
-
-_BLOCK = 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A tar archive that somebody published.
+    """A published tar archive.
 
     Attributes:
         what: its name, for messages.
         url: where it can be downloaded.
         algorithm: of the digest, as `hashlib` calls it.
         digest: of the whole archive, in hexadecimal.
-        root: the folder inside that all of interest lies in.
-        landmark: a file or folder in it that tells an unpacked one.
+        root: the folder inside that holds the data.
+        landmark: a file or folder in it by which an unpacked one is recognized.
         folders: the folders in it that are read.
     """
 
@@ -56,18 +44,13 @@ class Publication:
 
 
 class FolderFiles:
-    """The files of a folder, by their path in it.
-
-    Args:
-        root: the folder.
-    """
+    """The files of a folder, by their path in it."""
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
-        """Names the folder; see the class."""
         self._root = pathlib.Path(root)
 
     def where(self, name: str) -> str:
-        """Says where a file is, for messages."""
+        """Names a file, for messages."""
         return str(self._root / name)
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
@@ -76,33 +59,29 @@ class FolderFiles:
         return sorted(file.name.removesuffix(suffix) for file in files)
 
     def read(self, name: str) -> bytes:
-        """Reads a file, or says that it is missing."""
+        """Reads a file; raises InputError where it is missing."""
         if _leads_out(name):
             raise InputError(f"{name!r} must be a file in {self._root}")
         try:
             return (self._root / name).read_bytes()
-        except (OSError, ValueError) as error:  # the latter at names that none can have
+        except (OSError, ValueError) as error:  # ValueError: an impossible name
             reason = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{self.where(name)} cannot be read: {reason}") from error
 
 
 class TarFiles:
-    """The files of a tar archive, by their path in one of its folders.
+    """The files of a tar archive, by their path in its folder ``root``.
 
-    Args:
-        path: the archive, compressed or not.
-        root: the folder inside.
-        folders: the folders in it to look at. What they hold is kept in memory if the
-            archive is compressed, since such a one has no random access.
+    A compressed archive has no random access: the contents of ``folders`` are kept in
+    memory.
 
     Raises:
-        InputError: no tar archive, damaged, or with a path that leads out of it.
+        InputError: not a tar archive, damaged, or with a path that leads out of it.
     """
 
     def __init__(
         self, path: str | os.PathLike[str], *, root: str, folders: tuple[str, ...]
     ) -> None:
-        """Reads the table of contents; see the class."""
         self._path, self._root = pathlib.Path(path), root
         self._places: dict[str, tuple[int, int]] = {}
         self._contents: dict[str, bytes] = {}
@@ -131,7 +110,7 @@ class TarFiles:
             ) from error
 
     def where(self, name: str) -> str:
-        """Says where a file is, for messages."""
+        """Names a file, for messages."""
         return f"{self._root}/{name} in {self._path}"
 
     def names(self, folder: str, *, suffix: str) -> list[str]:
@@ -144,7 +123,7 @@ class TarFiles:
         return sorted(name for name in inside if "/" not in name)
 
     def read(self, name: str) -> bytes:
-        """Reads a file, or says that it is missing."""
+        """Reads a file; raises InputError where it is missing."""
         if name in self._contents:
             return self._contents[name]
         if name not in self._places:
@@ -167,11 +146,8 @@ def open_publication(
         publication: what is wanted.
         manual_dir: a folder with the archive or with what it unpacks to; nothing is
             downloaded then. By default ``downloads/manual`` in data_dir, into which
-            what is not there is downloaded.
+            a missing archive is downloaded.
         data_dir: where prepared data sets are kept.
-
-    Returns:
-        The files.
 
     Raises:
         InputError: manual_dir has neither, the download fails, or the archive is not
@@ -186,9 +162,9 @@ def open_publication(
             return FolderFiles(unpacked)
     path = folder / publication.filename
     if path.is_file():
-        with path.open("rb") as archive:
-            found = hashlib.file_digest(archive, _hasher(publication)).hexdigest()
-        _check_digest(publication, found, path)
+        found = pooch.file_hash(str(path), alg=publication.algorithm)
+        if found != publication.digest:
+            raise _another(publication, path, f"got {found}")
     elif manual_dir:
         raise InputError(
             f"manual_dir {folder} must hold {publication.what}: put "
@@ -201,47 +177,35 @@ def open_publication(
 
 
 def _download(publication: Publication, path: pathlib.Path) -> None:
-    hasher = _hasher(publication)()
+    pooch.get_logger().setLevel("WARNING")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as unfinished:
-            with (
-                urllib.request.urlopen(publication.url, timeout=60) as response,
-                unfinished.open("wb") as file,
-                tqdm(
-                    desc=publication.what,
-                    total=int(response.headers.get("Content-Length", 0)) or None,
-                    unit="B",
-                    unit_scale=True,
-                    disable=None,  # shown on a terminal only
-                ) as progress,
-            ):
-                while block := response.read(_BLOCK):
-                    hasher.update(block)
-                    file.write(block)
-                    progress.update(len(block))
-            _check_digest(publication, hasher.hexdigest(), publication.url)
-    except (OSError, http.client.HTTPException) as error:
+        pooch.retrieve(
+            publication.url,
+            f"{publication.algorithm}:{publication.digest}",
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(
+                progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=60
+            ),
+        )
+    except OSError as error:
         raise InputError(
             f"{publication.what} cannot be downloaded from {publication.url} to {path} "
             f"({' '.join(str(error).split()) or type(error).__name__}): fetch "
             f"{publication.filename} some other way, put it in a folder, unpacked or "
             "not, and name the folder in manual_dir"
         ) from error
+    except ValueError as error:  # of pooch: another digest
+        reason = " ".join(str(error).split())
+        raise _another(publication, publication.url, reason) from error
 
 
-def _hasher(publication: Publication) -> Callable[[], Any]:
-    # MD5 alone was published for some; it keeps accidents out, if not an attacker.
-    return functools.partial(hashlib.new, publication.algorithm, usedforsecurity=False)
-
-
-def _check_digest(publication: Publication, found: str, origin: object) -> None:
-    if found != publication.digest:
-        raise InputError(
-            f"{origin} must be the published {publication.what} with "
-            f"{publication.algorithm} {publication.digest}, got {found}: damaged, cut "
-            "short, or another version"
-        )
+def _another(publication: Publication, origin: object, reason: str) -> InputError:
+    return InputError(
+        f"{origin} must be the published {publication.what} with "
+        f"{publication.algorithm} {publication.digest}, {reason}: damaged, cut short, "
+        "or another version"
+    )
 
 
 def _leads_out(name: str) -> bool:
