@@ -31,6 +31,7 @@ import tifffile
 from PIL import Image
 
 from sphemb import InputError
+from sphemb._coco import paint_annotations
 from sphemb.data import (
     inspect_mask,
     load_handwriting,
@@ -38,7 +39,6 @@ from sphemb.data import (
     read_image,
     read_size,
 )
-from sphemb._coco import paint_annotations
 from sphemb.data._coco_classes import choose_classes
 from sphemb.data.files import by_image, load_annotations
 from sphemb.models import read_state_dict

@@ -31,16 +31,16 @@ from sphemb.data._coco_stuff import find_stuff_maps, read_stuff, stuff_digest
 from sphemb.data._handwriting import tfds_data_dir
 from sphemb.data._voc_files import BACKGROUND
 from sphemb.data.files import (
-    by_image,
-    find_annotation_file,
-    read_panoptic,
     FolderFiles,
     PaletteColors,
+    by_image,
     check_encoded,
     check_label_size,
     decode_colors,
     encode_labels,
+    find_annotation_file,
     load_annotations,
+    read_panoptic,
 )
 
 _SPLITS = {"validation": "val", "train": "train"}

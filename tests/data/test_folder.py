@@ -405,7 +405,7 @@ class TestCoco:
             ({"size": [12, 16], "counts": "~~"}, "the character '~'"),
             ({"size": [12, 16], "counts": "PP"}, "cut short"),
             ({"size": [12, 16], "counts": "11"}, "2 pixels, not 192"),
-            ({"size": [12, 16]}, "annotation 1 has 'counts'"),
+            ({"size": [12, 16]}, "annotation 1 has run lengths"),
         ],
     )
     def test_an_impossible_outline_is_named(self, tmp_path, outline, message):

@@ -14,12 +14,6 @@ from sphemb.data.files._annotations import (
     read_annotations,
     read_panoptic,
 )
-from sphemb.data.files._published import (
-    Files,
-    FolderFiles,
-    Publication,
-    open_publication,
-)
 from sphemb.data.files._encoded import (
     check_encoded,
     check_label_size,
@@ -56,6 +50,12 @@ from sphemb.data.files._masks import (
 )
 from sphemb.data.files._matlab import load_variable, reading_matlab
 from sphemb.data.files._palettes import PaletteColors, check_palettes
+from sphemb.data.files._published import (
+    Files,
+    FolderFiles,
+    Publication,
+    open_publication,
+)
 from sphemb.data.files._stored_images import (
     AS_SHOWN,
     Header,

@@ -9,6 +9,7 @@ import pathlib
 import sys
 import tarfile
 import zlib
+from typing import Any
 
 import pooch
 
@@ -178,15 +179,16 @@ def open_publication(
 
 def _download(publication: Publication, path: pathlib.Path) -> None:
     pooch.get_logger().setLevel("WARNING")
+    downloader: Any = pooch.HTTPDownloader(
+        progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=60
+    )
     try:
         pooch.retrieve(
             publication.url,
             f"{publication.algorithm}:{publication.digest}",
             fname=path.name,
             path=path.parent,
-            downloader=pooch.HTTPDownloader(
-                progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=60
-            ),
+            downloader=downloader,
         )
     except OSError as error:
         raise InputError(
