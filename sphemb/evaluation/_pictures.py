@@ -14,7 +14,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb.evaluation._score import Evaluation
 from sphemb.evaluation._shifted import PixelGrid, fullest_first
-from sphemb.instances import Detections, relabel, select_detections
+from sphemb.instances import SelectedDetections, relabel, select_detections
 from sphemb.metrics import AverageRecall
 from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
 from sphemb.training import Trained, load_run
@@ -183,7 +183,7 @@ def _class_figure(trained: Trained, evaluation: Evaluation) -> Any:
         name: samples[name][:, :height, :width]
         for name in ("image", "semantic", "classes", "embedding")
     }
-    detections: list[Detections] | None = None
+    detections: list[SelectedDetections] | None = None
     task = trained.experiment.task
     if isinstance(task, Instances):
         detections = [

@@ -13,17 +13,17 @@
   ordered set of proposals without duplicates.
 * :func:`vote_classes`, :class:`Votes`: the class of a proposal by the vote of its
   pixels; :func:`proposal_features` (`PROPOSAL_FEATURES`): its shape in numbers;
-  :func:`fit_scores`, :func:`apply_scores`, :class:`ScoreLine`: how good it is.
+  :func:`fit_scores`, :func:`apply_scores`, :class:`LinearScore`: how good it is.
 * :func:`stitch_labels`, :class:`Piece`, :class:`Stitched`: the label maps of tiles as
   one, with what their seams have cut.
-* :func:`select_detections`, :class:`Detections`: the best of scored proposals.
+* :func:`select_detections`, :class:`SelectedDetections`: the best of scored proposals.
 
 A label map holds -1 (:data:`sphemb.VOID`) where nothing counts, 0 for the background
 and 1, 2, ... for the instances.
 """
 
 from sphemb.instances._components import connected_components, split_components
-from sphemb.instances._detections import Detections, select_detections
+from sphemb.instances._detections import SelectedDetections, select_detections
 from sphemb.instances._group_ids import relabel
 from sphemb.instances._morphology import PROPOSAL_FEATURES, proposal_features
 from sphemb.instances._outlines import dilate_instances, erode_instances
@@ -35,17 +35,17 @@ from sphemb.instances._overlap import (
     table_fits,
 )
 from sphemb.instances._pooling import ProposalPool, pool_proposals
-from sphemb.instances._rescoring import ScoreLine, apply_scores, fit_scores
+from sphemb.instances._rescoring import LinearScore, apply_scores, fit_scores
 from sphemb.instances._stitching import Piece, Stitched, stitch_labels
 from sphemb.instances._voting import Votes, vote_classes
 
 __all__ = [
     "PROPOSAL_FEATURES",
-    "Detections",
+    "LinearScore",
     "OverlapPairs",
     "Piece",
     "ProposalPool",
-    "ScoreLine",
+    "SelectedDetections",
     "Stitched",
     "Votes",
     "apply_scores",

@@ -14,7 +14,7 @@ from sphemb._checks import (
 )
 
 
-class Detections(NamedTuple):
+class SelectedDetections(NamedTuple):
     """What is found in one image.
 
     Attributes:
@@ -38,7 +38,7 @@ def select_detections(
     classes: np.ndarray,
     min_score: float = -np.inf,
     max_overlap: float = 0.5,
-) -> Detections:
+) -> SelectedDetections:
     """Takes proposals by falling score, and leaves out what is mostly covered.
 
     Args:
@@ -49,7 +49,7 @@ def select_detections(
         max_overlap: the share of a proposal that better ones may cover.
 
     Returns:
-        The `Detections`.
+        The `SelectedDetections`.
 
     Raises:
         InputError: shapes that do not go together, a setting out of range.
@@ -89,7 +89,7 @@ def select_detections(
         masks.append(mask)
         labels[mask & (labels == 0)] = len(chosen)
     place = tuple(np.array(chosen, int).reshape(-1, 2).T)
-    return Detections(
+    return SelectedDetections(
         labels,
         classes[place],
         scores[place],

@@ -11,7 +11,7 @@ import numpy as np
 from sphemb._checks import InputError, check_number, check_shape
 
 
-class ScoreLine(NamedTuple):
+class LinearScore(NamedTuple):
     """A linear function of standardised features; a pytree, to be kept and restored.
 
     Attributes:
@@ -29,7 +29,7 @@ class ScoreLine(NamedTuple):
 
 def fit_scores(
     features: np.ndarray, targets: np.ndarray, *, ridge: float = 1.0
-) -> ScoreLine:
+) -> LinearScore:
     r"""Fits scores to targets by least squares, on the host in float64.
 
     .. math:: \min_{a, b} \sum_m \Big(t_m - b - \sum_f a_f
@@ -69,7 +69,7 @@ def fit_scores(
     rows = np.concatenate([z, np.sqrt(ridge) * np.eye(x.shape[1])])
     wanted = np.concatenate([t - t.mean(), np.zeros(x.shape[1])])
     slope = np.linalg.lstsq(rows, wanted, rcond=None)[0]
-    return ScoreLine(
+    return LinearScore(
         *(
             jnp.asarray(v, jnp.float32)
             for v in (mean, np.where(np.isinf(scale), 1.0, scale), slope, t.mean())
@@ -77,7 +77,7 @@ def fit_scores(
     )
 
 
-def apply_scores(line: ScoreLine, features: jax.Array) -> jax.Array:
+def apply_scores(line: LinearScore, features: jax.Array) -> jax.Array:
     """Scores proposals.
 
     Args:

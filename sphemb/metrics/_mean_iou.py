@@ -29,7 +29,7 @@ class MeanIoU(Sums):
     Attributes:
         confusion: int [K, K + 1], true classes in rows; the last column counts pixels
             for which none of the K was found.
-        stray: the number of pixels whose true class is above K - 1.
+        lost_true: the number of pixels whose true class is above K - 1.
 
     References:
         Everingham et al., "The PASCAL Visual Object Classes Challenge: A
@@ -44,7 +44,7 @@ class MeanIoU(Sums):
 
     per_class: ClassVar[bool] = True
     confusion: jax.Array
-    stray: jax.Array
+    lost_true: jax.Array
 
     @classmethod
     def from_batch(
@@ -83,7 +83,7 @@ class MeanIoU(Sums):
             mask=jnp.broadcast_to(valid[:, None], truth.shape),
         ).sum(axis=0)
         return cls(
-            confusion=table[:, :num_classes].T, stray=jnp.sum(table[:, num_classes])
+            confusion=table[:, :num_classes].T, lost_true=jnp.sum(table[:, num_classes])
         )
 
     def compute(self, names: Sequence[str] = ()) -> dict[str, float]:
@@ -101,10 +101,10 @@ class MeanIoU(Sums):
             InputError: a pixel's true class was above K - 1, or another number of
                 names.
         """
-        if int(self.stray):
+        if int(self.lost_true):
             raise InputError(
                 f"truth must have classes below num_classes {len(self.confusion)}, but "
-                f"{int(self.stray)} pixels are above: raise num_classes"
+                f"{int(self.lost_true)} pixels are above: raise num_classes"
             )
         confusion = np.asarray(self.confusion, np.int64)
         if names and len(names) != len(confusion):

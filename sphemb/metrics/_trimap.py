@@ -50,7 +50,7 @@ class TrimapIoU(Sums):
     Attributes:
         confusion: int [W + 1, K, K + 1], by distance, of which the last are the pixels
             W or farther away.
-        stray: the number of pixels whose true class is above K - 1.
+        lost_true: the number of pixels whose true class is above K - 1.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4 and Fig. 9; Kohli et al., IJCV 2009.
@@ -64,7 +64,7 @@ class TrimapIoU(Sums):
     """
 
     confusion: np.ndarray
-    stray: np.ndarray
+    lost_true: np.ndarray
 
     @classmethod
     def from_image(
@@ -108,7 +108,7 @@ class TrimapIoU(Sums):
                 num_predicted=shape[0] * shape[1],
                 num_true=shape[2],
             ).reshape(shape),
-            stray=np.asarray(np.sum(truth >= num_classes)),
+            lost_true=np.asarray(np.sum(truth >= num_classes)),
         )
 
     @classmethod
@@ -137,10 +137,10 @@ class TrimapIoU(Sums):
         Raises:
             InputError: a pixel's true class was above K - 1.
         """
-        if int(self.stray):
+        if int(self.lost_true):
             raise InputError(
                 f"truth must have classes below num_classes {self.confusion.shape[1]}, "
-                f"but {int(self.stray)} pixels are above: raise num_classes"
+                f"but {int(self.lost_true)} pixels are above: raise num_classes"
             )
         curve = self.curve()
         shown = [w for w in _SHOWN if w <= len(curve.width)]

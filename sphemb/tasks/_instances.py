@@ -21,7 +21,7 @@ from sphemb._checks import check_count, check_number
 from sphemb._labels import VOID
 from sphemb.instances import (
     PROPOSAL_FEATURES,
-    ScoreLine,
+    LinearScore,
     apply_scores,
     fit_scores,
     pool_proposals,
@@ -90,7 +90,7 @@ class Instances(Proposals):
     def init(self, key: jax.Array, apply: Apply) -> TaskState:
         """The line that takes the vote for the score."""
         number = len(PROPOSAL_FEATURES)
-        return ScoreLine(
+        return LinearScore(
             mean=jnp.zeros(number),
             scale=jnp.ones(number),
             slope=jnp.eye(number)[PROPOSAL_FEATURES.index("probability")],

@@ -17,7 +17,7 @@ from sphemb.viz._outlines import overlay
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from sphemb.instances import Detections
+    from sphemb.instances import SelectedDetections
     from sphemb.metrics import TrimapCurve
 
 _PROJECTIONS = 3
@@ -31,7 +31,7 @@ def draw_classes(
     embeddings: np.ndarray,
     *,
     class_names: Sequence[str] = (),
-    detections: Sequence[Detections] | None = None,
+    detections: Sequence[SelectedDetections] | None = None,
 ) -> Figure:
     """Draws image, true classes, classes found, instances, and three projections.
 
@@ -88,7 +88,10 @@ def draw_classes(
 
 
 def draw_detections(
-    image: np.ndarray, detections: Detections, *, class_names: Sequence[str] = ()
+    image: np.ndarray,
+    detections: SelectedDetections,
+    *,
+    class_names: Sequence[str] = (),
 ) -> Figure:
     """Draws the instances of one image over it, with class and score of the best.
 
@@ -121,7 +124,7 @@ def _name(number: int, names: Sequence[str]) -> str:
     return names[number] if number < len(names) else f"class {number}"
 
 
-def _write_names(axes, detections: Detections, names: Sequence[str]) -> None:
+def _write_names(axes, detections: SelectedDetections, names: Sequence[str]) -> None:
     for i in range(min(len(detections.classes), _MOST_NAMES)):
         rows, columns = np.nonzero(detections.labels == i + 1)
         if not rows.size:
