@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.instances import pool_proposals
 from sphemb.metrics import AverageRecall, MatchedPrecision, ProposalRecall
 from sphemb.training import Experiment, load_config
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=pathlib.Path, required=True)
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     flags = parser.parse_args()
-    with door():
+    with one_line_errors():
         config = load_config(flags.workdir)
         experiment = Experiment(config)
         source, task = experiment.source(flags.split), config.task

@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from benchmarks._baselines import canny_edges, sobel_edges
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.data import find_images, read_image, write_labels
 
 _METHODS = {"canny": canny_edges, "sobel": sobel_edges}
@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("images", nargs="+", help="image files, folders and globs")
     parser.add_argument("--out", type=pathlib.Path, required=True)
     flags = parser.parse_args()
-    with door():
+    with one_line_errors():
         images = find_images(flags.images)
         flags.out.mkdir(parents=True, exist_ok=True)
         for path in images:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
 from benchmarks._figure_parts import load_grids, pair_loss, read_trimap
 from sphemb import InputError
-from sphemb.cli import Parser, door
+from sphemb.cli import one_line_errors
 from sphemb.evaluation import PixelGrid, fullest_first
 from sphemb.tasks import Proposals
 from sphemb.training import load_config
@@ -199,6 +199,14 @@ FIGURES = {
 }
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exits with the line and status 2."""
+        self.exit(2, f"error: {message}: see {self.prog} -h\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draws one figure; a mistake ends with one line and exit status 2."""
     parser = Parser(
@@ -217,7 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             help="the picture (%(default)s)",
         )
     flags = parser.parse_args(arguments)
-    with door():
+    with one_line_errors():
         if flags.out.suffix.lower() != ".png":
             raise InputError(f"--out must end in .png, got {str(flags.out)!r}")
         figure = FIGURES[flags.name].draw(flags)

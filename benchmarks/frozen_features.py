@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.cli import door, read_config
+from sphemb.cli import one_line_errors, read_config
 from sphemb.evaluation import evaluate
 from sphemb.training import Experiment, Trained, replicate, update_task_state
 
@@ -62,5 +62,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with door():
+    with one_line_errors():
         main()

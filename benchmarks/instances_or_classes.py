@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 
-from sphemb.cli import door, run_training
+from sphemb.cli import one_line_errors, run_training
 from sphemb.configs import voc_spectral
 
 VARIANTS = ("coco_softmax", "coco_spectral")
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
-    with door():
+    with one_line_errors():
         summaries = {}
         for variant in VARIANTS:
             config = voc_spectral.get_config(variant)

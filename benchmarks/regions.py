@@ -13,7 +13,7 @@ import math
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.data import VOC_CLASSES
 from sphemb.training import load_config, read_json
 
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=pathlib.Path, nargs="+", required=True)
     flags = parser.parse_args()
-    with door():
+    with one_line_errors():
         measured = {}
         for workdir in flags.workdir:
             data = load_config(workdir).data.name

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.evaluation import evaluate
 from sphemb.tasks import Spectral, Task
 from sphemb.training import Experiment, Trained, load_run
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--images", type=int)
     parser.add_argument("--tries", type=int, default=_TRIES)
     flags = parser.parse_args()
-    with door():
+    with one_line_errors():
         rows = score_roundings(
             load_run(flags.workdir), flags.split, images=flags.images, tries=flags.tries
         )

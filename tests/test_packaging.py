@@ -10,7 +10,7 @@ import zipfile
 import pytest
 
 import sphemb
-from sphemb.cli._config_flags import shipped_configs
+from sphemb.cli import shipped_configs
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARTS = ("sphemb", "benchmarks", "tests", "examples")

@@ -13,8 +13,8 @@ from PIL import Image
 
 import sphemb
 from sphemb import sphere
-from sphemb.cli import main, read_config
-from sphemb.cli._concentration_advice import concentration_bounds
+from sphemb.cli import _advise, main, read_config
+from sphemb.tasks import Proposals
 from sphemb.training import train
 from tests.scenes import write_folder
 from tests.tiny import tiny_config
@@ -176,13 +176,19 @@ class TestRun:
             "similarities.png",
         }
 
-    def test_costs_come_from_the_programs_and_from_the_run(self, run, capsys):
+    def test_costs_come_from_a_compiled_step(self, run, monkeypatch, capsys):
         _, out = advised(capsys, "--workdir", run)
-        assert re.search(
-            r"training: 8 images of 32 x 32 take \d+ MiB of the .* s;", out
-        )
-        assert re.search(r"scoring: 8 images of 64 x 64|of 32 x 32 take", out)
-        assert "that run went at" in out
+        line = r"training: 8 images of 32 x 32 take \d+ MiB of the .* s; 3 steps take"
+        assert re.search(line, out)
+        monkeypatch.setattr(_advise, "_free_bytes", lambda: 2**20)
+        _, out = advised(capsys, "--workdir", run)
+        line = r"of the 1 MiB that are free: set config.loader.images_per_device to fe"
+        assert re.search(line, out)
+
+    def test_a_task_without_mean_shift_is_refused(self, run, monkeypatch, capsys):
+        monkeypatch.delattr(Proposals, "unit_vectors")
+        line = refused(capsys, "--workdir", run, "--no-costs")
+        assert "must be a run that learns instances by mean shift" in line
 
 
 def test_concentrations_within_the_bounds_find_the_instances_and_others_do_not():
@@ -202,7 +208,7 @@ def test_concentrations_within_the_bounds_find_the_instances_and_others_do_not()
         total = np.cumsum(weight[order])
         return float(values[order][np.searchsorted(total, share * total[-1])])
 
-    low, high = concentration_bounds(
+    low, high = _advise.concentration_bounds(
         within=quantile(same & off, 0.5),
         within_low=quantile(same & off, 0.1),
         between=quantile(~same, 0.95),
@@ -243,7 +249,7 @@ class TestMistakes:
             (tmp_path / kind).mkdir()
             for name in "abc":
                 Image.new("L", (32, 32)).save(tmp_path / kind / f"{name}.png")
-        assert "sphemb check-data tells" in refused(capsys, tmp_path, "--no-costs")
+        assert "sphemb check-data lists" in refused(capsys, tmp_path, "--no-costs")
 
     def test_the_folder_is_given_once(self, folder, capsys):
         line = refused(capsys, folder, "--config.data.void=255", "--no-costs")

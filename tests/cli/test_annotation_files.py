@@ -10,10 +10,10 @@ from scipy.io import savemat
 
 from sphemb._checks import InputError
 from sphemb.cli import (
+    ScoreBoundaries,
+    ScoreClasses,
+    ScoreInstances,
     main,
-    run_boundary_scores,
-    run_class_scores,
-    run_instance_scores,
 )
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.data import load_annotations, open_folder, prepare_coco, prepare_voc
@@ -117,9 +117,9 @@ def results(tree):
 READERS = {
     "prepared": lambda tree, path: prepare_coco(coco_dir=tree, data_dir=tree / "tfds"),
     "folder": lambda tree, path: open_folder(tree),
-    "score": lambda tree, path: run_instance_scores(
+    "score": lambda tree, path: ScoreInstances(
         results(tree), path, out=tree / "out", overwrite=True
-    ),
+    ).run(),
     "predict": lambda tree, path: annotation_ids(
         path, [tree / "val2017" / "1.png"], ("background", "cat")
     ),
@@ -211,8 +211,8 @@ class TestNothingToScore:
     def test_no_true_object(self, tree):
         content = {**copy.deepcopy(GOOD), "annotations": []}
         path = write(tree, content)
-        with pytest.raises(InputError, match="must have true objects that count"):
-            run_instance_scores(results(tree), path, out=tree / "out")
+        with pytest.raises(InputError, match="must have true objects"):
+            ScoreInstances(results(tree), path, out=tree / "out").run()
         assert not (tree / "out").exists()
 
     def test_no_true_pixel(self, tmp_path):
@@ -222,7 +222,7 @@ class TestNothingToScore:
             Image.fromarray(labels).save(tmp_path / name / "a.png")
         given = (tmp_path / "found", tmp_path / "true")
         with pytest.raises(InputError, match="all of them are void"):
-            run_class_scores(*given, void=255, out=tmp_path / "out")
+            ScoreClasses(*given, void=255, out=tmp_path / "out").run()
         assert not (tmp_path / "out").exists()
 
     def test_no_true_curve(self, tmp_path):
@@ -233,8 +233,8 @@ class TestNothingToScore:
             (tmp_path / name).mkdir()
         savemat(tmp_path / "true" / "a.mat", {"groundTruth": truth})
         Image.fromarray(empty + 9).save(tmp_path / "maps" / "a.png")
-        with pytest.raises(InputError, match="must have curves"):
-            run_boundary_scores(tmp_path / "maps", tmp_path / "true", processes=1)
+        with pytest.raises(InputError, match="must have boundary pixels"):
+            ScoreBoundaries(tmp_path / "maps", tmp_path / "true", processes=1).run()
 
 
 class TestByteOrderMark:
@@ -254,8 +254,8 @@ class TestByteOrderMark:
         given = (tmp_path / "found", tmp_path / "true")
         for names in ("names.txt", "names.json"):
             settings = {"names": tmp_path / names, "images": tmp_path / "list.txt"}
-            assert run_instance_scores(*given, **settings)["ap_r@0.5/cat"] == 1.0
-            assert run_class_scores(*given, **settings)["iou/background"] == 1.0
+            assert ScoreInstances(*given, **settings).run()["ap_r@0.5/cat"] == 1.0
+            assert ScoreClasses(*given, **settings).run()["iou/background"] == 1.0
 
     def test_so_may_the_lists_of_voc(self, tmp_path):
         for folder, suffix in {

@@ -39,8 +39,8 @@ def test_a_good_folder_is_a_table_and_status_0(folder, capsys):
     assert lines[0] == f"{folder}: a folder for each split"
     numbers = ["3", "3", "6", "2", "2", "0"]
     assert lines[3].split() == ["train", *numbers, "labels", "32x32"]
-    room = "max_objects 16, and config.task.max_groups 8 or, with parts, config.task."
-    assert f"room for the fullest image, of 2 instances: config.task.{room}" in out
+    limits = "max_objects 16, and config.task.max_groups 8 or, with components, config"
+    assert f"limits for the fullest image, of 2 instances: config.task.{limits}" in out
     assert lines[-1] == "0 errors, 0 warnings"
 
 

@@ -11,10 +11,10 @@ from scipy.io import savemat
 
 from sphemb._checks import InputError
 from sphemb.cli import (
+    ScoreBoundaries,
+    ScoreClasses,
+    ScoreInstances,
     main,
-    run_boundary_scores,
-    run_class_scores,
-    run_instance_scores,
 )
 from sphemb.cli._annotation_ids import annotation_ids
 from sphemb.cli._image_names import ImageNames, result_names
@@ -138,7 +138,7 @@ class TestInstances:
     ):
         for name, labels in MAPS.items():
             save_instances(tmp_path / "found", name, labels)
-        scores = run_instance_scores(tmp_path / "found", truth)
+        scores = ScoreInstances(tmp_path / "found", truth).run()
         assert scores["AP"] == pytest.approx(1.0)
         assert scores["ap_r@0.5"] == 1.0
         assert scores["num_images"] == 2
@@ -158,13 +158,13 @@ class TestInstances:
         truth = coco(tmp_path, ["000.jpg", "000.png"], MAPS.values())
         save_instances(tmp_path / "found", "000", MAPS["cam1/000"])
         with pytest.raises(InputError, match=r"may be of 000\.jpg or 000\.png"):
-            run_instance_scores(tmp_path / "found", truth, partial=True)
+            ScoreInstances(tmp_path / "found", truth, partial=True).run()
 
     def test_another_folder_is_another_image(self, tmp_path):
         truth = coco(tmp_path, ["cam2/000.png"], [MAPS["cam2/000"]])
         save_instances(tmp_path / "found", "cam1/000", MAPS["cam1/000"])
         with pytest.raises(InputError, match=r"cam2/000\.png is in another folder"):
-            run_instance_scores(tmp_path / "found", truth)
+            ScoreInstances(tmp_path / "found", truth).run()
 
     @pytest.mark.parametrize("results", ["folder", "names", "numbers"])
     def test_a_folder_of_true_images_has_sub_folders_too(self, tmp_path, results):
@@ -189,9 +189,9 @@ class TestInstances:
             found.write_text(json.dumps(listed))
         if results == "numbers":
             with pytest.raises(InputError, match="image_id 0 must be one image of"):
-                run_instance_scores(found, tmp_path / "truth")
+                ScoreInstances(found, tmp_path / "truth").run()
             return
-        scores = run_instance_scores(found, tmp_path / "truth")
+        scores = ScoreInstances(found, tmp_path / "truth").run()
         assert scores["AP"] == pytest.approx(1.0)
         assert scores["num_images"] == 2
 
@@ -200,7 +200,7 @@ class TestInstances:
         one, other = MAPS.items()
         save_instances(tmp_path / "found", *one)
         save_instances(tmp_path / "found", *other, ending=ending)
-        scores = run_instance_scores(tmp_path / "found", truth)
+        scores = ScoreInstances(tmp_path / "found", truth).run()
         assert scores["num_images"] == 2
         assert scores["AP"] == pytest.approx(1.0)
 
@@ -211,8 +211,8 @@ class TestInstances:
         with pytest.raises(
             InputError, match=r"cam2/000\.png of .* none \(1 of 2 true images"
         ):
-            run_instance_scores(tmp_path / "found", truth)
-        scores = run_instance_scores(tmp_path / "found", truth, partial=True)
+            ScoreInstances(tmp_path / "found", truth).run()
+        scores = ScoreInstances(tmp_path / "found", truth, partial=True).run()
         assert (scores["num_images"], scores["num_unpredicted"]) == (1, 1)
 
 
@@ -254,9 +254,9 @@ class TestResults:
         out = self.write(images, tmp_path / "out", ids=ids)
         (tmp_path / "names.txt").write_text("background\ncat\n", encoding="utf-8-sig")
         for predictions in (out, out / "results.json"):
-            scores = run_instance_scores(
+            scores = ScoreInstances(
                 predictions, truth, names=tmp_path / "names.txt"
-            )
+            ).run()
             assert scores["AP"] == pytest.approx(1.0)
 
     def test_without_annotations_they_have_the_paths(self, images, tmp_path):
@@ -272,9 +272,9 @@ class TestResults:
         path = tmp_path / "results.json"
         path.write_text(json.dumps([result | {"file_name": "003.png"}]))
         with pytest.raises(InputError, match=r"is 003\.png in it, and 002\.png there"):
-            run_instance_scores(path, truth)
+            ScoreInstances(path, truth).run()
         path.write_text(json.dumps([result | {"file_name": "002.png"}]))
-        assert run_instance_scores(path, truth)["num_images"] == 3
+        assert ScoreInstances(path, truth).run()["num_images"] == 3
 
     def test_a_file_of_annotations_with_one_stem_twice_gives_each_its_id(
         self, tmp_path
@@ -294,29 +294,29 @@ class TestClasses:
         for name, labels in MAPS.items():
             save(tmp_path / "truth" / f"{name}.PNG", labels)
             save(tmp_path / "found" / f"{name}_classes.tif", labels)
-        scores = run_class_scores(tmp_path / "found", tmp_path / "truth", trimap=0)
+        scores = ScoreClasses(tmp_path / "found", tmp_path / "truth", trimap=0).run()
         assert scores["mean_iou"] == 1.0
         assert scores["num_images"] == 2
         save(tmp_path / "flat" / "000.png", labels)
         with pytest.raises(InputError, match=r"may be of cam1/000\.PNG or cam2/000"):
-            run_class_scores(tmp_path / "flat", tmp_path / "truth", partial=True)
+            ScoreClasses(tmp_path / "flat", tmp_path / "truth", partial=True).run()
 
     def test_what_cannot_keep_values_is_named(self, tmp_path):
         for folder in ("truth", "found"):
             save(tmp_path / folder / "a.png", MAPS["cam1/000"])
         Image.fromarray(MAPS["cam1/000"]).save(tmp_path / "found" / "a.jpg")
-        scores = run_class_scores(tmp_path / "found", tmp_path / "truth", trimap=0)
+        scores = ScoreClasses(tmp_path / "found", tmp_path / "truth", trimap=0).run()
         assert scores["mean_iou"] == 1.0  # the picture beside it is left out
         (tmp_path / "found" / "a.png").unlink()
         with pytest.raises(InputError, match=r"a\.jpg is encoded as JPEG"):
-            run_class_scores(tmp_path / "found", tmp_path / "truth", trimap=0)
+            ScoreClasses(tmp_path / "found", tmp_path / "truth", trimap=0).run()
 
     def test_two_files_of_one_image_are_refused(self, tmp_path):
         save(tmp_path / "truth" / "a.png", MAPS["cam1/000"])
         for ending in ("png", "tif"):
             save(tmp_path / "found" / f"a.{ending}", MAPS["cam1/000"])
         with pytest.raises(InputError, match="one label image for each name"):
-            run_class_scores(tmp_path / "found", tmp_path / "truth")
+            ScoreClasses(tmp_path / "found", tmp_path / "truth").run()
 
 
 class TestBoundaries:
@@ -333,9 +333,9 @@ class TestBoundaries:
             savemat(path, {"groundTruth": truth})
         given = (tmp_path / "maps", tmp_path / "truth")
         settings = {"thresholds": 1, "processes": 1}
-        assert run_boundary_scores(*given, **settings)["num_images"] == 2
+        assert ScoreBoundaries(*given, **settings).run()["num_images"] == 2
         (tmp_path / "maps" / "cam2" / "000.png").unlink()
         with pytest.raises(InputError, match=r"cam2/000\.mat must have a prediction"):
-            run_boundary_scores(*given, **settings)
-        scores = run_boundary_scores(*given, **settings, partial=True)
+            ScoreBoundaries(*given, **settings).run()
+        scores = ScoreBoundaries(*given, **settings, partial=True).run()
         assert (scores["num_images"], scores["num_unpredicted"]) == (1, 1)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sphemb.cli import main, run_boundary_scores
+from sphemb.cli import ScoreBoundaries, main
 from sphemb.metrics import suppress_non_maxima
 
 SHAPE = (30, 40)
@@ -79,31 +79,31 @@ def test_scores_a_table_of_images_and_a_picture_are_written(folders, tmp_path, c
 
 def test_png_and_npy_of_one_map_score_the_same(folders, tmp_path):
     maps, truths = folders
-    found = run_boundary_scores(maps, truths, thresholds=9, processes=1)
+    found = ScoreBoundaries(maps, truths, thresholds=9, processes=1).run()
     for name, most in {"a": 255, "b": 65535}.items():
         values = np.asarray(Image.open(maps / f"{name}.png")) / most
         (maps / f"{name}.png").unlink()
         np.save(maps / f"{name}.npy", values)
-    assert run_boundary_scores(maps, truths, thresholds=9, processes=1) == found
+    assert ScoreBoundaries(maps, truths, thresholds=9, processes=1).run() == found
 
 
 def test_several_processes_give_what_one_gives(folders):
     one, two = (
-        run_boundary_scores(*folders, thresholds=9, processes=n) for n in (1, 2)
+        ScoreBoundaries(*folders, thresholds=9, processes=n).run() for n in (1, 2)
     )
     assert one == two
 
 
 def test_maxima_alone_are_scored_on_request(folders):
     maps, truths = folders
-    found = run_boundary_scores(maps, truths, nms=True, thresholds=9, processes=1)
+    found = ScoreBoundaries(maps, truths, nms=True, thresholds=9, processes=1).run()
     for name, most in {"a": 255, "b": 65535}.items():
         values = np.asarray(Image.open(maps / f"{name}.png")) / most
         (maps / f"{name}.png").unlink()
         np.save(maps / f"{name}.npy", suppress_non_maxima(values))
     soft = np.load(maps / "c.npy").astype(float)
     np.save(maps / "c.npy", suppress_non_maxima(soft))
-    before = run_boundary_scores(maps, truths, thresholds=9, processes=1)
+    before = ScoreBoundaries(maps, truths, thresholds=9, processes=1).run()
     assert found.pop("nms") is True
     assert before.pop("nms") is False
     assert found == before
@@ -202,9 +202,9 @@ def test_the_benchmarks_own_images_give_its_numbers(data_dir, tmp_path):
     if not bench.is_dir():
         pytest.skip("no bsds_bench in the development data")
     out = tmp_path / "out"
-    scores = run_boundary_scores(
+    scores = ScoreBoundaries(
         bench / "png", bench / "groundTruth", thresholds=5, out=out, processes=1
-    )
+    ).run()
     assert scores["ods"] == pytest.approx(0.704628, abs=5e-4)
     assert scores["ois"] == pytest.approx(0.708698, abs=5e-4)
     assert scores["ap"] == pytest.approx(0.307627, abs=5e-4)

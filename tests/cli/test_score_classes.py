@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from sphemb.cli import main, run_class_scores, run_instance_scores
+from sphemb.cli import ScoreClasses, ScoreInstances, main
 
 H, W = 24, 32
 
@@ -121,7 +121,7 @@ class TestSemantic:
         assert (out / "scores.json").read_text() == "mine"
 
     def test_the_number_of_classes_is_taken_from_the_truth(self, maps):
-        scores = run_class_scores(maps / "found", maps / "truth", trimap=0)
+        scores = ScoreClasses(maps / "found", maps / "truth", trimap=0).run()
         assert "iou/3" in scores
         assert "trimap" not in scores
 
@@ -185,7 +185,7 @@ class TestInstances:
 
     def test_no_results_score_nothing(self, coco):
         (coco / "found.json").write_text("[]")
-        scores = run_instance_scores(coco / "found.json", coco / "truth.json")
+        scores = ScoreInstances(coco / "found.json", coco / "truth.json").run()
         assert scores["ap_r@0.5"] == scores["AP"] == 0.0
 
     def test_what_does_not_go_together_is_named(self, coco, capsys):

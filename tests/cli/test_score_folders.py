@@ -9,8 +9,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from sphemb._checks import InputError
-from sphemb.cli import main, run_class_scores, run_instance_scores
-from sphemb.cli._instance_scores import _label_maps
+from sphemb.cli import ScoreClasses, ScoreInstances, main
+from sphemb.cli._score import _label_maps
 from sphemb.data import inspect_mask
 
 H, W = 24, 32
@@ -79,7 +79,9 @@ def refused(capsys, *arguments):
 
 def score(folders, predictions="found", groundtruth="truth", **settings):
     settings = {"void": 255, **settings}
-    return run_instance_scores(folders / predictions, folders / groundtruth, **settings)
+    return ScoreInstances(
+        folders / predictions, folders / groundtruth, **settings
+    ).run()
 
 
 class TestInstances:
@@ -367,12 +369,12 @@ class TestInstances:
             ]
             save(tmp_path / "found" / path.name, np.maximum(instances, 0))
             write_csv(tmp_path / "found" / f"{path.stem}.csv", rows)
-        scores = run_instance_scores(
+        scores = ScoreInstances(
             tmp_path / "found",
             root / "SegmentationObject",
             semantic=root / "SegmentationClass",
             names=tmp_path / "names.txt",
-        )
+        ).run()
         assert scores["num_images"] == 3
         assert scores["ap_r_vol"] == scores["AP"] == 1.0
 
@@ -388,11 +390,11 @@ class TestClasses:
         out = folders / "out"
         given = {"trimap": 3, "classes": 3, "out": out}
         with pytest.raises(InputError, match=r"b\.png must have a prediction in"):
-            run_class_scores(folders / "maps", folders / "classes", **given)
+            ScoreClasses(folders / "maps", folders / "classes", **given).run()
         assert not out.exists()
-        scores = run_class_scores(
+        scores = ScoreClasses(
             folders / "maps", folders / "classes", partial=True, **given
-        )
+        ).run()
         assert scores["num_images"] == scores["num_unpredicted"] == 1
         assert "1 more without a prediction" in capsys.readouterr().out
         rows = list(csv.DictReader((out / "images.csv").open()))

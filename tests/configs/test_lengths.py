@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from sphemb import InputError
-from sphemb.cli._config_flags import shipped_configs
+from sphemb.cli import shipped_configs
 from sphemb.training import Experiment
 from tests.tiny import tiny_config
 

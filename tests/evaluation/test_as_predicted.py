@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from sphemb.cli import run_boundary_scores, run_class_scores, run_instance_scores
+from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._limits import whole_lines
 from sphemb.configs import bsds, digits, picie_coco, voc_semantic
@@ -232,7 +232,9 @@ def test_classes(recognition, scenes, tmp_path):
     assert len(np.unique(found[0]["classes"])) > 1
     for example in scenes.examples:
         save(tmp_path / "truth" / f"{example['name']}.png", example["semantic"])
-    files = run_class_scores(tmp_path / "out", tmp_path / "truth", classes=3, trimap=5)
+    files = ScoreClasses(
+        tmp_path / "out", tmp_path / "truth", classes=3, trimap=5
+    ).run()
     for name in ("mean_iou", "pixel_accuracy"):
         assert scores[name] == files[name], name
 
@@ -257,11 +259,11 @@ def test_instances_with_classes(recognition, scenes, tmp_path):
             rows = [(n, min(n, 2)) for n in np.unique(example["instances"]) if n]
             csv.writer(file).writerows([("label", "class"), *rows])
     (tmp_path / "names.txt").write_text("\n".join(Scenes.class_names))
-    files = run_instance_scores(
+    files = ScoreInstances(
         tmp_path / "out" / "results.json",
         tmp_path / "truth",
         names=tmp_path / "names.txt",
-    )
+    ).run()
     assert 0 < scores["ap_r_vol"] == files["ap_r_vol"]
 
 
@@ -289,9 +291,9 @@ def test_boundaries(scenes, tmp_path):
         }
         (tmp_path / "truth").mkdir(exist_ok=True)
         savemat(tmp_path / "truth" / f"{example['name']}.mat", {"groundTruth": truth})
-    files = run_boundary_scores(
+    files = ScoreBoundaries(
         tmp_path / "out", tmp_path / "truth", thresholds=9, nms=True, processes=1
-    )
+    ).run()
     assert scores["ods@9"] > 0
     # One level of 65,536 is of the size of what two programs round differently.
     for name in ("ods", "ois", "ap"):

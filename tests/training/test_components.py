@@ -10,8 +10,7 @@ import sphemb.data
 import sphemb.models
 import sphemb.tasks
 from sphemb import InputError
-from sphemb.cli import read_config
-from sphemb.cli._config_flags import shipped_configs
+from sphemb.cli import read_config, shipped_configs
 from sphemb.training import Experiment
 from sphemb.training._components import call, check_type, entries, named
 

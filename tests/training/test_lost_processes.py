@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 PATIENCE = 120  # seconds after which whoever is left must have ended, too
 _CODE = """
 import os, pathlib, signal, sys, time
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.training import join_processes, train
 from tests.tiny import tiny_config
 workdir, data_dir, address, number, step, name = sys.argv[1:]
@@ -27,7 +27,7 @@ def hit(trained, split):
     if name == "SIGTERM" and trained.step >= int(step):
         time.sleep(0.2)  # JAX looks for signals once in a second
     return {}
-with door():
+with one_line_errors():
     if address:
         join_processes(address, num_processes=2, process_id=int(number))
     config = tiny_config(pathlib.Path(data_dir))

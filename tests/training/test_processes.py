@@ -149,7 +149,7 @@ def test_a_checkpoint_that_is_damaged_for_one_of_two_is_passed_over_by_both(tmp_
 _FAILING = """
 import pathlib, sys
 from sphemb import InputError
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.training import train
 from tests.tiny import tiny_config
 workdir, data_dir, who = map(pathlib.Path, sys.argv[1:])
@@ -159,7 +159,7 @@ def fail(trained, split):
         raise InputError(f"process {number} cannot read an image")
     return {}
 
-with door():
+with one_line_errors():
     config = tiny_config(data_dir)
     config.loader.batch_size = 2
     config.train.update(num_steps=9, checkpoint_every=1, eval_every=1)
@@ -180,9 +180,9 @@ _WAITING = """
 import sys
 from sphemb import InputError
 from sphemb._gathering import gather_objects
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.training import noticing_lost
-with door(), noticing_lost():
+with one_line_errors(), noticing_lost():
     if str(number) in sys.argv[1]:
         raise InputError("no such folder")
     gather_objects("here")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.cli import door
+from sphemb.cli import one_line_errors
 from sphemb.training import PreemptedError, load_run, read_log, train
 from tests.tiny import tiny_config
 
@@ -80,7 +80,7 @@ class TestTermination:
         assert_same(workdir, resumed, unbroken)
 
     def test_the_exit_status_says_so(self, capsys):
-        with pytest.raises(SystemExit) as stop, door():
+        with pytest.raises(SystemExit) as stop, one_line_errors():
             raise PreemptedError("stopped by SIGTERM after step 3")
         assert stop.value.code == 143
         assert capsys.readouterr().err == "stopped by SIGTERM after step 3\n"

@@ -1,4 +1,4 @@
-"""The doors, as a person uses them: files out, one line for a mistake."""
+"""The verbs from a shell: files out, one line for an error."""
 
 import json
 import os
@@ -20,7 +20,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def run(drawings_dir, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("doors") / "run"
+    workdir = tmp_path_factory.mktemp("verbs") / "run"
     config = tiny_config(drawings_dir)
     config.train.eval_every = 2
     return workdir, run_training(config, workdir)
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 
 def refused(capsys, *arguments):
-    """The one line that a door prints before it closes with a status."""
+    """The one line that a verb prints before it exits with status 2."""
     with pytest.raises(SystemExit) as exit_info:
         main([str(a) for a in arguments])
     assert exit_info.value.code == 2
@@ -129,14 +129,22 @@ class TestTrainVerb:
 
     def test_a_mistake_in_the_flags_is_one_line(self, tmp_path, capsys):
         for arguments, words in {
-            ("train",): "required: --config: see sphemb train -h",
-            ("learn",): "invalid choice: 'learn'",
-            ("evaluate", "--workdir", tmp_path, "--confg=1"): "'--confg=1'",
+            (): "Expected one of {train, evaluate, predict, ",
+            ("train",): "Missing from sphemb train: --config NAME[:VARIANT] a Python",
+            ("learn",): "Unrecognized options: learn",
+            ("evaluate", "--workdir", tmp_path, "--confg=1"): "options: --confg=1",
+            ("evaluate", "--workdir", tmp_path, "--config.seed=1"): "'--config.seed=1'",
+            ("evaluate", "--workdir", tmp_path, "--split=all"): "choice 'all'",
             ("train", "--config=digit"): "--config must be a Python file or one of",
-            ("train", "--config=digits", "--workdirs=a"): "'workdirs'",
-            ("advise", tmp_path, "--images", "few"): "invalid int value: 'few'",
+            ("train", "--config=digits", "--workdirs=a"): "you meant: --workdir PATH",
+            ("train", "--config=digits", "--process=x"): "could be instantiated from",
+            ("advise", tmp_path, "--images", "few"): "--images: invalid literal",
+            ("score", "boundary"): "Available subcommands: semantic, instances, bound",
+            ("train", f"--{'x' * 300} y"): f"--{'x' * 300} y",
         }.items():
-            assert words in refused(capsys, *arguments)
+            line = refused(capsys, *arguments)
+            assert words in line
+            assert line.startswith("error: ")
 
 
 class TestEvaluate:

@@ -1,0 +1,275 @@
+"""The verbs of a run's folder: train, evaluate, export."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import re
+import sys
+from typing import Annotated, Any, ClassVar, Literal
+
+import jax
+import ml_collections
+import tyro
+from absl import logging
+
+from sphemb._whole_files import written_whole
+from sphemb.cli._flags import OptionalInt, OptionalPath, read_config, shipped_configs
+from sphemb.cli._limits import score_lines, whole_lines
+from sphemb.cli._results import check_results, make_folder, writing_results
+from sphemb.evaluation import draw_pictures, evaluate, write_report
+from sphemb.training import (
+    PLATFORMS,
+    Trained,
+    check_inside,
+    describe_export,
+    export_prediction,
+    join_processes,
+    load_run,
+    noticing_lost,
+    read_json,
+    read_log,
+    train,
+    write_json,
+)
+
+# All scores are in summary.json; these are printed.
+_SHOWN = re.compile(
+    r"mean_best_iou|(recall@0\.5|average_recall)(@\d+)?|matched_precision@0\.5"
+    r"|accuracy|mean_iou|iou_(in|out)side@5|ap_r\w*(@0\.5)?"
+)
+_EXTREMES = 3  # of the worst images, and of the best, in a report
+_FUNCTION, _DESCRIPTION = "predict.jaxexport", "export.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Train what a configuration says, or resume a run.
+
+    A flag such as --config.train.num_steps=500 changes an entry of the configuration;
+    configs/common.py lists its sections.
+
+    Attributes:
+        config: see `read_config`.
+        workdir: the run's folder (default: runs/NAME).
+        skip_bad: leave out images and masks that cannot be used.
+        coordinator: HOST:PORT of process 0 of several, or auto on pods and Slurm.
+        processes: their number, with HOST:PORT.
+        process: the index of this process, from 0 on.
+        overrides: changes of the configuration, see `read_config`.
+    """
+
+    interrupted: ClassVar[str] = (
+        "stopped; the same command resumes from the last checkpoint"
+    )
+
+    config: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="NAME[:VARIANT]",
+            help=f"a Python file, or one of {', '.join(shipped_configs())}",
+        ),
+    ]
+    workdir: OptionalPath = None
+    skip_bad: bool = False
+    coordinator: Annotated[
+        str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
+    ] = None
+    processes: OptionalInt = None
+    process: OptionalInt = None
+    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
+
+    def run(self) -> None:
+        """Trains, evaluates and draws."""
+        logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
+        join_processes(
+            self.coordinator, num_processes=self.processes, process_id=self.process
+        )
+        config = read_config(self.config, self.overrides)
+        config.loader.skip_bad |= self.skip_bad
+        with noticing_lost():  # scores are summed over processes, too
+            run_training(config, self.workdir or default_workdir(self.config))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Score a run and draw.
+
+    Attributes:
+        workdir: the folder of a run.
+        split: which images are scored.
+        report: write report.html, too.
+    """
+
+    workdir: pathlib.Path
+    split: Literal["validation", "test"] = "test"
+    report: bool = False
+
+    def run(self) -> None:
+        """Evaluates the run."""
+        run_evaluation(self.workdir, self.split, report=self.report)
+
+
+def default_workdir(config_name: str) -> pathlib.Path:
+    """The workdir of a configuration file.
+
+    >>> default_workdir("configs/digits.py:mnist").as_posix()
+    'runs/digits-mnist'
+    """
+    path, _, variant = config_name.partition(":")
+    stem = pathlib.Path(path).stem
+    return pathlib.Path("runs", f"{stem}-{variant}" if variant else stem)
+
+
+def run_training(
+    config: ml_collections.ConfigDict, workdir: str | pathlib.Path
+) -> dict[str, Any]:
+    """Trains, evaluates the test split and draws.
+
+    Args:
+        config: see ``configs/common.py``.
+        workdir: the run's folder.
+
+    Returns:
+        The content of ``summary.json``.
+    """
+    workdir = pathlib.Path(workdir)
+
+    def score(trained: Trained, split: str) -> dict[str, float]:
+        return evaluate(trained, split, num_samples=1).scores
+
+    trained = train(config, workdir, evaluate=score)
+    return run_evaluation(workdir, "test", trained)
+
+
+def run_evaluation(
+    workdir: pathlib.Path,
+    split: str,
+    trained: Trained | None = None,
+    *,
+    report: bool = False,
+) -> dict[str, Any]:
+    """Evaluates a run, draws, and writes ``summary.json``.
+
+    Args:
+        workdir: the run's folder.
+        split: ``"validation"`` or ``"test"``.
+        trained: the network, if it is loaded already.
+        report: write ``report.html``, too.
+
+    Returns:
+        The content of ``summary.json``.
+    """
+    trained = trained or load_run(workdir)
+    pictures = workdir / "pictures"
+    if split != "test":
+        pictures /= split
+    check_inside(workdir, pictures)
+    evaluation = evaluate(trained, split, num_extremes=_EXTREMES if report else 0)
+    number = evaluation.num_images
+    limits = score_lines(trained.experiment.task, evaluation.scores, number)
+    limits += whole_lines(trained.experiment, split)
+    records = read_log(workdir)
+    training = workdir / "training.json"
+    summary = {
+        **evaluation.scores,
+        "split": split,
+        "num_images": number,
+        "step": trained.step,
+        "train_seconds": records[-1]["seconds"] if records else None,
+        **(read_json(training) if training.is_file() else {}),
+    }
+    if jax.process_index() != 0:
+        return summary
+    tail = "" if split == "test" else f"_{split}"
+    write_json(workdir / f"summary{tail}.json", summary)
+    pictures.mkdir(parents=True, exist_ok=True)
+    draw_pictures(
+        trained,
+        evaluation,
+        records,
+        pictures,
+        say=lambda line: print(line, file=sys.stderr),
+    )
+    if report:
+        fact = f"{workdir.name}: {number} {split} images, after step {trained.step}"
+        path = workdir / f"report{tail}.html"
+        write_report(
+            trained, evaluation, records, path, split=split, facts=[fact, *limits]
+        )
+        print(f"report: {path}")
+    for name, score in evaluation.scores.items():
+        if _SHOWN.fullmatch(name):
+            print(f"{name:21} {score:.3f}")
+    for line in limits:
+        print(f"warning: {line}", file=sys.stderr)
+    print(f"on {number} {split} images, after step {trained.step}; see {pictures}")
+    sys.stdout.flush()
+    return summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Export:
+    """Write what a run predicts as one file that JAX alone can call.
+
+    See docs/export.md.
+
+    Attributes:
+        workdir: the folder of a run.
+        out: the folder for predict.jaxexport, which `jax.export.deserialize` reads, and
+            export.json, which describes its inputs and outputs.
+        smallest: side of the images at least, in pixels.
+        largest: side of the images at most, in pixels.
+        size: of all images, in place of two bounds.
+        platforms: to run on.
+        overwrite: replace files that exist.
+    """
+
+    workdir: pathlib.Path
+    out: pathlib.Path
+    smallest: int = 64
+    largest: int = 512
+    size: Annotated[
+        tuple[int, int] | None,
+        tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint=""),
+    ] = None
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = PLATFORMS
+    overwrite: bool = False
+
+    def run(self) -> dict[str, Any]:
+        """Writes the files; an error leaves none.
+
+        Returns:
+            The content of ``export.json``.
+
+        Raises:
+            InputError: files that exist, a folder that cannot be written, or settings
+                that `sphemb.training.export_prediction` refuses.
+        """
+        check_results(self.out, (_FUNCTION, _DESCRIPTION), overwrite=self.overwrite)
+        trained = load_run(self.workdir)
+        exported = export_prediction(
+            trained,
+            smallest=self.smallest,
+            largest=self.largest,
+            size=self.size,
+            platforms=self.platforms,
+        )
+        content = bytes(exported.serialize())
+        description: dict[str, Any] = {
+            "file": _FUNCTION,
+            **describe_export(trained, exported),
+        }
+        make_folder(self.out)
+        path = self.out / _FUNCTION
+        with writing_results():
+            with written_whole(path) as unfinished:
+                unfinished.write_bytes(content)
+            write_json(self.out / _DESCRIPTION, description)  # last: it means all is
+        shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
+        print(
+            f"{path}: images {shape} on {', '.join(exported.platforms)}, "
+            f"{len(content) / 1e6:.1f} MB",
+            flush=True,
+        )
+        return description

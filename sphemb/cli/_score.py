@@ -1,0 +1,590 @@
+"""The verb score: result files against true ones, by three benchmarks."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+from tyro.conf import subcommand
+
+from sphemb._checks import InputError, check_count, check_number
+from sphemb._coco import paint_annotations
+from sphemb._labels import VOID
+from sphemb.cli._boundary_files import pair_files, read_pair
+from sphemb.cli._flags import OptionalInt, OptionalPath
+from sphemb.cli._instance_files import InstanceFiles, read_instances
+from sphemb.cli._label_files import (
+    LabelPairs,
+    check_sizes,
+    pair_labels,
+    read_lines,
+    read_values,
+)
+from sphemb.cli._results import (
+    check_results,
+    make_folder,
+    progress,
+    write_table,
+    writing_results,
+)
+from sphemb.data import PaletteColors
+from sphemb.metrics import (
+    BoundaryScores,
+    MeanIoU,
+    RegionPrecision,
+    TrimapIoU,
+    boundary_counts,
+    coco_file_scores,
+    suppress_non_maxima,
+)
+from sphemb.training import write_json
+from sphemb.viz import (
+    draw_precision_curve,
+    draw_region_levels,
+    draw_trimap_curves,
+    save_figure,
+)
+
+_SCORES = "scores.json"
+_Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Results:
+    """What the benchmarks share.
+
+    Attributes:
+        out: the folder for the results.
+        overwrite: replace results that exist.
+        partial: leave out true images without a prediction.
+    """
+
+    out: OptionalPath = None
+    overwrite: bool = False
+    partial: bool = False
+
+    def _write(
+        self,
+        record: dict[str, Any],
+        tables: Mapping[str, _Table],
+        figures: Mapping[str, Any],
+    ) -> None:
+        if self.out is None:
+            return
+        make_folder(self.out)
+        with writing_results():
+            for name, (columns, rows) in tables.items():
+                write_table(self.out / name, columns, rows)
+            for name, figure in figures.items():
+                save_figure(figure, self.out / name)
+            write_json(self.out / _SCORES, record)  # last: it means all is written
+
+    def _say(self, lines: Iterable[str], record: dict[str, Any], about: str) -> None:
+        """Prints scores, and of how many images they are."""
+        images = f"{record['num_images']} image{'s' * (record['num_images'] != 1)}"
+        left = record["num_unpredicted"]
+        more = f", {left} more without a prediction are left out" if left else ""
+        where = f"; see {self.out}" if self.out is not None else ""
+        print("\n".join([*lines, f"on {images}{about}{more}{where}"]), flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreBoundaries(_Results):
+    """ODS, OIS and AP of boundary maps, as BSDS defines them.
+
+    See docs/boundaries_benchmark.md.
+
+    Attributes:
+        maps: a folder of NAME.png or NAME.tif, gray with 8 or 16 bits, or NAME.npy,
+            floating point in 0 .. 1.
+        groundtruth: a folder of NAME.mat; a NAME is a path below the folder.
+        nms: keep maxima across boundaries only.
+        thresholds: their number n: k / (n + 1).
+        tolerance: the largest distance of a match, as a share of the diagonal.
+        processes: images at a time (default: all processors).
+    """
+
+    maps: pathlib.Path
+    groundtruth: pathlib.Path
+    nms: bool = False
+    thresholds: int = 99
+    tolerance: float = 0.0075
+    processes: OptionalInt = None
+
+    def run(self) -> dict[str, Any]:
+        """Scores the maps and prints ODS, OIS and AP.
+
+        All files are read once before the first is scored, so that a bad one is found
+        early.
+
+        Returns:
+            The content of ``scores.json``, which stands in ``out`` beside
+            ``images.csv`` and ``precision_recall.png``.
+
+        Raises:
+            InputError: files without a partner, unreadable, of different sizes or with
+                values outside 0 .. 1, results that exist, or a setting out of range.
+                Nothing is written then.
+        """
+        check_count("thresholds", self.thresholds, at_least=1)
+        check_number("tolerance", self.tolerance, at_least=0, at_most=1)
+        if self.processes is not None:
+            check_count("processes", self.processes, at_least=1)
+        files = (_SCORES, "images.csv", "precision_recall.png")
+        check_results(self.out, files, overwrite=self.overwrite)
+        pairs, left = pair_files(self.maps, self.groundtruth, partial=self.partial)
+        for pair in progress(pairs, "checking"):
+            read_pair(pair)
+
+        jobs = (_boundary_job(pair, self.nms) for pair in pairs)
+        settings = {"thresholds": self.thresholds, "tolerance": self.tolerance}
+        number = min(self.processes or os.cpu_count() or 1, len(pairs))
+        done = (
+            _in_processes(jobs, settings, number)
+            if number > 1
+            else ((name, boundary_counts(*maps, **settings)) for name, *maps in jobs)
+        )
+        counts = dict(progress(done, "scoring", len(pairs)))
+        names = [pair.name for pair in pairs]
+        stacked = np.stack([counts[name] for name in names])
+        if not stacked[..., 1].any():
+            raise InputError(f"{self.groundtruth} must have boundary pixels, got none")
+        scores = BoundaryScores.from_counts(stacked, thresholds=self.thresholds)
+        curve = scores.curve()._asdict()
+        record: dict[str, Any] = {
+            **scores.compute(),
+            "num_images": int(scores.num_images),
+            "num_unpredicted": left,
+            "nms": self.nms,
+            "tolerance": self.tolerance,
+            "curve": {
+                k: curve[k].tolist() for k in ("threshold", "recall", "precision", "f")
+            },
+        }
+        measures = ("recall", "precision", "f")
+        columns = ("image", "best_threshold", *(f"best_{m}" for m in measures))
+        rows = [
+            (name, *_boundary_row(found, scores.thresholds, record["ods_threshold"]))
+            for name, found in zip(names, stacked, strict=True)
+        ]
+        self._write(
+            record,
+            {"images.csv": ((*columns, *(f"ods_{m}" for m in measures)), rows)},
+            {"precision_recall.png": draw_precision_curve(scores)},
+        )
+        levels = f"{self.thresholds} threshold{'s' * (self.thresholds != 1)}"
+        lines = ["      score  recall  precision  threshold"]
+        for name in ("ods", "ois"):
+            at = f"{record['ods_threshold']:.4f}" if name == "ods" else "each its own"
+            lines.append(
+                f"{name.upper()}   {record[name]:.4f}  {record[f'{name}_recall']:.4f}  "
+                f"{record[f'{name}_precision']:.4f}     {at}"
+            )
+        lines.append(f"AP    {record['ap']:.4f}")
+        self._say(lines, record, f" with {levels}")
+        return record
+
+
+def _boundary_job(pair: Any, nms: bool) -> tuple[str, np.ndarray, np.ndarray]:
+    soft, curves = read_pair(pair)
+    return pair.name, suppress_non_maxima(soft) if nms else soft, curves
+
+
+def _in_processes(
+    jobs: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    settings: dict[str, Any],
+    number: int,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields names and counts as they are done; few images wait in memory."""
+    # A forked child of a process with threads, as JAX's, may hang. Ctrl-C is for this
+    # process: the others would print a traceback each.
+    pool = concurrent.futures.ProcessPoolExecutor(
+        number,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    waiting: dict[concurrent.futures.Future[np.ndarray], str] = {}
+
+    def collect() -> list[tuple[str, np.ndarray]]:
+        done, _ = concurrent.futures.wait(
+            waiting, return_when=concurrent.futures.FIRST_COMPLETED
+        )
+        return [(waiting.pop(future), future.result()) for future in done]
+
+    try:
+        for name, soft, curves in jobs:
+            waiting[pool.submit(boundary_counts, soft, curves, **settings)] = name
+            if len(waiting) >= 2 * number:
+                yield from collect()
+        while waiting:
+            yield from collect()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _boundary_row(
+    counts: np.ndarray, thresholds: Sequence[float], ods_threshold: float
+) -> list[str]:
+    """An image's best threshold, recall, precision and F, and the three at ODS's."""
+    alone = BoundaryScores.from_counts(counts[None], thresholds=thresholds)
+    best, curve = alone.compute(), alone.curve()
+    recall, precision = (
+        float(np.interp(ods_threshold, curve.threshold, rate))
+        for rate in (curve.recall, curve.precision)
+    )
+    f = 2.0 * recall * precision / ((recall + precision) or 1.0)
+    own = [best[f"ods_{name}"] for name in ("threshold", "recall", "precision")]
+    return [f"{value:.6f}" for value in (*own, best["ods"], recall, precision, f)]
+
+
+_BYTE = 255
+_MOST_CLASSES = 1024  # without a given number; larger values are ids or void
+_OF_IMAGES = ("mean_iou", "pixel_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreClasses(_Results):
+    """Mean IoU of classes, also near their boundaries.
+
+    See docs/semantic_benchmark.md.
+
+    Attributes:
+        predictions: a folder of NAME.png or NAME_classes.png, gray or palette, whose
+            values are classes, 0 the background.
+        groundtruth: a folder of NAME.png; a NAME is a path below the folder.
+        classes: their number, the background included (default: that of the names, or
+            one more than the largest true class).
+        names: a text file with a class in each line, the background first, or a JSON
+            list.
+        images: a text file with the names of the images that are scored.
+        void: the true value that is ignored (default: 255 in palette files).
+        trimap: the widest band around true boundaries, in pixels; 0 for none.
+    """
+
+    predictions: pathlib.Path
+    groundtruth: pathlib.Path
+    classes: OptionalInt = None
+    names: OptionalPath = None
+    images: OptionalPath = None
+    void: OptionalInt = None
+    trimap: int = 40
+
+    def run(self) -> dict[str, Any]:
+        """Scores the label images, and prints mean IoU and the IoU of each class.
+
+        All files are read once before the first is scored, so that a bad one is found
+        early; two are held at a time.
+
+        Returns:
+            The content of ``scores.json``, which stands in ``out`` beside
+            ``classes.csv``, ``images.csv`` and ``trimap.png``.
+
+        Raises:
+            InputError: files without a partner, unreadable or of different sizes,
+                results that exist, a setting out of range, true values that are rarely
+                classes, no valid true pixel. Nothing is written then.
+        """
+        if self.classes is not None:
+            check_count("classes", self.classes, at_least=2)
+        check_count("trimap", self.trimap)
+        files = (_SCORES, "classes.csv", "images.csv", "trimap.png")
+        check_results(self.out, files, overwrite=self.overwrite)
+        both = pair_labels(
+            self.predictions,
+            self.groundtruth,
+            tail="_classes",
+            images=self.images,
+            partial=self.partial,
+        )
+        titles = self._titles(_highest_class(both, self.void))
+
+        total = bands = None
+        rows = []
+        for pair in progress(both.pairs, "scoring"):
+            found = read_values(pair.predicted, None, soft=True)
+            truth = read_values(pair.true, self.void, soft=True)  # checked before
+            one = MeanIoU.from_batch(
+                _few_sizes(found), _few_sizes(truth), num_classes=len(titles)
+            )
+            total = one if total is None else total.merge(one)
+            own = one.compute()
+            rows.append((pair.name, *(f"{own[name]:.6f}" for name in _OF_IMAGES)))
+            if self.trimap:
+                near = TrimapIoU.from_image(
+                    found, truth, num_classes=len(titles), max_width=self.trimap
+                )
+                bands = near if bands is None else bands.merge(near)
+        assert total is not None  # pair_labels refuses folders without a pair
+        pixels = np.asarray(total.confusion).sum(axis=1)
+        if not pixels.any():
+            raise InputError(
+                f"{self.groundtruth} must have valid pixels, but all of them are void"
+            )
+        record: dict[str, Any] = {
+            **total.compute(titles),
+            "num_images": len(rows),
+            "num_unpredicted": both.unpredicted,
+        }
+        figures = {}
+        if bands is not None:
+            curve = bands.curve()
+            record |= bands.compute()
+            record["trimap"] = {k: v.tolist() for k, v in curve._asdict().items()}
+            figures["trimap.png"] = draw_trimap_curves({self.predictions.name: curve})
+        of_classes = [
+            (name, f"{record[f'iou/{name}']:.6f}", int(count))
+            for name, count in zip(titles, pixels, strict=True)
+        ]
+        tables = {
+            "classes.csv": (("class", "iou", "pixels"), of_classes),
+            "images.csv": (("image", *_OF_IMAGES), rows),
+        }
+        self._write(record, tables, figures)
+        width = max(len("mean IoU"), *map(len, titles))
+        ious = {name: record[f"iou/{name}"] for name in titles}
+        ious["mean IoU"] = record["mean_iou"]
+        lines = [
+            f"{name:{width}}  {'   -  ' if np.isnan(iou) else f'{iou:.4f}'}"
+            for name, iou in ious.items()
+        ]
+        self._say(lines, record, "")
+        return record
+
+    def _titles(self, highest: int) -> list[str]:
+        """The names of the classes, by the largest true value where they are open."""
+        listed = read_lines(self.names, "--names") if self.names else []
+        known = self.classes or len(listed)
+        if not known and (highest == _BYTE or highest >= _MOST_CLASSES):
+            raise InputError(
+                f"{self.groundtruth} has values up to {highest}, which is rarely a "
+                f"class: if it is void, give --void {highest}, and else --classes "
+                f"{highest + 1}"
+            )
+        number = known or max(highest + 1, 2)
+        if highest >= number:
+            raise InputError(
+                f"{self.groundtruth} must have classes below {number}, got {highest}: "
+                f"if it is void, give --void {highest}"
+            )
+        if listed and len(listed) != number:
+            raise InputError(
+                f"{self.names} must have {number} names, got {len(listed)}"
+            )
+        return listed or [str(c) for c in range(number)]
+
+
+def _highest_class(both: LabelPairs, void: int | None) -> int:
+    """Reads all files once; the largest true class."""
+    highest = -1
+    palettes = PaletteColors()
+    for pair in progress(both.pairs, "reading"):
+        truth = read_values(pair.true, void, palettes=palettes)
+        found = read_values(pair.predicted, None, soft=True, palettes=palettes)
+        check_sizes(pair, found, truth)
+        highest = max(highest, int(truth.max(initial=-1)))
+    return highest
+
+
+def _few_sizes(labels: np.ndarray) -> Any:
+    """[1, N] for a power of two N, void at the end: counting is compiled for each N."""
+    size = 1 << (labels.size - 1).bit_length()
+    padding = (0, size - labels.size)
+    return np.pad(labels.reshape(-1), padding, constant_values=VOID)[None]
+
+
+_COCO_DETECTIONS = 100
+_PRINTED = ("ap_r@0.5", "ap_r@0.7", "ap_r_vol", "AP", "AP50", "AP75")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreInstances(_Results):
+    """AP^r and COCO's AP of instances with classes.
+
+    See docs/semantic_benchmark.md. AP^r removes crowds and void from all masks; where
+    true objects overlap, the smaller lies on top. COCO's AP is computed by pycocotools
+    from the files as they are; void is a crowd.
+
+    Attributes:
+        predictions: COCO's results, JSON; or a folder of NAME.png or NAME_labels.png,
+            0 where no instance is, with NAME.csv or NAME.json: label, class and score
+            of each. NAME is the path of the image, or its end.
+        groundtruth: COCO's annotations, JSON; or a folder of NAME.png with label and
+            class of each in NAME.csv or NAME.json, unless --semantic is given.
+        semantic: a folder of NAME.png, the true classes: an object has the commonest
+            class of its pixels.
+        names: a text file with a class in each line, the background first, or a JSON
+            list (default: numbers of classes are ids of COCO's categories).
+        images: a text file with the names of the images that are scored.
+        void: the true value that is ignored (default: 255 in palette files).
+    """
+
+    predictions: Annotated[pathlib.Path, tyro.conf.arg(aliases=["--results"])]
+    groundtruth: pathlib.Path
+    semantic: OptionalPath = None
+    names: OptionalPath = None
+    images: OptionalPath = None
+    void: OptionalInt = None
+
+    def run(self) -> dict[str, Any]:
+        """Scores the instances, and prints AP^r and COCO's AP.
+
+        Returns:
+            The content of ``scores.json``, which stands in ``out`` beside
+            ``classes.csv`` and ``levels.png``.
+
+        Raises:
+            InputError: a file of another kind, images without predictions, results of
+                unknown images or classes, a name that fits several images, no true
+                object, results that exist. Nothing is written then.
+        """
+        files = (_SCORES, "classes.csv", "levels.png")
+        check_results(self.out, files, overwrite=self.overwrite)
+        read = read_instances(
+            self.predictions,
+            self.groundtruth,
+            semantic=self.semantic,
+            names=self.names,
+            images=self.images,
+            partial=self.partial,
+            void=self.void,
+        )
+        categories = {c["id"]: str(c["name"]) for c in read.content["categories"]}
+        total = self._regions(read, sorted(categories))
+        titles = ["background", *(categories[c] for c in sorted(categories))]
+        record: dict[str, Any] = {
+            **total.compute(titles),
+            **coco_file_scores(read.content, read.results),
+            "num_images": len(read.content["images"]),
+            "num_unpredicted": read.unpredicted,
+        }
+        unknown = [name for name in _PRINTED if np.isnan(record[name])]
+        if unknown:
+            raise InputError(
+                f"{self.groundtruth} must have true objects that are not void: without "
+                f"one, {unknown[0]} is not a number"
+            )
+        volumes = total.class_precisions().mean(axis=1)
+        rows = [
+            (
+                name,
+                f"{record[f'ap_r@0.5/{name}']:.6f}",
+                f"{volumes[n]:.6f}",
+                f"{record[f'AP/{name}']:.6f}",
+                int(total.num_objects[n]),
+            )
+            for n, name in enumerate(titles)
+            if n
+        ]
+        columns = ("class", "ap_r@0.5", "ap_r_vol", "AP", "objects")
+        self._write(
+            record,
+            {"classes.csv": (columns, rows)},
+            {"levels.png": draw_region_levels({self.predictions.stem: total})},
+        )
+        numbers = Counter((r["image_id"], r["category_id"]) for r in read.results)
+        many = {image for (image, _), n in numbers.items() if n > _COCO_DETECTIONS}
+        if many:
+            print(
+                f"warning: COCO's AP takes the {_COCO_DETECTIONS} best detections of a "
+                f"class in an image: {len(many)} images have more",
+                file=sys.stderr,
+            )
+        self._say((f"{name:9} {record[name]:.4f}" for name in _PRINTED), record, "")
+        return record
+
+    def _regions(self, files: InstanceFiles, categories: list[int]) -> RegionPrecision:
+        """AP^r of all images, one at a time."""
+        true, detected = defaultdict(list), defaultdict(list)
+        for annotation in files.content["annotations"]:
+            true[annotation["image_id"]].append(annotation)
+        for result in files.results:
+            detected[result["image_id"]].append(result)
+        numbers = {c: n for n, c in enumerate(categories, start=1)}
+        total = RegionPrecision.empty(num_classes=len(numbers) + 1)
+        for image in progress(files.content["images"], "scoring"):
+            number, size = image["id"], (image["height"], image["width"])
+            where = f"annotations of {number} in {self.groundtruth}"
+            truth = paint_annotations(true[number], size, where=where)
+            kinds = [true[number][i]["category_id"] for i in truth.shown]
+            found = detected[number]
+            where = f"annotations of {number} in {self.predictions}"
+            masks = (
+                paint_annotations([result], size, where=where).instances > 0
+                for result in found
+            )
+            maps, places = _label_maps(masks, size, len(found))
+            most = max([label for _, label in places], default=0) + 1
+            scores = np.full((len(maps), most), -np.inf)
+            classes = np.zeros(scores.shape, int)
+            for place, result in zip(places, found, strict=True):
+                scores[place] = float(result["score"])
+                classes[place] = numbers[result["category_id"]]
+            one = RegionPrecision.from_image(
+                maps,
+                truth.instances,
+                scores=scores,
+                classes=classes,
+                true_classes=np.array([0, *(numbers[c] for c in kinds)]),
+                num_classes=len(numbers) + 1,
+            )
+            total = total.merge(one)
+        return total
+
+
+def _label_maps(
+    masks: Iterable[np.ndarray], size: tuple[int, int], number: int
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Draws detections into as few label maps as their order allows.
+
+    A detection that overlaps the current map begins a new one: an image with thousands
+    of detections that do not overlap takes one map, not thousands.
+
+    Args:
+        masks: bool [H, W] each.
+        size: (H, W).
+        number: of masks.
+
+    Returns:
+        int [K, H, W], -1 where no detection is; and of each mask its map and its label.
+    """
+    dtype = np.int16 if number <= np.iinfo(np.int16).max else np.int32
+    maps, places = [np.full(size, -1, dtype)], []
+    label = 0
+    for mask in masks:
+        if (maps[-1][mask] >= 0).any():
+            maps.append(np.full(size, -1, dtype))
+            label = 0
+        maps[-1][mask] = label
+        places.append((len(maps) - 1, label))
+        label += 1
+    return np.stack(maps), places
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Score result files by a benchmark.
+
+    Attributes:
+        benchmark: which.
+    """
+
+    benchmark: (
+        Annotated[ScoreClasses, subcommand("semantic")]
+        | Annotated[ScoreInstances, subcommand("instances")]
+        | Annotated[ScoreBoundaries, subcommand("boundaries")]
+    )
+
+    def run(self) -> dict[str, Any]:
+        """Scores by the benchmark."""
+        return self.benchmark.run()
