@@ -221,7 +221,7 @@ def read_values(
     """
     mask = inspect_mask(path, masks="classes", void=void, soft=soft)
     if palettes is not None:
-        palettes.add(path, mask.colours, mask.classes)
+        palettes.add(path, mask.colors, mask.classes)
     values = mask.semantic
     assert values is not None  # that is what was asked for
     return values

@@ -195,7 +195,7 @@ def palette_problem(dataset: FolderDataset) -> FileError | None:
 
     def read(path: pathlib.Path) -> Any:
         mask = inspect_mask(path, masks="classes", void=dataset._void)
-        return mask.colours, mask.classes
+        return mask.colors, mask.classes
 
     try:
         check_palettes(dict.fromkeys(paths), read)

@@ -133,7 +133,7 @@ class TestValues:
         colours[0] = (224, 224, 192)
         for name in ("a.png", "a.tif"):
             mask = inspect_mask(save(tmp_path / name, colours))
-            assert mask.kind == "colours"
+            assert mask.kind == "colors"
             assert (mask.instances[0] == -1).all()
             np.testing.assert_array_equal(mask.instances[1:], NUMBERED[1:])
 
@@ -322,7 +322,7 @@ class TestRefusals:
         pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, channels, axis=2)
         path = tmp_path / "a.png"
         path.write_bytes(png(pixels, {2: 4, 3: 2, 4: 6}[channels]))
-        self.refused(path, "not ids", "save the ids as one grey channel of 16 bits")
+        self.refused(path, "not ids", "save the ids as one gray channel of 16 bits")
 
     def test_16_bit_colours_of_compressed_tiff_are_refused(self, tmp_path):
         pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, 3, axis=2)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sphemb.data import FileError, check_data, inspect_mask, read_mask
 from sphemb.data.files import number_in_order
-from sphemb.data.files._soft_edges import soft_pieces
+from sphemb.data.files._masks import soft_pieces
 
 SHAPE = (72, 96)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
@@ -97,6 +97,11 @@ def thin(kind):
         mask[3::7, 3::7] = ids[: mask[3::7, 3::7].size].reshape(10, 14) + 3
     elif kind == "lines":
         mask[::3] = np.arange(1, 25)[:, None]
+    elif kind.startswith("crossing lines"):
+        if kind.endswith("beside a disc"):
+            mask[(ROWS - 20) ** 2 + (COLUMNS - 20) ** 2 < 15**2] = 30
+        mask[40::6] = np.arange(1, 7)[:, None]
+        mask[38:, 5::8] = np.arange(7, 19)[None]
     elif kind == "mosaic":
         tiles = ids[: 36 * 48].reshape(36, 48)
         mask[:] = np.kron(tiles, np.ones((2, 2), int))
@@ -116,7 +121,11 @@ def thin(kind):
 
 
 @pytest.mark.parametrize(
-    "kind", ["dots", "dots on objects", "lines", "mosaic", "borders", "crowd"]
+    "kind",
+    [
+        *("dots", "dots on objects", "lines", "mosaic", "borders", "crowd"),
+        *("crossing lines", "crossing lines beside a disc"),
+    ],
 )
 def test_small_objects_are_objects(kind):
     mask = thin(kind)

@@ -1,6 +1,6 @@
 """Files: images, masks, annotations and archives, read and written.
 
-A file that cannot be used raises `FileError`, one line that names it.
+An unusable file raises `FileError`, one line that names it.
 """
 
 from sphemb.data.files._annotations import (
@@ -14,31 +14,42 @@ from sphemb.data.files._annotations import (
     read_annotations,
     read_panoptic,
 )
-from sphemb.data.files._encoded import (
+from sphemb.data.files._image_files import (
+    ImageValues,
+    each_once,
+    find_images,
+    image_files,
+    images_in,
+    is_image,
+    pad_to_multiple,
+    read_header,
+    read_image,
+    read_size,
+    with_measured_range,
+    write_image,
+    write_labels,
+    write_tiff,
+)
+from sphemb.data.files._images import (
+    AS_SHOWN,
+    FileError,
+    Finding,
+    Header,
+    PathLike,
+    Reading,
+    error_finding,
+)
+from sphemb.data.files._mask_files import (
+    PaletteColors,
     check_encoded,
     check_label_size,
+    check_palettes,
     decode_colors,
     decode_image,
     decode_indices,
     decode_labels,
     encode_labels,
     to_png,
-)
-from sphemb.data.files._findings import FileError, Finding, PathLike, error_finding
-from sphemb.data.files._image_files import (
-    each_once,
-    find_images,
-    images_in,
-    is_image,
-    pad_to_multiple,
-    read_image,
-    write_image,
-    write_labels,
-)
-from sphemb.data.files._image_values import (
-    ImageValues,
-    image_files,
-    with_measured_range,
 )
 from sphemb.data.files._masks import (
     Mask,
@@ -49,23 +60,13 @@ from sphemb.data.files._masks import (
     read_mask,
 )
 from sphemb.data.files._matlab import load_variable, reading_matlab
-from sphemb.data.files._palettes import PaletteColors, check_palettes
 from sphemb.data.files._published import (
     Files,
     FolderFiles,
     Publication,
     open_publication,
 )
-from sphemb.data.files._stored_images import (
-    AS_SHOWN,
-    Header,
-    Reading,
-    read_header,
-    read_size,
-)
-from sphemb.data.files._tiff_files import write_tiff
-from sphemb.data.files._tiling import Box, Tile, tile_image
-from sphemb.data.files._windows import ImageWindows
+from sphemb.data.files._windows import Box, ImageWindows, Tile, tile_image
 
 __all__ = [
     "AS_SHOWN",

@@ -15,7 +15,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb._coco import paint_annotations
 from sphemb._labels import VOID
-from sphemb.data.files._findings import FileError, Finding, PathLike
+from sphemb.data.files._images import FileError, Finding, PathLike
 from sphemb.data.files._masks import Mask, number_in_order
 
 _NAMES = re.compile(r"instances|annotations|coco", re.IGNORECASE)

@@ -1,20 +1,49 @@
-"""Image files for prediction: finding, reading and writing them."""
+"""Image files: found, read, judged and written.
+
+Everything that reads an image goes through `read_values`, so that training, scores and
+predictions see the same pixels. H W image size.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._whole_files import written_whole
-from sphemb.data.files._findings import PathLike
-from sphemb.data.files._stored_images import AS_SHOWN, Reading, read_values
+from sphemb.data.files._images import (
+    AS_SHOWN,
+    FileError,
+    Finding,
+    Header,
+    PathLike,
+    Reading,
+    Refused,
+    Source,
+    Values,
+    decoding,
+    pillow_header,
+    pillow_pages,
+    pillow_seek,
+    pillow_values,
+    readable,
+)
+from sphemb.data.files._tiff import (
+    opened_tiff,
+    tiff_header,
+    tiff_page,
+    tiff_pages,
+    tiff_values,
+)
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -23,21 +52,33 @@ _SUFFIXES = frozenset(
         *("tga", "tif", "tiff", "webp"),
     )
 )
+_PERCENTILES = (1.0, 99.8)
 _MOST_LABELS = 2**16 - 1
+_TILE = 512  # the side of a tile in a TIFF, a multiple of 16
+_USED = 0.5  # the least share of the range of the bits without a warning
+_LEVELS = 32  # the least number of the 256 shown that hold nearly all values
+_TURNED = {  # labels are a mask file, or outlines: what is assumed, and when to act
+    True: (
+        "masks not, which have the size of both",
+        "masks were drawn on the stored pixels, turn them",
+    ),
+    False: (
+        "outlines turned too, since they have the size of the stored pixels",
+        "outlines were drawn on the upright image, save it upright",
+    ),
+}
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
     """Finds the image files that a list of files, folders and patterns stands for.
 
-    A file is taken as it is, a folder stands for the images directly inside it, and a
-    pattern such as ``"photos/**/*.png"`` for the files that it matches.
-
     Args:
-        paths: one or several files, folders or patterns.
+        paths: one or several. A folder stands for the images directly inside it, and a
+            pattern such as ``"photos/**/*.png"`` for the files that it matches.
 
     Returns:
-        The files, sorted, each once, whatever links lead to it. A link that leads to
-        nothing is among those of a folder, so that whoever reads it says so.
+        The files, sorted, each once, whatever links lead to it. Broken links in a
+        folder are among them; reading them is an error.
 
     Raises:
         InputError: one of the paths stands for nothing.
@@ -51,10 +92,11 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
 
 
 def each_once(files: Iterable[pathlib.Path]) -> list[pathlib.Path]:
-    """Files, sorted, without those that are others by another name."""
+    """Files, sorted, without other names of the same file."""
     found: dict[str, pathlib.Path] = {}
     for file in files:
-        found.setdefault(os.path.realpath(file), file)  # which survives links in rings
+        # os.path rather than pathlib, which raises at links in rings.
+        found.setdefault(os.path.realpath(file), file)
     return sorted(found.values())
 
 
@@ -65,7 +107,7 @@ def images_in(folder: PathLike) -> list[pathlib.Path]:
 
 def _files_of(text: str) -> list[pathlib.Path]:
     path = pathlib.Path(text)
-    if os.path.isfile(path):  # where a name is impossible, pathlib raises
+    if os.path.isfile(path):  # pathlib raises at impossible names
         return [path]
     if os.path.isdir(path):
         files = images_in(path)
@@ -83,7 +125,7 @@ def _files_of(text: str) -> list[pathlib.Path]:
 
 
 def is_image(path: pathlib.Path) -> bool:
-    """Whether a file is called like an image; nothing is read."""
+    """Whether a file has the name of an image; nothing is read."""
     if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
         return False
     broken = path.is_symlink() and not os.path.exists(path)
@@ -93,7 +135,7 @@ def is_image(path: pathlib.Path) -> bool:
 def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
     """Reads an image file as RGB, the way a viewer shows it.
 
-    Grey becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
+    Gray becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
     values are scaled to 8 bits, a camera's orientation is applied, and of several
     pages the first is taken.
 
@@ -105,43 +147,280 @@ def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
         uint8 [H, W, 3].
 
     Raises:
-        InputError: the file is missing, no image, damaged, far too large, or has
-            values of which there is no rule how they are shown.
+        FileError: the file is missing, not an image, damaged, larger than
+            ``Image.MAX_IMAGE_PIXELS``, or has values that cannot be shown.
     """
     return read_values(pathlib.Path(path), reading).shown()
 
 
-def write_image(path: PathLike, image: np.ndarray) -> None:
-    """Writes a PNG; a write that breaks off leaves nothing behind.
-
-    Args:
-        path: the file, ending in ``.png``; a file that is there is replaced.
-        image: uint8 [H, W, 3], or uint16 [H, W] for grey, with at least one pixel.
+def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
+    """Returns the (H, W) that `read_image` would give, without decoding pixels.
 
     Raises:
-        InputError: another shape or dtype, or the file cannot be written.
+        FileError: the file is missing or not an image.
     """
-    path, image = pathlib.Path(path), np.asarray(image)
-    if path.suffix.lower() != ".png":
-        raise InputError(f"path must end in .png, got {path}")
-    colour = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
-    grey = image.dtype == np.uint16 and image.ndim == 2
-    if image.size == 0 or not (colour or grey):
+    return read_header(pathlib.Path(path), reading).size
+
+
+def read_header(
+    source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
+) -> Header:
+    """Reads the size and the orientation of an image; its pixels stay encoded.
+
+    Args:
+        source: a file, or the bytes of one.
+        reading: which page; the first stands for all.
+        who: its name in errors; by default ``image PATH``.
+    """
+    page = 0 if reading.page == "max" else int(reading.page)
+    with decoding(source, who or f"image {source}"):
+        with opened_tiff(source) as tiff:
+            if tiff is not None:
+                return tiff_header(tiff_page(tiff, page).page)
+        with Image.open(readable(source)) as image:
+            pillow_seek(image, page)
+            return pillow_header(image, source)
+
+
+def count_pages(source: Source, *, who: str = "") -> int:
+    """Counts the pages of an image file: of a stack, of channels, of an animation.
+
+    Smaller copies of a page and the further views of a photograph are not pages.
+    """
+    with decoding(source, who or f"image {source}"):
+        with opened_tiff(source) as tiff:
+            if tiff is not None:
+                return len(tiff_pages(tiff))
+        with Image.open(readable(source)) as image:
+            return pillow_pages(image)
+
+
+def read_values(
+    source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
+) -> Values:
+    """Decodes an image.
+
+    An uncompressed TIFF is mapped into memory; so is a large compressed one, by way of
+    a temporary file.
+
+    Args:
+        source: a file, or the bytes of one.
+        reading: which page, and which of its values become black and white.
+        who: its name in errors; by default ``image PATH``.
+
+    Raises:
+        FileError: as of `read_image`; or it has no such page, or pages that differ in
+            form.
+    """
+    with decoding(source, who or f"image {source}"):
+        return _stretched(_read_pages(source, reading.page), reading)
+
+
+def _read_pages(source: Source, page: int | str) -> Values:
+    with opened_tiff(source) as tiff:
+        if tiff is not None:
+            number = len(tiff_pages(tiff)) if page == "max" else 1
+            return _maximum(
+                number, page, lambda k: tiff_values(source, tiff, tiff_page(tiff, k))
+            )
+    with Image.open(readable(source)) as image:
+        number = pillow_pages(image) if page == "max" else 1
+        return _maximum(number, page, lambda k: pillow_values(image, source, k))
+
+
+def _maximum(number: int, page: int | str, read: Callable[[int], Values]) -> Values:
+    """One page; or the largest intensities of all."""
+    if page != "max" or number == 1:
+        return read(0 if page == "max" else int(page))
+    everywhere = (slice(None), slice(None))
+    first = read(0)
+    highest = np.array(first.at(everywhere))
+    for k in range(1, number):
+        values = read(k)
+        found = values.at(everywhere)
+        if found.shape != highest.shape or values.white != first.white:
+            raise Refused(
+                "must have pages of one form for their maximum, got [H, W, C] = "
+                f"{highest.shape} up to {first.white} and, of page {k}, {found.shape} "
+                f"up to {values.white}"
+            )
+        np.maximum(highest, found, out=highest)
+    return Values(highest, white=first.white, colors=highest.shape[2])
+
+
+def _stretched(values: Values, reading: Reading) -> Values:
+    if reading.intensity == "full":
+        return values
+    if reading.intensity == "range":
         raise InputError(
-            "image must be uint8 [H, W, 3] or uint16 [H, W] with pixels, got "
-            f"{image.dtype} {image.shape}"
+            "intensity 'range' is that of a data set: for an image give 'full', "
+            "'percentile' or LOW..HIGH/WHITE"
         )
-    with image_written_whole(path) as unfinished:
-        Image.fromarray(image).save(unfinished, format="PNG")
+    if reading.intensity == "percentile":
+        below = np.cumsum(values.counts())
+        wanted = below[-1] * np.array(_PERCENTILES) / 100
+        low, high = np.searchsorted(below, wanted).tolist()
+        return dataclasses.replace(values, low=low, high=high)
+    low, high, white = reading.bounds
+    if values.white != white:
+        raise Refused(
+            f"has values up to {values.white}, but intensity {reading.intensity} is "
+            f"for those up to {white}: give all images the same depth, or take "
+            "intensity 'percentile'"
+        )
+    return dataclasses.replace(values, low=low, high=high)
+
+
+# The files of a data set
+
+
+def image_files(source: Any) -> list[pathlib.Path]:
+    """The image files of a source's examples; none where it has no files."""
+    source = getattr(source, "source", source)  # of a SkippingSource
+    entries = getattr(source, "pairs", None) or getattr(source, "files", ())
+    return [entry.image for entry in entries]
+
+
+def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Reading:
+    """Replaces the intensity ``"range"`` by the lowest and the highest value of images.
+
+    Unreadable images are left out: the reader of the example reports them.
+
+    Raises:
+        InputError: the images differ in depth, have one value only, or cannot be read.
+    """
+    if reading.intensity != "range":
+        return reading
+    low, high, white, first = 0, 0, 0, None
+    for file in files:
+        try:
+            values = read_values(file, Reading(page=reading.page))
+        except FileError:
+            continue
+        present = np.flatnonzero(values.counts())
+        if first is None:
+            first, white = file, values.white
+            low, high = int(present[0]), int(present[-1])
+        if values.white != white:
+            raise InputError(
+                "intensity 'range' needs images of one depth, but the values of "
+                f"{first} go up to {white} and those of {file} up to {values.white}: "
+                "take intensity 'percentile'"
+            )
+        low, high = min(low, int(present[0])), max(high, int(present[-1]))
+    if first is None or low == high:
+        raise InputError(
+            "intensity 'range' needs training images with more than one value, got "
+            f"{'none' if first is None else f'only {low}'}"
+        )
+    return Reading(reading.page, f"{low}..{high}/{white}")
+
+
+class ImageValues:
+    """Collects warnings about the image files of a data set.
+
+    Args:
+        reading: what is read of them.
+    """
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._paged: dict[str, list[tuple[pathlib.Path, int]]] = {}
+        self._counts: dict[int, np.ndarray] = {}
+        self._deep: dict[int, list[pathlib.Path]] = {}
+        self._turned: dict[bool, list[pathlib.Path]] = {True: [], False: []}
+
+    def add(
+        self,
+        file: pathlib.Path,
+        *,
+        drawn_on: tuple[int, int] | None = None,
+        masked: bool = False,
+    ) -> None:
+        """Looks at an image; an unreadable one is left out.
+
+        Args:
+            file: the image.
+            drawn_on: (H, W) that its outlines are drawn on, if it has outlines.
+            masked: whether it has a mask file.
+        """
+        try:
+            header = read_header(file, self._reading)
+            kept = header.orientation != 1 and header.stored == header.size
+            if kept and (masked or drawn_on == header.stored):
+                self._turned[masked].append(file)
+            pages = count_pages(file)
+            if pages > 1 and self._reading.page == 0:
+                self._paged.setdefault(header.kind, []).append((file, pages))
+            if header.bits > 8 and self._reading.intensity == "full":
+                values = read_values(file, self._reading)
+                white = values.white
+                self._counts[white] = self._counts.get(white, 0) + values.counts()
+                self._deep.setdefault(white, []).append(file)
+        except FileError:
+            return
+
+    @property
+    def findings(self) -> list[Finding]:
+        """One warning for each kind of file, not for each file."""
+        found = []
+        for kind, paged in self._paged.items():
+            numbers = sorted({pages for _, pages in paged})
+            most = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else numbers[0]
+            what = f"({kind}) of {most} pages, of which page 0 is read"
+            advice = ": config.data.page picks another, or max, the maximum of all"
+            files = [file for file, _ in paged]
+            found.append(_warning("pages", files, what, advice))
+        for masked, files in self._turned.items():
+            if files:
+                what, advice = _TURNED[masked]
+                what = f"turned by a camera's orientation, and the {what}"
+                found.append(_warning("turned", files, what, f": where {advice}"))
+        for white, counts in self._counts.items():
+            unused = _unused_bits(counts)
+            if unused:
+                files = self._deep[white]
+                found.append(_warning("unused bits", files, f"with {unused}"))
+        return found
+
+
+def _warning(
+    kind: str, files: Sequence[pathlib.Path], what: str, advice: str = ""
+) -> Finding:
+    images = f"{len(files)} image{'s' * (len(files) != 1)}"
+    message = f"{images} {what}, the first is {files[0]}{advice}"
+    return Finding("warning", kind, message, tuple(map(str, files)))
+
+
+def _unused_bits(counts: np.ndarray) -> str:
+    """A clause about values that use few of their bits; empty where they use enough.
+
+    Args:
+        counts: int [white + 1], how often each value occurs.
+    """
+    white = len(counts) - 1
+    present = np.flatnonzero(counts)
+    low, high = int(present[0]), int(present[-1])
+    below = np.cumsum(counts)
+    ends = np.searchsorted(below, below[-1] * np.array([0.01, 0.998]))
+    levels = int(np.ptp(np.rint(ends * (255 / white)))) + 1
+    if high - low >= _USED * white and levels >= _LEVELS:
+        return ""
+    advice = "range" if high - low < _USED * white else "percentile"
+    return (
+        f"values from {low} to {high}, {100 * (high - low) / white:.2g} % of the "
+        f"{white} that their bits can hold, and 98.8 % of them in {levels} of 256 "
+        f"levels of gray: config.data.intensity={advice} would use all"
+    )
+
+
+# Writing
 
 
 @contextlib.contextmanager
-def image_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """`written_whole` of an image.
-
-    Raises:
-        InputError: it cannot be written.
-    """
+def _written_whole(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
+    if path.suffix.lower() != suffix:
+        raise InputError(f"path must end in {suffix}, got {path}")
     try:
         with written_whole(path) as unfinished:
             yield unfinished
@@ -149,12 +428,30 @@ def image_written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
         raise InputError(f"image cannot be written to {path}: {error}") from error
 
 
-def write_labels(path: PathLike, labels: np.ndarray) -> None:
-    """Writes instances as a 16-bit grey PNG; see `write_image`.
+def write_image(path: PathLike, image: np.ndarray) -> None:
+    """Writes a PNG, whole or not at all.
 
     Args:
-        path: the file, ending in ``.png``.
-        labels: int [H, W] with 0 for background, up to 65535.
+        path: the file, ending in ``.png``; an existing file is replaced.
+        image: uint8 [H, W, 3], or uint16 [H, W] for gray, with at least one pixel.
+
+    Raises:
+        InputError: another shape or dtype, or the file cannot be written.
+    """
+    image = np.asarray(image)
+    color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    gray = image.dtype == np.uint16 and image.ndim == 2
+    with _written_whole(pathlib.Path(path), ".png") as unfinished:
+        if image.size == 0 or not (color or gray):
+            raise InputError(
+                "image must be uint8 [H, W, 3] or uint16 [H, W] with pixels, got "
+                f"{image.dtype} {image.shape}"
+            )
+        Image.fromarray(image).save(unfinished, format="PNG")
+
+
+def write_labels(path: PathLike, labels: np.ndarray) -> None:
+    """Writes instances, int [H, W] in 0 .. 65535, as a 16-bit gray PNG.
 
     Raises:
         InputError: labels do not fit 16 bits, or the file cannot be written.
@@ -172,22 +469,67 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
     write_image(path, labels.astype(np.uint16))
 
 
+def write_tiff(
+    path: PathLike,
+    rows: Callable[[int, int], np.ndarray],
+    *,
+    size: tuple[int, int],
+    dtype: np.dtype | type,
+    channels: int = 1,
+) -> None:
+    """Writes a compressed TIFF in parts, whole or not at all.
+
+    Args:
+        path: the file, ending in ``.tif``; an existing file is replaced.
+        rows: gives the pixels from one row up to another, [h, W] or [h, W, 3].
+        size: (H, W).
+        dtype: of the pixels, an unsigned integer.
+        channels: 1 for gray, or 3.
+
+    Raises:
+        InputError: another ending, a size below 1, or the file cannot be written.
+    """
+    height, width = size
+    check_count("H", height, at_least=1)
+    check_count("W", width, at_least=1)
+
+    def tiles() -> Iterator[np.ndarray]:
+        for top in range(0, height, _TILE):
+            band = np.asarray(rows(top, min(top + _TILE, height)), dtype)
+            for left in range(0, width, _TILE):
+                part = band[:, left : left + _TILE]
+                border = [(0, _TILE - side) for side in part.shape[:2]]
+                border += [(0, 0)] * (part.ndim - 2)
+                yield np.pad(part, border)
+
+    with _written_whole(pathlib.Path(path), ".tif") as unfinished:
+        tifffile.imwrite(
+            unfinished,
+            tiles(),
+            shape=(height, width) if channels == 1 else (height, width, channels),
+            dtype=dtype,
+            tile=(_TILE, _TILE),
+            compression="zlib",
+            photometric="minisblack" if channels == 1 else "rgb",
+            bigtiff=height * width * channels * np.dtype(dtype).itemsize >= 2**31,
+            metadata=None,
+        )
+
+
 def pad_to_multiple(
     image: np.ndarray, *, multiple: int = 8
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Extends an image at the bottom and the right until a network takes its size.
-
-    The image is mirrored at its border, so that no new edge appears.
+    """Mirrors an image at the bottom and the right up to a multiple of pixels.
 
     Args:
         image: [H, W, ...], at least one pixel.
-        multiple: what height and width must be a multiple of.
+        multiple: of height and width.
 
     Returns:
-        The extended image, and (H, W): ``result[:H, :W]`` takes it back.
+        The extended image, and (H, W): ``result[:H, :W]`` is the image.
 
     Raises:
-        InputError: there is no pixel to repeat.
+        InputError: an image without pixels.
 
     >>> padded, (height, width) = pad_to_multiple(np.zeros((5, 16, 3)))
     >>> padded.shape, height, width

@@ -1,35 +1,59 @@
-"""From the bytes of a mask file to the numbers that it stores.
+"""The numbers that mask files store, their palettes, and labels as bytes of PNG.
 
-What the numbers mean is the business of ``_masks.py``.
+H W image size.
 """
 
 from __future__ import annotations
 
-import os
+import io
+import math
 import pathlib
 import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
 from PIL import Image
 
-from sphemb.data.files._findings import FileError
-from sphemb.data.files._stored_images import DAMAGED
+from sphemb._checks import InputError
+from sphemb._labels import VOID
+from sphemb.data.files._image_files import read_header, read_values
+from sphemb.data.files._images import (
+    DAMAGED,
+    FileError,
+    Header,
+    Refused,
+    check_limit,
+    decoding,
+    readable,
+)
+from sphemb.data.files._tiff import (
+    Page,
+    Undecoded,
+    decoded,
+    tiff_header,
+    tiff_palette,
+    white_is_zero,
+)
+
+Color = tuple[int, ...]
 
 _BYTE = 255
-_FEW_BITS = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies 2 and 4 bits
+_VOID_INDEX = 255  # of palettes; its color means nothing
+_FEW_BITS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies 2 and 4 bits
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 _LOSSY_TIFF = (6, 7, 33003, 33005, 34712, 34892, 50001)  # JPEG, JPEG 2000 and WebP
 
 
 class Stored(NamedTuple):
-    """What a mask file stores.
+    """The content of a mask file.
 
     Attributes:
-        values: [H, W] integers; colours as 65536 R + 256 G + B.
-        kind: ``"labels"`` (grey), ``"palette"`` (the indices) or ``"colours"``.
-        palette: [K, 3] the colours of the indices, 8 bits, where a palette has them.
+        values: [H, W] integers; colors as 65536 R + 256 G + B.
+        kind: ``"labels"`` (gray), ``"palette"`` (the indices) or ``"colors"``.
+        palette: [K, 3] the colors of the indices, 8 bits, where a palette has them.
     """
 
     values: np.ndarray
@@ -40,57 +64,38 @@ class Stored(NamedTuple):
 def read_stored(path: pathlib.Path) -> Stored:
     """Reads a PNG, TIFF or other lossless file of one page.
 
-    Args:
-        path: the file.
-
-    Returns:
-        Its numbers as they are. A colour image without colours is grey, and what is
-        fully transparent is 0.
+    A color image whose channels agree is gray, and transparent pixels are 0.
 
     Raises:
-        FileError: the file is missing, damaged or far too large; its format does not
-            keep values; it has several pages, holds no integers, or colours of more
+        FileError: the file is missing, damaged or too large; its format does not
+            keep values; it has several pages, holds no integers, or colors of more
             than 8 bits.
     """
-    if not os.path.isfile(path):
-        raise FileError(f"no such mask file: {path}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the size is compared below
-            if path.suffix.lower() in (".tif", ".tiff"):
-                return _read_tiff(path)
-            return _read_with_pillow(path)
-    except FileError:
-        raise
-    except Image.DecompressionBombError:
-        raise _too_large(path) from None
-    except DAMAGED as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise FileError(f"mask {path} cannot be read: {reason}") from error
+    with decoding(path, f"mask {path}"):
+        if path.suffix.lower() in (".tif", ".tiff"):
+            return _read_tiff(path)
+        return _read_with_pillow(path)
 
 
 def _read_with_pillow(path: pathlib.Path) -> Stored:
     with Image.open(path) as image:
-        _check_size(path, image.size)
-        if image.format in _LOSSY:
-            raise _lossy(path, str(image.format))
-        _check_pages(path, getattr(image, "n_frames", 1))
-        encoding = pixel_encoding(image)
-        grey = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
-        if not grey and (";16" in encoding[0] or encoding[1] > _BYTE):
-            raise _wide_colours(path)
+        _check_form(image.size, str(image.format), getattr(image, "n_frames", 1))
+        encoding = _encoding(image)
+        gray = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
+        if not gray and (";16" in encoding[0] or encoding[1] > _BYTE):
+            raise _wide_colors()
         image.load()
         if image.mode in ("P", "PA"):
             indices = np.asarray(image)
             indices = indices[..., 0] if indices.ndim == 3 else indices
-            colours = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
-            return Stored(indices, "palette", colours)
-        if not grey and image.mode not in ("LA", "RGB", "RGBA"):
+            colors = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
+            return Stored(indices, "palette", colors)
+        if not gray and image.mode not in ("LA", "RGB", "RGBA"):
             image = image.convert("RGB")
-        return _sort_channels(path, as_stored(np.asarray(image), *encoding))
+        return _sort_channels(_as_stored(np.asarray(image), *encoding))
 
 
-def pixel_encoding(image: Image.Image) -> tuple[str, int]:
+def _encoding(image: Image.Image) -> tuple[str, int]:
     """How the pixels of an image that is not loaded lie in its file.
 
     Returns:
@@ -105,7 +110,7 @@ def pixel_encoding(image: Image.Image) -> tuple[str, int]:
     return str(first), int(rest[0]) if of_pgm else 0
 
 
-def as_stored(values: np.ndarray, encoding: str, largest: int) -> np.ndarray:
+def _as_stored(values: np.ndarray, encoding: str, largest: int) -> np.ndarray:
     """Undoes the scaling by which Pillow shows few bits in the range of more."""
     if values.ndim > 2:
         return values
@@ -121,50 +126,26 @@ def as_stored(values: np.ndarray, encoding: str, largest: int) -> np.ndarray:
 def _read_tiff(path: pathlib.Path) -> Stored:
     with tifffile.TiffFile(path) as tiff:
         if not len(tiff.pages):
-            raise FileError(f"mask {path} cannot be read: the file is cut short")
-        _check_pages(path, len(tiff.pages))
-        page = tiff.pages.first
-        _check_size(path, (page.imagewidth, page.imagelength))
-        if page.compression in _LOSSY_TIFF:
-            raise _lossy(path, "JPEG")
-        parts = zip(page.dataoffsets, page.databytecounts, strict=True)
-        # Without this a file that was cut short could come out as zeros.
-        if max((start + length for start, length in parts), default=0) > (
-            path.stat().st_size
-        ):
-            raise FileError(f"mask {path} cannot be read: the file is cut short")
+            raise OSError("the file is cut short")
+        page: Any = tiff.pages.first
+        lossy = "JPEG" if page.compression in _LOSSY_TIFF else "TIFF"
+        _check_form(tiff_header(page).stored, lossy, len(tiff.pages))
         try:
-            pixels = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            if page.samplesperpixel > 1 and page.bitspersample > 8:
-                raise _wide_colours(path) from None
-            return _read_with_pillow(path)  # which brings LZW with it
-        if page.axes == "SYX":
-            pixels = np.moveaxis(pixels, 0, -1)
-        elif page.axes not in ("YX", "YXS"):
-            raise FileError(
-                f"mask {path} must be one flat image, got the axes {page.axes}",
-                kind="not ids",
-            )
+            pixels = decoded(path, tiff, Page(page))
+        except Undecoded:
+            return _read_with_pillow(path)
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            colours = page.colormap  # [3, K] of 16 bits
-            palette = None if colours is None else (colours.T >> 8).astype(np.uint8)
-            return Stored(pixels, "palette", palette)
-        white_is_0 = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        # tifffile says so of bits too, but writes True as 1 all the same.
-        if pixels.dtype == bool and white_is_0 and page.software != "tifffile.py":
+            return Stored(pixels[..., 0], "palette", tiff_palette(page))
+        if pixels.dtype == bool and white_is_zero(page):
             pixels = ~pixels
-        return _sort_channels(path, pixels)
+        return _sort_channels(pixels)
 
 
-def _sort_channels(path: pathlib.Path, pixels: np.ndarray) -> Stored:
-    """Tells grey from colour, [H, W] or [H, W, C]."""
+def _sort_channels(pixels: np.ndarray) -> Stored:
+    """Distinguishes gray from color, [H, W] or [H, W, C]."""
     if pixels.dtype.kind not in "biu":
-        raise FileError(
-            f"mask {path} holds floating-point values: save ids as integers",
-            kind="not ids",
+        raise Refused(
+            "holds floating-point values: save ids as integers", kind="not ids"
         )
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
@@ -172,53 +153,253 @@ def _sort_channels(path: pathlib.Path, pixels: np.ndarray) -> Stored:
         return Stored(pixels, "labels")
     channels = pixels.shape[2]
     if channels in (3, 4) and pixels.dtype == np.uint16:
-        raise _wide_colours(path)
+        raise _wide_colors()
     if channels not in (1, 2, 3, 4) or (channels >= 3 and pixels.dtype != np.uint8):
-        raise FileError(
-            f"mask {path} must have one channel of ids or 8-bit colours, got "
+        raise Refused(
+            "must have one channel of ids or 8-bit colors, got "
             f"{channels} channels of {pixels.dtype}",
             kind="not ids",
         )
     if channels in (2, 4):
         pixels = np.where(pixels[..., -1:] > 0, pixels[..., :-1], 0)
-    if pixels.shape[2] == 1:
-        return Stored(pixels[..., 0], "labels")
     if (pixels == pixels[..., :1]).all():
         return Stored(pixels[..., 0], "labels")
-    return Stored(pixels.astype(np.int32) @ np.array([65536, 256, 1], int), "colours")
+    return Stored(pixels.astype(np.int32) @ np.array([65536, 256, 1], int), "colors")
 
 
-def _check_size(path: pathlib.Path, size: tuple[int, ...]) -> None:
-    if size[0] * size[1] > (Image.MAX_IMAGE_PIXELS or np.inf):
-        raise _too_large(path)
-
-
-def _check_pages(path: pathlib.Path, pages: int) -> None:
-    if pages != 1:
-        raise FileError(
-            f"mask {path} must have one page, got {pages}: save one file for each",
+def _check_form(size: tuple[int, ...], encoding: str, pages: int) -> None:
+    check_limit(size)
+    if encoding in _LOSSY:
+        raise Refused(
+            f"is encoded as {encoding}, which does not keep ids: save masks as PNG or "
+            "TIFF",
             kind="not ids",
+        )
+    if pages != 1:
+        raise Refused(
+            f"must have one page, got {pages}: save one file for each", kind="not ids"
         )
 
 
-def _too_large(path: pathlib.Path) -> FileError:
-    return FileError(
-        f"mask {path} has more than the {Image.MAX_IMAGE_PIXELS} pixels that are read: "
-        "cut or shrink it first"
-    )
-
-
-def _wide_colours(path: pathlib.Path) -> FileError:
-    return FileError(
-        f"mask {path} must have one channel of ids or 8-bit colours, got several "
-        "channels of 16 bits: save the ids as one grey channel of 16 bits",
+def _wide_colors() -> Refused:
+    return Refused(
+        "must have one channel of ids or 8-bit colors, got several channels of 16 "
+        "bits: save the ids as one gray channel of 16 bits",
         kind="not ids",
     )
 
 
-def _lossy(path: pathlib.Path, encoding: str) -> FileError:
-    return FileError(
-        f"mask {path} is encoded as {encoding}, which does not keep ids: save masks as "
-        "PNG or TIFF",
-        kind="not ids",
-    )
+class PaletteColors:
+    """The colors that the classes have in the palettes of all files.
+
+    Many programs write a palette of the colors that an image has, in any order: then
+    the same index is another class in the next file.
+
+    >>> colors = PaletteColors()
+    >>> colors.add("a.png", {0: (0, 0, 0), 1: (128, 0, 0)})
+    >>> colors.add("b.png", {1: (0, 128, 0)})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    sphemb.data.files._images.FileError: mask b.png must have the palette of the ...
+    """
+
+    def __init__(self) -> None:
+        """Begins without a color."""
+        self._colors: dict[int, tuple[Color, object]] = {}
+        self._indices: dict[Color, tuple[int, object]] = {}
+
+    def add(
+        self,
+        file: object,
+        colors: Mapping[int, Color] | None,
+        used: Iterable[int] | None = None,
+    ) -> None:
+        """Compares the colors of a file with those of the files before.
+
+        Args:
+            file: its name in messages.
+            colors: index -> color of its palette; None without palette.
+            used: the indices of its pixels; all by default.
+
+        Raises:
+            FileError: a used index has another color in another file, or a color that
+                its palette has once has another index there.
+        """
+        colors = colors or {}
+        times = Counter(colors.values())
+        for index in colors if used is None else used:
+            if index not in colors:
+                continue
+            color = colors[index]
+            known, other = self._colors.setdefault(index, (color, file))
+            difference = "" if color == known else f"and {other} as {known}"
+            if not difference and times[color] == 1:
+                first, other = self._indices.setdefault(color, (index, file))
+                difference = "" if first == index else f"which {other} has as {first}"
+            if difference:
+                raise FileError(
+                    f"mask {file} must have the palette of the others, but shows class "
+                    f"{index} as {color}, {difference}: save the numbers of classes in "
+                    "gray, or with one palette",
+                    kind="palette",
+                )
+
+
+def check_palettes(
+    paths: Iterable[pathlib.Path],
+    read: Callable[[pathlib.Path], tuple[Mapping[int, Color] | None, Iterable[int]]],
+) -> None:
+    """Compares the palettes of files of classes.
+
+    Args:
+        paths: the files. An unreadable one is left to its reader.
+        read: gives the palette of a file and the indices of its pixels. It is called
+            where the palettes in the headers differ.
+
+    Raises:
+        FileError: see `PaletteColors.add`.
+    """
+    paths = list(paths)
+    declared = PaletteColors()
+    try:
+        for path in paths:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the reader checks the size
+                with Image.open(path) as image:
+                    declared.add(path, _palette(image))
+        return
+    except (*DAMAGED, Image.DecompressionBombError):
+        seen = PaletteColors()
+    for path in paths:
+        try:
+            found = read(path)
+        except FileError:
+            continue
+        seen.add(path, *found)
+
+
+def _palette(image: Image.Image) -> dict[int, Color]:
+    flat = (image.getpalette() if image.mode in ("P", "PA") else None) or []
+    return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=False)))
+
+
+# The bytes that a prepared data set keeps
+
+
+def to_png(array: np.ndarray) -> bytes:
+    """Encodes uint8 [H, W] or [H, W, 3], or uint16 [H, W], without loss."""
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def encode_labels(labels: np.ndarray, dtype: Any, *, who: str) -> bytes:
+    """Encodes labels as PNG, void as the largest number of the dtype.
+
+    Args:
+        labels: int [H, W] with -1 for void, 0 for background and 1, 2, ...
+        dtype: ``np.uint8`` or ``np.uint16``.
+        who: the name of the labels in messages.
+
+    Raises:
+        InputError: a label is too large for the dtype, or negative and not void.
+
+    >>> labels = np.array([[-1, 0], [1, 254]])
+    >>> decode_labels(encode_labels(labels, np.uint8, who="labels"), who="labels")
+    array([[ -1,   0],
+           [  1, 254]], dtype=int32)
+    """
+    void = np.iinfo(dtype).max
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    if low < VOID or high >= void:
+        raise InputError(
+            f"{who} must have labels from -1 to {void - 1}, got {low} to {high}"
+        )
+    return to_png(np.where(labels == VOID, void, labels).astype(dtype))
+
+
+def decode_labels(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes the result of `encode_labels`; int32 [H, W] with -1 for void."""
+    codes, _ = _decode(data, who, ("L", "I;16"))
+    void = np.iinfo(codes.dtype).max
+    return np.where(codes == void, VOID, codes.astype(np.int32))
+
+
+def decode_image(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes an image as `read_image` reads it, as uint8 [H, W, 3]."""
+    return read_values(data, who=who).shown()
+
+
+def decode_colors(data: bytes, *, who: str) -> np.ndarray:
+    """Decodes a mask whose colors are numbers, as uint8 [H, W, 3]."""
+    with decoding(data, who), Image.open(readable(data)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def decode_indices(
+    data: bytes, *, who: str, palettes: PaletteColors | None = None
+) -> np.ndarray:
+    """Decodes a mask whose pixels are numbers: a palette's indices, or gray values.
+
+    Args:
+        data: the file's bytes.
+        who: the name of the mask in messages.
+        palettes: of the masks before, if the numbers are classes.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        InputError: the mask cannot be read, holds colors instead of numbers, or has
+            another palette than the masks before.
+    """
+    indices, colors = _decode(data, who, ("P", "L"))
+    if palettes is not None:
+        used = np.flatnonzero(np.bincount(indices.ravel())[:_VOID_INDEX])
+        palettes.add(who.removeprefix("mask "), colors, used.tolist())
+    return indices
+
+
+def _decode(
+    data: bytes, who: str, modes: tuple[str, ...]
+) -> tuple[np.ndarray, dict[int, Color]]:
+    with decoding(data, who), Image.open(readable(data)) as image:
+        encoding = _encoding(image)
+        if image.mode not in modes:
+            raise Refused(
+                f"must be an image of mode {' or '.join(modes)} (its pixels are "
+                f"numbers), got {image.mode}"
+            )
+        return _as_stored(np.array(image), *encoding), _palette(image)
+
+
+def check_encoded(data: bytes, *, who: str) -> Header:
+    """Refuses an image that cannot be decoded to its end, and returns its header.
+
+    Damaged images are found while a data set is prepared, not during training.
+
+    Args:
+        data: the file's bytes.
+        who: the name of the image in messages.
+
+    Raises:
+        InputError: not an image, damaged, cut short, or one that is not read.
+    """
+    header = read_header(data, who=who)
+    limit = Image.MAX_IMAGE_PIXELS or math.inf
+    if header.kind != "JPEG" or math.prod(header.stored) > limit:
+        read_values(data, who=who)
+        return header
+    with decoding(data, who), Image.open(readable(data)) as image:
+        # An eighth of the resolution still reads a JPEG to its end, much faster.
+        image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
+        image.load()
+    return header
+
+
+def check_label_size(size: tuple[int, ...], header: Header, *, who: str) -> None:
+    """Refuses labels (H, W) of another size than their image, stored or upright."""
+    if not header.fits(size):
+        raise InputError(
+            f"{who} must have the size of the image, {header.size}, got {tuple(size)}"
+        )

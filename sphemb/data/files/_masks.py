@@ -1,6 +1,6 @@
 """Instances from mask files: what the stored numbers mean, and what is doubtful.
 
-H W image size.
+H W image size, C channels.
 """
 
 from __future__ import annotations
@@ -11,23 +11,35 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from sphemb._checks import InputError, check_choice, check_count
 from sphemb._labels import VOID
-from sphemb.data.files._findings import FileError, Finding, PathLike
-from sphemb.data.files._mask_files import Stored, read_stored
-from sphemb.data.files._palettes import Colour
-from sphemb.data.files._soft_edges import soft_pieces
+from sphemb.data.files._images import FileError, Finding, PathLike
+from sphemb.data.files._mask_files import Color, Stored, read_stored
 
-MASKS = ("instances", "components", "single", "classes")
+_MASKS = ("instances", "components", "single", "classes")
 _PALETTE_VOID = 255
 _VOC_BORDER = 65536 * 224 + 256 * 224 + 192
 _HIGHEST = np.iinfo(np.int32).max
 _WHITE = (255, 2**16 - 1)
 _TABLE = 2**20  # larger values are sorted rather than counted
 _FEWEST_PIXELS = 4  # for each label, on average
-_GROUND = 0.5  # of the border of the image
+_BORDER = 0.5  # the share of the image's border that makes an instance a background
 _PHOTO_LABELS, _PHOTO_CHANGES = 32, 0.5
+
+# Soft edges
+_FEWEST = 6  # thin pieces; fewer may be chance
+_LEAST_AREA = 0.005  # of the foreground, in thin pieces
+_CROWD, _SMALL = 4, 2.5  # thin pieces that touch each other, of few pixels each
+_BROKEN = 1.5  # pieces of a value
+# Share of the pieces that are thin, times the share of their pixels that lie between
+# others. 788 masks of nuclei, photographs and facades, and the same reduced 2, 4 and 8
+# times, reach at most .04, .25 and .54; of 859 masks with soft edges 829 are above .65,
+# and the others have few pieces.
+_MOST = 0.65
+_SQUARE = np.ones((3, 3))
 
 
 class Mask(NamedTuple):
@@ -35,13 +47,13 @@ class Mask(NamedTuple):
 
     Attributes:
         instances: int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
-        kind: what it was read from: ``"labels"``, ``"palette"``, ``"colours"`` or
+        kind: what it was read from: ``"labels"``, ``"palette"``, ``"colors"`` or
             ``"annotations"``.
-        only: the one value beside background and void if there is no other, else None.
+        only: the value, if only one is neither background nor void; else None.
         findings: what is doubtful about it.
         semantic: int32 [H, W], -1 void, 0 background, 1, 2, .. classes, if it holds
             classes.
-        colours: index -> colour of the palette of a file of classes, if it has one.
+        colors: index -> color of the palette of a file of classes, if it has one.
     """
 
     instances: np.ndarray
@@ -49,11 +61,11 @@ class Mask(NamedTuple):
     only: int | None = None
     findings: tuple[Finding, ...] = ()
     semantic: np.ndarray | None = None
-    colours: Mapping[int, Colour] | None = None
+    colors: Mapping[int, Color] | None = None
 
     @property
     def classes(self) -> list[int]:
-        """The classes that it has, the background among them."""
+        """The classes of its pixels, the background included."""
         found = np.unique(() if self.semantic is None else self.semantic)
         return found[found != VOID].tolist()
 
@@ -63,18 +75,18 @@ def read_mask(
 ) -> np.ndarray:
     """Reads the instances of a mask file.
 
-    Grey PNG and TIFF hold ids, palette PNG holds indices, and in a colour image every
-    colour is an instance. Void are: 255 in a palette file, as in PASCAL VOC; -1; VOC's
-    border colour (224, 224, 192), where a palette file was saved as colours. Background
+    Gray PNG and TIFF hold ids, palette PNG holds indices, and in a color image every
+    color is an instance. Void are: 255 in a palette file, as in PASCAL VOC; -1; VOC's
+    border color (224, 224, 192), where a palette file was saved as colors. Background
     is 0 or black. The instances are numbered 1, 2, .. in the order of their values.
 
     Args:
         path: the file.
         masks: what a value stands for: ``"instances"``, each an instance;
             ``"components"``, every connected part (corners connect) of one value is an
-            instance; ``"single"``, all that is not background is one instance;
+            instance; ``"single"``, the whole foreground is one instance;
             ``"classes"``, a class, whose connected parts are the instances.
-        void: the value, in grey and palette files, of pixels that count for nothing.
+        void: the value, in gray and palette files, of pixels that are ignored.
 
     Returns:
         int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
@@ -99,14 +111,7 @@ def inspect_mask(
         path: the file.
         masks: see `read_mask`.
         void: see `read_mask`.
-        soft: take a mask with soft edges, as those may be that were predicted.
-
-    Returns:
-        The mask.
-
-    Raises:
-        FileError: the file is missing or damaged, or does not hold ids.
-        InputError: an unknown setting.
+        soft: accept soft edges, which predicted masks may have.
     """
     check_mask_settings(masks, void)
     path = pathlib.Path(path)
@@ -120,52 +125,39 @@ def inspect_mask(
         )
     values = stored.values.astype(np.int32)
     is_void = _void_pixels(stored.kind, values, void)
-    numbered, found = number_in_order(np.where(is_void, 0, values))
-    if masks == "single":
-        instances = np.minimum(numbered, 1)
-    else:
+    known = np.where(is_void, 0, values)
+    numbered, found = number_in_order(known)
+    instances = np.minimum(numbered, 1)
+    if masks != "single":
         _check_labels(path, numbered, len(found))
         if not soft:
-            shown = _as_shown(np.where(is_void, 0, values), stored)
-            check_edges(f"mask {path}", numbered, shown)
-        whole = masks == "instances"
-        instances = numbered if whole else _split_parts(numbered)
-    if masks == "classes" and stored.kind == "colours":
-        raise FileError(
-            f"mask {path} must hold the numbers of classes, in grey or as a palette, "
-            "but holds colours",
-            kind="not ids",
-        )
-    findings = []
-    if masks == "instances":
-        findings += _doubt_values(path, stored, found, numbered)
-    if masks != "single":
-        findings += _doubt_void(path, stored, found, masks, void)
-    if masks != "classes":
-        findings += _doubt_ground(path, stored, numbered, found, is_void)
-    if stored.palette is not None and stored.palette[:1].any():
-        ground = tuple(stored.palette[0].tolist())
-        findings.append(
-            Finding(
-                "warning",
-                "palette",
-                f"mask {path} shows index 0 of its palette as {ground}, not black, but "
-                "0 is read as background",
-            )
-        )
-    instances = np.where(is_void, VOID, instances).astype(np.int32)
-    only = int(found[0]) if len(found) == 1 else None
-    semantic = colours = None
+            check_edges(f"mask {path}", numbered, _as_shown(known, stored))
+        instances = numbered if masks == "instances" else _split_parts(numbered)
+    semantic = colors = None
     if masks == "classes":
+        if stored.kind == "colors":
+            raise FileError(
+                f"mask {path} must hold the numbers of classes, in gray or as a "
+                "palette, but holds colors",
+                kind="not ids",
+            )
         semantic = np.where(is_void, VOID, values)
         if stored.palette is not None:
-            colours = dict(enumerate(map(tuple, stored.palette.tolist())))
-    return Mask(instances, stored.kind, only, tuple(findings), semantic, colours)
+            colors = dict(enumerate(map(tuple, stored.palette.tolist())))
+    doubts = _doubts(stored, numbered, found, is_void, masks, void)
+    return Mask(
+        np.where(is_void, VOID, instances).astype(np.int32),
+        stored.kind,
+        int(found[0]) if len(found) == 1 else None,
+        tuple(Finding("warning", kind, f"mask {path} {text}") for kind, text in doubts),
+        semantic,
+        colors,
+    )
 
 
 def check_mask_settings(masks: str, void: int | None) -> None:
-    """Complains about settings of `read_mask`."""
-    check_choice("masks", masks, MASKS)
+    """Checks settings of `read_mask`."""
+    check_choice("masks", masks, _MASKS)
     if void is not None:
         check_count("void", void)
         if void == 0:
@@ -179,7 +171,7 @@ def number_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         values: int [H, W], none below 0.
 
     Returns:
-        int32 [H, W], and the values, ascending, that 1, 2, .. stand for.
+        int32 [H, W], and the values, ascending, of 1, 2, ..
     """
     if values.size == 0 or values.max() < _TABLE:
         seen = np.bincount(values.ravel(), minlength=1) > 0
@@ -192,7 +184,7 @@ def number_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
-    if kind == "colours":
+    if kind == "colors":
         return values == _VOC_BORDER
     if kind == "palette" and void is None:
         void = _PALETTE_VOID
@@ -203,33 +195,101 @@ def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
 def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None:
     """Refuses a photograph in the place of a label image."""
     height, width = numbered.shape
+    found = ""
     if number * _FEWEST_PIXELS > max(numbered.size, _FEWEST_PIXELS):
+        found = f"has {number} different values on {height} x {width} pixels"
+    elif number >= _PHOTO_LABELS:
+        left, right = numbered[:, :-1], numbered[:, 1:]
+        inside = (left > 0) & (right > 0)
+        changes = float(np.mean(left[inside] != right[inside])) if inside.any() else 0.0
+        if changes > _PHOTO_CHANGES:
+            found = (
+                f"{changes:.0%} of its neighboring pixels differ and it has {number} "
+                "values"
+            )
+    if found:
         raise FileError(
-            f"mask {path} must hold ids, but has {number} different values on "
-            f"{height} x {width} pixels: is it a photograph?",
-            kind="too many labels",
-        )
-    if number < _PHOTO_LABELS:
-        return
-    left, right = numbered[:, :-1], numbered[:, 1:]
-    inside = (left > 0) & (right > 0)
-    changes = float(np.mean(left[inside] != right[inside])) if inside.any() else 0.0
-    if changes > _PHOTO_CHANGES:
-        raise FileError(
-            f"mask {path} must hold ids, but {changes:.0%} of its neighbouring pixels "
-            f"differ and it has {number} values: is it a photograph?",
+            f"mask {path} must hold ids, but {found}: is it a photograph?",
             kind="too many labels",
         )
 
 
 def _as_shown(values: np.ndarray, stored: Stored) -> np.ndarray:
-    """The values as colours [H, W, 3], or as one channel of grey [H, W, 1]."""
+    """The values as colors [H, W, 3], or as one channel of gray [H, W, 1]."""
     palette = stored.palette
-    if stored.kind == "colours":
-        return np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
+    if stored.kind == "colors":
+        return np.stack(_unpacked(values), axis=-1)
     if palette is not None and values.max(initial=0) < len(palette):
         return palette[values].astype(np.int32)
     return values[..., None]
+
+
+def _unpacked(packed: Any) -> tuple[Any, Any, Any]:
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def _split_parts(numbered: np.ndarray) -> np.ndarray:
+    """Gives every connected part of every number a number of its own."""
+    parts = np.zeros_like(numbered)
+    total = 0
+    for k, window in enumerate(scipy.ndimage.find_objects(numbered), start=1):
+        labels, number = scipy.ndimage.label(numbered[window] == k, _SQUARE)
+        parts[window] += np.where(labels > 0, labels + total, 0).astype(np.int32)
+        total += number
+    return parts
+
+
+def _doubts(
+    stored: Stored,
+    numbered: np.ndarray,
+    found: np.ndarray,
+    is_void: np.ndarray,
+    masks: str,
+    void: int | None,
+) -> list[tuple[str, str]]:
+    """What is doubtful about a mask: kinds of findings with their text."""
+    doubts = []
+    gray = stored.kind == "labels"
+    only = int(found[0]) if len(found) == 1 else None
+
+    def shown(value: int) -> Any:
+        return _unpacked(value) if stored.kind == "colors" else value
+
+    if masks == "instances" and only is not None:
+        white = gray and only in _WHITE
+        # One connected object can be nothing but one instance.
+        if white or scipy.ndimage.label(numbered, _SQUARE)[1] > 1:
+            text = f"holds one value beside the background, {shown(only)}: all of it "
+            doubts.append(("0/255" if white else "binary", f"{text}is one instance"))
+    among_ids = gray and only is None and 255 in found and 254 not in found
+    if among_ids and stored.values.dtype == np.uint8 and masks != "single" and not void:
+        kind = "a class" if masks == "classes" else "an instance"
+        text = f"holds 255 beside other values, and it counts as {kind}: if it means "
+        doubts.append(("void", f"{text}void, give void=255"))
+    if masks != "classes":
+        number, share = _around(numbered)
+        value = shown(int(found[number - 1])) if number else 0
+        white = value == (255, 255, 255) or (gray and value in _WHITE)
+        # Without white: an object may fill its image, or lie before background.
+        filled = only is None and not ((numbered == 0) & ~is_void).any()
+        if number and (white or filled):
+            text = f"has {value} on {share:.0%} of its border, which counts as an "
+            doubts.append(("ground", f"{text}instance: background must be 0 or black"))
+    if stored.palette is not None and stored.palette[:1].any():
+        ground = tuple(stored.palette[0].tolist())
+        text = f"shows index 0 of its palette as {ground}, not black, but 0 is read as "
+        doubts.append(("palette", f"{text}background"))
+    return doubts
+
+
+def _around(numbered: np.ndarray) -> tuple[int, float]:
+    """The instance on all four sides and most of the border, or 0; and its share."""
+    sides = [numbered[0], numbered[-1], numbered[:, 0], numbered[:, -1]]
+    border = np.concatenate(sides)
+    number = int(np.bincount(border).argmax())
+    share = float(np.mean(border == number))
+    around = share > _BORDER and all((side == number).any() for side in sides)
+    return (number if around else 0), share
 
 
 def check_edges(who: str, numbered: np.ndarray, shown: np.ndarray) -> None:
@@ -245,93 +305,118 @@ def check_edges(who: str, numbered: np.ndarray, shown: np.ndarray) -> None:
         )
 
 
-def _split_parts(numbered: np.ndarray) -> np.ndarray:
-    """Gives every connected part of every number a number of its own."""
-    parts = np.zeros_like(numbered)
-    total = 0
-    for k, window in enumerate(scipy.ndimage.find_objects(numbered), start=1):
-        labels, number = scipy.ndimage.label(numbered[window] == k, np.ones((3, 3)))
-        parts[window] += np.where(labels > 0, labels + total, 0).astype(np.int32)
-        total += number
-    return parts
+def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
+    """Counts the pieces of a mask that exist because its edges are soft.
+
+    A piece is a connected part of one value. It is thin if none of its pixels has four
+    neighbors of the piece. Thin pieces come from soft edges if they are most of all
+    pieces, and if their values lie strictly between those of their neighbors in other
+    pieces, or if several of them touch each other. Lines of one pixel that cross are
+    broken into thin pieces, too; they are long, and do not touch an object.
+
+    Args:
+        numbered: int [H, W], the values by number, 0 for the background.
+        shown: [H, W, C] the values: colors, or one channel of gray.
+
+    Returns:
+        The number of such pieces; 0 if the edges are hard.
+
+    >>> hard = np.pad(np.full((9, 9), 9), 9)
+    >>> soft = np.round(scipy.ndimage.gaussian_filter(20.0 * hard, 1)).astype(int)
+    >>> [soft_pieces(mask, mask[..., None]) > 9 for mask in (hard, soft)]
+    [False, True]
+    """
+    thin_at = _uncovered(numbered)
+    foreground = int(np.count_nonzero(numbered))
+    fewest = max(_FEWEST, _LEAST_AREA * foreground)
+    # The rest takes longer; few masks with hard edges need it.
+    if np.count_nonzero(thin_at) < fewest / 2 or (
+        np.count_nonzero(_between(shown, thin_at)) < fewest / 2
+    ):
+        return 0
+    pieces = _pieces(numbered)
+    thin = np.ones(int(pieces.max()) + 1, bool)
+    thin[pieces[~thin_at]] = thin[0] = False
+    thin_at = thin[pieces]
+    number = int(np.count_nonzero(thin))
+    if number < _FEWEST or np.count_nonzero(thin_at) < _LEAST_AREA * foreground:
+        return 0
+    crowds, _ = scipy.ndimage.label(thin_at, _SQUARE)
+    crowd_of = np.zeros(len(thin), np.int64)
+    crowd_of[pieces[thin_at]] = crowds[thin_at]
+    counts, areas = np.bincount(crowd_of), np.bincount(crowds.ravel())
+    # Objects that are this small and touch each other are of one piece each.
+    broken = np.full(len(areas), len(thin) - 1 > _BROKEN * int(numbered.max()))
+    solid = scipy.ndimage.binary_dilation((pieces > 0) & ~thin_at, _SQUARE)
+    broken &= np.bincount(crowds[solid], minlength=len(areas)) > 0
+    ragged = (broken | (areas <= _SMALL * counts))[crowds[thin_at]]
+    in_crowd = (counts >= _CROWD)[crowds[thin_at]]
+    slope = in_crowd & (ragged | _between(shown, thin_at))
+    doubtful = np.mean(slope | _between(shown, thin_at, solid=~thin_at))
+    share = number / (len(thin) - 1)
+    return number if share * doubtful > _MOST else 0
 
 
-def _doubt_values(
-    path: pathlib.Path,
-    stored: Stored,
-    found: np.ndarray,
-    numbered: np.ndarray,
-) -> list[Finding]:
-    if len(found) == 1:
-        white = stored.kind == "labels" and found[0] in _WHITE
-        if not white and scipy.ndimage.label(numbered, np.ones((3, 3)))[1] < 2:
-            return []  # one connected object can be nothing but one instance
-        value = _colour(found[0]) if stored.kind == "colours" else found[0]
-        return [
-            Finding(
-                "warning",
-                "0/255" if white else "binary",
-                f"mask {path} holds one value beside the background, {value}: "
-                "all of it is one instance",
-            )
-        ]
-    return []
+def _uncovered(numbered: np.ndarray) -> np.ndarray:
+    """Foreground pixels that no cross of five pixels of one value covers."""
+    middle = numbered[1:-1, 1:-1]
+    inside = np.zeros(numbered.shape, bool)
+    inside[1:-1, 1:-1] = (
+        (middle == numbered[:-2, 1:-1])
+        & (middle == numbered[2:, 1:-1])
+        & (middle == numbered[1:-1, :-2])
+        & (middle == numbered[1:-1, 2:])
+    )
+    covered = inside.copy()
+    covered[1:] |= inside[:-1]
+    covered[:-1] |= inside[1:]
+    covered[:, 1:] |= inside[:, :-1]
+    covered[:, :-1] |= inside[:, 1:]
+    return (numbered > 0) & ~covered
 
 
-def _doubt_void(
-    path: pathlib.Path,
-    stored: Stored,
-    found: np.ndarray,
-    masks: str,
-    void: int | None,
-) -> list[Finding]:
-    values = set(found.tolist()) if len(found) > 1 else set()
-    byte = stored.kind == "labels" and stored.values.dtype == np.uint8
-    if byte and void is None and 255 in values and 254 not in values:
-        kind = "a class" if masks == "classes" else "an instance"
-        return [
-            Finding(
-                "warning",
-                "void",
-                f"mask {path} holds 255 beside other values, and it counts as {kind}: "
-                "if it means void, give void=255",
-            )
-        ]
-    return []
+def _between(
+    shown: np.ndarray, at: np.ndarray, *, solid: np.ndarray | None = None
+) -> np.ndarray:
+    """Whether the pixels ``at`` lie between their neighbors, or between solid ones.
+
+    That is: no channel is beyond the neighbors', and one is strictly between them.
+    """
+    rows, columns = np.nonzero(at)
+    values = np.pad(shown.astype(np.int64), ((1, 1), (1, 1), (0, 0)), "edge")
+    counts = np.pad(np.ones_like(at) if solid is None else solid, 1, "edge")
+    here = shown[rows, columns]
+    low = np.full(here.shape, np.iinfo(np.int64).max)
+    high = -low
+    for i, j in np.ndindex(3, 3):
+        if (i, j) != (1, 1):
+            other = values[rows + i, columns + j]
+            valid = counts[rows + i, columns + j, None]
+            low = np.where(valid, np.minimum(low, other), low)
+            high = np.where(valid, np.maximum(high, other), high)
+    inside = np.all((here >= low) & (here <= high), axis=-1)
+    return np.logical_and(inside, np.any((here > low) & (here < high), axis=-1))
 
 
-def _doubt_ground(
-    path: pathlib.Path,
-    stored: Stored,
-    numbered: np.ndarray,
-    found: np.ndarray,
-    is_void: np.ndarray,
-) -> list[Finding]:
-    """Doubts an instance around all others: a white ground, or one without black."""
-    sides = [numbered[0], numbered[-1], numbered[:, 0], numbered[:, -1]]
-    border = np.concatenate(sides)
-    number = int(np.bincount(border).argmax()) if border.size else 0
-    around = number and np.mean(border == number) > _GROUND
-    if not around or not all((side == number).any() for side in sides):
-        return []
-    value: Any = int(found[number - 1])
-    if stored.kind == "colours":
-        value = _colour(value)
-    white = value == (255, 255, 255) or (stored.kind == "labels" and value in _WHITE)
-    if not white and ((numbered == 0) & ~is_void).any():
-        return []
-    if len(found) == 1 and not white:
-        return []  # an object that fills its image
-    return [
-        Finding(
-            "warning",
-            "ground",
-            f"mask {path} has {value} on {np.mean(border == number):.0%} of its "
-            "border, which counts as an instance: background must be 0 or black",
-        )
-    ]
-
-
-def _colour(packed: int) -> tuple[int, int, int]:
-    red, rest = divmod(int(packed), 65536)
-    return red, *divmod(rest, 256)
+def _pieces(numbered: np.ndarray) -> np.ndarray:
+    """Numbers the connected parts of each value from 1 on; corners connect."""
+    places = np.arange(numbered.size).reshape(numbered.shape)
+    ends = []
+    for one, other in (
+        ((slice(1, None),), (slice(-1),)),
+        ((slice(None), slice(1, None)), (slice(None), slice(-1))),
+        ((slice(1, None), slice(1, None)), (slice(-1), slice(-1))),
+        ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))),
+    ):
+        same = (numbered[one] == numbered[other]) & (numbered[one] > 0)
+        ends.append((places[one][same], places[other][same]))
+    rows, columns = (np.concatenate(end) for end in zip(*ends, strict=True))
+    pairs = coo_array(
+        (np.ones(len(rows), bool), (rows, columns)), shape=(numbered.size,) * 2
+    )
+    _, found = connected_components(pairs, directed=False)
+    foreground = numbered > 0
+    pieces = np.zeros(numbered.shape, np.int64)
+    inside = found.reshape(numbered.shape)[foreground]
+    pieces[foreground] = np.unique(inside, return_inverse=True)[1] + 1
+    return pieces

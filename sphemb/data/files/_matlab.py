@@ -57,7 +57,7 @@ def load_variable(data: bytes, name: str) -> Any:
 @contextlib.contextmanager
 def reading_matlab(who: str, what: str) -> Iterator[None]:
     """Raises FileError for errors inside: ``who`` cannot be read as ``what``."""
-    from sphemb.data.files._findings import FileError  # not in the reading process
+    from sphemb.data.files._images import FileError  # not in the reading process
 
     try:
         yield

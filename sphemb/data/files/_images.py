@@ -1,0 +1,433 @@
+"""What is read of an image file, its values, its errors; files that Pillow decodes.
+
+The rules are those of ``docs/own_data.md``. H W image size, C samples of a pixel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import io
+import math
+import os
+import pathlib
+import re
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from sphemb._checks import InputError
+
+PathLike = str | os.PathLike[str]
+Source = pathlib.Path | bytes
+WHITE = 2**16 - 1  # the largest value that is read
+ORIENTATION = int(ExifTags.Base.Orientation)  # also the number of TIFF's tag
+
+# What Pillow and tifffile raise for files that are damaged or not images.
+DAMAGED = (
+    *(OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError, TypeError),
+    *(MemoryError, struct.error, zlib.error, ArithmeticError, AttributeError),
+    RuntimeError,
+)
+
+_TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
+_PNG = b"\x89PNG\r\n\x1a\n"
+_DEEP_COLORS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # PNG: 16 bits, more samples
+_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # PNG's chunks that may follow the pixels
+_BAND = 512  # rows whose values are counted at once
+_INTENSITIES = ("full", "percentile", "range")
+_RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
+
+
+class FileError(InputError):
+    """A file that cannot be used; the message, one line, names it.
+
+    Args:
+        message: the line.
+        kind: what is wrong in a word or two, such as ``"size mismatch"``.
+        files: all affected files, where the message stands for several.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: str = "unreadable",
+        files: Sequence[pathlib.Path] = (),
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.files = tuple(files)
+
+
+class Finding(NamedTuple):
+    """One problem or doubt about a file.
+
+    Attributes:
+        level: ``"error"`` where training would stop, else ``"warning"``.
+        kind: what it is in a word or two.
+        message: one line that names the file.
+        files: all affected files, where the message stands for several.
+    """
+
+    level: str
+    kind: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+def error_finding(error: InputError) -> Finding:
+    """Turns an error of a reader into a finding with the same line."""
+    files = tuple(str(file) for file in getattr(error, "files", ()))
+    line = " ".join(str(error).split())
+    return Finding("error", getattr(error, "kind", "unreadable"), line, files)
+
+
+class Refused(Exception):
+    """A file whose content is not accepted; the message follows the file's name."""
+
+    def __init__(self, message: str, kind: str = "unreadable") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+@contextlib.contextmanager
+def decoding(source: Source, who: str) -> Iterator[None]:
+    """Turns errors of decoders into one line about ``who``, such as "image a.png"."""
+    if isinstance(source, pathlib.Path) and not os.path.isfile(source):
+        raise FileError(f"no such {who.partition(' ')[0]} file: {source}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as doubtful EXIF in a good image
+            yield
+    except Refused as error:
+        raise FileError(f"{who} {error}", kind=error.kind) from None
+    except Image.DecompressionBombError as error:
+        raise FileError(f"{who} {_too_large()}") from error
+    except InputError:
+        raise
+    except DAMAGED as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):
+            reason = "cannot identify it as an image"
+        raise FileError(f"{who} cannot be read: {reason}") from error
+
+
+def _too_large() -> str:
+    return (
+        f"has more than the {Image.MAX_IMAGE_PIXELS} pixels that are read: cut or "
+        "shrink it first"
+    )
+
+
+def check_limit(size: tuple[int, ...]) -> None:
+    """Refuses images of more pixels than ``Image.MAX_IMAGE_PIXELS``."""
+    if math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
+        raise Refused(_too_large())
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What is read of an image file, the same in training and prediction.
+
+    Attributes:
+        page: of a stack, of channels that are pages, or of an animation, from 0 on; or
+            ``"max"``, the largest value of all pages at each pixel.
+        intensity: which values become black and white: ``"full"``, the range of the
+            file's bits; ``"percentile"``, from the 1st to the 99.8th percentile of the
+            whole image and all colors; ``"LOW..HIGH/WHITE"``, two values of files whose
+            largest possible value is WHITE, such as ``"0..4095/65535"``; or
+            ``"range"``, which a data set replaces by the lowest and the highest value
+            of its training images.
+
+    Raises:
+        InputError: a page or an intensity of another form.
+
+    >>> Reading(page="2"), Reading(intensity="0..4095/65535").bounds
+    (Reading(page=2, intensity='full'), (0, 4095, 65535))
+    """
+
+    page: int | str = 0
+    intensity: str = "full"
+
+    def __post_init__(self) -> None:
+        page = str(self.page)
+        if page != "max":
+            if not page.isdecimal() or isinstance(self.page, bool):
+                raise InputError(
+                    f"page must be a number from 0 on, or 'max', got {self.page!r}"
+                )
+            object.__setattr__(self, "page", int(page))
+        if self.intensity not in _INTENSITIES:
+            low, high, white = self.bounds
+            if not low < high <= white <= WHITE:
+                raise InputError(
+                    "intensity must be LOW..HIGH/WHITE with LOW < HIGH <= WHITE <= "
+                    f"{WHITE}, got {self.intensity!r}"
+                )
+
+    @property
+    def bounds(self) -> tuple[int, int, int]:
+        """LOW, HIGH and WHITE of an intensity that names them."""
+        found = _RANGE.fullmatch(str(self.intensity))
+        if found is None:
+            raise InputError(
+                f"intensity must be {', '.join(_INTENSITIES)} or LOW..HIGH/WHITE, such "
+                f"as 0..4095/65535, got {self.intensity!r}"
+            )
+        low, high, white = map(int, found.groups())
+        return low, high, white
+
+
+AS_SHOWN = Reading()
+"""The first page, with all values that its bits can hold."""
+
+
+class Header(NamedTuple):
+    """What is known of an image before its pixels are decoded.
+
+    Attributes:
+        stored: (H, W) of the pixels in the file.
+        orientation: how a camera was held, 1 to 8 as in EXIF and TIFF; 1 is upright.
+        kind: the format, such as ``"PNG"``.
+        bits: of a value.
+    """
+
+    stored: tuple[int, int]
+    orientation: int
+    kind: str
+    bits: int = 8
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the upright image."""
+        return self.stored[::-1] if self.orientation >= 5 else self.stored
+
+    def fits(self, size: tuple[int, ...]) -> bool:
+        """Whether labels (H, W) are those of the stored or of the upright image."""
+        return tuple(size) in (self.stored, self.size)
+
+    def turn(self, labels: np.ndarray) -> np.ndarray:
+        """Turns labels [H, W] of the size of the stored pixels with their image.
+
+        Where a turn keeps the size, labels are assumed to be of the stored pixels.
+        """
+        if labels.shape == self.stored:
+            return upright(labels, self.orientation)
+        return labels
+
+
+def make_header(
+    size: tuple[int, int], orientation: Any, kind: str | None, *, bits: int
+) -> Header:
+    """Checks what a file says of its size and orientation."""
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise OSError(f"its header gives the size {size}")
+    known = orientation in range(1, 9)
+    return Header(size, int(orientation) if known else 1, kind or "", bits)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Values:
+    """The decoded values of an image, upright.
+
+    Attributes:
+        samples: integers [H, W, C], perhaps mapped from a file.
+        white: the value of full intensity, at most 65535.
+        colors: how many of the samples are the color, 1 or 3.
+        inverted: whether 0 is white.
+        opacity: the index of the sample that is the opacity, if there is one.
+        palette: uint8 [n, 3], the colors that the first sample indexes.
+        low: the intensity that is shown black, and all below.
+        high: the intensity that is shown white, and all above; by default white.
+    """
+
+    samples: np.ndarray
+    white: int = 255
+    colors: int = 1
+    inverted: bool = False
+    opacity: int | None = None
+    palette: np.ndarray | None = None
+    low: int = 0
+    high: int | None = None
+
+    def at(self, where: tuple[slice, slice]) -> np.ndarray:
+        """The intensities of a window, integers [h, w, 1 or 3] in 0 .. white.
+
+        Transparent pixels are laid over black.
+        """
+        window = np.asarray(self.samples[where])
+        colors = window[..., : self.colors]
+        if self.palette is not None:
+            colors = self.palette[np.minimum(colors[..., 0], len(self.palette) - 1)]
+        if self.inverted:
+            colors = self.white - colors
+        if self.opacity is not None:
+            opaque = window[..., self.opacity, None] / self.white
+            colors = np.rint(colors * opaque).astype(colors.dtype)
+        return colors
+
+    def counts(self) -> np.ndarray:
+        """How often each intensity occurs: int64 [white + 1]."""
+        counts = np.zeros(self.white + 1, np.int64)
+        for top in range(0, len(self.samples), _BAND):
+            band = self.at((slice(top, top + _BAND), slice(None)))
+            counts += np.bincount(band.ravel(), minlength=self.white + 1)
+        return counts
+
+    @functools.cached_property
+    def shades(self) -> np.ndarray:
+        """What is shown of each intensity: uint8 [white + 1]."""
+        high = self.white if self.high is None else self.high
+        parts = (np.arange(self.white + 1) - self.low) / max(high - self.low, 1)
+        return np.rint(255 * np.clip(parts, 0, 1)).astype(np.uint8)
+
+    def shown(self, where: tuple[slice, slice] = (slice(None),) * 2) -> np.ndarray:
+        """What a viewer shows of a window: uint8 [h, w, 3]."""
+        shown = self.shades[self.at(where)]
+        return np.broadcast_to(shown, (*shown.shape[:2], 3)).copy()
+
+
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """A view of pixels [H, W, ...] turned upright, see EXIF and TIFF."""
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
+    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
+    return pixels[rows, columns]
+
+
+def refuse_floating() -> Refused:
+    """The error for floating-point values."""
+    return Refused("holds floating-point values: save it with 8 or 16 bits")
+
+
+def refuse_page(page: int | str, number: int) -> Refused:
+    """The error for a page that is not one of the ``number`` pages."""
+    pages = f"{number} pages, 0 to {number - 1}" if number > 1 else "one page, 0"
+    return Refused(f"has {pages}, but page {page} is to be read")
+
+
+def within_16_bits(values: np.ndarray) -> np.ndarray:
+    """Values as uint16, if they fit."""
+    if values.size and (values.min() < 0 or values.max() > WHITE):
+        raise Refused(
+            f"must have values within 16 bits, got {values.min()} to {values.max()}"
+        )
+    return values.astype(np.uint16, copy=False)
+
+
+# PNG, JPEG and the other formats that Pillow decodes
+
+
+def readable(source: Source) -> Any:
+    """What a decoder opens: a path, or a file in memory."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source
+
+
+def first_bytes(source: Source, number: int) -> bytes:
+    """The first bytes of a file."""
+    if isinstance(source, bytes):
+        return source[:number]
+    with source.open("rb") as file:
+        return file.read(number)
+
+
+def pillow_header(image: Image.Image, source: Source) -> Header:
+    """The header of a file that Pillow has opened."""
+    notes = image
+    deep = image.mode == "I" or image.mode.startswith("I;16")
+    if image.format == "PNG":
+        behind = _png_notes(source)
+        notes = Image.open(io.BytesIO(behind)) if behind else image
+        deep |= first_bytes(source, 25)[24:] == b"\x10"
+    # PNG's own method would decode the pixels to find notes behind them.
+    orientation = Image.Image.getexif(notes).get(ORIENTATION)
+    size = image.height, image.width
+    return make_header(size, orientation, image.format, bits=16 if deep else 8)
+
+
+def pillow_pages(image: Image.Image) -> int:
+    """The number of pages; the further images of a camera's JPEG are not pages."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+
+
+def pillow_seek(image: Image.Image, page: int) -> None:
+    """Selects a page."""
+    if page:
+        if page >= pillow_pages(image):
+            raise refuse_page(page, pillow_pages(image))
+        image.seek(page)
+
+
+def pillow_values(image: Image.Image, source: Source, page: int) -> Values:
+    """Decodes a page."""
+    pillow_seek(image, page)
+    header = pillow_header(image, source)
+    check_limit(header.stored)
+    image.load()  # which refuses what is cut short
+    deep = image.format == "PNG" and first_bytes(source, 26)[24:] in _DEEP_COLORS
+    if deep and page == 0:
+        values = _deep_png(source, image.info.get("transparency"))
+    else:
+        values = shown_by_pillow(image)
+    samples = upright(values.samples, header.orientation)
+    return dataclasses.replace(values, samples=samples)
+
+
+def shown_by_pillow(image: Image.Image) -> Values:
+    """The values of a page that Pillow has decoded."""
+    if image.mode == "F":
+        raise refuse_floating()
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        gray = within_16_bits(np.asarray(image))
+        key = image.info.get("transparency")
+        if isinstance(key, int):
+            gray = np.where(gray == key, 0, gray).astype(np.uint16)
+        return Values(gray[..., None], white=WHITE)
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return Values(np.asarray(image.convert("RGBA")), colors=3, opacity=3)
+    if image.mode in ("1", "L"):
+        return Values(np.asarray(image.convert("L"))[..., None])
+    return Values(np.asarray(image.convert("RGB")), colors=3)
+
+
+def _png_notes(source: Source) -> bytes:
+    """A PNG without its pixels, if notes stand behind them; they may turn the image."""
+    notes, found, behind = [_PNG], False, False
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        file.seek(len(_PNG))
+        while len(start := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", start)
+            behind |= kind == b"IDAT"
+            if behind and kind not in _NOTES:
+                file.seek(length + 4, os.SEEK_CUR)
+            else:
+                notes.append(start + file.read(length + 4))
+                found |= behind
+    if not found:
+        return b""
+    notes.append(struct.pack(">I4sI", 0, b"IDAT", zlib.crc32(b"IDAT")))
+    return b"".join(notes)
+
+
+def _deep_png(source: Source, key: Any) -> Values:
+    """A PNG with several samples of 16 bits, of which Pillow keeps 8."""
+    import cv2  # late: it takes long to import
+
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
+        raise OSError("its pixels cannot be decoded")
+    colors = pixels[..., 2::-1]
+    if pixels.shape[2] == 3 and isinstance(key, tuple):
+        colors = np.where((colors == key).all(-1, keepdims=True), 0, colors)
+    samples = np.concatenate([colors, pixels[..., 3:]], axis=-1).astype(np.uint16)
+    opacity = 3 if pixels.shape[2] == 4 else None
+    return Values(samples, white=WHITE, colors=3, opacity=opacity)

@@ -1,0 +1,307 @@
+"""TIFF files, decoded by tifffile; what it cannot decode goes to Pillow's libtiff.
+
+H W image size, C samples of a pixel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import logging
+import math
+import pathlib
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from sphemb.data.files._images import (
+    DAMAGED,
+    ORIENTATION,
+    WHITE,
+    Header,
+    Refused,
+    Source,
+    Values,
+    check_limit,
+    first_bytes,
+    make_header,
+    readable,
+    refuse_floating,
+    refuse_page,
+    shown_by_pillow,
+    upright,
+    within_16_bits,
+)
+
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are enough
+
+_BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_IN_MEMORY = 2**26  # pixels of a compressed TIFF that are decoded in memory
+# Samples of a color; other TIFF than these is decoded by Pillow as a whole.
+_COLOR_SAMPLES = {
+    tifffile.PHOTOMETRIC.MINISBLACK: 1,
+    tifffile.PHOTOMETRIC.MINISWHITE: 1,
+    tifffile.PHOTOMETRIC.PALETTE: 1,
+    tifffile.PHOTOMETRIC.RGB: 3,
+}
+# Encodings of plain bytes that Pillow's libtiff can undo, and tifffile cannot.
+_PACKED = (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
+
+
+@contextlib.contextmanager
+def opened_tiff(source: Source) -> Iterator[tifffile.TiffFile | None]:
+    """Opens a TIFF; None for other files and where tifffile cannot, but Pillow may."""
+    file, known = None, False
+    if first_bytes(source, 4) in _BEGINNINGS:
+        with contextlib.suppress(*DAMAGED):
+            file = tifffile.TiffFile(readable(source))
+            known = isinstance(file.pages.first, tifffile.TiffPage)
+    try:
+        yield file if known else None
+    finally:
+        if file is not None:
+            file.close()
+
+
+class Page(NamedTuple):
+    """A page; ``place`` counts those that are stored in one piece behind the first."""
+
+    page: Any
+    place: int = 0
+
+
+def tiff_page(tiff: Any, number: int) -> Page:
+    """Selects a page."""
+    if number == 0:
+        return Page(tiff.pages.first)
+    pages = tiff_pages(tiff)
+    if number >= len(pages):
+        raise refuse_page(number, len(pages))
+    return pages[number]
+
+
+def tiff_pages(tiff: Any) -> list[Page]:
+    """The pages without smaller copies of them and masks of what is transparent."""
+    pages = [
+        Page(page)
+        for i, page in enumerate(tiff.pages)
+        if i == 0 or not (page.is_reduced or page.is_mask)
+    ]
+    images = _described_images(tiff)
+    if len(pages) == 1 < images:
+        return [Page(pages[0].page, k) for k in range(images)]
+    return pages
+
+
+def _described_images(tiff: Any) -> int:
+    """How many images the description counts, of which only the first has a page.
+
+    ImageJ stores stacks above 4 GiB so, and tifffile those that it truncates.
+    """
+    if tiff.is_imagej:
+        return int((tiff.imagej_metadata or {}).get("images", 1))
+    notes = tiff.shaped_metadata[0] if tiff.is_shaped else {}
+    if not notes.get("truncated"):
+        return 1
+    return math.prod(notes["shape"]) // max(math.prod(tiff.pages.first.shape), 1)
+
+
+def tiff_header(page: Any) -> Header:
+    """The header of a page."""
+    tag = page.tags.get(ORIENTATION)
+    size = page.imagelength, page.imagewidth
+    orientation = tag.value if tag is not None else 1
+    return make_header(size, orientation, "TIFF", bits=page.bitspersample)
+
+
+def white_is_zero(page: Any) -> bool:
+    """Whether values count from white down."""
+    # tifffile declares this for bits, but writes True as 1 all the same.
+    own = page.dtype.kind == "b" and page.software == "tifffile.py"
+    return page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and not own
+
+
+def tiff_palette(page: Any) -> np.ndarray:
+    """The palette: uint8 [n, 3]."""
+    colors = np.asarray(page.colormap).T  # of 16 bits
+    eight = colors.max(initial=0) < 256  # as some programs write it
+    return (colors if eight else colors >> 8).astype(np.uint8)
+
+
+def tiff_values(source: Source, tiff: Any, found: Page) -> Values:
+    """Decodes a page."""
+    page = found.page
+    header = tiff_header(page)
+    check_limit(header.stored)
+    if page.dtype is not None and page.dtype.kind not in "bui":
+        raise refuse_floating()
+    colors = _COLOR_SAMPLES.get(page.photometric)
+    paletted = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+    packed = colors is None or page.dtype is None
+    if packed or (paletted and page.samplesperpixel > 1):
+        return _by_pillow(source, page)
+    opacity, premultiplied = _opacity(page, colors)
+    inverted = white_is_zero(page)
+    if inverted and premultiplied:
+        raise Refused(
+            "counts from white down and has colors multiplied by their opacity: save "
+            "it with black at 0"
+        )
+    try:
+        samples = decoded(source, tiff, found)
+    except Undecoded:
+        return _by_pillow(source, page)
+    palette = None
+    if page.dtype.kind == "b":
+        samples, white = samples.astype(np.uint8), 1
+    elif page.dtype in (np.uint8, np.uint16):
+        white = 2**page.bitspersample - 1
+    else:
+        samples = within_16_bits(samples)
+        white = 255 if page.dtype == np.int8 else WHITE
+    if paletted:
+        palette, white = tiff_palette(page), 255
+    return Values(
+        upright(samples, header.orientation),
+        white=white,
+        colors=colors,
+        inverted=inverted,
+        opacity=None if premultiplied else opacity,
+        palette=palette,
+    )
+
+
+def _opacity(page: Any, colors: int) -> tuple[int | None, bool]:
+    """The index of the declared opacity, and whether colors are multiplied by it.
+
+    Other samples beside the color are ignored.
+    """
+    kinds = [int(kind) for kind in page.extrasamples]
+    extra = page.samplesperpixel - colors
+    if extra < 0:
+        raise Refused(f"must have {colors} samples a pixel, got {colors + extra}")
+    if extra > len(kinds):
+        raise Refused(
+            f"has {page.samplesperpixel} samples a pixel, {colors} of them the color, "
+            "and no tag ExtraSamples that declares another to be its opacity: save it "
+            "with that tag, or as gray or RGB"
+        )
+    if colors == 1 and kinds.count(0) > 1:
+        raise Refused(
+            f"must be gray or RGB, got {page.samplesperpixel} channels without a "
+            "color: save the channels to be seen"
+        )
+    for place, kind in enumerate(kinds[:extra], start=colors):
+        if kind in (1, 2):
+            return place, kind == 1
+    return None, False
+
+
+class Undecoded(Exception):
+    """An encoding that tifffile cannot undo."""
+
+
+def decoded(source: Source, tiff: Any, found: Page) -> np.ndarray:
+    """Samples [H, W, C] as stored, mapped from the file where they are not encoded."""
+    page, place = found
+    if page.axes not in ("YX", "YXS", "SYX"):
+        raise Refused(f"must be flat, got a page with the axes {page.axes}")
+    parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+    end = max((start + count for start, count in parts), default=0)
+    # Without this a file that was cut short could come out as zeros.
+    if end + place * page.nbytes > tiff.filehandle.size:
+        raise OSError("the file is cut short")
+    if place:
+        samples = tiff.filehandle.memmap_array(
+            page.dtype.newbyteorder(tiff.byteorder),
+            page.shape,
+            page.dataoffsets[0] + place * page.nbytes,
+        )
+    elif page.is_memmappable and isinstance(source, pathlib.Path):
+        samples = tifffile.memmap(source, page=page.index, mode="r")
+    elif page.compression in _PACKED:
+        samples = _unpacked(tiff, page)
+    else:
+        large = page.imagelength * page.imagewidth > _IN_MEMORY
+        try:
+            samples = page.asarray(out="memmap" if large else None)
+        except (ValueError, NotImplementedError) as error:
+            if "imagecodecs" not in str(error):
+                raise
+            raise Undecoded from error
+    if page.axes == "SYX":
+        return np.moveaxis(samples, 0, -1)
+    return samples[..., None] if samples.ndim == 2 else samples
+
+
+def _unpacked(tiff: Any, page: Any) -> np.ndarray:
+    """The page's array from strips or tiles whose bytes libtiff unpacks."""
+    predictor, bits = int(page.predictor), page.bitspersample
+    if predictor not in (1, 2) or bits not in (8, 16) or page.fillorder != 1:
+        raise Undecoded
+    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+    planes = samples if page.planarconfig == 2 else 1
+    channels = samples // planes
+    rows, columns = min(page.rowsperstrip, height), width
+    if page.is_tiled:
+        rows, columns = page.tilelength, page.tilewidth
+    dtype = page.dtype.newbyteorder(tiff.byteorder)
+    down, across = -(-height // rows), -(-width // columns)
+    found = np.empty((planes, height, width, channels), page.dtype)
+    parts = zip(page.dataoffsets, page.databytecounts, strict=True)
+    for i, (start, count) in enumerate(parts):
+        plane, place = divmod(i, down * across)
+        top, left = (place // across) * rows, (place % across) * columns
+        lines = rows if page.is_tiled else min(rows, height - top)
+        tiff.filehandle.seek(start)
+        size = lines * columns * channels * dtype.itemsize
+        plain = _undone(tiff.filehandle.read(count), int(page.compression), size)
+        part = np.frombuffer(plain, dtype).reshape(lines, columns, channels)
+        if predictor == 2:
+            part = np.cumsum(part, axis=1, dtype=page.dtype)
+        window = found[plane, top : top + rows, left : left + columns]
+        window[:] = part[: window.shape[0], : window.shape[1]]
+    return found.reshape(page.shape)
+
+
+def _undone(data: bytes, compression: int, size: int) -> bytes:
+    """Bytes that libtiff unpacks, as the one strip of a gray image of one row."""
+    begin = 8 + 2 + 9 * 12 + 4
+    tags = {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: begin}
+    tags |= {277: 1, 278: 1, 279: len(data)}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags.items())
+    header = b"II*\0" + struct.pack("<IH", 8, len(tags))
+    with Image.open(io.BytesIO(header + entries + bytes(4) + data)) as image:
+        return image.tobytes()
+
+
+def _by_pillow(source: Source, page: Any) -> Values:
+    """What libtiff shows of a page, where it follows the same rules."""
+    bits, samples = page.bitspersample, page.samplesperpixel
+    if (
+        (bits > 8 and samples > 1)
+        or (page.extrasamples and page.photometric != tifffile.PHOTOMETRIC.PALETTE)
+        or (page.planarconfig == 2 and samples > 1)
+    ):
+        compression = getattr(page.compression, "name", page.compression)
+        raise Refused(
+            f"has {samples} samples of {bits} bits a pixel in an encoding that cannot "
+            f"be read ({compression}): save it uncompressed, with deflate or with LZW"
+        )
+    with Image.open(readable(source)) as image:
+        image.seek(page.index)
+        image.load()  # Pillow turns a TIFF itself
+        values = shown_by_pillow(image)
+    if image.size[::-1] != tiff_header(page).size:
+        raise OSError("its tags of size and orientation disagree")
+    if values.white == WHITE:
+        # Pillow gives deep values as they are stored.
+        inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        white = 2**bits - 1 if bits < 16 else WHITE
+        values = dataclasses.replace(values, inverted=inverted, white=white)
+    return values
