@@ -5,20 +5,58 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from matplotlib.figure import Figure
 
 from sphemb import InputError, margin_loss
 from sphemb.evaluation import PixelGrid, evaluate
 from sphemb.metrics import TrimapCurve
 from sphemb.tasks import Proposals
 from sphemb.training import Experiment, load_run, read_json
-from sphemb.viz import PairLoss
 
+_COLORS = ("#4591ba", "#b87f00")  # of the two kinds of pairs
 _POINTS = 199  # of a curve; at its ends the slope in the angle is infinite
+
+
+class PairLoss(NamedTuple):
+    """A loss of pairs.
+
+    Attributes:
+        similarity: [N], rising, in [0, 1].
+        loss: [N] of pairs with that similarity.
+        slope: [N], its derivative in the similarity.
+    """
+
+    similarity: np.ndarray
+    loss: np.ndarray
+    slope: np.ndarray
+
+
+def draw_pair_loss(pairs: Mapping[str, PairLoss], *, margin: float) -> Figure:
+    """Draws a loss of pairs, and its slope, against the calibrated similarity.
+
+    Args:
+        pairs: kinds of pairs, such as "one instance", with their loss.
+        margin: alpha, drawn as a line.
+    """
+    figure = Figure(figsize=(7.4, 3.0), layout="constrained")
+    grid = figure.subplots(1, 2, sharex=True)
+    parts = {"loss of a pair": "loss", "its slope": "slope"}
+    for axes, (title, part) in zip(grid, parts.items(), strict=True):
+        for (name, pair), color in zip(pairs.items(), _COLORS, strict=True):
+            values = getattr(pair, part)
+            axes.plot(pair.similarity, values, color=color, linewidth=1.6, label=name)
+        axes.axvline(margin, color="0.2", linewidth=0.9, linestyle="--")
+        axes.set(title=title, xlim=(0.0, 1.0))
+        axes.grid(color="0.92", linewidth=0.6)
+    grid[0].legend(fontsize=8, frameon=False)
+    figure.supxlabel("calibrated similarity (1 + cos θ) / 2", fontsize=9)
+    return figure
 
 
 def pair_loss(margin: float) -> dict[str, PairLoss]:

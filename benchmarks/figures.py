@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import numpy as np
 
-from benchmarks._figure_parts import load_grids, pair_loss, read_trimap
+from benchmarks._figure_parts import draw_pair_loss, load_grids, pair_loss, read_trimap
 from sphemb import InputError
 from sphemb.cli import one_line_errors
 from sphemb.evaluation import PixelGrid, fullest_first
@@ -27,7 +27,6 @@ from sphemb.tasks import Proposals
 from sphemb.training import load_config
 from sphemb.viz import (
     draw_gradients,
-    draw_pair_loss,
     draw_shifted_images,
     draw_similarity_histograms,
     draw_trimap_curves,

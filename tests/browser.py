@@ -45,7 +45,7 @@ ACTIONS = """
     slider.dispatchEvent(new Event("input"));
     await wait(1500);
     found.shifted = sum(look());
-    found.told = document.getElementById("told").textContent;
+    found.progress = document.getElementById("progress").textContent;
     const coloring = document.getElementById("coloring");
     coloring.selectedIndex = coloring.length - 1;
     coloring.dispatchEvent(new Event("change"));

@@ -77,7 +77,7 @@ def test_nothing_else_is_installed(built):
     tops = {name.split("/")[0] for name in names}
     assert tops == {"sphemb", f"sphemb-{sphemb.__version__}.dist-info"}
     assert all(
-        name.endswith((".py", "py.typed", ".css", ".js"))
+        name.endswith((".py", "py.typed", ".css", ".html", ".js"))
         for name in names
         if "." not in name.split("/")[0]
     )

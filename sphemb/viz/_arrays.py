@@ -1,14 +1,14 @@
-"""What the pictures ask of the arrays they draw."""
+"""Checked arrays, random subsets and principal directions of points."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from sphemb._checks import InputError, check_floating, check_shape
+from sphemb._checks import InputError, check_floating, check_integer, check_shape
 
 
 def float_array(name: str, array: np.ndarray, spec: str) -> np.ndarray:
-    """A finite floating-point array of the shape asked for, in NumPy."""
+    """A finite floating-point array of that shape as float64."""
     check_floating(name, array)
     check_shape(name, array, spec)
     array = np.asarray(array, np.float64)
@@ -27,18 +27,32 @@ def image_array(name: str, image: np.ndarray) -> np.ndarray:
     return np.clip(float_array(name, image, "... H W 3"), 0.0, 1.0)
 
 
-def sample(number: int, at_most: int, seed: int) -> np.ndarray:
-    """Indices of at most so many of ``number`` things, in random order.
+def check_maps(
+    images: np.ndarray, embeddings: np.ndarray | None = None, **labels: np.ndarray
+) -> dict[str, int]:
+    """The sizes B, H, W, D of images, their embeddings and their integer maps."""
+    dims = check_shape("images", images, "B H W 3")
+    for name, array in labels.items():
+        check_integer(name, array)
+        check_shape(name, array, "B H W", dims=dims, beside="images")
+    if embeddings is not None:
+        wanted = {"dims": dims, "beside": "images"}
+        dims |= check_shape("embeddings", embeddings, "B H W D", **wanted)
+    return dims
 
-    The order is shuffled so that, drawn one over the other, no group hides the rest.
+
+def sample_indices(number: int, at_most: int) -> np.ndarray:
+    """Indices of at most so many of ``number`` items in random order.
+
+    The order is random so that no group of points is drawn on top of the others.
     """
-    return np.random.default_rng(seed).permutation(number)[:at_most]
+    return np.random.default_rng(0).permutation(number)[:at_most]
 
 
 def balanced_weights(labels: np.ndarray) -> np.ndarray:
-    """One over the size of each point's group, as the loss weighs pixels."""
+    """One over the size of each point's group, as in the loss; zero for void."""
     _, ranks, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    return 1.0 / sizes[ranks]
+    return np.where(labels < 0, 0.0, 1.0 / sizes[ranks])
 
 
 def principal_directions(
@@ -46,8 +60,8 @@ def principal_directions(
 ) -> np.ndarray:
     """The directions [D, number] along which weighted points vary most.
 
-    Only the directions are taken about the mean: what is projected on them keeps the
-    sphere's center at the center. Missing ones (number > D) are zero; signs are fixed.
+    The mean is subtracted for the directions only: a projection on them keeps the
+    center of the sphere. Missing directions (number > D) are zero; signs are fixed.
     """
     centered = points - np.average(points, axis=0, weights=weights)
     spread = (centered * weights[:, None]).T @ centered

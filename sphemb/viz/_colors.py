@@ -1,10 +1,14 @@
-"""Distinct colors for the labels of an image."""
+"""Arrays as RGB: labels, embeddings, overlays. H rows, W columns, D dimensions."""
 
 from __future__ import annotations
 
+import colorsys
+import itertools
+
 import numpy as np
 
-from sphemb._checks import check_integer
+from sphemb._checks import check_count, check_integer, check_number, check_shape
+from sphemb.viz._arrays import float_array, image_array
 
 # The colors of Okabe and Ito, then colors chosen one by one to be farthest from all
 # before them, from black, gray and white, under normal and red-green-blind vision.
@@ -13,35 +17,36 @@ _CHOSEN = (
     "ffc3ff a5ffb4 d200b4 b4d269 ff78d2 c35ae1"
 )
 _FIXED = np.array([list(bytes.fromhex(c)) for c in _CHOSEN.split()]) / 255.0
-
-BACKGROUND_COLOR = (0.0, 0.0, 0.0)
-VOID_COLOR = (0.5, 0.5, 0.5)
+_BACKGROUND = (0.0, 0.0, 0.0)
+_VOID = (0.5, 0.5, 0.5)
 
 
 def instance_colors(number: int) -> np.ndarray:
-    """As many colors [number, 3], the best told apart first."""
-    extra = np.arange(max(number - len(_FIXED), 0))
-    # Steps of the golden section never come back to a hue; two tints widen the choice.
-    hue = 6.0 * np.modf(0.618034 * extra + 0.1)[0][:, None]
-    value = np.where(extra % 2 == 0, 0.95, 0.7)[:, None]
-    saturation = np.where(extra % 4 < 2, 0.85, 0.5)[:, None]
-    wheel = np.mod(hue + np.array([5.0, 3.0, 1.0]), 6.0)
-    ramp = np.clip(np.minimum(wheel, 4.0 - wheel), 0.0, 1.0)
-    return np.concatenate([_FIXED[:number], value * (1.0 - saturation * ramp)])
+    """Colors [number, 3], the most distinct first."""
+    # Steps of the golden section never repeat a hue; two tints widen the choice.
+    more = [
+        colorsys.hsv_to_rgb((0.618034 * i + 0.1) % 1, (0.85, 0.5)[i // 2 % 2], value)
+        for i, value in zip(range(number - len(_FIXED)), itertools.cycle((0.95, 0.7)))
+    ]
+    return np.concatenate([_FIXED[:number], np.reshape(more, (-1, 3))])
+
+
+def line_colors(number: int) -> np.ndarray:
+    """Colors [number, 3] of lines on white: bright ones are darkened."""
+    colors = instance_colors(number)
+    bright = colors @ (0.2126, 0.7152, 0.0722) > 0.7
+    return np.where(bright[:, None], 0.75 * colors, colors)
 
 
 def label_rgb(labels: np.ndarray, *, background: int | None = 0) -> np.ndarray:
-    """Gives every label a color of its own, always the same one.
+    """Colors labels; a label always has the same color.
 
     Args:
         labels: int [...]; negative ones are void.
-        background: the label drawn in black, or None where none is the background.
+        background: the label drawn in black, or None for no background.
 
     Returns:
         float [..., 3] in [0, 1]; void is gray.
-
-    Raises:
-        InputError: labels that are no integers.
 
     >>> label_rgb(np.array([0, -1])).tolist()
     [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
@@ -49,43 +54,135 @@ def label_rgb(labels: np.ndarray, *, background: int | None = 0) -> np.ndarray:
     check_integer("labels", labels)
     labels = np.asarray(labels)
     values, ranks = np.unique(labels, return_inverse=True)
-    # Label 1 takes the first color whether or not there is a label 0 before it.
+    # Label 1 has the first color whether or not label 0 occurs.
     order = np.maximum(values - 1, 0) if background == 0 else np.maximum(values, 0)
     wanted = int(order.max(initial=0)) + 1
-    if wanted > 4096:  # ids that are no counters: by rank, to keep the table small
+    if wanted > 4096:  # large ids: colors by rank, to keep the table small
         order, wanted = np.arange(len(values)), len(values)
     colors = instance_colors(wanted)[order]
     if background is not None:
-        colors[values == background] = BACKGROUND_COLOR
-    colors[values < 0] = VOID_COLOR
+        colors[values == background] = _BACKGROUND
+    colors[values < 0] = _VOID
     return colors[ranks.reshape(labels.shape)]
 
 
 def match_labels(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Renames predicted instances after the true ones they overlap most.
+    """Renumbers predicted instances by the true ones that they overlap most.
 
-    Pairs are taken greedily by IoU; instances without a partner take the next free
-    numbers. Background 0 and void stay, so that equal colors mean equal objects.
+    Pairs are matched greedily by IoU; unmatched instances get the next free numbers.
+    Background 0 and void stay. Equal colors then mean equal objects.
     """
     names, rows = np.unique(predicted, return_inverse=True)
     objects, columns = np.unique(truth, return_inverse=True)
-    cells = rows.reshape(-1) * len(objects) + columns.reshape(-1)
-    both = np.bincount(cells, minlength=len(names) * len(objects))
-    both = both.reshape(len(names), len(objects))[:, objects >= 0]
+    both = np.zeros((len(names), len(objects)))
+    np.add.at(both, (rows, columns), 1)
+    both[:, objects < 0] = 0
     sizes, areas = both.sum(axis=1, keepdims=True), both.sum(axis=0)
-    objects = objects[objects >= 0]
     iou = both / np.maximum(sizes + areas - both, 1)
-    iou = iou[names > 0][:, objects > 0]
-    names, objects = names[names > 0], objects[objects > 0]
-    renamed = np.minimum(predicted, 0)
-    next_name = int(objects.max(initial=0)) + 1
-    partner: dict[int, int] = {}
-    while iou.size and iou.max() > 0.0:
+    iou[names <= 0] = iou[:, objects <= 0] = 0
+    renamed = np.minimum(names, 0)
+    while iou.size and iou.max() > 0:
         p, q = np.unravel_index(np.argmax(iou), iou.shape)
-        partner[int(p)] = int(objects[q])
-        iou[p, :] = iou[:, q] = 0.0
-    for p, name in enumerate(names):
-        if p not in partner:
-            partner[p], next_name = next_name, next_name + 1
-        renamed = np.where(predicted == name, partner[p], renamed)
-    return renamed
+        renamed[p] = objects[q]
+        iou[p] = iou[:, q] = 0
+    free = np.flatnonzero((names > 0) & (renamed == 0))
+    renamed[free] = max(int(objects.max(initial=0)), 0) + 1 + np.arange(len(free))
+    return renamed[rows]
+
+
+def embedding_rgb(embeddings: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    r"""Shows an embedding map as an RGB image.
+
+    Three dimensions are shown as ``(x + 1) / 2``; missing ones are zero. More are
+    projected on three random orthonormal directions, the same for the same seed. Each
+    channel is then stretched so that its 1st and 99th percentile over all images become
+    0 and 1; images of one call are therefore comparable.
+
+    Args:
+        embeddings: float [..., H, W, D], rows of unit length.
+        seed: of the projection.
+
+    Returns:
+        float [..., H, W, 3] in [0, 1].
+
+    References:
+        Kong and Fowlkes (2018), Figs. 1 and 11 (random projections of 64 dimensions).
+
+    >>> embedding_rgb(np.array([[[1.0, 0.0, -1.0]]])).tolist()
+    [[[1.0, 0.5, 0.0]]]
+    """
+    check_count("seed", seed)
+    embeddings = float_array("embeddings", embeddings, "... H W D")
+    dim = embeddings.shape[-1]
+    if dim <= 3:
+        fill = [(0, 0)] * (embeddings.ndim - 1) + [(0, 3 - dim)]
+        return np.clip((np.pad(embeddings, fill) + 1.0) / 2.0, 0.0, 1.0)
+    drawn = np.random.default_rng(seed).normal(size=(dim, 3))
+    projected = embeddings @ np.linalg.qr(drawn)[0]
+    if not projected.size:
+        return projected
+    low, high = np.percentile(projected.reshape(-1, 3), [1.0, 99.0], axis=0)
+    flat = high - low < 1e-6
+    stretched = (projected - low) / np.where(flat, 1.0, high - low)
+    return np.where(flat, 0.5, np.clip(stretched, 0.0, 1.0))
+
+
+def outlines(labels: np.ndarray) -> np.ndarray:
+    """The pixels [..., H, W] of instances whose 4-neighbors have another label.
+
+    The border of the image is not an outline.
+    """
+    differs = np.zeros(labels.shape, bool)
+    down = labels[..., 1:, :] != labels[..., :-1, :]
+    right = labels[..., :, 1:] != labels[..., :, :-1]
+    differs[..., 1:, :] |= down
+    differs[..., :-1, :] |= down
+    differs[..., :, 1:] |= right
+    differs[..., :, :-1] |= right
+    return differs & (labels > 0)
+
+
+def overlay(
+    image: np.ndarray, labels: np.ndarray, *, alpha: float = 0.45
+) -> np.ndarray:
+    """Paints instances over their image, with outlines in full color.
+
+    Args:
+        image: uint8 or float in [0, 1], [..., H, W, 3].
+        labels: int [..., H, W]; 0 background and -1 void leave the image as it is.
+        alpha: opacity of the interior, between 0 (outlines only) and 1.
+
+    Returns:
+        float [..., H, W, 3] in [0, 1].
+
+    >>> overlay(np.ones((1, 2, 3)), np.zeros((1, 2), int)).tolist()
+    [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]]
+    """
+    check_number("alpha", alpha, at_least=0, at_most=1)
+    check_integer("labels", labels)
+    dims = check_shape("image", image, "... H W 3")
+    check_shape("labels", labels, "... H W", dims=dims, beside="image")
+    image, labels = image_array("image", image), np.asarray(labels)
+    weight = np.where(labels > 0, alpha, 0.0)
+    weight = np.where(outlines(labels), 1.0, weight)[..., None]
+    return (1.0 - weight) * image + weight * label_rgb(labels)
+
+
+def overlay_boundaries(image: np.ndarray, boundary: np.ndarray) -> np.ndarray:
+    """Paints boundaries in red over their pale image, by their probability.
+
+    Args:
+        image: uint8 or float in [0, 1], [H, W, 3].
+        boundary: float [H, W] in [0, 1].
+
+    Returns:
+        float [H, W, 3] in [0, 1].
+
+    >>> overlay_boundaries(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]])).tolist()
+    [[[0.5, 0.5, 0.5], [1.0, 0.1, 0.0]]]
+    """
+    dims = check_shape("image", image, "H W 3")
+    check_shape("boundary", boundary, "H W", dims=dims, beside="image")
+    strength = np.clip(float_array("boundary", boundary, "H W"), 0.0, 1.0)[..., None]
+    pale = 0.5 + 0.5 * image_array("image", image)
+    return (1.0 - strength) * pale + strength * np.array([1.0, 0.1, 0.0])

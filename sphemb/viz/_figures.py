@@ -1,10 +1,11 @@
-"""Figures without pyplot, and how they reach the disk."""
+"""Figures without pyplot and its global state, their axes, and PNG files."""
 
 from __future__ import annotations
 
 import io
 import os
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ GRAY = "0.35"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches whose parts make room for each other."""
+    """An empty figure, in inches, with constrained layout."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
@@ -28,7 +29,7 @@ def new_figure(width: float, height: float) -> Figure:
 def show_image(
     axes: Any, image: np.ndarray, *, title: str = "", note: str = ""
 ) -> None:
-    """One image, pixel by pixel, with a title above and a note below."""
+    """Draws one image without interpolation, a title above and a note below."""
     axes.imshow(image, interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -38,10 +39,67 @@ def show_image(
     axes.set_xlabel(note, fontsize=8, color=GRAY)
 
 
-def clean_axes(axes: Any) -> None:
-    """Small ticks and no box around a chart."""
+def image_rows(
+    columns: Mapping[str, np.ndarray | Sequence[np.ndarray]],
+    notes: Mapping[str, Sequence[str]] | None = None,
+    *,
+    cell: float = 2.0,
+) -> tuple[Figure, np.ndarray]:
+    """A figure with a row per image, and its axes [rows, columns].
+
+    Args:
+        columns: title -> a picture [H, W, 3] per image.
+        notes: title -> a line below each picture.
+        cell: width of a column in inches.
+    """
+    first = next(iter(columns.values()))
+    height, width = first[0].shape[:2]
+    rows = len(first)
+    tall = 0.92 * cell * height / width + (0.3 if notes else 0.1)
+    figure = new_figure(cell * len(columns), 0.3 + rows * tall)
+    grid = figure.subplots(rows, len(columns), squeeze=False)
+    for axes, (title, pictures) in zip(grid.T, columns.items(), strict=True):
+        for row, picture in enumerate(pictures):
+            note = (notes or {}).get(title, [""] * rows)[row]
+            show_image(axes[row], picture, title="" if row else title, note=note)
+    return figure, grid
+
+
+def style_chart(
+    axes: Any, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: bool = True
+) -> None:
+    """Small labels, no box, and pale grid lines behind a chart."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
+    if title:
+        axes.set_title(title, fontsize=10)
+    if xlabel:
+        axes.set_xlabel(xlabel, fontsize=9)
+    if ylabel:
+        axes.set_ylabel(ylabel, fontsize=9)
+    if grid:
+        axes.grid(color="0.92", linewidth=0.6)
+        axes.set_axisbelow(True)
+
+
+def legend_above(figure: Figure, axes: Any, ncols: int) -> None:
+    """One legend for all charts of a figure, from the curves of one of them."""
+    handles, names = axes.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        names,
+        loc="outside upper center",
+        ncols=ncols,
+        fontsize=9,
+        frameon=False,
+    )
+
+
+def png_bytes(figure: Figure, dpi: float) -> bytes:
+    """A figure as PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def save_figure(
@@ -51,15 +109,14 @@ def save_figure(
     dpi: float = 130,
     max_bytes: int = 1_000_000,
 ) -> pathlib.Path:
-    """Writes a figure as PNG, whole or not at all.
+    """Writes a figure as PNG, at a lower resolution if the file would be too large.
 
-    A file of more than ``max_bytes`` is drawn again at a lower resolution until it
-    fits. The same figure gives the same bytes.
+    The file is written whole or not at all. The same figure gives the same bytes.
 
     Args:
         figure: a Matplotlib figure.
-        path: where to write; its folder is made where it is missing.
-        dpi: dots per inch to begin with.
+        path: of the file; its folder is created where it is missing.
+        dpi: dots per inch of the first attempt.
         max_bytes: the largest size of the file.
 
     Returns:
@@ -72,11 +129,7 @@ def save_figure(
     path = pathlib.Path(path)
     if path.suffix.lower() != ".png":
         raise InputError(f"path must end in .png, got {str(path)!r}")
-    while True:
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-        if buffer.getbuffer().nbytes <= max_bytes:
-            break
+    while len(content := png_bytes(figure, dpi)) > max_bytes:
         dpi *= 0.8
         if dpi < 20:
             raise InputError(
@@ -84,5 +137,5 @@ def save_figure(
             )
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
-        unfinished.write_bytes(buffer.getvalue())
+        unfinished.write_bytes(content)
     return path

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks._figure_parts import pair_loss, read_trimap
+from benchmarks._figure_parts import draw_pair_loss, pair_loss, read_trimap
 from benchmarks.figures import FIGURES, main
 from sphemb import InputError
 from sphemb.training import train
@@ -114,6 +114,16 @@ def test_scores_of_two_kinds_of_runs_become_curves(tmp_path, capsys):
     words = refused(capsys, "trimap", "--baseline", other, "--embedding", runs[0])
     assert "--baseline must be runs of configs/voc_semantic.py with" in words
     assert f"{other} has 1.0" in words
+
+
+def test_each_kind_of_pairs_has_a_line_of_loss_and_one_of_slope():
+    pairs = pair_loss(0.25)
+    left, right = draw_pair_loss(pairs, margin=0.25).axes
+    assert [line.get_label() for line in left.lines[:2]] == list(pairs)
+    one, two = pairs.values()
+    np.testing.assert_array_equal(left.lines[0].get_ydata(), one.loss)
+    np.testing.assert_array_equal(right.lines[1].get_ydata(), two.slope)
+    assert list(left.lines[2].get_xdata()) == [0.25, 0.25]
 
 
 def test_the_loss_of_a_pair_needs_no_run(tmp_path):

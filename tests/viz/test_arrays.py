@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from sphemb._checks import InputError
-from sphemb.viz import embedding_rgb, label_rgb, overlay
-from sphemb.viz._colors import match_labels
-from sphemb.viz._outlines import outlines
+from sphemb.viz import embedding_rgb, label_rgb, match_labels, overlay
+from sphemb.viz._colors import outlines
 
 
 def unit(shape, seed=0):

@@ -49,7 +49,7 @@ class TestDrawOrientations:
         embedding = np.stack(
             [np.cos(2 * angle), np.sin(2 * angle), signed / 20], axis=-1
         )
-        figure = draw_orientations(embedding, boundary, reach=6, sectors=12)
+        figure = draw_orientations(embedding, boundary, max_distance=6, sectors=12)
         chart = np.asarray(figure.axes[1].images[0].get_array())
         centres = (np.arange(12) + 0.5) * np.pi / 12
         wanted = (np.cos(2 * centres) + 1) / 2

@@ -7,11 +7,9 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb.viz import (
-    PairLoss,
     draw_curves,
     draw_gradients,
     draw_grouping,
-    draw_pair_loss,
     draw_shifted_images,
     draw_similarity_histograms,
     draw_sphere,
@@ -66,10 +64,9 @@ class TestDrawGrouping:
         np.testing.assert_array_equal(shown[2], label_rgb(np.maximum(truth[0], 0)))
         np.testing.assert_allclose(shown[7], embedding_rgb(embeddings)[1])
 
-    def test_names_scores_and_numbers_are_written(self):
-        figure = draw_grouping(*scene(), names=["one", "two"], scores=[0.875, 1.0])
+    def test_scores_and_numbers_are_written(self):
+        figure = draw_grouping(*scene(), scores=[0.875, 1.0])
         axes = np.array(figure.axes).reshape(B, 4)
-        assert [a.get_ylabel() for a in axes[:, 0]] == ["one", "two"]
         assert axes[0, 1].get_xlabel() == "2 instances"
         assert axes[0, 2].get_xlabel() == "2 found, mean best IoU 0.88"
         assert axes[1, 3].get_xlabel() == "random projection of 5 dimensions"
@@ -80,8 +77,8 @@ class TestDrawGrouping:
             draw_grouping(images, truth, predicted[:1], embeddings)
         with pytest.raises(InputError, match="embeddings must have shape"):
             draw_grouping(images, truth, predicted, embeddings[:, 1:])
-        with pytest.raises(InputError, match="names must have one entry per image"):
-            draw_grouping(*scene(), names=["one"])
+        with pytest.raises(InputError, match="scores must have one entry per image"):
+            draw_grouping(*scene(), scores=[0.5])
 
 
 class TestDrawSphere:
@@ -106,7 +103,7 @@ class TestDrawSphere:
 
     def test_the_projection_keeps_four_groups_apart(self):
         trajectory, labels = shrinking(8, steps=8)
-        figure = draw_sphere(trajectory, label_rgb(labels), max_points=40)
+        figure = draw_sphere(trajectory, label_rgb(labels))
         points, _ = scattered(figure.axes[-1])
         distances = np.linalg.norm(points[:, None] - points, axis=-1)
         near = distances < 0.1
@@ -125,10 +122,10 @@ class TestDrawSphere:
         }
 
     def test_a_circle_is_drawn_as_one_and_points_are_sampled(self):
-        trajectory, labels = shrinking(2)
-        figure = draw_sphere(trajectory, labels, max_points=12)
+        trajectory, labels = shrinking(2, points=2400)
+        figure = draw_sphere(trajectory, labels)
         points, _ = scattered(figure.axes[0])
-        assert points.shape == (12, 3)
+        assert points.shape == (2000, 3)
         np.testing.assert_array_equal(points[:, 2], 0.0)
 
     def test_complaints_name_the_argument(self):
@@ -274,26 +271,8 @@ class TestDrawShiftedImages:
         images, truth, _, _ = scene()
         with pytest.raises(InputError, match="trajectories must have shape"):
             draw_shifted_images(images, truth, unit((B, 2, H * W - 1, 3)))
-        with pytest.raises(InputError, match=r"instances\[0\] must label a pixel"):
+        with pytest.raises(InputError, match=r"instances\[0\] must name at least"):
             draw_shifted_images(images, 0 * truth - 1, unit((B, 2, H * W, 3)))
-
-
-class TestDrawPairLoss:
-    def test_each_kind_has_a_line_of_loss_and_one_of_slope(self):
-        s = np.linspace(0, 1, 5)
-        pairs = {"one": PairLoss(s, 1 - s, 0 * s - 1), "two": PairLoss(s, s, 0 * s + 1)}
-        left, right = draw_pair_loss(pairs, margin=0.25).axes
-        assert [line.get_label() for line in left.lines[:2]] == ["one", "two"]
-        np.testing.assert_array_equal(left.lines[0].get_ydata(), 1 - s)
-        np.testing.assert_array_equal(right.lines[1].get_ydata(), np.ones(5))
-        assert list(left.lines[2].get_xdata()) == [0.25, 0.25]
-
-    def test_complaints_name_the_argument(self):
-        s = np.linspace(0, 1, 5)
-        with pytest.raises(InputError, match="pairs must hold at least one kind"):
-            draw_pair_loss({}, margin=0.5)
-        with pytest.raises(InputError, match=r"pairs\['a'\].loss must have shape"):
-            draw_pair_loss({"a": PairLoss(s, s[1:], s)}, margin=0.5)
 
 
 class TestDrawCurves:

@@ -151,7 +151,7 @@ class TestPage:
         assert found["requests"] == [path.as_uri()]
         assert found["scenes"] == 2
         assert found["colorings"] == ["truth", "image"]
-        assert found["told"] == "step 3 of 3"
+        assert found["progress"] == "step 3 of 3"
         looks = [found[k] for k in ("before", "turned", "shifted", "recolored")]
         assert len(set(looks)) == 4
         assert min(found["pictures"]) > 0

@@ -13,7 +13,7 @@
   const choice = document.getElementById("scene");
   const coloring = document.getElementById("coloring");
   const slider = document.getElementById("step");
-  const told = document.getElementById("told");
+  const progress = document.getElementById("progress");
   const note = document.getElementById("scene-note");
   const play = document.getElementById("play");
 
@@ -143,7 +143,7 @@
   }
 
   function tell() {
-    told.textContent = `step ${slider.value} of ${scene.steps - 1}`;
+    progress.textContent = `step ${slider.value} of ${scene.steps - 1}`;
     approach();
   }
 

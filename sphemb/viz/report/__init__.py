@@ -1,7 +1,4 @@
-"""A page of HTML that holds all it shows: no file beside it, no address in it.
-
-Letters: T steps, N points.
-"""
+"""A self-contained page of HTML: no file beside it, no address in it."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import importlib.resources
 import io
 import json
 import math
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,13 +16,16 @@ import numpy as np
 
 from sphemb._checks import check_shape
 from sphemb.viz._arrays import float_array, image_array
+from sphemb.viz._figures import png_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+__all__ = ["Example", "Scene", "html_page"]
+
 
 class Example(NamedTuple):
-    """An image and what belongs to it.
+    """An image with its pictures.
 
     Attributes:
         name: a heading.
@@ -38,13 +39,13 @@ class Example(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """Points on the sphere at every step of a mean shift.
+    """N points on the sphere at T + 1 steps of a mean shift.
 
     Attributes:
-        name: what people choose it by.
+        name: in the list of scenes.
         note: a line below it.
         points: float [T+1, N, 3] unit vectors.
-        colors: name -> float in [0, 1], [N, 3]; the first is shown at first.
+        colors: name -> float in [0, 1], [N, 3]; the first is shown initially.
     """
 
     name: str
@@ -62,21 +63,18 @@ def html_page(
     examples: Mapping[str, Iterable[Example]] | None = None,
     scenes: Sequence[Scene] = (),
 ) -> str:
-    """Writes numbers, pictures and spheres that can be turned as one page of HTML.
+    """Writes scores, pictures and rotatable spheres as one page of HTML.
 
     Args:
         title: of the page.
         facts: lines below the title.
-        scores: name -> number; of NaN the page says "none".
+        scores: name -> number; NaN is written as "none".
         figures: heading -> a chart.
         examples: heading -> images.
-        scenes: spheres, one of which is shown at a time.
+        scenes: spheres, shown one at a time.
 
     Returns:
         The text of the page.
-
-    Raises:
-        InputError: arrays of another shape.
 
     >>> page = html_page("digits", scores={"recall": 0.5})
     >>> page.startswith("<!DOCTYPE html>"), "<td>0.5000</td>" in page
@@ -91,56 +89,22 @@ def html_page(
         )
         parts.append(f'<h2>Scores</h2><div class="columns"><table>{rows}</table></div>')
     if scenes:
-        parts.append(_SPHERE)
+        parts.append(_file("sphere.html"))
     for heading, group in (examples or {}).items():
         parts.append(f"<h2>{_text(heading)}</h2>")
         parts += [_example(example) for example in group]
     for heading, figure in (figures or {}).items():
-        shown = f'<img class="chart" alt="{_text(heading)}" src="{_chart(figure)}">'
+        source = _address("png", png_bytes(figure, dpi=90))
+        shown = f'<img class="chart" alt="{_text(heading)}" src="{source}">'
         parts.append(f"<h2>{_text(heading)}</h2>{shown}")
     data = json.dumps([_scene(scene) for scene in scenes]).replace("<", "\\u003c")
-    return _PAGE.format(
+    return string.Template(_file("page.html")).substitute(
         title=_text(title),
         style=_file("report.css"),
         body="\n".join(parts),
         data=data,
         script=_file("report.js"),
     )
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-{body}
-<script type="application/json" id="spheres">{data}</script>
-<script>
-{script}</script>
-</body>
-</html>
-"""
-_SPHERE = """<h2>Embeddings on the sphere</h2>
-<div class="controls">
-<label>image <select id="scene"></select></label>
-<label>colors <select id="coloring"></select></label>
-<span id="steps" class="controls">
-<label>mean shift
-<input id="step" type="range" min="0" max="0" value="0" step="1"></label>
-<output id="told" for="step"></output>
-<button id="play" type="button">play</button>
-</span>
-</div>
-<canvas id="sphere" tabindex="0" role="img"
-aria-label="Points on a sphere; drag or use the arrow keys to turn it"></canvas>
-<p class="note">Drag, or use the arrow keys, to turn the sphere; the wheel brings it
-nearer. Points behind the center are fainter.</p>
-<p class="note" id="scene-note"></p>"""
 
 
 def _text(text: str) -> str:
@@ -155,7 +119,7 @@ def _number(value: float) -> str:
 
 
 def _file(name: str) -> str:
-    return importlib.resources.files("sphemb.viz").joinpath(name).read_text("utf-8")
+    return importlib.resources.files(__name__).joinpath(name).read_text("utf-8")
 
 
 def _example(example: Example) -> str:
@@ -171,7 +135,7 @@ def _example(example: Example) -> str:
 
 
 def _picture(picture: np.ndarray) -> str:
-    """The smaller of PNG, which flat colors want, and JPEG, which photographs want."""
+    """The smaller of PNG (for flat colors) and JPEG (for photographs)."""
     from PIL import Image
 
     image = Image.fromarray(_bytes(image_array("picture", picture)))
@@ -183,33 +147,29 @@ def _picture(picture: np.ndarray) -> str:
     return min(found, key=len)
 
 
-def _chart(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, metadata={"Software": None})
-    return _address("png", buffer.getvalue())
-
-
 def _address(kind: str, content: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return f"data:image/{kind};base64,{_base64(content)}"
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
 
 
 def _scene(scene: Scene) -> dict[str, object]:
     dims = check_shape("points", scene.points, "T N 3")
-    points = np.rint(
-        32767 * np.clip(float_array("points", scene.points, "T N 3"), -1, 1)
-    )
-    coded = {}
-    for name, colors in scene.colors.items():
-        wanted = {"N": dims["N"]}
-        check_shape("colors", colors, "N 3", dims=wanted, beside="points")
-        coded[name] = base64.b64encode(_bytes(np.asarray(colors)).tobytes()).decode()
+    points = np.clip(float_array("points", scene.points, "T N 3"), -1, 1)
+    for colors in scene.colors.values():
+        check_shape("colors", colors, "N 3", dims={"N": dims["N"]}, beside="points")
     return {
         "name": scene.name,
         "note": scene.note,
         "steps": dims["T"],
         "number": dims["N"],
-        "points": base64.b64encode(points.astype("<i2").tobytes()).decode(),
-        "colors": coded,
+        "points": _base64(np.rint(32767 * points).astype("<i2").tobytes()),
+        "colors": {
+            name: _base64(_bytes(np.asarray(colors)).tobytes())
+            for name, colors in scene.colors.items()
+        },
     }
 
 
