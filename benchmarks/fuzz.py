@@ -39,7 +39,7 @@ from sphemb.data import (
     read_image,
     read_size,
 )
-from sphemb.data._coco_classes import choose_classes
+from sphemb.data._coco_sets import choose_classes
 from sphemb.data.files import by_image, load_annotations
 from sphemb.models import read_state_dict
 from sphemb.models._archives import read_npz

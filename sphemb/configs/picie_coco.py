@@ -30,7 +30,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
     config = common.get_config()
     config.data = coco.get_config().data
     config.data.update(masks="panoptic", categories="coarse27")
-    config.augmentation = {"name": "centre", "size": (320, 320)}
+    config.augmentation = {"name": "center", "size": (320, 320)}
     config.loader.batch_size = 128
     config.model = {
         "name": "FeaturePyramid",

@@ -1,27 +1,35 @@
-"""Random changes of drawings that leave the instances what they are."""
+"""Changes of an example that move its image and all its maps together.
+
+H W size of an example, h w size of the result.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
+import cv2
 import grain
 import numpy as np
 
-from sphemb._checks import InputError
-from sphemb.data._examples import move_pixels
+from sphemb._checks import InputError, check_count, check_number
+from sphemb._labels import VOID
+from sphemb.data._curves import mend_examples
+from sphemb.data._pipeline import move_pixels
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DigitsAugmentation(grain.transforms.RandomMap):
-    """Turns, flips and recolours an example at random.
+    """Rotates, flips and recolors a rendering of digits at random.
 
-    A turned or mirrored digit may be no digit any more, but it still is one instance,
-    which is all that grouping asks.
+    A rotated or mirrored digit may not be a digit, but it is one instance.
 
     Attributes:
         flip: mirror left and right, half of the time.
-        turn: turn by a multiple of 90 degrees (of 180 where the image is not square).
+        turn: rotate by a multiple of 90 degrees (of 180 if the image is not square).
         permute_channels: shuffle red, green and blue.
 
     >>> example = {"image": np.eye(4, dtype=np.uint8)[..., None].repeat(3, -1),
@@ -39,29 +47,15 @@ class DigitsAugmentation(grain.transforms.RandomMap):
     def random_map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Changes one example.
-
-        Args:
-            element: ``"image"`` [H, W, 3] and ``"instances"`` [H, W]; perhaps
-                ``"semantic"`` [H, W], ``"boundaries"`` [A, H, W] and ``"mask"`` [H, W],
-                which move along. Other entries pass.
-            rng: the only source of chance.
-
-        Returns:
-            The example with a new image and new label maps of the same shapes.
-
-        Raises:
-            InputError: the image is not [H, W, 3], or a label map does not have its
-                size.
-        """
+        """Returns the example with image [H, W, 3] and maps of the same shapes."""
         image, instances = element["image"], element["instances"]
         if image.ndim != 3 or image.shape[2] != 3 or instances.shape != image.shape[:2]:
             raise InputError(
                 f"example {element.get('name', '')!r} must have image [H, W, 3] and "
                 f"instances [H, W], got {image.shape} and {instances.shape}"
             )
-        # Every number is drawn whether it is used or not, so that switching one change
-        # off leaves the others as they were.
+        # Every number is sampled, used or not, so that switching one change off leaves
+        # the others as they were.
         mirrored = rng.integers(2) == 1
         quarters = int(rng.integers(4))
         channels = rng.permutation(3)
@@ -84,3 +78,241 @@ class DigitsAugmentation(grain.transforms.RandomMap):
         if self.permute_channels:
             moved["image"] = np.ascontiguousarray(moved["image"][..., channels])
         return moved
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageAugmentation(grain.transforms.RandomMap):
+    r"""Scales, rotates, mirrors, crops and recolors an example at random.
+
+    All changes of geometry are one affine map from output to input pixels, by which
+    the image is read bilinearly and the labels by nearest neighbor: nothing is
+    resampled twice. Outside of the example, the result is black and void.
+
+    The instances of an example with ``"boundaries"`` are curves, which nearest neighbor
+    would break. They are traced from pixel to pixel as well, and stay connected. The
+    result has no boundaries of single annotators.
+
+    With a ``size``, the result has that size, as batches need: a window at a random
+    position in the scaled example, or around it where it is smaller. Without one, up to
+    ``margin`` pixels are cut off at each side and the rest is cut to a multiple of
+    ``multiple``, as the authors cropped; a network is compiled for every such size.
+
+    Attributes:
+        size: (h, w), or None.
+        scale: smallest and largest factor, uniform in its logarithm.
+        rotation: largest angle in degrees, in both directions.
+        flip: mirror left and right, half of the time.
+        quarter_turns: rotate by a multiple of 90 degrees, and so, with ``flip``, mirror
+            in all directions: for images without an upright direction.
+        margin: pixels of the scaled example.
+        multiple: what the sides of the result are divisible by.
+        brightness: largest relative change, as for the next two.
+        contrast: of the distance from the mean gray.
+        saturation: of the distance from gray.
+        hue: largest rotation of the color circle, as a fraction of it.
+
+    Raises:
+        InputError: a setting out of range.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, section 5.1: scale .5 to 1.5, rotation by 10 degrees,
+        flips, crops with a margin of 20 pixels and sides divisible by 8, color jitter.
+
+    >>> example = {"image": np.zeros((40, 50, 3), np.uint8),
+    ...            "instances": np.ones((40, 50), np.int32), "name": "a"}
+    >>> augment = ImageAugmentation(size=(32, 32))
+    >>> augment.random_map(example, np.random.default_rng(0))["image"].shape
+    (32, 32, 3)
+    """
+
+    size: tuple[int, int] | None = None
+    scale: tuple[float, float] = (0.5, 1.5)
+    rotation: float = 10.0
+    flip: bool = True
+    quarter_turns: bool = False
+    margin: int = 20
+    multiple: int = 8
+    brightness: float = 0.2
+    contrast: float = 0.2
+    saturation: float = 0.2
+    hue: float = 0.02
+
+    def __post_init__(self):
+        where = "config.augmentation"
+        check_count(f"{where}.margin", self.margin)
+        check_count(f"{where}.multiple", self.multiple, at_least=1)
+        for side in self.size or ():
+            check_count(f"{where}.size", side, at_least=self.multiple)
+            if side % self.multiple:
+                raise InputError(
+                    f"{where}.size must be multiples of {self.multiple}, got "
+                    f"{self.size}"
+                )
+        low, high = self.scale
+        check_number(f"{where}.scale", low, above=0)
+        check_number(f"{where}.scale", high, at_least=low)
+        check_number(f"{where}.rotation", self.rotation, at_least=0, at_most=180)
+        for name in ("brightness", "contrast", "saturation", "hue"):
+            value = getattr(self, name)
+            check_number(f"{where}.{name}", value, at_least=0, below=1)
+
+    # Grain declares its base method without a result.
+    def random_map(  # pyrefly: ignore[bad-override]
+        self, element: dict[str, Any], rng: np.random.Generator
+    ) -> dict[str, Any]:
+        """Returns the example with image uint8 [h, w, 3] and maps [h, w].
+
+        Raises:
+            InputError: the image is not uint8 [H, W, 3], or a map has another size.
+        """
+        image, instances = element["image"], element["instances"]
+        color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        if not color or instances.shape != image.shape[:2] or image.size == 0:
+            raise InputError(
+                f"example {element.get('name', '')!r} must have image uint8 [H, W, 3] "
+                f"and instances [H, W], got {image.dtype} {image.shape} and "
+                f"{instances.shape}"
+            )
+        # Every number is sampled, used or not, so that switching one change off leaves
+        # the others as they were.
+        factor = math.exp(rng.uniform(*np.log(self.scale)))
+        angle = math.radians(rng.uniform(-self.rotation, self.rotation))
+        mirrored = bool(rng.integers(2)) and self.flip
+        quarters = int(rng.integers(4)) * self.quarter_turns
+        position = rng.uniform(size=4)
+        jitter = rng.uniform(-1.0, 1.0, size=4)
+
+        extent = factor * np.array(instances.shape, float)
+        if quarters % 2:
+            extent = extent[::-1]
+        corner, size = self._window(extent, position)
+        linear = _linear(factor, angle + 0.5 * math.pi * quarters, mirrored)
+        # From the center of an output pixel, about the middle, to the input.
+        offset = corner + 0.5 - 0.5 * extent
+        offset = linear @ offset + 0.5 * np.array(instances.shape) - 0.5
+        moved = move_pixels(
+            {key: value for key, value in element.items() if key != "boundaries"},
+            image=lambda image: _warp_image(image, linear, offset, size),
+            maps=lambda labels: _warp_labels(labels, linear, offset, size),
+        )
+        moved["image"] = self._recolor(moved["image"], jitter)
+        return mend_examples(moved, element, linear, offset)
+
+    def _window(
+        self, extent: np.ndarray, position: np.ndarray
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """The corner of the crop in the scaled example, and its size."""
+        if self.size is not None:
+            # Inside of the example; or the example inside, where it is smaller.
+            return position[:2] * (extent - self.size), self.size
+        before, behind = np.floor(position.reshape(2, 2) * (self.margin + 1))
+        kept = np.floor((extent - before - behind) / self.multiple).astype(int)
+        kept = np.maximum(kept, 1) * self.multiple
+        return before, (int(kept[0]), int(kept[1]))
+
+    def _recolor(self, image: np.ndarray, jitter: np.ndarray) -> np.ndarray:
+        colors = image.astype(np.float32) / 255.0
+        if self.hue:
+            hsv = cv2.cvtColor(colors, cv2.COLOR_RGB2HSV)  # hue in degrees
+            hsv[..., 0] = (hsv[..., 0] + 360.0 * self.hue * jitter[3]) % 360.0
+            colors = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        gray = (colors @ _LUMA)[..., None]
+        colors = gray + (1.0 + self.saturation * jitter[2]) * (colors - gray)
+        mean = gray.mean()
+        colors = mean + (1.0 + self.contrast * jitter[1]) * (colors - mean)
+        colors *= 1.0 + self.brightness * jitter[0]
+        return np.rint(255.0 * np.clip(colors, 0.0, 1.0)).astype(np.uint8)
+
+
+def _linear(factor: float, angle: float, mirrored: bool) -> np.ndarray:
+    """[2, 2], from rows and columns of the output to those of the input."""
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]]) / factor
+    return turn @ np.diag([1.0, -1.0 if mirrored else 1.0])
+
+
+def _warp_image(
+    image: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    matrix = np.column_stack([linear[::-1, ::-1], offset[::-1]])  # OpenCV: x before y
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, matrix, size[::-1], flags=flags)
+
+
+def _warp_labels(
+    labels: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
+    rows = np.arange(size[0])[:, None]
+    columns = np.arange(size[1])[None, :]
+    # OpenCV's nearest neighbor takes few types of numbers, and rounds otherwise.
+    row, column = (
+        np.rint(linear[i, 0] * rows + linear[i, 1] * columns + offset[i]).astype(int)
+        for i in range(2)
+    )
+    height, width = labels.shape
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    found = labels[np.clip(row, 0, height - 1), np.clip(column, 0, width - 1)]
+    if labels.dtype == bool:  # a mask
+        return inside & found
+    return np.where(inside, found, VOID).astype(np.int32)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CenterCrop(grain.transforms.Map):
+    """Scales an example until it covers a size, and cuts that size from its center.
+
+    It is deterministic: tasks that sample random changes of their own, and keep them
+    for an epoch, need the same example every time. Labels are read by nearest neighbor;
+    curves (``"boundaries"``, and the instances beside them) stay connected.
+
+    Attributes:
+        size: (h, w).
+
+    Raises:
+        InputError: a side below 1.
+
+    >>> example = {"image": np.zeros((40, 60, 3), np.uint8),
+    ...            "instances": np.ones((40, 60), np.int32), "name": "a"}
+    >>> CenterCrop(size=(32, 32)).map(example)["image"].shape
+    (32, 32, 3)
+    """
+
+    size: tuple[int, int] = (320, 320)
+
+    def __post_init__(self):
+        for side in self.size:
+            check_count("config.augmentation.size", side, at_least=1)
+
+    # Grain declares its base method without a result.
+    def map(  # pyrefly: ignore[bad-override]
+        self, element: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the example with image uint8 [h, w, 3] and maps [..., h, w]."""
+        image = element["image"]
+        height, width = image.shape[:2]
+        factor = max(self.size[0] / height, self.size[1] / width)
+        scaled = tuple(
+            max(wanted, round(factor * side))
+            for wanted, side in zip(self.size, (height, width), strict=True)
+        )
+        corner = [(s - w) // 2 for s, w in zip(scaled, self.size, strict=True)]
+        rows = slice(corner[0], corner[0] + self.size[0])
+        columns = slice(corner[1], corner[1] + self.size[1])
+        method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+        resized = cv2.resize(image, scaled[::-1], interpolation=method)
+        nearest = np.ix_(
+            *(
+                np.minimum((np.arange(s) + 0.5) * n / s, n - 1).astype(int)[part]
+                for s, n, part in zip(
+                    scaled, (height, width), (rows, columns), strict=True
+                )
+            )
+        )
+        moved = move_pixels(
+            element,
+            image=lambda _: np.ascontiguousarray(resized[rows, columns]),
+            maps=lambda labels: labels[..., *nearest],
+        )
+        ratio = np.array([height, width]) / scaled
+        offset = ratio * (np.array(corner) + 0.5) - 0.5
+        return mend_examples(moved, element, np.diag(ratio), offset)

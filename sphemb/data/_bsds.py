@@ -1,119 +1,145 @@
-"""BSDS500 as a TFDS data set, with the boundaries that each annotator drew.
+"""BSDS500: photographs with the boundaries that several annotators drew.
 
 A annotators, H W image size.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
+import hashlib
+import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sphemb._checks import InputError
-from sphemb.data._bsds_files import (
-    BSDS,
-    decode_boundaries,
-    digest_tree,
-    find_tree,
-    image_path,
-    read_names,
-    truth_path,
+from sphemb._checks import (
+    InputError,
+    check_boolean,
+    check_choice,
+    check_count,
+    check_shape,
 )
-from sphemb.data._builders import LabelledBuilder, prepare_quietly
-from sphemb.data._handwriting import tfds_data_dir
-from sphemb.data.files import (
-    Files,
-    FolderFiles,
-    check_encoded,
-    check_label_size,
-    encode_labels,
-    open_publication,
+from sphemb._labels import VOID
+from sphemb.data import files
+from sphemb.data._prepared import (
+    BuilderExamples,
+    LabelledBuilder,
+    image_features,
+    preparer,
 )
+from sphemb.data.files import FileError, Files, FolderFiles, Header, PathLike
 
+BSDS = files.Publication(
+    what="BSDS500",
+    url="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/"
+    "BSR_bsds500.tgz",
+    # Berkeley publishes no digest. Projects that have the archive state this one, all
+    # with its 70,763,455 bytes.
+    algorithm="sha256",
+    digest="97e49d31764f3912f0c4122707d53062ac9e783ba0f095e447a4d53c1a41af8e",
+    root="BSR/BSDS500/data",
+    landmark="groundTruth",
+    folders=("images", "groundTruth"),
+)
 COUNTS = {"train": 200, "validation": 100, "test": 200}
-"""What the published data must come to."""
+"""The numbers of images of the published data."""
+
+_FOLDERS = {"train": "train", "validation": "val", "test": "test"}
+_TRAIN_ON = {"train": "train", "train+val": "train+validation"}
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class BsdsConfig(tfds.core.BuilderConfig):
-    """Everything that a prepared BSDS500 depends on; see `bsds_config`."""
+def read_boundaries(path: PathLike) -> np.ndarray:
+    """Reads a ground truth of BSDS500, a ``.mat`` file: bool [A, H, W].
 
-    name: str
-    description: str | None = None
-    bsds_dir: str | None
-    manual_dir: str | None
-    data_dir: str
+    It is a cell array ``groundTruth`` with a structure for every annotator, in which
+    ``Boundaries`` is a map of curves one pixel wide.
+
+    Raises:
+        FileError: the file is missing, damaged, cut short, or of something else.
+    """
+    file = pathlib.Path(path).expanduser()
+    try:
+        data = FolderFiles(file.parent).read(file.name)
+    except InputError as error:
+        raise FileError(str(error), files=(file,)) from error
+    return _decode_boundaries(data, who=str(file))
 
 
-def bsds_config(
-    *,
-    bsds_dir: str | os.PathLike[str] | None = None,
-    manual_dir: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-) -> BsdsConfig:
-    """Makes the config of BSDS500, or of another tree in its form.
+def _decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
+    with files.reading_matlab(who, "a ground truth of BSDS500"):
+        annotators = files.load_variable(data, "groundTruth").ravel()
+        if not all(isinstance(a, np.ndarray) for a in annotators):
+            raise ValueError("groundTruth must be a cell array of structures")
+        maps = [np.asarray(a[0, 0]["Boundaries"]) for a in annotators]
+        shapes = sorted({found.shape for found in maps})
+        kinds = {found.dtype.kind for found in maps}
+    flat = len(shapes) == 1 and len(shapes[0]) == 2 and min(shapes[0]) > 0
+    if not flat or not kinds <= set("biuf"):
+        raise FileError(
+            f"{who} must have maps groundTruth.Boundaries [H, W] of numbers, all of "
+            f"one size, got {shapes or 'none'}"
+        )
+    return np.stack(maps) != 0
 
-    A tree's config is named after its annotations and the sizes of its images, wherever
-    it lies, so that a tree that was changed is prepared anew.
+
+def boundary_target(boundaries: np.ndarray, *, consensus: int = 1) -> np.ndarray:
+    """Combines the maps of several annotators into one map to learn.
+
+    A pixel is a boundary if at least ``consensus`` annotators marked it, none if no
+    annotator did, and void otherwise. With 1 it is the union, without void. Of an image
+    with fewer annotators than ``consensus``, all must agree. Annotators often differ by
+    one or two pixels, so that a larger consensus leaves few boundaries.
+
+    Args:
+        boundaries: bool [A, H, W].
+        consensus: the least number of annotators who must agree.
+
+    Returns:
+        int32 [H, W]: 1 boundary, 0 none, -1 void.
+
+    Raises:
+        InputError: boundaries are not bool [A, H, W], or consensus is below 1.
+
+    References:
+        Liu et al., "Richer Convolutional Features for Edge Detection", CVPR 2017, who
+        leave out the pixels that too few marked.
+
+    >>> drawn = np.array([[[1, 1, 0, 0]], [[1, 0, 1, 0]], [[1, 1, 0, 0]]], bool)
+    >>> boundary_target(drawn), boundary_target(drawn, consensus=2)
+    (array([[1, 1, 1, 0]], dtype=int32), array([[ 1,  1, -1,  0]], dtype=int32))
+    """
+    check_boolean("boundaries", boundaries)
+    sizes = check_shape("boundaries", boundaries, "A H W")
+    check_count("consensus", consensus, at_least=1)
+    votes = boundaries.sum(axis=0, dtype=np.int32)
+    agreed = votes >= min(consensus, max(sizes["A"], 1))
+    return np.where(agreed, 1, np.where(votes > 0, VOID, 0)).astype(np.int32)
+
+
+class BsdsBoundaries(LabelledBuilder, skip_registration=True):
+    """BSDS500, or another tree in its form, with the boundaries of each annotator.
+
+    Features: image, the JPEG file unchanged; boundaries, PNG uint8 [A * H, W, 1] with
+    the maps of the annotators below each other (1 boundary, 0 none); name, text.
+
+    Splits: train, validation (the folder ``val``), test.
+
+    The name of a tree's config depends on its annotations and the sizes of its images,
+    not on its path, so that a tree that was changed is prepared anew.
 
     Args:
         bsds_dir: a tree with ``images/{train,val,test}/NAME.jpg`` and
             ``groundTruth/{train,val,test}/NAME.mat`` in place of BSDS500, or a folder
             with such a tree in ``BSDS500/data`` or ``BSR/BSDS500/data``. Its images are
             not counted.
-        manual_dir: a folder with the published archive or with what it unpacks to; by
-            default ``downloads/manual`` in data_dir, into which it is downloaded.
-        data_dir: where TFDS keeps prepared data sets; by default ``TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
-
-    Returns:
-        A config for `BsdsBoundaries`.
+        manual_dir: a folder with the published archive, packed or unpacked; by default
+            ``downloads/manual`` in data_dir, into which it is downloaded.
+        data_dir: the folder of prepared data sets, see `LabelledBuilder`.
 
     Raises:
-        InputError: bsds_dir is no tree in the form of BSDS500.
-
-    >>> bsds_config().name
-    'bsds500'
-    """
-    if bsds_dir and manual_dir:
-        raise InputError(
-            f"bsds_dir {bsds_dir} stands in place of what manual_dir {manual_dir} "
-            "holds: leave one of them out"
-        )
-    name, tree = "bsds500", None
-    if bsds_dir:
-        tree = str(find_tree(bsds_dir))
-        name = f"tree.{digest_tree(tree, read_names(FolderFiles(tree)))}"
-    return BsdsConfig(
-        name=name,
-        description="BSDS500 or a tree in its form, with all annotators' boundaries.",
-        bsds_dir=tree,
-        manual_dir=os.fspath(manual_dir) if manual_dir else None,
-        data_dir=tfds_data_dir(data_dir),
-    )
-
-
-class BsdsBoundaries(LabelledBuilder, skip_registration=True):
-    """The images of BSDS500 with what its annotators drew, as a TFDS builder.
-
-    Features: image, the JPEG file as it is; boundaries, PNG uint8 [A * H, W, 1] with
-    the maps of the annotators below each other (1 boundary, 0 none); name, text.
-
-    Splits: train, validation (the folder ``val``), test.
-
-    Args:
-        config: made by `bsds_config`.
-        data_dir: where prepared data sets are kept; by default the config's.
-        file_format: how the examples are kept.
-        **kwargs: for TFDS.
-
-    Raises:
-        InputError: the config was not made by `bsds_config`.
+        InputError: bsds_dir is not in the form of BSDS500.
 
     References:
         Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image
@@ -121,80 +147,225 @@ class BsdsBoundaries(LabelledBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First version."}  # noqa: RUF012 (TFDS's own form)
-    config_class = BsdsConfig
-    config_function = "bsds_config"
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        image = tfds.features.Image(
-            shape=(None, None, 3), dtype=np.uint8, encoding_format="jpeg"
+    def __init__(
+        self,
+        *,
+        bsds_dir: PathLike | None = None,
+        manual_dir: PathLike | None = None,
+        data_dir: PathLike | None = None,
+    ) -> None:
+        name = "bsds500"
+        if bsds_dir:
+            if manual_dir:
+                raise InputError(
+                    f"bsds_dir {bsds_dir} is used in place of manual_dir {manual_dir}: "
+                    "leave one of them out"
+                )
+            bsds_dir = str(_find_tree(bsds_dir))
+            name = f"tree.{_digest_tree(bsds_dir, read_names(FolderFiles(bsds_dir)))}"
+        super().__init__(
+            name=name,
+            data_dir=data_dir,
+            settings={"bsds_dir": bsds_dir, "manual_dir": manual_dir},
         )
-        maps = tfds.features.Image(
-            shape=(None, None, 1), dtype=np.uint8, encoding_format="png"
-        )
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Photographs with boundaries drawn by several people each.",
-            features=tfds.features.FeaturesDict(
-                {"image": image, "boundaries": maps, "name": tfds.features.Text()}
-            ),
-            disable_shuffling=True,  # kept in the order of their names
-        )
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """See the class."""
+        return image_features(boundaries=np.uint8)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # what is missing is downloaded with a checksum of our own
-        settings = self._settings
-        if settings.bsds_dir:
-            files = FolderFiles(settings.bsds_dir)
+        del dl_manager  # downloads go through `open_publication`
+        tree, manual_dir = self._settings["bsds_dir"], self._settings["manual_dir"]
+        if tree:
+            self._tree: Files = FolderFiles(tree)
         else:
-            files = open_publication(
-                BSDS, manual_dir=settings.manual_dir, data_dir=settings.data_dir
+            self._tree = files.open_publication(
+                BSDS, manual_dir=manual_dir, data_dir=self.root
             )
-        names = read_names(files)
+        names = read_names(self._tree)
         found = {split: len(inside) for split, inside in names.items()}
-        if not settings.bsds_dir and found != COUNTS:
+        if not tree and found != COUNTS:
             raise InputError(
-                f"BSDS500 must come to {COUNTS} images, got {found}: name a tree that "
-                "is a part of it in bsds_dir"
+                f"BSDS500 must have {COUNTS} images, got {found}: name a tree that is "
+                "a part of it in bsds_dir"
             )
         return {
-            split: self._generate_examples(split, inside, files)
+            split: self._generate_examples(split, inside)
             for split, inside in names.items()
         }
 
     def _generate_examples(
-        self, split: str, names: Iterable[str], files: Files
+        self, split: str, names: Iterable[str]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for i, name in enumerate(names):
-            path = image_path(split, name)
-            image = files.read(path)
-            header = check_encoded(image, who=f"image {files.where(path)}")
-            path = truth_path(split, name)
-            who = files.where(path)
-            boundaries = decode_boundaries(files.read(path), who=who)
-            check_label_size(boundaries.shape[1:], header, who=f"boundaries of {who}")
-            below_each_other = boundaries.reshape(-1, boundaries.shape[-1])
-            below_each_other = below_each_other.astype(np.int32)
-            maps = encode_labels(below_each_other, np.uint8, who=who)
+            path = _image_path(split, name)
+            image = self._tree.read(path)
+            header = files.check_encoded(image, who=f"image {self._tree.where(path)}")
+            path = _truth_path(split, name)
+            who = self._tree.where(path)
+            boundaries = _decode_boundaries(self._tree.read(path), who=who)
+            files.check_label_size(
+                boundaries.shape[1:], header, who=f"boundaries of {who}"
+            )
+            stacked = boundaries.reshape(-1, boundaries.shape[-1]).astype(np.int32)
+            maps = files.encode_labels(stacked, np.uint8, who=who)
             yield i, {"image": image, "boundaries": maps, "name": name}
 
 
-# Whoever asks for the signature gets that of `bsds_config`.
-@functools.wraps(bsds_config, assigned=())
-def prepare_bsds(**settings: Any) -> BsdsBoundaries:
-    """Opens BSDS500, or a tree in its form, after preparing it if it is not there yet.
+prepare_bsds = preparer(BsdsBoundaries, what="BSDS")
 
-    A preparation that breaks off leaves nothing behind, and of several processes that
-    prepare the same set at once one wins. The progress bar is shown on a terminal only.
+
+def _find_tree(folder: PathLike) -> pathlib.Path:
+    """Returns a folder, or the one in it that the published archive unpacks to."""
+    outside = pathlib.Path(folder).expanduser()
+    parts = pathlib.PurePosixPath(BSDS.root).parts
+    inside = [outside.joinpath(*parts[start:]) for start in range(len(parts), -1, -1)]
+    return next((p for p in inside if (p / BSDS.landmark).is_dir()), outside)
+
+
+def _image_path(split: str, name: str) -> str:
+    return f"images/{_FOLDERS[split]}/{name}.jpg"
+
+
+def _truth_path(split: str, name: str) -> str:
+    return f"groundTruth/{_FOLDERS[split]}/{name}.mat"
+
+
+def read_names(tree: Files) -> dict[str, list[str]]:
+    """Returns the names in each split, every one with a photograph and annotations."""
+    names = {}
+    for split, folder in _FOLDERS.items():
+        images = tree.names(f"images/{folder}", suffix=".jpg")
+        truths = tree.names(f"groundTruth/{folder}", suffix=".mat")
+        if not images and not truths:
+            wanted = tree.where(f"images/{folder}")
+            raise InputError(
+                f"{wanted} must hold photographs, *.jpg, with annotations, *.mat, in "
+                f"groundTruth/{folder} beside images, got none"
+            )
+        unpaired = sorted(set(images) ^ set(truths))
+        if unpaired:
+            first = unpaired[0]
+            found, missing = _image_path(split, first), _truth_path(split, first)
+            if first in truths:
+                found, missing = missing, found
+            more = f", and {len(unpaired) - 1} more in {folder}" * (len(unpaired) > 1)
+            raise InputError(f"{tree.where(found)} has no {missing} beside it{more}")
+        names[split] = images
+    return names
+
+
+def _digest_tree(root: PathLike, names: dict[str, list[str]]) -> str:
+    """Digests the annotations of a tree and the sizes of its images."""
+    digest = hashlib.sha256(repr(names).encode())
+    for split, inside in names.items():
+        for name in inside:
+            image = pathlib.Path(root, _image_path(split, name))
+            digest.update(f"{name} {image.stat().st_size}".encode())
+            digest.update(pathlib.Path(root, _truth_path(split, name)).read_bytes())
+    return digest.hexdigest()[:8]
+
+
+class BoundaryExamples(BuilderExamples):
+    """The examples of one split of a prepared BSDS500.
+
+    An example is ``{"image": uint8 [H, W, 3], "boundaries": int8 [A, H, W],
+    "instances": int32 [H, W], "name": str}``. ``boundaries`` is 1 or 0; A is the
+    largest number of annotators of an image of the split, and the maps of absent
+    annotators are -1. ``instances`` is the `boundary_target`.
 
     Args:
-        **settings: as for `bsds_config`, with the same defaults.
-
-    Returns:
-        The prepared builder, to be read through `BoundaryDataset`.
+        builder: made by `prepare_bsds`.
+        split: ``"train"``, or a part or a sum such as ``"train+validation"``.
+        consensus: see `boundary_target`.
 
     Raises:
-        InputError: a setting does not fit, the data are missing, damaged or not those
-            that were published, or data_dir cannot be written to.
+        InputError: the split does not exist.
     """
-    return prepare_quietly(BsdsBoundaries, bsds_config(**settings), what="BSDS500")
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, *, consensus: int = 1
+    ) -> None:
+        super().__init__(builder, split)
+        self._consensus = consensus
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = super().__getitem__(index)
+        stacked = example["boundaries"]
+        header = self.header(self.encoded(index))
+        sides = _sides(header, stacked.shape[1])
+        drawn = stacked.reshape(-1, *sides).astype(bool)
+        drawn = np.stack([header.turn(curves) for curves in drawn])
+        maps = np.full((self.num_annotators, *header.size), VOID, np.int8)
+        maps[: len(drawn)] = drawn
+        target = boundary_target(drawn, consensus=self._consensus)
+        return {**example, "boundaries": maps, "instances": target}
+
+    @functools.cached_property
+    def num_annotators(self) -> int:
+        """A, the largest number of annotators of an image."""
+        return max(self._annotators(self.encoded(i)) for i in range(len(self)))
+
+    def _annotators(self, record: dict[str, Any]) -> int:
+        # From headers: the maps lie below each other, each as high as the image.
+        who = f"boundaries of {record['name']!r}"
+        height, width = files.read_header(record["boundaries"], who=who).stored
+        return height // _sides(self.header(record), width)[0]
+
+
+def _sides(header: Header, width: int) -> tuple[int, int]:
+    """(H, W) of maps of such a width, which are of the stored or the upright image."""
+    return header.stored if width == header.stored[1] else header.size
+
+
+class BoundaryDataset:
+    """BSDS500 as a `Dataset`, prepared if necessary.
+
+    One preparation serves every target, which is computed as examples are read.
+
+    Args:
+        bsds_dir: see `BsdsBoundaries`.
+        manual_dir: see `BsdsBoundaries`.
+        data_dir: see `BsdsBoundaries`.
+        train_on: ``"train"``, 200 images; or ``"train+val"``, 300, as published
+            detectors are trained, which leaves only test for scores.
+        target: what is learned as a boundary: ``"union"``, the marks of any annotator;
+            or ``"consensus"``.
+        consensus: with target="consensus", how many annotators must have marked a
+            pixel; see `boundary_target`.
+
+    Attributes:
+        builder: made by `prepare_bsds`.
+
+    Raises:
+        InputError: as `prepare_bsds`, or a setting does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        bsds_dir: PathLike | None = None,
+        manual_dir: PathLike | None = None,
+        data_dir: PathLike | None = None,
+        train_on: str = "train",
+        target: str = "union",
+        consensus: int = 1,
+    ) -> None:
+        check_choice("train_on", train_on, tuple(_TRAIN_ON))
+        check_choice("target", target, ("union", "consensus"))
+        check_count("consensus", consensus, at_least=1)
+        self._train, self._consensus = _TRAIN_ON[train_on], consensus
+        if target == "union":
+            self._consensus = 1
+        self.builder = prepare_bsds(
+            bsds_dir=bsds_dir, manual_dir=manual_dir, data_dir=data_dir
+        )
+
+    def source(self, split: str) -> BoundaryExamples:
+        """Opens ``"train"``, ``"validation"``, ``"test"``, or ``"train[:10%]"``.
+
+        A part such as the last is a part of the folder alone.
+        """
+        wanted = self._train if split == "train" else split
+        return BoundaryExamples(self.builder, wanted, consensus=self._consensus)

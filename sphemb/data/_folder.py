@@ -1,150 +1,170 @@
-"""A folder of one's own images and masks as a data set."""
+"""Folders of your own images as data sets, with or without masks. H W image size."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
+import os
 import pathlib
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from sphemb._checks import InputError, check_choice
-from sphemb.data._division import SPLITS, check_division, divide
-from sphemb.data._folder_examples import FolderExamples
-from sphemb.data._layouts import find_layout
-from sphemb.data.files import (
-    Annotations,
-    FileError,
-    PathLike,
-    Reading,
-    check_mask_settings,
-    check_palettes,
-    inspect_mask,
-    with_measured_range,
-)
+import numpy as np
 
+from sphemb._checks import InputError, check_choice, check_count, check_number
+from sphemb._labels import VOID
+from sphemb.data import files
+from sphemb.data._pipeline import SPLITS
+from sphemb.data.files import Annotations, FileError, Mask, PathLike, Reading
 
-def open_folder(
-    dir: PathLike | None = None,
-    *,
-    masks: str = "instances",
-    void: int | None = None,
-    validation_fraction: float = 0.15,
-    test_fraction: float = 0.15,
-    seed: int = 0,
-    page: int | str = 0,
-    intensity: str = "full",
-) -> FolderDataset:
-    """Opens a folder of images and masks as a data set.
-
-    The layout is found by looking: ``{train,val,test}/{images,masks}``,
-    ``{images,masks}/{train,val,test}``, ``{images,masks}``, one folder with
-    ``NAME_mask.png`` beside ``NAME.jpg``, or images with COCO json. A mask has the name
-    of its image, with or without ``_mask``, ``_masks``, ``_label`` or ``_labels``;
-    ``labels`` may stand for ``masks``.
-
-    Args:
-        dir: the folder; it must be given, though a configuration starts without.
-        masks: what a value of a mask stands for, see `read_mask`.
-        void: the value of pixels that count for nothing, see `read_mask`.
-        validation_fraction: of the images, where there is no folder for validation.
-        test_fraction: of the images, where there are no folders for splits at all.
-            Where there is none to test, ``"test"`` is the validation split.
-        seed: for the split. It is by a hash of each name, so that one more image leaves
-            all others in their splits; only where one would stay empty, because there
-            are few images, it takes one from training.
-        page: of image files with several, see `Reading`.
-        intensity: which values become black and white, see `Reading`; ``"range"`` are
-            the lowest and the highest of the training images.
-
-    Returns:
-        The data set.
-
-    Raises:
-        InputError: a setting does not fit; no layout that is known; images without a
-            mask or masks without an image; with masks="instances", masks that all hold
-            the same single value.
-    """
-    dataset = FolderDataset(
-        dir,
-        masks=masks,
-        void=void,
-        validation_fraction=validation_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        page=page,
-        intensity=intensity,
-    )
-    for problem in dataset.problems:
-        raise problem
-    swapped = palette_problem(dataset)
-    if swapped is not None:
-        raise swapped
-    if masks == "instances":
-        binary = same_value_problem(_single_values(dataset), dataset.dir)
-        if binary is not None:
-            raise binary
-    return dataset
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "validation", "valid"),
+    "test": ("test", "testing"),
+}
+_IMAGE_FOLDERS = ("images", "image", "imgs")
+_MASK_FOLDERS = ("masks", "labels", "mask", "label")
+_MASK_SUFFIXES = tuple(f"_{word}" for word in _MASK_FOLDERS)
 
 
-class FolderDataset:
-    """A folder of images and masks whose files may have faults; see `open_folder`.
-
-    Args:
-        dir: the folder.
-        masks: see `open_folder`.
-        void: see `open_folder`.
-        validation_fraction: see `open_folder`.
-        test_fraction: see `open_folder`.
-        seed: see `open_folder`.
-        page: see `open_folder`.
-        intensity: see `open_folder`.
+class Pair(NamedTuple):
+    """An image and its labels.
 
     Attributes:
-        dir: the folder.
-        masks: as given.
-        layout: how the folder is laid out, in words.
-        problems: images without a mask and masks without an image.
+        name: the image's file name without the ending.
+        image: the image file.
+        mask: the mask file, or the image's part of an annotation file; None of an image
+            without labels.
+    """
 
-    Raises:
-        InputError: a setting does not fit, or no layout that is known.
+    name: str
+    image: pathlib.Path
+    mask: pathlib.Path | Annotations | None
+
+
+class FolderExamples:
+    """Images and masks in files, an `ExampleSource`.
+
+    Examples have ``"semantic"`` where the masks hold classes; without a mask, all
+    pixels are void. A file that cannot be used raises an `InputError` that names it.
+
+    Args:
+        pairs: images and their masks.
+        masks: see `read_mask`.
+        void: see `read_mask`.
+        reading: how images are read.
     """
 
     def __init__(
         self,
-        dir: PathLike | None,
+        pairs: Sequence[Pair],
         *,
         masks: str = "instances",
         void: int | None = None,
-        validation_fraction: float = 0.15,
-        test_fraction: float = 0.15,
-        seed: int = 0,
-        page: int | str = 0,
-        intensity: str = "full",
+        reading: Reading = files.AS_SHOWN,
     ) -> None:
-        """Looks through the folder; see the class."""
-        self._wanted = Reading(page, intensity)
-        check_mask_settings(masks, void)
-        check_division(validation_fraction, test_fraction, seed)
-        if not dir:
-            raise InputError(
-                "dir must be a folder of images and masks, got none: give "
-                "--config.data.dir=DIR"
+        self.reading, self.pairs = reading, tuple(pairs)
+        self._masks, self._void = masks, void
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.inspect(index)[0]
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the (H, W) of an example from the header of its image."""
+        return files.read_size(self.pairs[index].image, self.reading)
+
+    def instances(self, index: int) -> np.ndarray:
+        """Reads the instances of one example alone."""
+        return self.mask(index).instances
+
+    def inspect(self, index: int) -> tuple[dict[str, Any], Mask]:
+        """Reads one example, and its mask with what is doubtful about it."""
+        pair = self.pairs[index]
+        image, mask = files.read_image(pair.image, self.reading), self.mask(index)
+        _check_size(pair, mask.instances.shape, image.shape[:2])
+        example = {"image": image, "instances": mask.instances, "name": pair.name}
+        if mask.semantic is not None:
+            example["semantic"] = mask.semantic
+        return example, mask
+
+    def mask(self, index: int) -> Mask:
+        """Reads the mask of one example alone."""
+        pair = self.pairs[index]
+        if pair.mask is None:
+            return Mask(np.full(self.size(index), VOID, np.int32), kind="")
+        if isinstance(pair.mask, pathlib.Path):
+            return files.inspect_mask(pair.mask, masks=self._masks, void=self._void)
+        # The size is compared before an array of the size in the file is allocated.
+        header = files.read_header(pair.image, self.reading)
+        if not header.fits(pair.mask.size):
+            _check_size(pair, pair.mask.size, header.size)
+        if self._masks == "classes":
+            raise FileError(
+                f"annotations {pair.mask} are not a mask of classes: give label images",
+                kind="not ids",
             )
+        drawn = files.read_annotations(pair.mask)
+        return drawn._replace(instances=header.turn(drawn.instances))
+
+
+def _check_size(pair: Pair, found: tuple[int, ...], size: tuple[int, ...]) -> None:
+    if tuple(found) == tuple(size):
+        return
+    height, width = size
+    turned = tuple(found) == (width, height)
+    hint = ": images are turned as their camera says, masks are not" * turned
+    file = isinstance(pair.mask, pathlib.Path)
+    raise FileError(
+        f"{'mask' if file else 'annotations'} {pair.mask} must be {height} x {width} "
+        f"as the image {pair.image} is, got {' x '.join(map(str, found))}{hint}",
+        kind="size mismatch",
+    )
+
+
+class _SplitFolder:
+    """A folder whose images are divided into three splits."""
+
+    _holds: str
+    _settings: Mapping[str, Any]
+
+    def __init__(
+        self,
+        dir: PathLike | None,
+        validation_fraction: float,
+        test_fraction: float,
+        seed: int,
+        reading: Reading,
+    ) -> None:
+        shares = {"validation": validation_fraction, "test": test_fraction}
+        for split, share in shares.items():
+            check_number(f"{split}_fraction", share, at_least=0, below=1)
+        if sum(shares.values()) >= 1:
+            raise InputError(
+                "validation_fraction and test_fraction must leave images to train on, "
+                f"got {validation_fraction} and {test_fraction}"
+            )
+        check_count("seed", seed)
+        wanted = f"dir must be a folder of {self._holds}, got"
+        if not dir:
+            raise InputError(f"{wanted} none: give --config.data.dir=DIR")
         self.dir = pathlib.Path(dir).expanduser()
-        self.masks = masks
-        self._void = void
-        layout = find_layout(self.dir)
-        self.layout, self.problems = layout.kind, layout.problems
-        self._pairs = divide(layout, validation_fraction, test_fraction, seed)
+        if not self.dir.is_dir():
+            raise InputError(f"{wanted} {self.dir}")
+        self._reading = reading
+        self._pairs = _divide(self._find(), shares, seed)
+
+    def _find(self) -> dict[str, list[Pair]]:
+        """Returns split -> pairs; without splits, all are under ``""``."""
+        raise NotImplementedError
 
     def source(self, split: str) -> FolderExamples:
         """Returns the examples of ``"train"``, ``"validation"`` or ``"test"``.
 
-        Args:
-            split: which; ``"test"`` is ``"validation"`` where there is none to test.
-
-        Returns:
-            The examples, always the same object for one split.
+        ``"test"`` is ``"validation"`` where there are no images to test. It is always
+        the same object for one split.
 
         Raises:
             InputError: an unknown split, or one without images.
@@ -164,85 +184,403 @@ class FolderDataset:
 
     @functools.cached_property
     def reading(self) -> Reading:
-        """What is read of an image file, ``"range"`` replaced by what was measured.
+        """How images are read, intensity ``"range"`` measured in the training images.
 
         Raises:
-            InputError: there is no range.
+            InputError: the training images have no range.
         """
-        files = [pair.image for pair in self._pairs["train"]]
-        return with_measured_range(self._wanted, files)
+        images = [pair.image for pair in self._pairs["train"]]
+        return files.with_measured_range(self._reading, images)
 
     @functools.cached_property
     def _sources(self) -> dict[str, FolderExamples]:
         return {
-            split: FolderExamples(
-                pairs, masks=self.masks, void=self._void, reading=self.reading
-            )
+            split: FolderExamples(pairs, reading=self.reading, **self._settings)
             for split, pairs in self._pairs.items()
         }
 
 
-def palette_problem(dataset: FolderDataset) -> FileError | None:
-    """Words the error about classes that have other colours in other files, if any."""
-    if dataset.masks != "classes":
-        return None
-    paths = [
-        pair.mask
-        for source in dataset._sources.values()
-        for pair in source.pairs
-        if isinstance(pair.mask, pathlib.Path)
-    ]
+class ImageDataset(_SplitFolder):
+    """A folder of images without labels: every pixel is void.
 
-    def read(path: pathlib.Path) -> Any:
-        mask = inspect_mask(path, masks="classes", void=dataset._void)
-        return mask.colors, mask.classes
-
-    try:
-        check_palettes(dict.fromkeys(paths), read)
-    except FileError as error:
-        return error
-    return None
-
-
-def same_value_problem(
-    values: Iterable[int | None], folder: pathlib.Path
-) -> FileError | None:
-    """Words the complaint about masks that look binary, if all do.
+    The images lie directly in the folder, or in folders within it, at any depth. If it
+    has folders for splits (``train``, ``val``, ``test``), they are the splits.
 
     Args:
-        values: of every mask with objects, the only value beside background and void,
-            or None where there are several. It is read up to the first that tells ids.
-        folder: of the masks.
+        dir: the folder; required, though a configuration starts without.
+        validation_fraction: of the images, if there is no folder for validation. These
+            and the test images are for pictures, since nothing can be scored.
+        test_fraction: of the images, if there are no folders for splits.
+        seed: of the split, see `FolderDataset`.
+        page: of image files with several, see `Reading`.
+        intensity: which values become black and white, see `FolderDataset`.
+
+    Attributes:
+        dir: the folder.
+
+    Raises:
+        InputError: a setting does not fit, or there are no images.
+    """
+
+    _holds = "images"
+
+    def __init__(
+        self,
+        dir: PathLike | None = None,
+        *,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+        page: int | str = 0,
+        intensity: str = "full",
+    ) -> None:
+        self._settings = {}
+        reading = Reading(page, intensity)
+        super().__init__(dir, validation_fraction, test_fraction, seed, reading)
+
+    def _find(self) -> dict[str, list[Pair]]:
+        folders = _splits_of(self.dir)
+        if "train" not in folders:
+            return {"": _unlabelled(self.dir)}
+        return {split: _unlabelled(folder) for split, folder in folders.items()}
+
+
+class FolderDataset(_SplitFolder):
+    """A folder of images and masks, in which files may be faulty.
+
+    The layout is detected: ``{train,val,test}/{images,masks}``,
+    ``{images,masks}/{train,val,test}``, ``{images,masks}``, one folder with
+    ``NAME_mask.png`` beside ``NAME.jpg``, or images with COCO json. A mask has the name
+    of its image, with or without ``_mask``, ``_masks``, ``_label`` or ``_labels``;
+    ``labels`` may stand for ``masks``.
+
+    Args:
+        dir: the folder; required, though a configuration starts without.
+        masks: the meaning of a mask's values, see `read_mask`.
+        void: the value of void pixels, see `read_mask`.
+        validation_fraction: of the images, if there is no folder for validation.
+        test_fraction: of the images, if there are no folders for splits.
+        seed: of the split, which goes by a hash of each name: one more image leaves all
+            others in their splits. Only if a split would be empty, because there are
+            few images, it takes one from training.
+        page: of image files with several, see `Reading`.
+        intensity: which values become black and white, see `Reading`; ``"range"`` are
+            the lowest and the highest of the training images.
+
+    Attributes:
+        dir: the folder.
+        masks: as given.
+        layout: of the folder, in words.
+        problems: images without a mask and masks without an image.
+
+    Raises:
+        InputError: a setting does not fit, or the layout is unknown.
+    """
+
+    _holds = "images and masks"
+
+    def __init__(
+        self,
+        dir: PathLike | None = None,
+        *,
+        masks: str = "instances",
+        void: int | None = None,
+        validation_fraction: float = 0.15,
+        test_fraction: float = 0.15,
+        seed: int = 0,
+        page: int | str = 0,
+        intensity: str = "full",
+    ) -> None:
+        files.check_mask_settings(masks, void)
+        self.masks, self._settings = masks, {"masks": masks, "void": void}
+        self.layout, self.problems = "", list[FileError]()
+        reading = Reading(page, intensity)
+        super().__init__(dir, validation_fraction, test_fraction, seed, reading)
+
+    def _find(self) -> dict[str, list[Pair]]:
+        self.layout, pairs = _find_layout(self.dir, self.problems)
+        return pairs
+
+    def palette_problem(self) -> FileError | None:
+        """Returns the error about class colors that differ between files, if any."""
+        if self.masks != "classes":
+            return None
+        pairs = [pair for source in self._sources.values() for pair in source.pairs]
+        paths = [pair.mask for pair in pairs if isinstance(pair.mask, pathlib.Path)]
+
+        def read(path: pathlib.Path) -> Any:
+            mask = files.inspect_mask(path, **self._settings)
+            return mask.colors, mask.classes
+
+        try:
+            files.check_palettes(dict.fromkeys(paths), read)
+        except FileError as error:
+            return error
+        return None
+
+    def binary_problem(self, values: Iterable[int | None]) -> FileError | None:
+        """Returns the error about masks that all look binary, if they do.
+
+        Args:
+            values: of every mask with objects, the only value beside background and
+                void, or None where there are several; read until two differ.
+        """
+        if self.masks != "instances":
+            return None
+        number, common = 0, None
+        for value in values:
+            number += 1
+            common = value if common is None else common
+            if value is None or value != common:
+                return None
+        if not number:
+            return None
+        return FileError(
+            f"the masks of {self.dir} must hold an id for each instance, but all "
+            f"{number} with objects hold the one value {common}: masks='components' "
+            "makes every connected part an instance, masks='single' takes each mask "
+            "for one instance",
+            kind="binary",
+        )
+
+    def single_values(self) -> Iterator[int | None]:
+        """Yields the values for `binary_problem`."""
+        for split in SPLITS:
+            source = self._sources[split]
+            for i, pair in enumerate(source.pairs):
+                if isinstance(pair.mask, Annotations):
+                    yield None  # annotations are instances
+                    continue
+                try:
+                    mask = source.mask(i)
+                except FileError:
+                    continue  # raised again by reading the example
+                if mask.instances.max(initial=0) > 0:
+                    yield mask.only
+
+
+@functools.wraps(FolderDataset, assigned=(), updated=())
+def open_folder(*args: Any, **settings: Any) -> FolderDataset:
+    """Opens a folder of images and masks, and raises an error if it is faulty.
+
+    Args:
+        *args: as of `FolderDataset`.
+        **settings: as of `FolderDataset`.
 
     Returns:
-        The complaint, or None.
+        The data set.
+
+    Raises:
+        InputError: a setting does not fit; an unknown layout; images without a mask or
+            masks without an image; class colors that differ between files; with
+            masks="instances", masks that all hold the same single value.
     """
-    number, common = 0, None
-    for value in values:
-        number += 1
-        common = value if common is None else common
-        if value is None or value != common:
-            return None
-    if not number:
-        return None
+    dataset = FolderDataset(*args, **settings)
+    for problem in dataset.problems:
+        raise problem
+    for problem in (
+        dataset.palette_problem(),
+        dataset.binary_problem(dataset.single_values()),
+    ):
+        if problem is not None:
+            raise problem
+    return dataset
+
+
+def _divide(
+    found: dict[str, list[Pair]], shares: dict[str, float], seed: int
+) -> dict[str, list[Pair]]:
+    """Divides the images that the folder itself does not divide, by their names."""
+    pairs = {split: found.get(split, []) for split in SPLITS}
+    if pairs["validation"]:
+        return pairs
+
+    def position(pair: Pair) -> float:  # in [0, 1)
+        digest = hashlib.blake2b(os.fsencode(f"{seed}/{pair.name}"), digest_size=8)
+        return int.from_bytes(digest.digest(), "big") / 2**64
+
+    if "" not in found:
+        shares = {"validation": shares["validation"]}
+    undivided = sorted(found.get("", pairs["train"]), key=position)
+    pairs["train"] = []
+    for pair in undivided:
+        offset, chosen = position(pair), "train"
+        for split, share in shares.items():
+            if 0 <= offset < share:
+                chosen = split
+            offset -= share
+        pairs[chosen] = [*pairs[chosen], pair]
+    for split, share in shares.items():
+        if share and not pairs[split] and len(pairs["train"]) > 1:
+            pairs[split] = [pairs["train"].pop(0)]
+    return {
+        split: sorted(inside, key=lambda pair: pair.name)
+        for split, inside in pairs.items()
+    }
+
+
+def _find_layout(
+    root: pathlib.Path, problems: list[FileError]
+) -> tuple[str, dict[str, list[Pair]]]:
+    """Returns the layout in words, and split -> pairs."""
+    kind, pairs = "", {}
+    images, masks = _subfolder(root, _IMAGE_FOLDERS), _subfolder(root, _MASK_FOLDERS)
+    # Beside images and masks, a folder called test may be anything.
+    if _splits_of(root) and not (images and masks):
+        kind = "a folder for each split"
+        for split, folder in _splits_of(root).items():
+            pairs[split] = _pairs_within(folder, problems)
+        for split, folder in _splits_of(root).items():
+            # Test images often come without masks.
+            if not pairs[split] and any(pairs.values()) and split != "test":
+                raise InputError(
+                    f"{folder} must hold images and masks, as the other splits do"
+                )
+        pairs = {split: found for split, found in pairs.items() if found}
+    elif images and masks and _splits_of(images):
+        kind = f"{images.name} and {masks.name}, divided into splits"
+        mask_splits = _splits_of(masks)
+        for split, folder in _splits_of(images).items():
+            if split in mask_splits:
+                pairs[split] = _pair_files(folder, mask_splits[split], problems)
+            elif split != "test":
+                raise InputError(
+                    f"{masks} must have a folder {folder.name} as {images} has"
+                )
+    elif found := _pairs_within(root, problems):
+        kind, pairs = "one folder without splits", {"": found}
+    if not pairs and not problems:
+        annotated = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
+        if annotated is not None:
+            kind = "images with COCO annotations"
+            problems += annotated.problems
+            pairs = {
+                split: [
+                    Pair(str(pathlib.PurePosixPath(name).with_suffix("")), path, part)
+                    for name, path, part in entries
+                ]
+                for split, entries in annotated.entries.items()
+            }
+    if pairs and not problems and not {"", "train"} & pairs.keys():
+        raise InputError(f"{root} must have a train split, got {', '.join(pairs)}")
+    if not pairs and not problems:
+        inside = ", ".join(sorted(path.name for path in root.iterdir())[:8])
+        raise InputError(
+            f"{root} must hold images and masks ({{train,val}}/{{images,masks}}, "
+            "{images,masks}/{train,val}, {images,masks}, NAME_mask.png beside NAME.ext,"
+            f" or COCO json), got {inside or 'nothing'}"
+        )
+    return kind, pairs
+
+
+def _subfolder(folder: pathlib.Path, names: Iterable[str]) -> pathlib.Path | None:
+    inside = {path.name.lower(): path for path in folder.iterdir() if path.is_dir()}
+    return next((inside[name] for name in names if name in inside), None)
+
+
+def _splits_of(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+    found = {split: _subfolder(folder, names) for split, names in _SPLIT_NAMES.items()}
+    return {split: path for split, path in found.items() if path is not None}
+
+
+def _pairs_within(folder: pathlib.Path, problems: list[FileError]) -> list[Pair]:
+    """The pairs of one folder without splits; none where masks are not files."""
+    images, masks = (_subfolder(folder, n) for n in (_IMAGE_FOLDERS, _MASK_FOLDERS))
+    if images and masks:
+        return _pair_files(images, masks, problems)
+    stems = {path.stem for path in files.images_in(folder)}
+    if not any(_masked_stem(stem, stems) for stem in stems):
+        return []
+    return _pair_files(folder, folder, problems)
+
+
+def _masked_stem(stem: str, stems: set[str]) -> str:
+    """The stem of the image that a mask's name points to, or nothing."""
+    for suffix in _MASK_SUFFIXES:
+        if stem.lower().endswith(suffix) and len(stem) > len(suffix):
+            # An image may have such a name itself: then its mask has a longer one.
+            own_mask = any(stem + other in stems for other in _MASK_SUFFIXES)
+            return "" if own_mask else stem[: -len(suffix)]
+    return ""
+
+
+def _pair_files(
+    image_folder: pathlib.Path, mask_folder: pathlib.Path, problems: list[FileError]
+) -> list[Pair]:
+    images, masks = files.images_in(image_folder), files.images_in(mask_folder)
+    together = image_folder == mask_folder
+    if together:
+        stems = {path.stem for path in images}
+        masks = [path for path in images if _masked_stem(path.stem, stems)]
+        images = [path for path in images if path not in masks]
+    if not images:
+        raise InputError(f"no images in {image_folder}")
+    by_stem = _unique(images, {path: path.stem for path in images}, "image")
+    keys = {}
+    for path in masks:
+        exact = path.stem in by_stem and not together
+        keys[path] = path.stem if exact else _masked_stem(path.stem, set()) or path.stem
+    masks_by_stem = _unique(masks, keys, "mask")
+    unmasked = [path for stem, path in by_stem.items() if stem not in masks_by_stem]
+    unseen = [path for stem, path in masks_by_stem.items() if stem not in by_stem]
+    if unmasked:
+        wanted = f"image needs a mask in {mask_folder}"
+        hint = ": an image without objects needs a mask of zeros"
+        problems.append(_unpaired(wanted, unmasked, len(images), "no mask", hint))
+    if unseen:
+        wanted = f"mask needs an image in {image_folder}"
+        problems.append(_unpaired(wanted, unseen, len(masks), "no image"))
+    return [
+        Pair(stem, path, masks_by_stem[stem])
+        for stem, path in sorted(by_stem.items())
+        if stem in masks_by_stem
+    ]
+
+
+def _unpaired(
+    wanted: str, paths: list[pathlib.Path], number: int, kind: str, hint: str = ""
+) -> FileError:
     return FileError(
-        f"the masks of {folder} must hold an id for each instance, but all {number} "
-        f"with objects hold the one value {common}: masks='components' makes every "
-        "connected part an instance, masks='single' takes each mask for one instance",
-        kind="binary",
+        f"every {wanted}, but {len(paths)} of {number} have none, the first is "
+        f"{paths[0]}{hint}",
+        kind=kind,
+        files=paths,
     )
 
 
-def _single_values(dataset: FolderDataset) -> Iterable[int | None]:
-    for split in SPLITS:
-        source = dataset._sources[split]
-        for i, pair in enumerate(source.pairs):
-            if isinstance(pair.mask, Annotations):
-                yield None  # which are ids by themselves
-                continue
-            try:
-                mask = source.mask(i)
-            except FileError:
-                continue  # the reader of the example reports it
-            if mask.instances.max(initial=0) > 0:
-                yield mask.only
+def _unique(
+    paths: list[pathlib.Path], keys: dict[pathlib.Path, str], what: str
+) -> dict[str, pathlib.Path]:
+    found: dict[str, pathlib.Path] = {}
+    for path in paths:
+        other = found.setdefault(keys[path], path)
+        if other != path:
+            raise InputError(
+                f"every name must have one {what}, but {other} and {path} share one"
+            )
+    return found
+
+
+def _unlabelled(folder: pathlib.Path) -> list[Pair]:
+    """The images directly in a folder, or else those in all folders within it."""
+    inside = files.each_once(files.images_in(folder))
+    inside = inside or files.each_once(_images_within(folder))
+    if not inside:
+        raise InputError(f"{folder} must hold images, got none")
+    return [
+        Pair(path.relative_to(folder).with_suffix("").as_posix(), path, None)
+        for path in inside
+    ]
+
+
+def _images_within(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The images of all folders within one; a folder that links repeat, once."""
+    seen = set()
+    for root, folders, _ in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from files.images_in(root)

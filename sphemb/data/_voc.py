@@ -1,15 +1,14 @@
 """PASCAL VOC 2012 with the masks of SBD as a TFDS data set; also any tree in its form.
 
 TFDS's own ``voc`` has boxes only. Here every image has instances and classes.
-
-H W image size.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
+import hashlib
 import os
+import pathlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,64 +16,66 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import InputError
-from sphemb.data._builders import (
-    LabelledBuilder,
-    photograph_features,
-    prepare_quietly,
-)
-from sphemb.data._handwriting import tfds_data_dir
-from sphemb.data._sbd import SBD, read_sbd
-from sphemb.data._voc_files import (
-    BACKGROUND,
-    VOC,
-    VOC_CLASSES,
-    digest_tree,
-    read_list,
-    read_mask,
-    read_splits,
-)
-from sphemb.data.files import (
-    Files,
-    FolderFiles,
-    PaletteColors,
-    check_edges,
-    check_encoded,
-    check_label_size,
-    encode_labels,
-    number_in_order,
-    open_publication,
-)
+from sphemb._labels import VOID
+from sphemb.data import files
+from sphemb.data._prepared import LabelledBuilder, image_features, preparer
+from sphemb.data.files import Files, FolderFiles, PaletteColors, PathLike
 
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair"),
+    *("cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"),
+    *("sheep", "sofa", "train", "tvmonitor"),
+)
+"""VOC's classes; ``semantic`` is 1 for the first."""
+
+BACKGROUND = "background"
+"""The name of class 0, of everything outside of the other classes."""
+
+VOC = files.Publication(
+    what="VOC 2012",
+    url="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    algorithm="sha256",
+    digest="e14f763270cf193d0b5f74b169f44157a4b0c6efa708f4dd0ff78ee691763bcb",
+    root="VOCdevkit/VOC2012",
+    landmark="ImageSets/Segmentation/train.txt",
+    folders=(
+        "ImageSets/Segmentation",
+        "JPEGImages",
+        "SegmentationClass",
+        "SegmentationObject",
+    ),
+)
+SBD = files.Publication(
+    what="the Semantic Boundaries Dataset",
+    url="http://www.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+    "semantic_contours/benchmark.tgz",
+    algorithm="md5",
+    digest="82b4d87ceb2ed10f6038a1cba92111cb",
+    root="benchmark_RELEASE/dataset",
+    landmark="inst",
+    folders=("inst",),
+)
 COUNTS = {
     True: {"train": 10582, "validation": 1449, "test": 1103},
     False: {"train": 1464, "validation": 1449},
 }
-"""With SBD or without: what the published data must come to."""
+"""With SBD or without: the numbers of images of the published data."""
+
+_VOID_CODE = 255
 
 
-@dataclasses.dataclass(eq=False, kw_only=True)
-class VocConfig(tfds.core.BuilderConfig):
-    """Everything that a prepared VOC depends on; see `voc_config`."""
+class VocMasks(LabelledBuilder, skip_registration=True):
+    """PASCAL VOC 2012, or another tree in its form, with masks of instances.
 
-    name: str
-    description: str | None = None
-    sbd: bool
-    voc_dir: str | None
-    manual_dir: str | None
-    data_dir: str
+    Features: image, the JPEG file unchanged; instances and semantic, PNG uint8
+    [H, W, 1] (0 background, 255 void); name, text. Where VOC and SBD both have masks,
+    VOC's are taken, because SBD has no void.
 
+    Splits: train, VOC's and all of SBD's images that are not in validation;
+    validation, VOC's val; test, the images of validation that SBD has too.
 
-def voc_config(
-    *,
-    sbd: bool = True,
-    voc_dir: str | os.PathLike[str] | None = None,
-    manual_dir: str | os.PathLike[str] | None = None,
-    data_dir: str | os.PathLike[str] | None = None,
-) -> VocConfig:
-    """Makes the config of VOC 2012, or of another tree in VOC's form.
-
-    A tree's config is named after the content of its lists and masks and the sizes of
-    its images, wherever it lies, so that a tree that was changed is prepared anew.
+    The name of a tree's config depends on its lists and masks and the sizes of its
+    images, not on its path, so that a tree that was changed is prepared anew.
 
     Args:
         sbd: take the masks of the Semantic Boundaries Dataset where VOC has none, which
@@ -83,62 +84,12 @@ def voc_config(
         voc_dir: a tree with ``JPEGImages``, ``SegmentationClass``,
             ``SegmentationObject`` and ``ImageSets/Segmentation/{train,val}.txt`` in
             place of VOC 2012. Its images are not counted.
-        manual_dir: a folder with the archives of VOC and SBD, or with what they unpack
-            to; by default ``downloads/manual`` in data_dir, into which they are
-            downloaded.
-        data_dir: where TFDS keeps prepared data sets; by default ``TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
-
-    Returns:
-        A config for `VocMasks`.
+        manual_dir: a folder with the archives of VOC and SBD, packed or unpacked; by
+            default ``downloads/manual`` in data_dir, into which they are downloaded.
+        data_dir: the folder of prepared data sets, see `LabelledBuilder`.
 
     Raises:
-        InputError: voc_dir is no tree in VOC's form.
-
-    >>> voc_config().name, voc_config(sbd=False).name
-    ('2012-sbd', '2012')
-    """
-    tree = os.path.expanduser(os.fspath(voc_dir)) if voc_dir else None
-    if tree:
-        if manual_dir:
-            raise InputError(
-                f"voc_dir {tree} stands in place of what manual_dir {manual_dir} "
-                "holds: leave one of them out"
-            )
-        files = FolderFiles(tree)
-        sbd = bool(sbd) and bool(files.names("inst", suffix=".mat"))
-        splits = read_splits(files, sbd=files if sbd else None)
-        name = f"tree.{digest_tree(tree, splits)}"
-    else:
-        name = "2012"
-    return VocConfig(
-        name=f"{name}-sbd" if sbd else name,
-        description="PASCAL VOC 2012 or a tree in its form, with masks of instances.",
-        sbd=bool(sbd),
-        voc_dir=tree,
-        manual_dir=os.fspath(manual_dir) if manual_dir else None,
-        data_dir=tfds_data_dir(data_dir),
-    )
-
-
-class VocMasks(LabelledBuilder, skip_registration=True):
-    """VOC's images with the masks of their objects, as a TFDS builder.
-
-    Features: image, the JPEG file as it is; instances and semantic, PNG uint8 [H, W, 1]
-    (0 background, 255 void); name, text. Where VOC and SBD both have masks, VOC's are
-    taken, because SBD's know no void.
-
-    Splits: train, VOC's and all of SBD's images that are not in validation;
-    validation, VOC's val; test, those of validation that SBD has too.
-
-    Args:
-        config: made by `voc_config`.
-        data_dir: where prepared data sets are kept; by default the config's.
-        file_format: how the examples are kept.
-        **kwargs: for TFDS.
-
-    Raises:
-        InputError: the config was not made by `voc_config`.
+        InputError: voc_dir is not in VOC's form.
 
     References:
         Everingham et al., "The PASCAL Visual Object Classes Challenge: A
@@ -146,105 +97,181 @@ class VocMasks(LabelledBuilder, skip_registration=True):
     """
 
     VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES = {  # noqa: RUF012 (TFDS's own form)
-        "1.0.0": "First version.",
-        "1.1.0": "The names of the classes.",
-    }
-    config_class = VocConfig
-    config_function = "voc_config"
+    class_names = (BACKGROUND, *VOC_CLASSES)
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Photographs with masks of the objects of twenty classes.",
-            features=photograph_features(np.uint8),
-            metadata=tfds.core.MetadataDict(class_names=[BACKGROUND, *VOC_CLASSES]),
-            disable_shuffling=True,  # kept in the order of their names
+    def __init__(
+        self,
+        *,
+        sbd: bool = True,
+        voc_dir: PathLike | None = None,
+        manual_dir: PathLike | None = None,
+        data_dir: PathLike | None = None,
+    ) -> None:
+        name = "2012"
+        if voc_dir:
+            if manual_dir:
+                raise InputError(
+                    f"voc_dir {voc_dir} is used in place of manual_dir {manual_dir}: "
+                    "leave one of them out"
+                )
+            voc_dir = os.path.expanduser(os.fspath(voc_dir))
+            tree = FolderFiles(voc_dir)
+            sbd = bool(sbd) and bool(tree.names("inst", suffix=".mat"))
+            splits = _read_splits(tree, sbd=tree if sbd else None)
+            name = f"tree.{_digest_tree(voc_dir, splits)}"
+        super().__init__(
+            name=f"{name}-sbd" if sbd else name,
+            data_dir=data_dir,
+            settings={"sbd": bool(sbd), "voc_dir": voc_dir, "manual_dir": manual_dir},
         )
 
+    def features(self) -> tfds.features.FeaturesDict:
+        """See the class."""
+        return image_features(instances=np.uint8, semantic=np.uint8)
+
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # what is missing is downloaded with a checksum of our own
-        settings = self._settings
+        del dl_manager  # downloads go through `open_publication`
+        tree, with_sbd = self._settings["voc_dir"], self._settings["sbd"]
         self._palettes = PaletteColors()
-        if settings.voc_dir:
-            voc = sbd = FolderFiles(settings.voc_dir)
+        if tree:
+            voc = sbd = FolderFiles(tree)
         else:
             find = functools.partial(
-                open_publication,
-                manual_dir=settings.manual_dir,
-                data_dir=settings.data_dir,
+                files.open_publication,
+                manual_dir=self._settings["manual_dir"],
+                data_dir=self.root,
             )
             voc = find(VOC)
-            sbd = find(SBD) if settings.sbd else voc
-        splits = read_splits(voc, sbd=sbd if settings.sbd else None)
-        if not settings.voc_dir:
-            found = {split: len(names) for split, names in splits.items()}
-            if found != COUNTS[settings.sbd]:
-                raise InputError(
-                    f"VOC 2012 must come to {COUNTS[settings.sbd]} images, got {found}:"
-                    " name a tree that is a part of it in voc_dir"
-                )
-        theirs = {*read_list(voc, "train"), *read_list(voc, "val")}
+            sbd = find(SBD) if with_sbd else voc
+        splits = _read_splits(voc, sbd=sbd if with_sbd else None)
+        found = {split: len(names) for split, names in splits.items()}
+        if not tree and found != COUNTS[with_sbd]:
+            raise InputError(
+                f"VOC 2012 must have {COUNTS[with_sbd]} images, got {found}: name a "
+                "tree that is a part of it in voc_dir"
+            )
+        of_voc = {*_read_list(voc, "train"), *_read_list(voc, "val")}
         return {
-            split: self._generate_examples(names, theirs, voc, sbd)
+            split: self._generate_examples(names, of_voc, voc, sbd)
             for split, names in splits.items()
         }
 
     def _generate_examples(
-        self, names: Iterable[str], theirs: set[str], voc: Files, sbd: Files
+        self, names: Iterable[str], of_voc: set[str], voc: Files, sbd: Files
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for i, name in enumerate(names):
             path = f"JPEGImages/{name}.jpg"
             image = voc.read(path)
-            header = check_encoded(image, who=f"image {voc.where(path)}")
-            if name in theirs:
+            header = files.check_encoded(image, who=f"image {voc.where(path)}")
+            if name in of_voc:
                 masks = f"SegmentationObject/{name}.png"
                 source = voc
-                instances = read_mask(voc, masks)
+                instances = _read_mask(voc, masks)
                 classes = f"SegmentationClass/{name}.png"
-                semantic = read_mask(voc, classes, self._palettes)
-                if self._settings.voc_dir:  # what is published has hard edges
+                semantic = _read_mask(voc, classes, self._palettes)
+                if self._settings["voc_dir"]:  # the published masks have hard edges
                     for path, labels in ((masks, instances), (classes, semantic)):
                         known = np.maximum(labels, 0)
-                        check_edges(
+                        files.check_edges(
                             f"mask {voc.where(path)}",
-                            number_in_order(known)[0],
+                            files.number_in_order(known)[0],
                             known[..., None],
                         )
             else:
                 masks = classes = f"inst/{name}.mat"
                 source = sbd
-                instances, semantic = read_sbd(sbd.read(masks), who=sbd.where(masks))
+                instances, semantic = _read_sbd(sbd.read(masks), who=sbd.where(masks))
             who, who_classes = (f"mask {source.where(p)}" for p in (masks, classes))
-            check_label_size(instances.shape, header, who=who)
-            check_label_size(semantic.shape, header, who=who_classes)
-            yield (
-                i,
-                {
-                    "image": image,
-                    "instances": encode_labels(instances, np.uint8, who=who),
-                    "semantic": encode_labels(semantic, np.uint8, who=who_classes),
-                    "name": name,
-                },
-            )
+            files.check_label_size(instances.shape, header, who=who)
+            files.check_label_size(semantic.shape, header, who=who_classes)
+            example = {
+                "image": image,
+                "instances": files.encode_labels(instances, np.uint8, who=who),
+                "semantic": files.encode_labels(semantic, np.uint8, who=who_classes),
+                "name": name,
+            }
+            yield i, example
 
 
-# Whoever asks for the signature gets that of `voc_config`.
-@functools.wraps(voc_config, assigned=())
-def prepare_voc(**settings: Any) -> VocMasks:
-    """Opens VOC 2012, or a tree in its form, after preparing it if it is not there yet.
+prepare_voc = preparer(VocMasks, what="VOC")
 
-    A preparation that breaks off leaves nothing behind, and of several processes that
-    prepare the same set at once one wins. The progress bar is shown on a terminal only.
 
-    Args:
-        **settings: as for `voc_config`, with the same defaults.
+def _read_list(tree: Files, split: str) -> list[str]:
+    """Reads the names of VOC's ``"train"`` or ``"val"``."""
+    path = f"ImageSets/Segmentation/{split}.txt"
+    lines = tree.read(path).decode("utf-8-sig", errors="replace").splitlines()
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise InputError(f"{tree.where(path)} must name at least one image, got none")
+    return names
 
-    Returns:
-        The prepared builder, to be read through `BuilderDataset`.
 
-    Raises:
-        InputError: a setting does not fit, the data are missing, damaged or not those
-            that were published, or data_dir cannot be written to.
+def _read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
+    """Returns the names in each split; test is left out where it would be empty."""
+    train, validation = set(_read_list(voc, "train")), set(_read_list(voc, "val"))
+    masks = set(sbd.names("inst", suffix=".mat")) if sbd else set()
+    splits = {
+        "train": (masks | train) - validation,
+        "validation": validation,
+        "test": masks & validation,
+    }
+    if not splits["train"]:
+        raise InputError(
+            f"{voc.where('ImageSets/Segmentation/train.txt')} must name at least one "
+            "image that val.txt does not"
+        )
+    return {split: sorted(names) for split, names in splits.items() if names}
+
+
+def _read_mask(
+    tree: Files, path: str, palettes: PaletteColors | None = None
+) -> np.ndarray:
+    """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, ..
+
+    Where the numbers are classes, the palette is compared with those before.
     """
-    return prepare_quietly(VocMasks, voc_config(**settings), what="VOC")
+    who = f"mask {tree.where(path)}"
+    codes = files.decode_indices(tree.read(path), who=who, palettes=palettes)
+    return np.where(codes == _VOID_CODE, VOID, codes.astype(np.int32))
+
+
+def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
+    """Reads an ``inst/*.mat`` of SBD (Hariharan et al., ICCV 2011).
+
+    A structure ``GTinst`` has ``Segmentation``, [H, W] numbers of instances, and
+    ``Categories``, the class of each. Returns int32 [H, W] instances and classes, 0
+    background; SBD has no void.
+    """
+    with files.reading_matlab(who, "a mask of SBD"):
+        truth = files.load_variable(data, "GTinst")[0, 0]
+        instances = np.asarray(truth["Segmentation"]).astype(np.int32)
+        classes = np.asarray(truth["Categories"]).ravel().astype(np.int32)
+    if instances.ndim != 2 or instances.size == 0:
+        raise InputError(
+            f"{who} must have GTinst.Segmentation [H, W], got {instances.shape}"
+        )
+    if instances.min() < 0 or instances.max() > len(classes):
+        raise InputError(
+            f"{who} must number its {len(classes)} GTinst.Categories in "
+            f"GTinst.Segmentation, got numbers from {instances.min()} to "
+            f"{instances.max()}"
+        )
+    return instances, np.concatenate([[0], classes]).astype(np.int32)[instances]
+
+
+def _digest_tree(root: str, splits: dict[str, list[str]]) -> str:
+    """Digests the lists and masks of a tree, and the sizes of its images."""
+    digest = hashlib.sha256(repr(splits).encode())
+    for name in sorted({name for names in splits.values() for name in names}):
+        image = pathlib.Path(root, "JPEGImages", f"{name}.jpg")
+        digest.update(
+            f"{name} {image.stat().st_size if image.exists() else 0}".encode()
+        )
+        for path in (
+            f"SegmentationClass/{name}.png",
+            f"SegmentationObject/{name}.png",
+            f"inst/{name}.mat",
+        ):
+            mask = pathlib.Path(root, path)
+            digest.update(mask.read_bytes() if mask.is_file() else path.encode())
+    return digest.hexdigest()[:8]

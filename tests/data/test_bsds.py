@@ -16,6 +16,7 @@ from scipy import ndimage
 from sphemb._checks import InputError, InputTypeError
 from sphemb.data import (
     DATASETS,
+    BoundaryDataset,
     BoundaryExamples,
     BsdsBoundaries,
     FileError,
@@ -24,9 +25,7 @@ from sphemb.data import (
     SkippingSource,
     _bsds,
     boundary_target,
-    bsds_config,
     make_loader,
-    open_bsds,
     prepare_bsds,
     read_boundaries,
 )
@@ -83,9 +82,13 @@ def prepared_dir(tree, tmp_path_factory):
 @pytest.fixture
 def opened(tree, prepared_dir):
     def opened(**settings):
-        return open_bsds(bsds_dir=tree, data_dir=prepared_dir, **settings)
+        return BoundaryDataset(bsds_dir=tree, data_dir=prepared_dir, **settings)
 
     return opened
+
+
+def name_of(**settings):
+    return BsdsBoundaries(**settings).builder_config.name
 
 
 def names_of(source):
@@ -250,12 +253,6 @@ class TestDataset:
         with pytest.raises(InputError, match=message):
             opened(**settings)
 
-    def test_a_foreign_config_is_refused(self, tmp_path):
-        with pytest.raises(
-            InputTypeError, match=r"config must come from .*bsds_config"
-        ):
-            BsdsBoundaries(data_dir=tmp_path)
-
 
 class TestBatches:
     def test_of_padded_examples_carry_all_annotators(self, opened):
@@ -385,16 +382,16 @@ class TestNames:
     def test_the_place_of_a_tree_does_not_matter_but_its_content_does(
         self, tree, tmp_path
     ):
-        name = bsds_config(bsds_dir=tree).name
+        name = name_of(bsds_dir=tree)
         for inside in ("", "data", "BSDS500/data", "BSR/BSDS500/data"):
             folder = tmp_path / f"copy-{len(inside)}"
             copy = shutil.copytree(tree, folder / inside)
-            assert bsds_config(bsds_dir=folder).name == name
+            assert name_of(bsds_dir=folder) == name
         write_truth(copy / "groundTruth/train/100.mat", draw("5", WIDE, 2))
-        assert bsds_config(bsds_dir=copy).name != name
+        assert name_of(bsds_dir=copy) != name
 
     def test_the_published_data_need_no_files_to_be_named(self, tmp_path):
-        assert bsds_config(manual_dir=tmp_path / "absent").name == "bsds500"
+        assert name_of(manual_dir=tmp_path / "absent") == "bsds500"
 
 
 class TestBadTrees:
@@ -459,7 +456,7 @@ class TestArchive:
         return manual
 
     def test_is_read_as_what_it_unpacks_to(self, manual_dir, opened, tmp_path):
-        packed = open_bsds(manual_dir=manual_dir, data_dir=tmp_path / "tfds")
+        packed = BoundaryDataset(manual_dir=manual_dir, data_dir=tmp_path / "tfds")
         assert packed.builder.builder_config.name == "bsds500"
         for split in ("train", "validation", "test"):
             one, other = packed.source(split), opened().source(split)
@@ -469,7 +466,7 @@ class TestArchive:
 
     def test_may_be_unpacked(self, manual_dir, tree, tmp_path):
         shutil.copytree(tree, tmp_path / "unpacked/BSDS500/data")
-        dataset = open_bsds(
+        dataset = BoundaryDataset(
             manual_dir=tmp_path / "unpacked", data_dir=tmp_path / "tfds"
         )
         assert names_of(dataset.source("test")) == ["300", "301"]
@@ -524,7 +521,9 @@ class TestRealFiles:
                     shutil.copy(path, copy)
                 expected[image.stem] = truth
             assert not missing
-        dataset = open_bsds(bsds_dir=tmp_path / "part", data_dir=tmp_path / "tfds")
+        dataset = BoundaryDataset(
+            bsds_dir=tmp_path / "part", data_dir=tmp_path / "tfds"
+        )
         for split in ("train", "validation", "test"):
             source = dataset.source(split)
             assert {source.size(i) for i in range(2)} == shapes

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from sphemb._checks import InputError, InputTypeError
-from sphemb.data import BuilderDataset, CocoMasks, coco_config, prepare_coco
+from sphemb._checks import InputError
+from sphemb.data import BuilderDataset, CocoMasks, prepare_coco
 
 SIZE = (6, 8)
 CATEGORIES = [
@@ -238,27 +238,27 @@ class TestPanoptic:
         assert set(np.unique(example["semantic"])) == {-1, 0, 15, 18}
 
 
+def name_of(**settings):
+    return CocoMasks(**settings).builder_config.name
+
+
 class TestNames:
     def test_no_two_settings_share_a_folder(self, outlines, panoptic, tmp_path):
         names = [
-            coco_config(coco_dir=outlines).name,
-            coco_config(coco_dir=outlines, categories="voc").name,
-            coco_config(coco_dir=panoptic, masks="panoptic").name,
+            name_of(coco_dir=outlines),
+            name_of(coco_dir=outlines, categories="voc"),
+            name_of(coco_dir=panoptic, masks="panoptic"),
         ]
         other = shutil.copytree(outlines, tmp_path / "other")
-        assert coco_config(coco_dir=other).name == names[0]
+        assert name_of(coco_dir=other) == names[0]
         images = write_images(other)
         write_json(other / "annotations/instances_val2017.json", images, [])
-        names.append(coco_config(coco_dir=other).name)
+        names.append(name_of(coco_dir=other))
         assert len(set(names)) == len(names)
 
-    def test_preparing_takes_the_settings_of_the_config(self):
-        preparing, naming = map(inspect.signature, (prepare_coco, coco_config))
-        assert preparing.parameters == naming.parameters
-
-    def test_a_foreign_config_is_refused(self, tmp_path):
-        with pytest.raises(InputTypeError, match=r"config must come from .*got None"):
-            CocoMasks(data_dir=tmp_path)
+    def test_preparing_takes_the_settings_of_the_builder(self):
+        preparing, building = map(inspect.signature, (prepare_coco, CocoMasks))
+        assert preparing.parameters == building.parameters
 
 
 class TestBadInput:
@@ -273,7 +273,7 @@ class TestBadInput:
         self.refuses(outlines, "categories must be one of .*'cat'", categories="cat")
         self.refuses(outlines, "must hold COCO's instances_val2014.json", year=2014)
         with pytest.raises(InputError, match="coco_dir must be the folder of COCO"):
-            coco_config(coco_dir="")
+            CocoMasks(coco_dir="")
 
     def outlined(self, root, *annotations, **image):
         images = [{**entry, **image} for entry in write_images(root)]

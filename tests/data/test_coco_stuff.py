@@ -7,8 +7,8 @@ from PIL import Image
 from sphemb import VOID, InputError
 from sphemb.data import (
     BuilderDataset,
+    CocoMasks,
     coarse_class,
-    coco_config,
     prepare_coco,
 )
 
@@ -56,20 +56,24 @@ def test_classes_are_ids_or_coarse_and_nobody_knows_instances(
         np.testing.assert_array_equal(example["semantic"], expected)
 
 
-def test_other_maps_are_another_data_set(coco, tmp_path):
-    first = coco_config(coco_dir=coco, masks="stuff", data_dir=tmp_path).name
+def name_of(coco):
+    return CocoMasks(coco_dir=coco, masks="stuff").builder_config.name
+
+
+def test_other_maps_are_another_data_set(coco):
+    first = name_of(coco)
     path = coco / "stuffthingmaps_trainval2017" / "val2017" / "000000000009.png"
     Image.fromarray(codes_of(0)).save(path)
-    second = coco_config(coco_dir=coco, masks="stuff", data_dir=tmp_path).name
+    second = name_of(coco)
     path.unlink()
     assert first != second
 
 
 def test_mistakes_are_named(coco, tmp_path):
     with pytest.raises(InputError, match=r"stuffthingmaps_trainval2017/val2017"):
-        coco_config(coco_dir=tmp_path, masks="stuff", data_dir=tmp_path)
+        CocoMasks(coco_dir=tmp_path, masks="stuff", data_dir=tmp_path)
     with pytest.raises(InputError, match=r"None or 'coarse27' with masks='stuff'"):
-        coco_config(coco_dir=coco, masks="stuff", categories="voc", data_dir=tmp_path)
+        CocoMasks(coco_dir=coco, masks="stuff", categories="voc", data_dir=tmp_path)
     path = coco / "stuffthingmaps_trainval2017" / "train2017" / "000000000001.png"
     whole = path.read_bytes()
     Image.fromarray(np.full(SIZE, 200, np.uint8)).save(path)

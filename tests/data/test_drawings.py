@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sphemb._checks import InputError, InputTypeError
-from sphemb.data import draw_digits
+from sphemb.data import render_digits
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ CORNERS = (0, 17, 35)
 
 
 def draw(seed, glyphs, **settings):
-    return draw_digits(np.random.default_rng(seed), glyphs, CLASSES, **settings)
+    return render_digits(np.random.default_rng(seed), glyphs, CLASSES, **settings)
 
 
 def find_pasted(instances, k, glyphs):
@@ -58,7 +58,7 @@ class TestProtocol:
         faint = np.minimum(bundled["train"].glyphs, 1)
         for ink in (bundled["train"].glyphs, faint):
             for seed in range(5):
-                drawing = draw_digits(
+                drawing = render_digits(
                     np.random.default_rng(seed), ink, bundled["train"].classes
                 )
                 black = drawing["image"].max(axis=-1) == 0
@@ -68,7 +68,7 @@ class TestProtocol:
         glyphs, classes = bundled["train"]
         rng = np.random.default_rng(0)
         numbers = [
-            draw_digits(rng, glyphs, classes)["instances"].max() for _ in range(500)
+            render_digits(rng, glyphs, classes)["instances"].max() for _ in range(500)
         ]
         counts = np.bincount(numbers, minlength=10)
         assert len(counts) == 10
@@ -99,7 +99,7 @@ class TestProtocol:
         full = np.full((1, 28, 28), 255, np.uint8)
         colours = set()
         for seed in range(20):
-            drawing = draw_digits(
+            drawing = render_digits(
                 np.random.default_rng(seed), full, np.array([5]), size=32
             )
             if drawing["instances"].any():
@@ -109,7 +109,7 @@ class TestProtocol:
     def test_colours_are_bright_and_saturated(self):
         full = np.full((10, 28, 28), 255, np.uint8)
         for seed in range(20):
-            drawing = draw_digits(np.random.default_rng(seed), full, np.arange(10))
+            drawing = render_digits(np.random.default_rng(seed), full, np.arange(10))
             colours = drawing["image"][drawing["instances"] > 0].astype(float)
             if len(colours):
                 assert colours.max(-1).min() >= 0.7 * 255 - 1
@@ -124,18 +124,18 @@ class TestProtocol:
         gaps_closed = 0
         for seed in range(60):
             rng = np.random.default_rng(seed)
-            instances = draw_digits(rng, hidden, np.array([0, 1]))["instances"]
+            instances = render_digits(rng, hidden, np.array([0, 1]))["instances"]
             seen = np.unique(instances)
             np.testing.assert_array_equal(seen, np.arange(len(seen)))
             # The same numbers without the hiding glyph: how many were pasted.
             rng = np.random.default_rng(seed)
-            alone = draw_digits(rng, hidden[[1, 1]], np.array([0, 1]))["instances"]
+            alone = render_digits(rng, hidden[[1, 1]], np.array([0, 1]))["instances"]
             gaps_closed += instances.max() < alone.max()
         assert gaps_closed > 0
 
     def test_a_digit_without_ink_is_no_instance(self):
         empty = np.zeros((1, 28, 28), np.uint8)
-        drawing = draw_digits(np.random.default_rng(2), empty, np.array([3]))
+        drawing = render_digits(np.random.default_rng(2), empty, np.array([3]))
         assert not drawing["instances"].any()
         assert not drawing["image"].any()
 
@@ -157,7 +157,7 @@ class TestSizes:
         used = set()
         rng = np.random.default_rng(0)
         for _ in range(80):
-            drawing = draw_digits(rng, dot, np.array([1]), size=size, max_digits=99)
+            drawing = render_digits(rng, dot, np.array([1]), size=size, max_digits=99)
             assert drawing["image"].shape == (*shape, 3)
             assert drawing["image"].dtype == np.uint8
             assert drawing["instances"].shape == shape
@@ -183,14 +183,14 @@ class TestBadHandwriting:
     def test_names_the_argument(self, glyphs):
         rng = np.random.default_rng(12)
         with pytest.raises(InputError, match=r"glyphs must have shape \[M, 28, 28\]"):
-            draw_digits(rng, glyphs[:, :8], CLASSES)
+            render_digits(rng, glyphs[:, :8], CLASSES)
         with pytest.raises(InputError, match=r"classes must have shape .*glyphs.*\(2,"):
-            draw_digits(rng, glyphs, CLASSES[:2])
+            render_digits(rng, glyphs, CLASSES[:2])
         with pytest.raises(InputTypeError, match="glyphs must be uint8, got float64"):
-            draw_digits(rng, glyphs / 255.0, CLASSES)
+            render_digits(rng, glyphs / 255.0, CLASSES)
         with pytest.raises(InputTypeError, match="classes must be integers"):
-            draw_digits(rng, glyphs, CLASSES / 2.0)
+            render_digits(rng, glyphs, CLASSES / 2.0)
         with pytest.raises(InputError, match="glyphs must hold at least one digit"):
-            draw_digits(rng, glyphs[:0], CLASSES[:0])
+            render_digits(rng, glyphs[:0], CLASSES[:0])
         with pytest.raises(InputError, match="classes must be digits from 0 to 9"):
-            [draw_digits(rng, glyphs, CLASSES + 10) for _ in range(10)]
+            [render_digits(rng, glyphs, CLASSES + 10) for _ in range(10)]

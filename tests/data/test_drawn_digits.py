@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sphemb._checks import InputError, InputTypeError
+from sphemb._checks import InputError
 from sphemb.data import (
     DATASETS,
     BuilderDataset,
     BuilderExamples,
     DrawnDigits,
-    digits_config,
-    draw_digits,
     prepare_digits,
+    render_digits,
 )
 
 SMALL = {"size": 32, "train": 6, "validation": 2, "test": 3, "seed": 5}
@@ -43,7 +42,7 @@ class TestPreparing:
     def test_gives_back_the_very_pixels_that_were_drawn(self, prepared, bundled):
         examples = BuilderExamples(prepared, "validation")
         for i in range(2):
-            expected = draw_digits(
+            expected = render_digits(
                 np.random.default_rng((5, 1, i)), *bundled["validation"], size=32
             )
             assert examples[i]["image"].dtype == np.uint8
@@ -61,7 +60,7 @@ class TestPreparing:
 
     def test_does_not_draw_again_what_is_there(self, prepared):
         files = {f: f.stat().mtime for f in prepared.data_path.iterdir()}
-        again = prepare_digits(data_dir=prepared.builder_config.data_dir, **SMALL)
+        again = prepare_digits(data_dir=prepared.root, **SMALL)
         assert again.data_path == prepared.data_path
         assert {f: f.stat().mtime for f in again.data_path.iterdir()} == files
 
@@ -95,7 +94,7 @@ class TestPreparing:
             text=True,
             check=True,
         )
-        assert done.stdout.startswith("InputError drawings cannot be written to")
+        assert done.stdout.startswith("InputError digits cannot be written to")
         assert done.stdout.count("\n") == 1
         assert not list(tmp_path.glob("drawn_digits/*/*"))
 
@@ -157,11 +156,15 @@ class TestReading:
         assert len(dataset.source("train[:50%]")) == 3
 
     def test_a_configuration_gets_the_data_set_by_its_name(self, prepared):
-        settings = {**SMALL, "data_dir": prepared.builder_config.data_dir}
+        settings = {**SMALL, "data_dir": prepared.root}
         dataset = DATASETS["digits"](**settings)
         assert len(dataset.source("test")) == 3
-        preparing, naming = map(inspect.signature, (DATASETS["digits"], digits_config))
-        assert preparing.parameters == naming.parameters
+        opening, building = map(inspect.signature, (DATASETS["digits"], DrawnDigits))
+        assert opening.parameters == building.parameters
+
+
+def name_of(*args, **settings):
+    return DrawnDigits(*args, **settings).builder_config.name
 
 
 class TestNames:
@@ -182,29 +185,23 @@ class TestNames:
             {"handwriting": "mnist", "mnist_path": mnist_path},
             {"handwriting": "mnist", "mnist_path": changed},
         ]
-        names = [digits_config(**{**SMALL, **change}).name for change in settings]
+        names = [name_of(**{**SMALL, **change}) for change in settings]
         assert len(set(names)) == len(names)
 
     def test_the_place_of_a_file_does_not_matter(self, mnist_path, tmp_path):
         copy = tmp_path / "copy.npz"
         copy.write_bytes(mnist_path.read_bytes())
-        one, other = (
-            digits_config("mnist", mnist_path=path) for path in (mnist_path, copy)
+        assert name_of("mnist", mnist_path=mnist_path) == name_of(
+            "mnist", mnist_path=copy
         )
-        assert one.name == other.name
 
     def test_an_empty_path_is_no_path(self, monkeypatch, tmp_path):
         monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
         for handwriting in ("sklearn", "mnist"):
-            empty = digits_config(handwriting, mnist_path="", data_dir="")
-            left_out = digits_config(handwriting)
-            assert empty.name == left_out.name
-            assert empty.mnist_path is None
-            assert empty.data_dir == str(tmp_path)
-
-    def test_preparing_takes_the_settings_of_the_config(self):
-        preparing, naming = map(inspect.signature, (prepare_digits, digits_config))
-        assert preparing.parameters == naming.parameters
+            empty = DrawnDigits(handwriting, mnist_path="", data_dir="")
+            left_out = DrawnDigits(handwriting)
+            assert empty.data_path == left_out.data_path
+            assert empty.root == str(tmp_path)
 
     def test_draws_from_an_mnist_file(self, mnist_path, tmp_path):
         builder = prepare_digits(
@@ -241,7 +238,3 @@ class TestBadSettings:
         with pytest.raises(InputError, match="no MNIST found") as caught:
             prepare_digits("mnist", data_dir=tmp_path, **SMALL)
         assert "\n" not in str(caught.value)
-
-    def test_a_foreign_config_is_refused(self, tmp_path):
-        with pytest.raises(InputTypeError, match=r"config must come from .*got None"):
-            DrawnDigits(data_dir=tmp_path)

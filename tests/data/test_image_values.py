@@ -10,11 +10,11 @@ from PIL import Image
 from sphemb._checks import InputError
 from sphemb.data import (
     Box,
+    ImageDataset,
     ImageWindows,
     Reading,
     check_data,
     open_folder,
-    open_images,
     read_image,
     read_size,
 )
@@ -83,7 +83,7 @@ class TestPages:
         example = open_folder(
             tmp_path, page=page, validation_fraction=0, test_fraction=0
         ).source("train")[0]
-        unlabelled = open_images(
+        unlabelled = ImageDataset(
             path.parent, page=page, validation_fraction=0, test_fraction=0
         ).source("train")[0]
         image = ImageWindows(path, reading)

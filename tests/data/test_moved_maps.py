@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from sphemb import VOID, InputError, data
-from sphemb.data import CentreCrop, DigitsAugmentation, ImageAugmentation, PadExample
+from sphemb.data import CenterCrop, DigitsAugmentation, ImageAugmentation, PadExample
 
 STILL = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 WAYS = {
     "digits": DigitsAugmentation(permute_channels=False),
     "photographs": ImageAugmentation(size=(16, 16), quarter_turns=True, **STILL),
-    "crop": CentreCrop(size=(8, 12)),
+    "crop": CenterCrop(size=(8, 12)),
     "padding": PadExample((32, 40)),
 }
 MAPS = ("instances", "semantic", "mask")
@@ -83,7 +83,7 @@ class TestMaps:
             "boundaries": np.stack([line, np.roll(line, 7, axis=1)]).astype(np.int8),
             "name": "a",
         }
-        found = CentreCrop(size=(20, 20)).map(element)
+        found = CenterCrop(size=(20, 20)).map(element)
         for curve in (found["instances"], found["boundaries"][0]):
             assert (np.diag(curve) == 1).all()
         assert found["boundaries"].dtype == np.int8

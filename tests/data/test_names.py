@@ -8,7 +8,7 @@ from PIL import Image
 
 from sphemb import InputError
 from sphemb.cli import main, run_training
-from sphemb.data import FileError, check_data, find_images, open_folder, open_images
+from sphemb.data import FileError, ImageDataset, check_data, find_images, open_folder
 from tests.data.test_folder import IDS, box, draw, mark, write_coco
 from tests.names import ODD_NAMES
 from tests.scenes import draw_scene
@@ -41,7 +41,7 @@ class TestNames:
             for i in range(len(source))
         ]
         assert sorted(found) == sorted(ODD_NAMES)
-        images = open_images(folder / "images")
+        images = ImageDataset(folder / "images")
         assert sum(len(images.source(s)) for s in ("train", "validation", "test")) == (
             len(ODD_NAMES)
         )
@@ -91,9 +91,9 @@ class TestLinks:
         lines = sorted(finding.message for finding in report.errors)
         assert [line.split("/")[-1] for line in lines] == ["gone.png", "ring.png"]
         assert all(line.startswith("no such image file: ") for line in lines)
-        dataset = open_images(tmp_path, validation_fraction=0, test_fraction=0)
+        dataset = ImageDataset(tmp_path, validation_fraction=0, test_fraction=0)
         source = dataset.source("train")
-        broken = [i for i, f in enumerate(source.files) if f.name == "images/gone"]
+        broken = [i for i, f in enumerate(source.pairs) if f.name == "images/gone"]
         with pytest.raises(InputError, match=r"no such image file: .*gone\.png"):
             source[broken[0]]
 
@@ -110,9 +110,9 @@ class TestLinks:
             draw(tmp_path / "deep" / "er" / f"{name}.png")
         for name in ("one", "two", "three"):  # 3^40 paths, if all were followed
             (tmp_path / "deep" / name).symlink_to(tmp_path)
-        dataset = open_images(tmp_path, validation_fraction=0, test_fraction=0)
+        dataset = ImageDataset(tmp_path, validation_fraction=0, test_fraction=0)
         source = dataset.source("train")
-        assert [file.name for file in source.files] == [
+        assert [pair.name for pair in source.pairs] == [
             f"deep/er/{name}" for name in "abc"
         ]
 

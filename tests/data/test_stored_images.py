@@ -16,13 +16,13 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb.data import (
+    BoundaryDataset,
     Box,
     BuilderDataset,
+    ImageDataset,
     ImageWindows,
     check_data,
-    open_bsds,
     open_folder,
-    open_images,
     prepare_coco,
     prepare_voc,
     read_image,
@@ -307,7 +307,7 @@ def readers(root, tmp_path):
         return np.vstack(rows)
 
     trained = open_folder(root).source("train")
-    unlabelled = open_images(folder, validation_fraction=0, test_fraction=0)
+    unlabelled = ImageDataset(folder, validation_fraction=0, test_fraction=0)
     unlabelled = unlabelled.source("train")
     builder = prepare_coco(coco_dir=root, data_dir=tmp_path / "prepared")
     prepared = BuilderDataset(builder).source("train")
@@ -317,7 +317,7 @@ def readers(root, tmp_path):
             trained,
         ),
         "unlabelled": (
-            {file.image.name: i for i, file in enumerate(unlabelled.files)},
+            {pair.image.name: i for i, pair in enumerate(unlabelled.pairs)},
             unlabelled,
         ),
         "prepared": (
@@ -513,7 +513,7 @@ class TestTurned:
             folder = root / "groundTruth" / split
             folder.mkdir(parents=True)
             scipy.io.savemat(folder / "a.mat", {"groundTruth": truth})
-        dataset = open_bsds(bsds_dir=root, data_dir=tmp_path / "prepared")
+        dataset = BoundaryDataset(bsds_dir=root, data_dir=tmp_path / "prepared")
         example = dataset.source("train")[0]
         self.check(example, number)
         expected = turned(STORED, number)

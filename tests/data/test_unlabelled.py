@@ -7,9 +7,9 @@ from PIL import Image
 from sphemb import VOID, InputError
 from sphemb.data import (
     DATASETS,
-    CentreCrop,
+    CenterCrop,
+    ImageDataset,
     make_loader,
-    open_images,
 )
 
 
@@ -23,7 +23,7 @@ def write(folder, number, size=(10, 14)):
 
 class TestFolder:
     def test_every_image_is_in_one_split_and_all_of_it_is_void(self, tmp_path):
-        dataset = open_images(write(tmp_path / "own", 20))
+        dataset = ImageDataset(write(tmp_path / "own", 20))
         names = []
         for split in ("train", "validation", "test"):
             source = dataset.source(split)
@@ -33,48 +33,48 @@ class TestFolder:
         assert example["image"].shape == (10, 14, 3)
         assert (example["instances"] == VOID).all()
         assert dataset.source("train").size(0) == (10, 14)
-        assert DATASETS["images"] is open_images
+        assert DATASETS["images"] is ImageDataset
 
     def test_folders_for_splits_are_the_splits(self, tmp_path):
         write(tmp_path / "own" / "train", 3)
         write(tmp_path / "own" / "val", 2)
-        dataset = open_images(tmp_path / "own")
+        dataset = ImageDataset(tmp_path / "own")
         sizes = [len(dataset.source(s)) for s in ("train", "validation", "test")]
         assert sizes == [3, 2, 2]
 
     def test_images_deep_within_are_found_by_their_paths(self, tmp_path):
         write(tmp_path / "own [1]" / "monday" / "left", 6)
         write(tmp_path / "own [1]" / "tuesday", 6)
-        dataset = open_images(tmp_path / "own [1]", test_fraction=0.0)
+        dataset = ImageDataset(tmp_path / "own [1]", test_fraction=0.0)
         source = dataset.source("train")
         names = {source[i]["name"] for i in range(len(source))}
         assert any(name.startswith("monday/left/") for name in names)
         assert any(name.startswith("tuesday/") for name in names)
 
     def test_they_go_through_the_loader(self, tmp_path):
-        source = open_images(write(tmp_path / "own", 8)).source("train")
-        transform = CentreCrop(size=(8, 8))
+        source = ImageDataset(write(tmp_path / "own", 8)).source("train")
+        transform = CenterCrop(size=(8, 8))
         batch = next(iter(make_loader(source, batch_size=2, transforms=(transform,))))
         assert batch["image"].shape == (2, 8, 8, 3)
         assert (batch["instances"] == VOID).all()
 
     def test_mistakes_are_named(self, tmp_path):
         with pytest.raises(InputError, match=r"give --config\.data\.dir=DIR"):
-            open_images()
+            ImageDataset()
         with pytest.raises(InputError, match=r"dir must be a folder of images, got"):
-            open_images(tmp_path / "nowhere")
+            ImageDataset(tmp_path / "nowhere")
         with pytest.raises(InputError, match=r"must hold images, got none"):
-            open_images(tmp_path)
+            ImageDataset(tmp_path)
         with pytest.raises(InputError, match=r"must leave images to train on"):
-            open_images(tmp_path, validation_fraction=0.6, test_fraction=0.5)
+            ImageDataset(tmp_path, validation_fraction=0.6, test_fraction=0.5)
 
 
-class TestCentreCrop:
+class TestCenterCrop:
     @pytest.mark.parametrize("size", [(30, 41), (9, 7), (16, 16), (100, 20)])
     def test_any_size_becomes_the_one_that_was_asked_for(self, size):
         image = np.random.default_rng(0).integers(256, size=(*size, 3)).astype(np.uint8)
         labels = np.arange(size[0] * size[1], dtype=np.int32).reshape(size)
-        found = CentreCrop(size=(16, 16)).map(
+        found = CenterCrop(size=(16, 16)).map(
             {"image": image, "instances": labels, "semantic": labels % 5, "name": "a"}
         )
         assert found["image"].shape == (16, 16, 3)
@@ -87,7 +87,7 @@ class TestCentreCrop:
         image = np.zeros((32, 64, 3), np.uint8)
         image[8:24, 24:40] = 200
         labels = (image[..., 0] > 0).astype(np.int32)
-        found = CentreCrop(size=(16, 16)).map({"image": image, "instances": labels})
+        found = CenterCrop(size=(16, 16)).map({"image": image, "instances": labels})
         expected = np.zeros((16, 16), bool)
         expected[4:12, 4:12] = True
         np.testing.assert_array_equal(found["instances"] == 1, expected)
@@ -107,7 +107,7 @@ class TestCentreCrop:
             def __getitem__(self, index):
                 return example
 
-        crop = (CentreCrop(size=(8, 8)),)
+        crop = (CenterCrop(size=(8, 8)),)
         runs = [
             next(iter(make_loader(Same(), batch_size=3, seed=s, transforms=crop)))
             for s in (0, 1)
@@ -118,4 +118,4 @@ class TestCentreCrop:
         with pytest.raises(
             InputError, match=r"config\.augmentation\.size must be >= 1"
         ):
-            CentreCrop(size=(0, 8))
+            CenterCrop(size=(0, 8))

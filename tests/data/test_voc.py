@@ -17,8 +17,8 @@ import pytest
 import scipy.io
 from PIL import Image
 
-from sphemb._checks import InputError, InputTypeError
-from sphemb.data import BuilderDataset, VocMasks, _voc, prepare_voc, voc_config
+from sphemb._checks import InputError
+from sphemb.data import BuilderDataset, VocMasks, _voc, prepare_voc
 
 TRAIN, VAL = ("2007_000032", "2007_000039"), ("2007_000033", "2007_000042")
 SBD_TRAIN, SBD_BOTH = "2008_000002", ("2007_000032", "2007_000033")
@@ -90,6 +90,10 @@ def tree(tmp_path_factory):
 def prepared(tree, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("tfds")
     return BuilderDataset(prepare_voc(voc_dir=tree, data_dir=data_dir))
+
+
+def name_of(**settings):
+    return VocMasks(**settings).builder_config.name
 
 
 def names_of(source):
@@ -166,7 +170,7 @@ class TestTree:
     def test_does_not_prepare_again_what_is_there(self, prepared, tree):
         builder = prepared.builder
         files = {f: f.stat().mtime for f in builder.data_path.iterdir()}
-        again = prepare_voc(voc_dir=tree, data_dir=builder.builder_config.data_dir)
+        again = prepare_voc(voc_dir=tree, data_dir=builder.root)
         assert {f: f.stat().mtime for f in again.data_path.iterdir()} == files
 
 
@@ -174,29 +178,25 @@ class TestNames:
     def test_the_place_of_a_tree_does_not_matter_but_its_content_does(
         self, tree, tmp_path
     ):
-        name = voc_config(voc_dir=tree).name
+        name = name_of(voc_dir=tree)
         copy = shutil.copytree(tree, tmp_path / "copy")
-        assert voc_config(voc_dir=copy).name == name
-        assert voc_config(voc_dir=copy, sbd=False).name != name
+        assert name_of(voc_dir=copy) == name
+        assert name_of(voc_dir=copy, sbd=False) != name
         mask = copy / f"SegmentationObject/{TRAIN[0]}.png"
         before = mask.read_bytes()
         write_palette(mask, np.ones((6, 8), np.uint8))
-        assert voc_config(voc_dir=copy).name != name
+        assert name_of(voc_dir=copy) != name
         mask.write_bytes(before)
         (copy / "ImageSets/Segmentation/val.txt").write_text(f"{VAL[0]}\n")
-        assert voc_config(voc_dir=copy).name != name
+        assert name_of(voc_dir=copy) != name
 
     def test_the_published_data_need_no_files_to_be_named(self, tmp_path):
-        config = voc_config(manual_dir=tmp_path / "absent", data_dir=tmp_path)
-        assert config.name == "2012-sbd"
+        assert name_of(manual_dir=tmp_path / "absent") == "2012-sbd"
+        assert name_of(sbd=False) == "2012"
 
-    def test_preparing_takes_the_settings_of_the_config(self):
-        preparing, naming = map(inspect.signature, (prepare_voc, voc_config))
-        assert preparing.parameters == naming.parameters
-
-    def test_a_foreign_config_is_refused(self, tmp_path):
-        with pytest.raises(InputTypeError, match=r"config must come from .*got None"):
-            VocMasks(data_dir=tmp_path)
+    def test_preparing_takes_the_settings_of_the_builder(self):
+        preparing, building = map(inspect.signature, (prepare_voc, VocMasks))
+        assert preparing.parameters == building.parameters
 
 
 class TestBadTrees:
@@ -273,7 +273,7 @@ class TestBadTrees:
 
     def test_a_tree_and_a_folder_of_archives(self, copy):
         with pytest.raises(InputError, match="leave one of them out"):
-            voc_config(voc_dir=copy, manual_dir=copy)
+            VocMasks(voc_dir=copy, manual_dir=copy)
 
 
 def pack(path, root, prefix, folders):

@@ -311,7 +311,7 @@ def programs():
 def config_of(data, task):
     config = common.get_config()
     config.data = data
-    config.augmentation = {"name": "centre", "size": SIZE}
+    config.augmentation = {"name": "center", "size": SIZE}
     config.loader.update(batch_size=NUMBER, num_threads=0)
     config.model = {"name": "EveryMap"}
     config.task = {"name": task, **TASKS[task][0]}

@@ -1,0 +1,438 @@
+"""Checks of a whole data set before training, and the sizes of its instances.
+
+H W image size, K + 1 numbers of the instances of an image, also of absent ones.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from sphemb._checks import InputError, check_count
+from sphemb._grid import Grid
+from sphemb._labels import VOID
+from sphemb.data import files
+from sphemb.data._folder import FolderDataset
+from sphemb.data._pipeline import SPLITS, Dataset, ExampleSource, network_ready
+from sphemb.data.files import Annotations, Finding, error_finding
+
+_MOST_VOID = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckedFile:
+    """The check of one example.
+
+    Attributes:
+        split: of the example.
+        name: of the example.
+        size: (H, W), or None if it cannot be used.
+        instances: how many it has.
+        vanishing: how many of them vanish at the stride.
+        void: the fraction of void pixels.
+        kind: of its mask file, such as ``"palette"``; empty without one.
+        findings: what is wrong or doubtful.
+    """
+
+    split: str
+    name: str
+    size: tuple[int, int] | None
+    instances: int
+    vanishing: int
+    void: float
+    kind: str
+    findings: tuple[Finding, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """The result of `check_data`.
+
+    Attributes:
+        layout: of the data, in words.
+        stride: that instances were compared with.
+        files: of every example, in the order of the splits.
+        findings: about the data set as a whole.
+    """
+
+    layout: str
+    stride: int
+    files: tuple[CheckedFile, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def all_findings(self) -> list[Finding]:
+        """All findings, errors first, of one kind together."""
+        found = [*self.findings, *(f for file in self.files for f in file.findings)]
+        return sorted(found, key=lambda f: (f.level, f.kind))
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings at which training would stop."""
+        return [f for f in self.all_findings if f.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The other findings."""
+        return [f for f in self.all_findings if f.level != "error"]
+
+    def totals(self) -> dict[str, dict[str, Any]]:
+        """Returns, for each split, images, usable ones, instances and sizes."""
+        return {
+            split: _total([file for file in self.files if file.split == split])
+            for split in dict.fromkeys(file.split for file in self.files)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it in the types of JSON."""
+        checked = [
+            {**dataclasses.asdict(f), "findings": [g._asdict() for g in f.findings]}
+            for f in self.files
+        ]
+        return {
+            "layout": self.layout,
+            "stride": self.stride,
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+            "totals": self.totals(),
+            "findings": [finding._asdict() for finding in self.findings],
+            "files": checked,
+        }
+
+
+def _total(checked: list[CheckedFile]) -> dict[str, Any]:
+    usable = [file for file in checked if file.size is not None]
+    numbers = [file.instances for file in usable] or [0]
+    sizes = collections.Counter(file.size for file in usable if file.size)
+    ordered = sorted(sizes, key=lambda size: size[0] * size[1])
+    return {
+        "images": len(checked),
+        "usable": len(usable),
+        "instances": sum(numbers),
+        "median_instances": float(np.median(numbers)),
+        "most_instances": max(numbers),
+        "masks": sorted({file.kind for file in usable if file.kind}),
+        "vanishing": sum(file.vanishing for file in usable),
+        "sizes": len(sizes),
+        "smallest": list(ordered[0]) if ordered else None,
+        "largest": list(ordered[-1]) if ordered else None,
+        "commonest": list(sizes.most_common(1)[0][0]) if sizes else None,
+    }
+
+
+def check_data(
+    data: str | os.PathLike[str] | Dataset,
+    *,
+    stride: int = 8,
+    progress: Callable[[str, int, int], None] | None = None,
+    **settings: Any,
+) -> Report:
+    """Reads every example of a data set, as training would, and reports its faults.
+
+    Training stops at errors, with the same line: files that are unreadable, hold no ids
+    or too many labels, masks with soft edges, sizes that differ, images without a mask,
+    masks without an image, masks that are all binary, palettes of classes that differ,
+    a split without anything to learn. It does not stop at warnings: several parts of
+    one value where no mask has a second one, 255 among ids, an instance around all
+    others, palettes whose background is not black, mostly void, no instances, one image
+    in two splits, images with several pages or with values that use a small part of
+    their bits, and instances that vanish at the output stride (fewer pixels than a cell
+    of stride x stride, or none at the center of a cell).
+
+    Args:
+        data: a folder, or a data set.
+        stride: of the network's output.
+        progress: called with the split, the number of examples read and of all.
+        **settings: for a folder: those of `FolderDataset`.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: a setting does not fit, or the folder does not exist.
+    """
+    check_count("stride", stride, at_least=1)
+    if isinstance(data, str | os.PathLike):
+        data = FolderDataset(data, **settings)
+    elif settings:
+        raise InputError(f"{', '.join(settings)} must go with a folder, not a data set")
+    findings = [error_finding(problem) for problem in getattr(data, "problems", ())]
+    images = files.ImageValues(getattr(data, "reading", files.AS_SHOWN))
+    checked: list[CheckedFile] = []
+    values: list[int | None] = []
+    seen: dict[bytes, tuple[str, str]] = {}
+    sources: list[Any] = []
+    for split in SPLITS:
+        try:
+            source = data.source(split)
+        except InputError as error:
+            findings.append(error_finding(error)._replace(kind="no examples"))
+            continue
+        if any(source is other for other in sources):
+            continue  # a folder's test split may be its validation split
+        sources.append(source)
+        masks = [pair.mask for pair in getattr(source, "pairs", ())]
+        for file, mask in itertools.zip_longest(files.image_files(source), masks):
+            outlined = isinstance(mask, Annotations)
+            images.add(
+                file,
+                drawn_on=mask.size if outlined else None,
+                masked=isinstance(mask, pathlib.Path),
+            )
+        for i in range(len(source)):
+            checked.append(_check_example(source, i, split, stride, values, seen))
+            if progress is not None:
+                progress(split, i + 1, len(source))
+    findings += images.findings
+    if isinstance(data, FolderDataset):
+        problems = (data.binary_problem(values), data.palette_problem())
+        findings += [error_finding(problem) for problem in problems if problem]
+        findings += _nothing_to_learn(checked)
+        findings += _not_read(sources)
+    if None in values:  # if another mask has ids, one value is one instance
+        checked = [
+            dataclasses.replace(
+                f, findings=tuple(g for g in f.findings if g.kind != "binary")
+            )
+            for f in checked
+        ]
+    layout = getattr(data, "layout", type(data).__name__)
+    return Report(layout, stride, tuple(checked), tuple(findings))
+
+
+def _warning(kind: str, message: str) -> Finding:
+    return Finding("warning", kind, message)
+
+
+def _check_example(
+    source: Any,
+    index: int,
+    split: str,
+    stride: int,
+    values: list[int | None],
+    seen: dict[bytes, tuple[str, str]],
+) -> CheckedFile:
+    pairs = getattr(source, "pairs", None)
+    name = pairs[index].name if pairs else f"{split}[{index}]"
+    findings: list[Finding] = []
+    kind = ""
+    try:
+        if hasattr(source, "inspect"):
+            example, mask = source.inspect(index)
+            kind = mask.kind
+            findings += mask.findings
+            if mask.instances.max(initial=0) > 0:
+                values.append(mask.only)
+        else:
+            example = source[index]
+        instances = network_ready(example)["instances"]
+    except InputError as error:
+        return CheckedFile(split, name, None, 0, 0, 0.0, kind, (error_finding(error),))
+    name = str(example.get("name") or name)
+
+    areas = _areas(instances)
+    number = int((areas > 0).sum())
+    vanishing = int(vanishing_instances(instances, areas, stride).sum())
+    void = float(np.mean(instances == VOID)) if instances.size else 0.0
+    where = f"{name} ({split})"
+    if not number:
+        findings.append(_warning("no instances", f"{where} has no instances"))
+    if vanishing:
+        text = f"{vanishing} of {number} instances vanish at stride {stride}"
+        findings.append(_warning("vanishing", f"{where}: {text}"))
+    if void > _MOST_VOID:
+        findings.append(_warning("void", f"{where}: {void:.0%} of its pixels are void"))
+    image = np.ascontiguousarray(example["image"])
+    digest = hashlib.blake2b(repr(image.shape).encode() + image.tobytes()).digest()
+    other_split, other = seen.setdefault(digest, (split, name))
+    if other_split != split:
+        text = f"{where} is the same image as {other} ({other_split})"
+        findings.append(_warning("duplicate", text))
+    return CheckedFile(
+        split, name, instances.shape, number, vanishing, void, kind, tuple(findings)
+    )
+
+
+def _not_read(sources: Sequence[Any]) -> Iterator[Finding]:
+    """Yields warnings about images in sub-folders."""
+    pairs = [pair for source in sources for pair in source.pairs]
+    folders = {p.image.parent for p in pairs if isinstance(p.mask, pathlib.Path)}
+    for folder in sorted(folders):
+        for inner in sorted(folder.iterdir()):
+            hidden = inner.name.startswith(".") or inner in folders
+            number = 0 if hidden or not inner.is_dir() else len(files.images_in(inner))
+            if number:
+                yield _warning(
+                    "sub-folder",
+                    f"{number} images in {inner} are not read: only those directly in "
+                    f"{folder} are",
+                )
+
+
+def _nothing_to_learn(checked: list[CheckedFile]) -> Iterator[Finding]:
+    """Yields errors about splits that no task can learn from, or be scored by."""
+    for split in SPLITS:
+        usable = [f for f in checked if f.split == split and f.size is not None]
+        many = f"but all {len(usable)} of its masks are"
+        if usable and all(file.void == 1 for file in usable):
+            lacks = f"have a valid pixel, {many} void"
+        elif usable and split == "train" and not any(f.instances for f in usable):
+            lacks = f"have an instance to learn, {many} background (0) or void"
+        else:
+            continue
+        yield Finding("error", "no instances", f"the {split} split must {lacks}")
+
+
+@dataclasses.dataclass(frozen=True)
+class InstanceSizes:
+    """The result of `measure_instances`; I images, J instances of all of them.
+
+    Attributes:
+        images: int [I, 2], (H, W) of every image.
+        counts: int [I], its instances.
+        areas: int [J], pixels.
+        sides: int [J], the longer side of the bounding box, in pixels.
+        touching: bool [J], whether it shares a border with another instance.
+        vanishing: stride -> bool [J], see `vanishing_instances`.
+        unusable: why examples could not be used.
+    """
+
+    images: np.ndarray
+    counts: np.ndarray
+    areas: np.ndarray
+    sides: np.ndarray
+    touching: np.ndarray
+    vanishing: dict[int, np.ndarray]
+    unusable: tuple[str, ...]
+
+    def merge(self, other: InstanceSizes) -> InstanceSizes:
+        """Returns the sizes of these images and of others, at the same strides."""
+
+        def both(name: str) -> np.ndarray:
+            return np.concatenate([getattr(self, name), getattr(other, name)])
+
+        arrays = ("images", "counts", "areas", "sides", "touching")
+        return InstanceSizes(
+            **{name: both(name) for name in arrays},
+            vanishing={
+                stride: np.concatenate([lost, other.vanishing[stride]])
+                for stride, lost in self.vanishing.items()
+            },
+            unusable=self.unusable + other.unusable,
+        )
+
+
+def _areas(instances: np.ndarray) -> np.ndarray:
+    """Pixels [K + 1] of every number in a label map [H, W], 0 for the background."""
+    areas = np.bincount(instances[instances > 0])
+    return areas if areas.size else np.zeros(1, np.int64)
+
+
+def vanishing_instances(
+    instances: np.ndarray, areas: np.ndarray, stride: int, *, origin: float = 0.0
+) -> np.ndarray:
+    """Returns which instances are lost on a coarser map.
+
+    Args:
+        instances: int [H, W].
+        areas: [K + 1], the pixels of every number.
+        stride: of the map.
+        origin: of the map, see `sphemb.models.FeatureMap`.
+
+    Returns:
+        bool [K + 1]: instances with fewer pixels than a cell of stride x stride, or
+        none at the center of a cell.
+
+    >>> dot = np.zeros((8, 8), int)
+    >>> dot[1, 1] = 1
+    >>> [bool(vanishing_instances(dot, np.array([0, 1]), s)[1]) for s in (1, 2)]
+    [False, True]
+    """
+    grid = Grid(stride, origin)
+    centers = instances[np.ix_(*(grid.pixels(side) for side in instances.shape))]
+    sampled = np.bincount(centers[centers > 0], minlength=len(areas)) > 0
+    return (areas > 0) & ((areas < stride**2) | ~sampled)
+
+
+def measure_instances(
+    source: ExampleSource,
+    *,
+    indices: Iterable[int] | None = None,
+    strides: Sequence[int] = (8, 4, 2, 1),
+) -> InstanceSizes:
+    """Measures the instances of some examples; unusable examples are left out.
+
+    Args:
+        source: the examples.
+        indices: which; all by default.
+        strides: of the maps that instances may vanish on.
+
+    Returns:
+        The sizes.
+
+    Raises:
+        InputError: a stride below 1.
+
+    >>> picture = {"image": np.zeros((8, 8, 3), np.uint8), "name": "a"}
+    >>> sizes = measure_instances([{**picture, "instances": np.eye(8, dtype=int)}])
+    >>> sizes.counts.tolist(), sizes.areas.tolist(), sizes.sides.tolist()
+    ([1], [8], [8])
+    """
+    for stride in strides:
+        check_count("strides", stride, at_least=1)
+    images, counts, unusable = [], [], []
+    columns: dict[Any, list[np.ndarray]] = {
+        name: [] for name in ("areas", "sides", "touching", *strides)
+    }
+    for i in range(len(source)) if indices is None else indices:
+        try:
+            instances = network_ready(source[i])["instances"]
+        except InputError as error:
+            unusable.append(str(error))
+            continue
+        areas = _areas(instances)
+        present = areas > 0
+        boxes = ndimage.find_objects(np.maximum(instances, 0))
+        sides = [max(s.stop - s.start for s in box) for box in boxes if box is not None]
+        images.append(instances.shape)
+        counts.append(int(present.sum()))
+        columns["areas"].append(areas[present])
+        columns["sides"].append(np.array(sides, np.int64))
+        columns["touching"].append(_touching(instances, len(areas))[present])
+        for stride in strides:
+            lost = vanishing_instances(instances, areas, stride)
+            columns[stride].append(lost[present])
+
+    def joined(name: Any, dtype: Any) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *columns[name]])
+
+    return InstanceSizes(
+        images=np.array(images, np.int64).reshape(-1, 2),
+        counts=np.array(counts, np.int64),
+        areas=joined("areas", np.int64),
+        sides=joined("sides", np.int64),
+        touching=joined("touching", bool),
+        vanishing={stride: joined(stride, bool) for stride in strides},
+        unusable=tuple(unusable),
+    )
+
+
+def _touching(instances: np.ndarray, number: int) -> np.ndarray:
+    """Which of the numbers [K + 1] share a side of a pixel with another instance."""
+    found = np.zeros(number, bool)
+    for one, other in (
+        (instances[1:], instances[:-1]),
+        (instances[:, 1:], instances[:, :-1]),
+    ):
+        meet = (one != other) & (one > 0) & (other > 0)
+        found[one[meet]] = found[other[meet]] = True
+    return found

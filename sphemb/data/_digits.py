@@ -1,0 +1,445 @@
+"""Renderings of colored digits: learning to group in its smallest form.
+
+Handwritten digits are pasted on a black canvas, in cells of a grid that overlap a
+little, each in the color of its class. Color alone cannot separate two digits of one
+class, so that a network has to learn what an instance is. H W image size, M digits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pathlib
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from sphemb._checks import (
+    InputError,
+    InputTypeError,
+    check_choice,
+    check_count,
+    check_integer,
+    check_shape,
+)
+from sphemb.data._pipeline import SPLITS
+from sphemb.data._prepared import (
+    LabelledBuilder,
+    image_features,
+    preparer,
+    tfds_data_dir,
+)
+from sphemb.data.files import PathLike, to_png
+
+_GLYPH = 28  # pixels
+_BOX = 20  # MNIST fits every digit into a box of 20 pixels
+_FAINTEST_INK = 64  # so that enlarged strokes cover as many pixels as MNIST's
+_SKLEARN_TRAIN, _SKLEARN_VALIDATION = 1200, 200
+_NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+_NUM_CLASSES = 10
+_CELL_STEP = 17.5  # of the grid: 0, 17, 35 on the authors' 64 pixels
+_SMALLEST, _MULTIPLE = 32, 8
+_HUE_JITTER = 0.02  # a fifth of the distance between neighboring hues
+
+
+class Handwriting(NamedTuple):
+    """Handwritten digits of one split.
+
+    Attributes:
+        glyphs: uint8 [M, 28, 28] ink, 0 where there is none.
+        classes: int64 [M] the digits' values, 0 to 9.
+    """
+
+    glyphs: np.ndarray
+    classes: np.ndarray
+
+
+def load_handwriting(
+    source: str = "sklearn",
+    *,
+    mnist_path: PathLike | None = None,
+    data_dir: PathLike | None = None,
+) -> dict[str, Handwriting]:
+    """Loads handwritten digits in three splits that share no digit.
+
+    The digits of scikit-learn are scaled to MNIST's 20-pixel box in the center of
+    28x28 pixels and split 1,200 / 200 / 397. MNIST's validation split is the last
+    twelfth (5,000) of its training digits, its test split its own.
+
+    Args:
+        source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
+        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test;
+            for ``"mnist"`` only.
+        data_dir: where TFDS keeps prepared data sets, for an ``mnist`` that was
+            prepared there with ``file_format="array_record"`` (tfrecord cannot be read
+            without TensorFlow); by default ``TFDS_DATA_DIR`` or
+            ``~/tensorflow_datasets``.
+
+    Returns:
+        ``{"train": ..., "validation": ..., "test": ...}``, each a `Handwriting`.
+
+    Raises:
+        InputError: an unknown source, an mnist_path that it does not read, or a file
+            that is missing or not MNIST.
+
+    References:
+        Kong & Fowlkes 2018, Fig. 4 (MNIST on a grid).
+
+    >>> test = load_handwriting("sklearn")["test"]
+    >>> test.glyphs.shape, test.classes.shape
+    ((397, 28, 28), (397,))
+    """
+    _check_source("source", source, mnist_path)
+    if source == "sklearn":
+        return _read_sklearn()
+    if mnist_path:
+        train, test = _read_npz(pathlib.Path(mnist_path).expanduser())
+    else:
+        train, test = _read_prepared(tfds_data_dir(data_dir))
+    held_out = len(train.glyphs) // 12
+    if held_out == 0 or len(test.glyphs) == 0:
+        raise InputError(
+            "MNIST needs at least 12 training digits and 1 test digit, got "
+            f"{len(train.glyphs)} and {len(test.glyphs)}"
+        )
+    return {
+        "train": Handwriting(*(part[:-held_out] for part in train)),
+        "validation": Handwriting(*(part[-held_out:] for part in train)),
+        "test": test,
+    }
+
+
+def _check_source(name: str, source: str, mnist_path: PathLike | None) -> None:
+    check_choice(name, source, ("sklearn", "mnist"))
+    if mnist_path and source != "mnist":
+        raise InputError(
+            f"mnist_path needs {name} = 'mnist', got {source!r}: use "
+            "--config=configs/digits.py:mnist"
+        )
+
+
+def _read_sklearn() -> dict[str, Handwriting]:
+    from sklearn.datasets import load_digits
+
+    bundle: Any = load_digits()
+    glyphs = np.stack([_enlarge(image) for image in bundle.images])
+    classes = bundle.target.astype(np.int64)
+    # RandomState, because its stream is frozen: the splits must never change.
+    order = np.random.RandomState(0).permutation(len(glyphs))
+    bounds = (_SKLEARN_TRAIN, _SKLEARN_TRAIN + _SKLEARN_VALIDATION)
+    return {
+        split: Handwriting(glyphs[part], classes[part])
+        for split, part in zip(SPLITS, np.split(order, bounds), strict=True)
+    }
+
+
+def _enlarge(image: np.ndarray) -> np.ndarray:
+    """Scales a digit of 8x8 pixels with values 0..16 to uint8 [28, 28]."""
+    from PIL import Image
+
+    ink = Image.fromarray((image * (255.0 / 16.0)).astype(np.float32))
+    box = np.asarray(ink.resize((_BOX, _BOX), Image.Resampling.BICUBIC))
+    box = np.rint(np.clip(box, 0.0, 255.0)).astype(np.uint8)
+    box[box < _FAINTEST_INK] = 0
+    return np.pad(box, (_GLYPH - _BOX) // 2)
+
+
+def _read_npz(path: pathlib.Path) -> tuple[Handwriting, Handwriting]:
+    if not path.is_file():
+        raise InputError(f"mnist_path must be an mnist.npz, but {path} is no file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in _NPZ_KEYS if key not in archive]
+            arrays = [archive[key] for key in _NPZ_KEYS if key not in missing]
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        AttributeError,
+        TypeError,
+        NotImplementedError,  # an unknown compression
+        RuntimeError,  # an encrypted member
+        tokenize.TokenError,  # NumPy reads the header of an array as Python
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise InputError(
+            f"mnist_path {path} cannot be read as an .npz of plain arrays: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+    if missing:
+        raise InputError(
+            f"mnist_path {path} lacks {', '.join(missing)}: it must hold "
+            f"{', '.join(_NPZ_KEYS)}"
+        )
+    x_train, y_train, x_test, y_test = arrays
+    return (
+        _checked(x_train, y_train, f"x_train of {path}", f"y_train of {path}"),
+        _checked(x_test, y_test, f"x_test of {path}", f"y_test of {path}"),
+    )
+
+
+def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
+    infos = sorted(tfds.core.Path(data_dir).glob("mnist/*/dataset_info.json"))
+    ways = (
+        "give an mnist.npz (mnist_path, --config.data.mnist_path=FILE), or prepare "
+        "TFDS's mnist there as array_record (tfrecord cannot be read without "
+        "TensorFlow)"
+    )
+    if not infos:
+        raise InputError(f"no MNIST found in {data_dir}: {ways}")
+    folder = infos[-1].parent
+    try:
+        builder: Any = tfds.builder_from_directory(folder)
+        records = builder.as_data_source()
+        train, test = (
+            (
+                np.stack([record["image"][..., 0] for record in records[split]]),
+                np.array([record["label"] for record in records[split]]),
+            )
+            for split in ("train", "test")
+        )
+    except (NotImplementedError, KeyError, ValueError, ImportError) as error:
+        raise InputError(
+            f"the MNIST in {folder} cannot be read without TensorFlow: {ways}"
+        ) from error
+    return (
+        _checked(*train, f"image of {folder} (train)", f"label of {folder} (train)"),
+        _checked(*test, f"image of {folder} (test)", f"label of {folder} (test)"),
+    )
+
+
+def _checked(
+    glyphs: np.ndarray, classes: np.ndarray, glyphs_name: str, classes_name: str
+) -> Handwriting:
+    """Checks shapes, types and values."""
+    sizes = check_shape(glyphs_name, glyphs, f"M {_GLYPH} {_GLYPH}")
+    check_shape(classes_name, classes, "M", dims=sizes, beside=glyphs_name)
+    if glyphs.dtype != np.uint8:
+        raise InputTypeError(f"{glyphs_name} must be uint8, got {glyphs.dtype}")
+    check_integer(classes_name, classes)
+    if classes.size and (classes.min() < 0 or classes.max() >= _NUM_CLASSES):
+        raise InputError(
+            f"{classes_name} must be digits from 0 to 9, got values from "
+            f"{classes.min()} to {classes.max()}"
+        )
+    return Handwriting(glyphs, classes.astype(np.int64))
+
+
+def render_digits(
+    rng: np.random.Generator,
+    glyphs: np.ndarray,
+    classes: np.ndarray,
+    *,
+    size: int | Sequence[int] = (64, 64),
+    max_digits: int = 9,
+    name: str = "",
+) -> dict[str, Any]:
+    r"""Renders one image of colored digits together with its instances.
+
+    The number of digits is uniform in 0 .. max_digits (as far as there are cells). They
+    are pasted, unscaled and in random order, into different cells of a grid whose
+    corners are :math:`\lfloor 17.5\,i \rfloor`; the ink of a later digit hides an
+    earlier one. All digits of one class have one color, and the ten colors are sampled
+    anew for every image. A pixel belongs to a digit where its ink is > 0, and is not
+    black.
+
+    Args:
+        rng: the random generator.
+        glyphs: uint8 [M, 28, 28] ink to choose from.
+        classes: int [M] the digits' values, 0 to 9.
+        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
+            has 28 pixels.
+        max_digits: the largest number of digits.
+        name: of the example.
+
+    Returns:
+        ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``;
+        instances are numbered 1, 2, .. in the order of pasting, 0 is background. A
+        digit that is covered completely has no pixel and no number.
+
+    Raises:
+        InputError: shapes, dtypes or the size do not fit.
+
+    References:
+        Kong & Fowlkes 2018, Fig. 4 and the authors' demo.
+
+    >>> glyphs = np.full((1, 28, 28), 255, np.uint8)
+    >>> one = render_digits(np.random.default_rng(0), glyphs, np.array([7]), size=32)
+    >>> one["image"].shape, one["instances"].max()
+    ((32, 32, 3), np.int32(1))
+    """
+    height, width = _check_size(size)
+    check_count("max_digits", max_digits)
+    glyphs, classes = _checked(glyphs, classes, "glyphs", "classes")
+    if len(glyphs) == 0:
+        raise InputError("glyphs must hold at least one digit, got none")
+
+    palette = _sample_palette(rng)
+    cells = [(y, x) for y in _corners(height) for x in _corners(width)]
+    number = int(rng.integers(min(max_digits, len(cells)), endpoint=True))
+    chosen_cells = rng.permutation(len(cells))[:number]
+    chosen_glyphs = rng.integers(len(glyphs), size=number)
+
+    image = np.zeros((height, width, 3), np.uint8)
+    pasted = np.zeros((height, width), np.int32)
+    pairs = zip(chosen_cells, chosen_glyphs, strict=True)
+    for order, (cell, glyph) in enumerate(pairs, start=1):
+        y, x = cells[cell]
+        window = np.s_[y : y + _GLYPH, x : x + _GLYPH]
+        ink = glyphs[glyph]
+        image[window][ink > 0] = _color_ink(ink[ink > 0], palette[classes[glyph]])
+        pasted[window][ink > 0] = order
+    visible = np.bincount(pasted.ravel(), minlength=number + 1) > 0
+    visible[0] = False  # hidden digits have no number
+    instances = (np.cumsum(visible) * visible).astype(np.int32)[pasted]
+    return {"image": image, "instances": instances, "name": name}
+
+
+def _check_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Returns (height, width)."""
+    sides = tuple(size) if isinstance(size, Sequence) else (size, size)
+    if len(sides) != 2:
+        raise InputError(f"size must be (height, width) or one number, got {size!r}")
+    for side in sides:
+        check_count("size", side)
+        if side < _SMALLEST or side % _MULTIPLE:
+            raise InputError(
+                f"size must be multiples of {_MULTIPLE} from {_SMALLEST} on, got {size}"
+            )
+    return int(sides[0]), int(sides[1])
+
+
+def _corners(length: int) -> list[int]:
+    starts = (int(_CELL_STEP * i) for i in range(length))
+    return [start for start in starts if start + _GLYPH <= length]
+
+
+def _sample_palette(rng: np.random.Generator) -> np.ndarray:
+    """Samples ten colors, [10, 3] in 0..255, that are easy to distinguish."""
+    hues = rng.uniform() + np.arange(_NUM_CLASSES) / _NUM_CLASSES
+    hues += rng.uniform(-_HUE_JITTER, _HUE_JITTER, _NUM_CLASSES)
+    hues = rng.permutation(hues)[:, None]
+    saturations = rng.uniform(0.5, 1.0, (_NUM_CLASSES, 1))
+    values = rng.uniform(0.7, 1.0, (_NUM_CLASSES, 1))
+    # HSV to RGB in closed form: each channel is a trapezium of the hue.
+    ramp = (np.array([5.0, 3.0, 1.0]) + 6.0 * hues) % 6.0
+    trapezium = np.clip(np.minimum(ramp, 4.0 - ramp), 0.0, 1.0)
+    return 255.0 * values * (1.0 - saturations * trapezium)
+
+
+def _color_ink(ink: np.ndarray, color: np.ndarray) -> np.ndarray:
+    """Colors ink > 0, [n], into uint8 [n, 3] of which no row is black."""
+    colored = np.rint(ink[:, None] / 255.0 * color).astype(np.uint8)
+    brightest = np.argmax(color)
+    colored[:, brightest] = np.maximum(colored[:, brightest], 1)
+    return colored
+
+
+class DrawnDigits(LabelledBuilder, skip_registration=True):
+    """Renderings of colored digits with their instances, as a TFDS builder.
+
+    Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
+    name, text. Image i of a split depends on the seed, the split and i alone, so that a
+    larger set begins with the smaller one.
+
+    The config's name has all that the images depend on, with a digest of mnist_path.
+    The version of TFDS's own MNIST is not part of it: after replacing it by another,
+    delete the renderings.
+
+    Args:
+        handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
+        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
+            has 28 pixels.
+        train: number of images to train on.
+        validation: number of images to choose settings by.
+        test: number of images to report on.
+        seed: of the renderings; the splits of the handwriting are fixed.
+        mnist_path: an ``mnist.npz``, see `load_handwriting`; with ``"mnist"`` only.
+        data_dir: the folder of prepared data sets, see `LabelledBuilder`; of TFDS's
+            ``mnist`` too.
+
+    Raises:
+        InputError: a setting does not fit, or mnist_path is missing or not used.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def __init__(
+        self,
+        handwriting: str = "sklearn",
+        *,
+        size: int | Sequence[int] = (64, 64),
+        train: int = 12000,
+        validation: int = 200,
+        test: int = 500,
+        seed: int = 0,
+        mnist_path: PathLike | None = None,
+        data_dir: PathLike | None = None,
+    ) -> None:
+        _check_source("handwriting", handwriting, mnist_path)
+        self._size = _check_size(size)
+        self._counts = dict(zip(SPLITS, (train, validation, test), strict=True))
+        for split, count in self._counts.items():
+            check_count(split, count, at_least=1)
+        check_count("seed", seed)
+        origin = handwriting
+        if mnist_path:
+            path = pathlib.Path(mnist_path).expanduser()
+            if not path.is_file():
+                raise InputError(
+                    f"mnist_path must be an mnist.npz, but {path} is no file"
+                )
+            origin += "." + hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+        parts = [origin, "{}x{}".format(*self._size)]
+        parts += [f"{split}{count}" for split, count in self._counts.items()]
+        super().__init__(
+            name="-".join([*parts, f"seed{seed}"]),
+            data_dir=data_dir,
+            settings={
+                "handwriting": handwriting,
+                "size": self._size,
+                **self._counts,
+                "seed": int(seed),
+                "mnist_path": mnist_path,
+            },
+        )
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """See the class."""
+        return image_features("png", self._size, instances=np.uint8)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager  # nothing is downloaded
+        handwriting = load_handwriting(
+            self._settings["handwriting"],
+            mnist_path=self._settings["mnist_path"],
+            data_dir=self.root,
+        )
+        return {s: self._generate_examples(s, handwriting[s]) for s in SPLITS}
+
+    def _generate_examples(
+        self, split: str, handwriting: Handwriting
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for i in range(self._counts[split]):
+            seed = (self._settings["seed"], SPLITS.index(split), i)
+            rendering = render_digits(
+                np.random.default_rng(seed),
+                *handwriting,
+                size=self._size,
+                name=f"{split}-{i:06d}",
+            )
+            example = {
+                "image": to_png(rendering["image"]),
+                "instances": to_png(rendering["instances"].astype(np.uint8)),
+                "name": rendering["name"],
+            }
+            yield i, example
+
+
+prepare_digits = preparer(DrawnDigits, what="digits")

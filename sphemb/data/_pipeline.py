@@ -1,0 +1,453 @@
+"""What an example, a source and a data set are, and how examples become batches.
+
+B batch, A annotators, H W image size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import grain
+import numpy as np
+
+from sphemb._checks import InputError, InputTypeError, check_count, check_shape
+from sphemb._labels import VOID
+
+SPLITS = ("train", "validation", "test")
+
+LABEL_MAPS = ("instances", "semantic")
+"""The entries of an example that label its pixels; the second is optional."""
+
+PIXEL_MAPS = (*LABEL_MAPS, "boundaries", "mask")
+"""The entries of an example that describe its pixels, [..., H, W], where present."""
+
+_HIGHEST_LABEL = np.iinfo(np.int32).max
+_PADDING = -1  # the index of an example that fills up a batch
+
+
+class ExampleSource(Protocol):
+    """The examples of one split, by random access.
+
+    An example is ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``
+    with -1 for void pixels, 0 for background and 1, 2, .. for instances. Optional are
+    ``"semantic"``, int32 [H, W], -1 void, 0 background, 1, 2, .. classes; and
+    ``"boundaries"``, int8 [A, H, W], 1, 0, or -1 where an annotator is absent.
+    An example that cannot be used raises an `InputError` that names its file.
+
+    Optional: ``class_names``, the names of the classes from 0 on; and
+    ``instances(index)``, which reads the instances of one example alone.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]: ...
+
+    def size(self, index: int, /) -> tuple[int, int]:
+        """Returns an example's (H, W), if possible without decoding its image."""
+        ...
+
+
+class Dataset(Protocol):
+    """What ``config.data.name`` names: a class or function whose result has `source`.
+
+    It is called with the other entries of ``config.data`` as keyword arguments. A data
+    set of your own needs no more than this class, in any module that can be imported,
+    and ``config.data.name = "package.module:Name"``.
+
+    Optional: ``reading``, the `Reading` of its image files, which images to predict are
+    read by; ``problems``, errors that `check_data` reports.
+    """
+
+    def source(self, split: str, /) -> ExampleSource:
+        """Returns the examples of ``"train"``, ``"validation"`` or ``"test"``."""
+        ...
+
+
+def move_pixels(
+    example: dict[str, Any],
+    *,
+    image: Callable[[np.ndarray], np.ndarray],
+    maps: Callable[[np.ndarray], np.ndarray],
+) -> dict[str, Any]:
+    """Moves the pixels of an example, in its image and in all its maps.
+
+    Args:
+        example: ``"image"`` [H, W, C], and any of `PIXEL_MAPS`, [..., H, W].
+        image: moves the image.
+        maps: moves the last two axes of a map in the same way.
+
+    Returns:
+        The example with moved pixels; other entries are unchanged.
+
+    Raises:
+        InputError: a map does not have the size of the image.
+
+    >>> example = {"image": np.eye(2)[..., None], "mask": np.eye(2, dtype=bool)}
+    >>> moved = move_pixels(example, image=np.flipud, maps=lambda m: m[..., ::-1, :])
+    >>> bool((moved["image"][..., 0] == moved["mask"]).all())
+    True
+    """
+    size = np.shape(example["image"])[:2]
+    present = {key: np.asarray(example[key]) for key in PIXEL_MAPS if key in example}
+    for key, array in present.items():
+        if array.shape[-2:] != size or array.ndim != 2 + (key == "boundaries"):
+            wanted = "[A, H, W]" if key == "boundaries" else "[H, W]"
+            raise InputError(
+                f"{key} of example {example.get('name', '')!r} must have shape "
+                f"{wanted} of its image {size}, got {array.shape}"
+            )
+    return {
+        **example,
+        "image": image(np.asarray(example["image"])),
+        **{key: maps(array) for key, array in present.items()},
+    }
+
+
+def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Checks an example and converts it to what a network takes.
+
+    Args:
+        example: image, uint8 or floating point in [0, 1], integer instances, optional
+            integer ``"semantic"``, a name.
+
+    Returns:
+        ``"image"`` float32 [H, W, 3] in [0, 1]; the label maps int32 [H, W].
+
+    Raises:
+        InputError: a shape, dtype or value is impossible; the name is in the message.
+    """
+    image = np.asarray(example["image"])
+    who = f"example {example.get('name', '')!r}"
+    sizes = check_shape(f"image of {who}", image, "H W 3")
+    sizes = {letter: sizes[letter] for letter in "HW"}
+    if image.dtype == np.uint8:
+        image = image.astype(np.float32) / 255.0
+    elif np.issubdtype(image.dtype, np.floating):
+        if not np.isfinite(image).all():
+            raise InputError(f"image of {who} must be finite, got NaN or infinity")
+        if image.size and (image.min() < 0.0 or image.max() > 1.0):
+            raise InputError(
+                f"image of {who} must lie in [0, 1] when it is floating point, got "
+                f"values from {image.min():g} to {image.max():g}"
+            )
+        image = image.astype(np.float32)
+    else:
+        raise InputTypeError(
+            f"image of {who} must be uint8 or floating point, got {image.dtype}"
+        )
+    maps = {key: np.asarray(example[key]) for key in LABEL_MAPS if key in example}
+    for key, labels in maps.items():
+        check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
+        if labels.size:
+            low, high = int(labels.min()), int(labels.max())
+            if low < VOID or high > _HIGHEST_LABEL:
+                raise InputError(
+                    f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
+                    f"got values from {low} to {high}"
+                )
+    return {
+        "image": image,
+        **{key: labels.astype(np.int32) for key, labels in maps.items()},
+    }
+
+
+class SkippingSource:
+    """A source that replaces each example that cannot be used by the next usable one.
+
+    The number of examples and the position of all others do not change.
+
+    Args:
+        source: any examples.
+
+    Attributes:
+        source: the examples.
+        skipped: index -> what was wrong, as far as read; printed once, on stderr.
+
+    Raises:
+        InputError: on access, if no example can be used.
+    """
+
+    def __init__(self, source: ExampleSource) -> None:
+        self.source = source
+        self._lock = threading.Lock()
+        self.skipped: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns the size of what ``self[index]`` gives."""
+        return self.source.size(self._usable(index)[0])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._usable(index)[1]
+
+    def usable(self, count: int) -> list[int]:
+        """Returns the indices of the first ``count`` examples that can be used."""
+        readable = (i for i in range(len(self)) if self._read(i) is not None)
+        found = list(itertools.islice(readable, count))
+        if not found:
+            raise self._nothing()
+        return found
+
+    def _usable(self, index: int) -> tuple[int, dict[str, Any]]:
+        for offset in range(len(self)):
+            position = (index + offset) % len(self)
+            example = self._read(position)
+            if example is not None:
+                return position, example
+        raise self._nothing()
+
+    def _nothing(self) -> InputError:
+        return InputError(f"none of the {len(self)} examples can be used")
+
+    def _read(self, index: int) -> dict[str, Any] | None:
+        with self._lock:
+            if index in self.skipped:
+                return None
+        try:
+            example = self.source[index]
+            network_ready(example)
+        except InputError as error:
+            line = " ".join(str(error).split())
+            with self._lock:
+                if index not in self.skipped:
+                    self.skipped[index] = line
+                    print(f"skipped: {line}", file=sys.stderr, flush=True)
+            return None
+        return example
+
+
+@dataclasses.dataclass(frozen=True)
+class PadExample(grain.transforms.Map):
+    """Extends an example at the bottom and the right to a given size.
+
+    The image is mirrored at its border, so that no new edge appears. Label maps and
+    boundaries are void in the padding, and ``"mask"`` is False.
+
+    Attributes:
+        size: (H, W).
+
+    >>> example = {"image": np.ones((2, 3, 3)), "instances": np.ones((2, 3), int)}
+    >>> PadExample((2, 4)).map(example)["instances"]
+    array([[ 1,  1,  1, -1],
+           [ 1,  1,  1, -1]])
+    """
+
+    size: tuple[int, int]
+
+    # Grain declares its base method without a result.
+    def map(  # pyrefly: ignore[bad-override]
+        self, element: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the example with image [H, W, 3] and maps [..., H, W].
+
+        Raises:
+            InputError: it is larger, or a map does not have the size of its image.
+        """
+        height, width = element["image"].shape[:2]
+        below, right = self.size[0] - height, self.size[1] - width
+        if below < 0 or right < 0:
+            raise InputError(
+                f"example {element.get('name', '')!r} must be at most "
+                f"{self.size[0]} x {self.size[1]}, got {height} x {width}"
+            )
+        border = ((0, below), (0, right))
+        mask = element.get("mask", np.ones((height, width), bool))
+
+        def pad(labels: np.ndarray) -> np.ndarray:
+            outside = False if labels.dtype == bool else VOID
+            sides = [(0, 0)] * (labels.ndim - 2) + list(border)
+            return np.pad(labels, sides, constant_values=outside)
+
+        return move_pixels(
+            {**element, "mask": mask},
+            image=lambda image: np.pad(image, (*border, (0, 0)), mode="symmetric"),
+            maps=pad,
+        )
+
+
+def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """Rounds the sides of an image up to multiples.
+
+    Evaluation and prediction pad alike, below and to the right, so that both compute
+    the same numbers to the last digit.
+
+    >>> padded_size((50, 64), 32)
+    (64, 64)
+    """
+    height, width = (side + -side % multiple for side in size)
+    return height, width
+
+
+def size_buckets(
+    source: ExampleSource, indices: list[int], *, multiple: int
+) -> Mapping[tuple[int, int], list[int]]:
+    """Groups examples by their `padded_size`, so that few programs are compiled.
+
+    Args:
+        source: the examples.
+        indices: which of them.
+        multiple: what the sides are rounded up to.
+
+    Returns:
+        (H, W) -> indices, the most frequent size first.
+
+    >>> class Sizes:
+    ...     def size(self, index):
+    ...         return [(50, 60), (64, 64), (65, 64)][index]
+    >>> size_buckets(Sizes(), [0, 1, 2], multiple=32)
+    {(64, 64): [0, 1], (96, 64): [2]}
+    """
+    buckets: dict[tuple[int, int], list[int]] = {}
+    for i in indices:
+        buckets.setdefault(padded_size(source.size(i), multiple), []).append(i)
+    return dict(sorted(buckets.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+Transform = (
+    grain.transforms.RandomMap
+    | grain.transforms.Map
+    | Callable[[dict[str, Any]], dict[str, Any]]
+)
+
+
+def make_loader(
+    source: ExampleSource,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    shuffle: bool = False,
+    repeat: bool = False,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    drop_remainder: bool = False,
+    transforms: Sequence[Transform] = (),
+    num_threads: int = 2,
+) -> grain.IterDataset:
+    """Makes a stream of batches that is the same for the same settings.
+
+    With ``repeat`` the stream never ends; epochs follow each other without a gap, each
+    in a new order if ``shuffle``. Without, it is one pass, and the last batches are
+    filled up with zeros that are not valid. Batch b of all shards together holds the
+    examples that one shard with a batch of shard_count * batch_size would have; all
+    shards have the same number of batches.
+
+    The iterator has ``get_state`` and ``set_state``, and is saved in an Orbax
+    checkpoint as ``grain.checkpoint.CheckpointSave(iterator)``.
+
+    Args:
+        source: the examples; images may be floating point in [0, 1] as well.
+        batch_size: B, examples per batch on this shard.
+        seed: of the order and the transforms.
+        shuffle: shuffle the examples, differently in every epoch.
+        repeat: never end.
+        shard_index: which part this process reads.
+        shard_count: how many processes read.
+        drop_remainder: without ``repeat``, leave out what does not fill a batch on
+            every shard.
+        transforms: grain's Map or RandomMap, or functions, from example to example;
+            entries that they do not know must remain. Randomness depends on the seed
+            and the position in the stream alone.
+        num_threads: threads that prepare batches ahead; 0 prepares none.
+
+    Returns:
+        A dataset of dictionaries: ``"image"``, float32 [B, H, W, 3] in [0, 1];
+        ``"instances"``, int32 [B, H, W]; ``"valid"``, bool [B]; ``"index"``, int64 [B],
+        the position in the source, -1 where not valid. Where examples have them also
+        ``"semantic"``, int32 [B, H, W], ``"boundaries"``, int8 [B, A, H, W], and
+        ``"mask"``, bool [B, H, W].
+
+    Raises:
+        InputError: a setting does not fit; while iterating: an image with NaN or
+            values outside [0, 1], impossible instances, or unequal sizes in a batch.
+
+    >>> drawing = {"image": np.zeros((8, 8, 3), np.uint8),
+    ...            "instances": np.zeros((8, 8), np.int32), "name": "empty"}
+    >>> for batch in make_loader([drawing] * 3, batch_size=2):
+    ...     print(batch["image"].shape, batch["index"], batch["valid"])
+    (2, 8, 8, 3) [0 1] [ True  True]
+    (2, 8, 8, 3) [ 2 -1] [ True False]
+    """
+    check_count("batch_size", batch_size, at_least=1)
+    check_count("seed", seed)
+    check_count("shard_count", shard_count, at_least=1)
+    check_count("shard_index", shard_index)
+    check_count("num_threads", num_threads)
+    if seed >= 2**32:
+        raise InputError(f"seed must be below 2**32, got {seed}")
+    if shard_index >= shard_count:
+        raise InputError(
+            f"shard_index must be below shard_count = {shard_count}, got {shard_index}"
+        )
+    number, step = len(source), batch_size * shard_count
+    if number == 0:
+        raise InputError("source must hold at least one example, got none")
+    if drop_remainder and not repeat and number < step:
+        raise InputError(
+            f"source must fill one batch on every shard ({step} examples) with "
+            f"drop_remainder, got {number}"
+        )
+
+    positions = grain.MapDataset.range(number).seed(seed)
+    if shuffle:
+        positions = positions.shuffle()
+    if repeat:
+        positions = positions.repeat()
+    elif drop_remainder:
+        positions = positions[: number - number % step]
+    elif number % step:
+        padding = grain.MapDataset.source([_PADDING] * (step - number % step))
+        positions = grain.MapDataset.concatenate([positions, padding])
+
+    def fetch(position: int) -> dict[str, Any]:  # padding takes the first one's shape
+        example = source[max(int(position), 0)]
+        return {**example, "index": np.int64(position)}
+
+    examples = positions.map(fetch).seed(seed)
+    for transform in transforms:
+        if isinstance(transform, grain.transforms.RandomMap):
+            examples = examples.random_map(transform)
+        else:
+            examples = examples.map(transform)
+    # Sharded after the transforms, so that their randomness follows the position in
+    # the common stream and differs between shards.
+    shard = examples.map(_finish)[shard_index::shard_count]
+    batches = shard.batch(batch_size, drop_remainder=True, batch_fn=_stack)
+    return batches.to_iter_dataset(
+        grain.ReadOptions(
+            num_threads=num_threads, prefetch_buffer_size=2 * max(1, num_threads)
+        )
+    )
+
+
+def _finish(example: dict[str, Any]) -> dict[str, Any]:
+    ready = network_ready(example)
+    valid = bool(example["index"] != _PADDING)
+    if not valid:
+        ready = {key: np.zeros_like(array) for key, array in ready.items()}
+    return {key: example[key] for key in ("mask", "boundaries") if key in example} | {
+        **ready,
+        "valid": np.bool_(valid),
+        "index": example["index"],
+    }
+
+
+def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
+    first = examples[0]
+    for other in examples[1:]:
+        if other["image"].shape != first["image"].shape:
+            raise InputError(
+                "a batch must hold images of one size, got "
+                f"{first['image'].shape[:2]} at index {first['index']} and "
+                f"{other['image'].shape[:2]} at index {other['index']}: crop or resize "
+                "them in a transform, or use batch_size=1"
+            )
+    return {key: np.stack([example[key] for example in examples]) for key in first}

@@ -1,0 +1,284 @@
+"""TFDS builders: how data sets are prepared once and read by random access.
+
+TensorFlow is not needed, neither to prepare a data set nor to read it. H W image size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+import functools
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging as absl_logging
+
+from sphemb._checks import InputError
+from sphemb.data import files
+from sphemb.data._pipeline import LABEL_MAPS
+from sphemb.data.files import Header, PathLike
+
+
+def tfds_data_dir(data_dir: PathLike | None = None) -> str:
+    """Returns the folder of prepared data sets, by TFDS's conventions."""
+    if not data_dir:
+        data_dir = os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    return os.path.expanduser(os.fspath(data_dir))
+
+
+# Not registered by name: `tfds.load` does not know its settings.
+class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The base of the TFDS builders of labelled images, stored as array_record.
+
+    Args:
+        name: of the config; differs where what is prepared differs.
+        data_dir: the folder of prepared data sets; by default ``TFDS_DATA_DIR`` or
+            ``~/tensorflow_datasets``.
+        settings: all other arguments of the builder.
+    """
+
+    class_names: ClassVar[Sequence[str] | None] = None
+    """None without classes; empty where they are known only from the files."""
+
+    def __init__(
+        self, *, name: str, data_dir: PathLike | None, settings: dict[str, Any]
+    ) -> None:
+        self.root, self._settings = tfds_data_dir(data_dir), settings
+        super().__init__(
+            config=tfds.core.BuilderConfig(name=name),
+            data_dir=self.root,
+            file_format="array_record",
+        )
+        self._original_state = {**settings, "data_dir": data_dir}  # for pickling
+
+    def features(self) -> tfds.features.FeaturesDict:
+        """Returns the features of an example; made by `image_features`."""
+        raise NotImplementedError
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        names, metadata = self.class_names, None
+        if names is not None:
+            known = {"class_names": list(names)} if names else {}
+            metadata = tfds.core.MetadataDict(known)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=str(type(self).__doc__).partition("\n")[0],
+            features=self.features(),
+            metadata=metadata,
+            disable_shuffling=True,  # so that index i is the i-th generated example
+        )
+
+
+def image_features(
+    encoding: str = "jpeg",
+    size: tuple[int | None, int | None] = (None, None),
+    **maps: Any,
+) -> tfds.features.FeaturesDict:
+    """Returns the features of an image, its name and PNGs of maps (key -> dtype)."""
+
+    def image(channels: int, dtype: Any, encoding: str) -> tfds.features.Image:
+        return tfds.features.Image(
+            shape=(*size, channels), dtype=dtype, encoding_format=encoding
+        )
+
+    return tfds.features.FeaturesDict(
+        {
+            "image": image(3, np.uint8, encoding),
+            **{key: image(1, dtype, "png") for key, dtype in maps.items()},
+            "name": tfds.features.Text(),
+        }
+    )
+
+
+Builder = TypeVar("Builder", bound=LabelledBuilder)
+_may_prepare = contextvars.ContextVar("may_prepare", default=True)
+
+
+@contextlib.contextmanager
+def only_prepared() -> Iterator[None]:
+    """Within it, a data set is prepared in the default folder only, else just opened.
+
+    For the settings of another person's run, which might name any folder.
+    """
+    token = _may_prepare.set(False)
+    try:
+        yield
+    finally:
+        _may_prepare.reset(token)
+
+
+def preparer(builder_class: type[Builder], *, what: str) -> Callable[..., Builder]:
+    """Makes the function that opens a data set, after preparing it if necessary."""
+
+    @functools.wraps(builder_class, assigned=(), updated=())
+    def prepare(*args: Any, **settings: Any) -> Builder:
+        with _quietly():
+            return _prepared(functools.partial(builder_class, *args, **settings), what)
+
+    prepare.__name__ = prepare.__qualname__ = f"prepare_{what.lower()}"
+    prepare.__module__ = builder_class.__module__
+    prepare.__doc__ = f"""Opens {what}, after preparing it if necessary.
+
+    An interrupted preparation leaves nothing behind; of several processes that prepare
+    the same data set at once, one wins. The progress bar is shown on a terminal only.
+
+    Args:
+        *args: as of `{builder_class.__name__}`.
+        **settings: as of `{builder_class.__name__}`.
+
+    Returns:
+        The prepared builder, a `{builder_class.__name__}`.
+
+    Raises:
+        InputError: a setting does not fit, a file is missing, damaged or not the
+            published one, or data_dir cannot be written to.
+    """
+    return prepare
+
+
+def _prepared(make: Callable[[], Any], what: str) -> Any:
+    builder = make()
+    root = builder.root
+    if builder.is_prepared():
+        return builder
+    if not _may_prepare.get() and root != tfds_data_dir():
+        raise InputError(
+            f"{what} must have been prepared in {root}, where a run that is only read "
+            "writes nothing: train, or take data_dir out of its config.json"
+        )
+    try:
+        builder.download_and_prepare()
+    except (OSError, RuntimeError) as error:  # array_record raises the latter
+        builder = make()
+        if not builder.is_prepared():  # by another process, with the same folder
+            raise InputError(
+                f"{what} cannot be written to {root}: {' '.join(str(error).split())}"
+            ) from error
+    return builder
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Suppresses the messages of TFDS about its own steps."""
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    verbosity = absl_logging.get_verbosity()
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        absl_logging.set_verbosity(verbosity)
+
+
+class BuilderExamples:
+    """The examples of one split of a prepared TFDS builder, an `ExampleSource`.
+
+    An image comes as uint8 [H, W, 3] even where it is stored in gray. Every other image
+    of one channel is a label map and comes as int32 [H, W], in which the largest number
+    that its bits hold (255 or 65535) has become -1, void. Other features are unchanged.
+
+    Args:
+        builder: a prepared builder with the features image, instances and name, in a
+            format that is readable without TensorFlow, such as array_record.
+        split: ``"train"``, or a part such as ``"train[:10%]"``.
+
+    Attributes:
+        class_names: what the numbers in ``"semantic"`` stand for, from 0 on; empty
+            where the builder's metadata do not say.
+
+    Raises:
+        InputError: the split does not exist, or needs TensorFlow to be read.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+        metadata: Any = builder.info.metadata or {}
+        self.class_names: tuple[str, ...] = tuple(metadata.get("class_names", ()))
+        self._images = [
+            key
+            for key, feature in dict(builder.info.features or {}).items()
+            if isinstance(feature, tfds.features.Image)
+        ]
+        try:
+            self._records = builder.as_data_source(
+                split,
+                decoders={key: tfds.decode.SkipDecoding() for key in self._images},
+            )
+        except (ValueError, KeyError, NotImplementedError) as error:
+            have = ", ".join(builder.info.splits) or "none"
+            raise InputError(
+                f"split {split!r} of {builder.info.full_name} cannot be opened (its "
+                f"splits: {have}): {' '.join(str(error).split())}"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        record = self.encoded(index)
+        example = dict(record)
+        for key in self._images:
+            decode = files.decode_image if key == "image" else files.decode_labels
+            example[key] = decode(record[key], who=f"{key} of {record['name']!r}")
+        header = self.header(record)
+        for key in set(LABEL_MAPS) & set(self._images):
+            example[key] = header.turn(example[key])
+        return example
+
+    def instances(self, index: int) -> np.ndarray:
+        """Reads the instances of one example alone, as they are stored."""
+        record = self.encoded(index)
+        return files.decode_labels(
+            record["instances"], who=f"instances of {record['name']!r}"
+        )
+
+    def encoded(self, index: int) -> dict[str, Any]:
+        """Reads one example and leaves its images as the stored bytes."""
+        record: dict[str, Any] = self._records[index]
+        return {**record, "name": record["name"].decode()}
+
+    def size(self, index: int) -> tuple[int, int]:
+        """Returns (H, W) without decoding pixels."""
+        return self.header(self.encoded(index)).size
+
+    def header(self, record: dict[str, Any]) -> Header:
+        """Returns the header of the image of a result of :meth:`encoded`."""
+        return files.read_header(record["image"], who=f"image of {record['name']!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class BuilderDataset:
+    """Any prepared TFDS builder as a `Dataset`.
+
+    Attributes:
+        builder: the prepared builder.
+    """
+
+    builder: tfds.core.DatasetBuilder
+
+    def source(self, split: str) -> BuilderExamples:
+        """Opens ``"train"``, ``"validation"``, ``"test"``, or ``"train[:10%]"``.
+
+        Without a test split, ``"test"`` is the validation split.
+        """
+        if split == "test" and "test" not in self.builder.info.splits:
+            split = "validation"
+        return BuilderExamples(self.builder, split)
+
+
+def as_dataset(
+    prepare: Callable[..., tfds.core.DatasetBuilder],
+) -> Callable[..., BuilderDataset]:
+    """Makes a function that prepares a builder return its `BuilderDataset`."""
+
+    @functools.wraps(prepare)
+    def opened(*args: Any, **settings: Any) -> BuilderDataset:
+        return BuilderDataset(prepare(*args, **settings))
+
+    return opened
