@@ -83,7 +83,6 @@ from sphemb.data.files import (
     inspect_mask,
     is_image,
     load_annotations,
-    pad_to_multiple,
     read_image,
     read_mask,
     read_size,

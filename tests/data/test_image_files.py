@@ -9,7 +9,6 @@ from PIL import Image
 from sphemb._checks import InputError, InputTypeError
 from sphemb.data import (
     find_images,
-    pad_to_multiple,
     read_image,
     write_image,
     write_labels,
@@ -216,27 +215,3 @@ class TestWriting:
         with pytest.raises(InputError, match=rf"image must be uint8.*{dtype.__name__}"):
             write_image(tmp_path / "a.png", rgb.astype(dtype))
         assert not list(tmp_path.iterdir())
-
-
-class TestPadding:
-    def test_extends_to_the_multiple_and_can_be_taken_back(self, rgb):
-        padded, (height, width) = pad_to_multiple(rgb)
-        assert padded.shape == (8, 16, 3)
-        np.testing.assert_array_equal(padded[:height, :width], rgb)
-        # A repeated border would be a stripe, and its end an edge.
-        np.testing.assert_array_equal(padded[:6, 9:], rgb[:, :-8:-1])
-
-    def test_a_small_image_is_mirrored_as_often_as_it_takes(self):
-        padded, _ = pad_to_multiple(np.arange(3).reshape(1, 3), multiple=8)
-        assert padded[0].tolist() == [0, 1, 2, 2, 1, 0, 0, 1]
-
-    def test_leaves_alone_what_fits(self, rgb):
-        padded, size = pad_to_multiple(rgb, multiple=3)
-        assert padded.shape == rgb.shape
-        assert size == (6, 9)
-
-    def test_refuses_an_image_without_pixels(self):
-        with pytest.raises(InputError, match=r"image must be \[H, W, \.\.\.\]"):
-            pad_to_multiple(np.zeros((0, 8, 3)))
-        with pytest.raises(InputError, match="multiple must be >= 1, got 0"):
-            pad_to_multiple(np.zeros((8, 8, 3)), multiple=0)

@@ -26,24 +26,15 @@ from sphemb.data.files._images import (
     Finding,
     Header,
     PathLike,
+    PillowImage,
     Reading,
     Refused,
     Source,
     Values,
     decoding,
-    pillow_header,
-    pillow_pages,
-    pillow_seek,
-    pillow_values,
     readable,
 )
-from sphemb.data.files._tiff import (
-    opened_tiff,
-    tiff_header,
-    tiff_page,
-    tiff_pages,
-    tiff_values,
-)
+from sphemb.data.files._tiff import TiffImage, opened_tiff
 
 _SUFFIXES = frozenset(
     f".{name}"
@@ -162,6 +153,16 @@ def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
     return read_header(pathlib.Path(path), reading).size
 
 
+@contextlib.contextmanager
+def _opened(source: Source, who: str) -> Iterator[TiffImage | PillowImage]:
+    with decoding(source, who or f"image {source}"), opened_tiff(source) as tiff:
+        if tiff is not None:
+            yield tiff
+        else:
+            with Image.open(readable(source)) as image:
+                yield PillowImage(source, image)
+
+
 def read_header(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
 ) -> Header:
@@ -172,71 +173,42 @@ def read_header(
         reading: which page; the first stands for all.
         who: its name in errors; by default ``image PATH``.
     """
-    page = 0 if reading.page == "max" else int(reading.page)
-    with decoding(source, who or f"image {source}"):
-        with opened_tiff(source) as tiff:
-            if tiff is not None:
-                return tiff_header(tiff_page(tiff, page).page)
-        with Image.open(readable(source)) as image:
-            pillow_seek(image, page)
-            return pillow_header(image, source)
+    with _opened(source, who) as image:
+        return image.header(0 if reading.page == "max" else int(reading.page))
 
 
-def count_pages(source: Source, *, who: str = "") -> int:
+def count_pages(path: pathlib.Path) -> int:
     """Counts the pages of an image file: of a stack, of channels, of an animation.
 
     Smaller copies of a page and the further views of a photograph are not pages.
     """
-    with decoding(source, who or f"image {source}"):
-        with opened_tiff(source) as tiff:
-            if tiff is not None:
-                return len(tiff_pages(tiff))
-        with Image.open(readable(source)) as image:
-            return pillow_pages(image)
+    with _opened(path, "") as image:
+        return image.num_pages
 
 
 def read_values(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
 ) -> Values:
-    """Decodes an image.
+    """Decodes an image; see `read_header` and `read_image`.
 
     An uncompressed TIFF is mapped into memory; so is a large compressed one, by way of
     a temporary file.
-
-    Args:
-        source: a file, or the bytes of one.
-        reading: which page, and which of its values become black and white.
-        who: its name in errors; by default ``image PATH``.
-
-    Raises:
-        FileError: as of `read_image`; or it has no such page, or pages that differ in
-            form.
     """
-    with decoding(source, who or f"image {source}"):
-        return _stretched(_read_pages(source, reading.page), reading)
+    with _opened(source, who) as image:
+        if reading.page != "max":
+            values = image.values(int(reading.page))
+        else:
+            values = image.values(0)
+            if image.num_pages > 1:
+                values = _maximum(values, map(image.values, range(1, image.num_pages)))
+        return _stretched(values, reading)
 
 
-def _read_pages(source: Source, page: int | str) -> Values:
-    with opened_tiff(source) as tiff:
-        if tiff is not None:
-            number = len(tiff_pages(tiff)) if page == "max" else 1
-            return _maximum(
-                number, page, lambda k: tiff_values(source, tiff, tiff_page(tiff, k))
-            )
-    with Image.open(readable(source)) as image:
-        number = pillow_pages(image) if page == "max" else 1
-        return _maximum(number, page, lambda k: pillow_values(image, source, k))
-
-
-def _maximum(number: int, page: int | str, read: Callable[[int], Values]) -> Values:
-    """One page; or the largest intensities of all."""
-    if page != "max" or number == 1:
-        return read(0 if page == "max" else int(page))
+def _maximum(first: Values, others: Iterable[Values]) -> Values:
+    """The largest intensities of all pages."""
     everywhere = (slice(None), slice(None))
-    first = read(0)
     highest = np.array(first.at(everywhere))
-    for k in range(1, number):
-        values = read(k)
+    for k, values in enumerate(others, start=1):
         found = values.at(everywhere)
         if found.shape != highest.shape or values.white != first.white:
             raise Refused(
@@ -514,31 +486,3 @@ def write_tiff(
             bigtiff=height * width * channels * np.dtype(dtype).itemsize >= 2**31,
             metadata=None,
         )
-
-
-def pad_to_multiple(
-    image: np.ndarray, *, multiple: int = 8
-) -> tuple[np.ndarray, tuple[int, int]]:
-    """Mirrors an image at the bottom and the right up to a multiple of pixels.
-
-    Args:
-        image: [H, W, ...], at least one pixel.
-        multiple: of height and width.
-
-    Returns:
-        The extended image, and (H, W): ``result[:H, :W]`` is the image.
-
-    Raises:
-        InputError: an image without pixels.
-
-    >>> padded, (height, width) = pad_to_multiple(np.zeros((5, 16, 3)))
-    >>> padded.shape, height, width
-    ((8, 16, 3), 5, 16)
-    """
-    check_count("multiple", multiple, at_least=1)
-    if image.ndim < 2 or image.size == 0:
-        raise InputError(f"image must be [H, W, ...] with pixels, got {image.shape}")
-    height, width = image.shape[:2]
-    border = [(0, -height % multiple), (0, -width % multiple)]
-    border += [(0, 0)] * (image.ndim - 2)
-    return np.pad(image, border, mode="symmetric"), (height, width)

@@ -17,7 +17,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -36,6 +36,7 @@ DAMAGED = (
     RuntimeError,
 )
 
+FLOATING = "holds floating-point values: save it with 8 or 16 bits"
 _TRANSPARENT = ("LA", "La", "RGBA", "RGBa", "PA")
 _PNG = b"\x89PNG\r\n\x1a\n"
 _DEEP_COLORS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # PNG: 16 bits, more samples
@@ -48,10 +49,8 @@ _RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
 class FileError(InputError):
     """A file that cannot be used; the message, one line, names it.
 
-    Args:
-        message: the line.
-        kind: what is wrong in a word or two, such as ``"size mismatch"``.
-        files: all affected files, where the message stands for several.
+    ``kind`` is what is wrong in a word or two, such as ``"size mismatch"``; ``files``
+    are all affected files, where the message stands for several.
     """
 
     def __init__(
@@ -67,19 +66,12 @@ class FileError(InputError):
 
 
 class Finding(NamedTuple):
-    """One problem or doubt about a file.
+    """One problem or doubt about a file."""
 
-    Attributes:
-        level: ``"error"`` where training would stop, else ``"warning"``.
-        kind: what it is in a word or two.
-        message: one line that names the file.
-        files: all affected files, where the message stands for several.
-    """
-
-    level: str
-    kind: str
-    message: str
-    files: tuple[str, ...] = ()
+    level: str  # "error" where training would stop, else "warning"
+    kind: str  # what it is in a word or two
+    message: str  # one line that names the file
+    files: tuple[str, ...] = ()  # all, where the message stands for several
 
 
 def error_finding(error: InputError) -> Finding:
@@ -140,11 +132,10 @@ class Reading:
         page: of a stack, of channels that are pages, or of an animation, from 0 on; or
             ``"max"``, the largest value of all pages at each pixel.
         intensity: which values become black and white: ``"full"``, the range of the
-            file's bits; ``"percentile"``, from the 1st to the 99.8th percentile of the
-            whole image and all colors; ``"LOW..HIGH/WHITE"``, two values of files whose
-            largest possible value is WHITE, such as ``"0..4095/65535"``; or
-            ``"range"``, which a data set replaces by the lowest and the highest value
-            of its training images.
+            file's bits; ``"percentile"``, the 1st and the 99.8th of the whole image;
+            ``"LOW..HIGH/WHITE"``, two values of files with values up to WHITE, such as
+            ``"0..4095/65535"``; or ``"range"``, the lowest and the highest value of the
+            training images of a data set.
 
     Raises:
         InputError: a page or an intensity of another form.
@@ -190,19 +181,12 @@ AS_SHOWN = Reading()
 
 
 class Header(NamedTuple):
-    """What is known of an image before its pixels are decoded.
+    """What is known of an image before its pixels are decoded."""
 
-    Attributes:
-        stored: (H, W) of the pixels in the file.
-        orientation: how a camera was held, 1 to 8 as in EXIF and TIFF; 1 is upright.
-        kind: the format, such as ``"PNG"``.
-        bits: of a value.
-    """
-
-    stored: tuple[int, int]
-    orientation: int
-    kind: str
-    bits: int = 8
+    stored: tuple[int, int]  # (H, W) of the pixels in the file
+    orientation: int  # of a camera, 1 to 8 as in EXIF and TIFF; 1 is upright
+    kind: str  # the format, such as "PNG"
+    bits: int = 8  # of a value
 
     @property
     def size(self) -> tuple[int, int]:
@@ -214,13 +198,9 @@ class Header(NamedTuple):
         return tuple(size) in (self.stored, self.size)
 
     def turn(self, labels: np.ndarray) -> np.ndarray:
-        """Turns labels [H, W] of the size of the stored pixels with their image.
-
-        Where a turn keeps the size, labels are assumed to be of the stored pixels.
-        """
-        if labels.shape == self.stored:
-            return upright(labels, self.orientation)
-        return labels
+        """Turns labels [H, W], if they have the size of the stored pixels."""
+        stored = labels.shape == self.stored
+        return upright(labels, self.orientation) if stored else labels
 
 
 def make_header(
@@ -235,33 +215,19 @@ def make_header(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Values:
-    """The decoded values of an image, upright.
+    """The decoded values of an image, upright."""
 
-    Attributes:
-        samples: integers [H, W, C], perhaps mapped from a file.
-        white: the value of full intensity, at most 65535.
-        colors: how many of the samples are the color, 1 or 3.
-        inverted: whether 0 is white.
-        opacity: the index of the sample that is the opacity, if there is one.
-        palette: uint8 [n, 3], the colors that the first sample indexes.
-        low: the intensity that is shown black, and all below.
-        high: the intensity that is shown white, and all above; by default white.
-    """
-
-    samples: np.ndarray
-    white: int = 255
-    colors: int = 1
-    inverted: bool = False
-    opacity: int | None = None
-    palette: np.ndarray | None = None
-    low: int = 0
-    high: int | None = None
+    samples: np.ndarray  # integers [H, W, C], perhaps mapped from a file
+    white: int = 255  # the value of full intensity, at most 65535
+    colors: int = 1  # how many of the samples are the color, 1 or 3
+    inverted: bool = False  # whether 0 is white
+    opacity: int | None = None  # the index of the sample that is the opacity
+    palette: np.ndarray | None = None  # uint8 [n, 3], indexed by the first sample
+    low: int = 0  # the intensity that is shown black, and all below
+    high: int | None = None  # shown white, and all above; by default white
 
     def at(self, where: tuple[slice, slice]) -> np.ndarray:
-        """The intensities of a window, integers [h, w, 1 or 3] in 0 .. white.
-
-        Transparent pixels are laid over black.
-        """
+        """The intensities of a window over black: [h, w, 1 or 3] in 0 .. white."""
         window = np.asarray(self.samples[where])
         colors = window[..., : self.colors]
         if self.palette is not None:
@@ -303,11 +269,6 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels[rows, columns]
 
 
-def refuse_floating() -> Refused:
-    """The error for floating-point values."""
-    return Refused("holds floating-point values: save it with 8 or 16 bits")
-
-
 def refuse_page(page: int | str, number: int) -> Refused:
     """The error for a page that is not one of the ``number`` pages."""
     pages = f"{number} pages, 0 to {number - 1}" if number > 1 else "one page, 0"
@@ -331,61 +292,66 @@ def readable(source: Source) -> Any:
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
+def opened(source: Source) -> IO[bytes]:
+    """The file, or one in memory, as bytes."""
+    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+
+
 def first_bytes(source: Source, number: int) -> bytes:
     """The first bytes of a file."""
-    if isinstance(source, bytes):
-        return source[:number]
-    with source.open("rb") as file:
+    with opened(source) as file:
         return file.read(number)
 
 
-def pillow_header(image: Image.Image, source: Source) -> Header:
-    """The header of a file that Pillow has opened."""
-    notes = image
-    deep = image.mode == "I" or image.mode.startswith("I;16")
-    if image.format == "PNG":
-        behind = _png_notes(source)
-        notes = Image.open(io.BytesIO(behind)) if behind else image
-        deep |= first_bytes(source, 25)[24:] == b"\x10"
-    # PNG's own method would decode the pixels to find notes behind them.
-    orientation = Image.Image.getexif(notes).get(ORIENTATION)
-    size = image.height, image.width
-    return make_header(size, orientation, image.format, bits=16 if deep else 8)
+class PillowImage:
+    """An image file that Pillow has opened."""
+
+    def __init__(self, source: Source, image: Image.Image) -> None:
+        self._source, self._image = source, image
+        # The further images of a camera's JPEG are not pages.
+        mpo = image.format == "MPO"
+        self.num_pages = 1 if mpo else int(getattr(image, "n_frames", 1))
+
+    def header(self, page: int) -> Header:
+        """The header of a page."""
+        if page >= self.num_pages:
+            raise refuse_page(page, self.num_pages)
+        image = notes = self._image
+        if page:
+            image.seek(page)
+        deep = _is_deep(image)
+        if image.format == "PNG":
+            behind = _png_notes(self._source)
+            notes = Image.open(io.BytesIO(behind)) if behind else image
+            deep |= first_bytes(self._source, 25)[24:] == b"\x10"
+        # PNG's own method would decode the pixels to find notes behind them.
+        orientation = Image.Image.getexif(notes).get(ORIENTATION)
+        size = image.height, image.width
+        return make_header(size, orientation, image.format, bits=16 if deep else 8)
+
+    def values(self, page: int) -> Values:
+        """Decodes a page."""
+        header, image = self.header(page), self._image
+        check_limit(header.stored)
+        image.load()  # which refuses what is cut short
+        kind = first_bytes(self._source, 26)[24:]
+        if image.format == "PNG" and kind in _DEEP_COLORS and page == 0:
+            values = _deep_png(self._source, image.info.get("transparency"))
+        else:
+            values = shown_by_pillow(image)
+        samples = upright(values.samples, header.orientation)
+        return dataclasses.replace(values, samples=samples)
 
 
-def pillow_pages(image: Image.Image) -> int:
-    """The number of pages; the further images of a camera's JPEG are not pages."""
-    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-
-
-def pillow_seek(image: Image.Image, page: int) -> None:
-    """Selects a page."""
-    if page:
-        if page >= pillow_pages(image):
-            raise refuse_page(page, pillow_pages(image))
-        image.seek(page)
-
-
-def pillow_values(image: Image.Image, source: Source, page: int) -> Values:
-    """Decodes a page."""
-    pillow_seek(image, page)
-    header = pillow_header(image, source)
-    check_limit(header.stored)
-    image.load()  # which refuses what is cut short
-    deep = image.format == "PNG" and first_bytes(source, 26)[24:] in _DEEP_COLORS
-    if deep and page == 0:
-        values = _deep_png(source, image.info.get("transparency"))
-    else:
-        values = shown_by_pillow(image)
-    samples = upright(values.samples, header.orientation)
-    return dataclasses.replace(values, samples=samples)
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode == "I" or image.mode.startswith("I;16")
 
 
 def shown_by_pillow(image: Image.Image) -> Values:
     """The values of a page that Pillow has decoded."""
     if image.mode == "F":
-        raise refuse_floating()
-    if image.mode == "I" or image.mode.startswith("I;16"):
+        raise Refused(FLOATING)
+    if _is_deep(image):
         gray = within_16_bits(np.asarray(image))
         key = image.info.get("transparency")
         if isinstance(key, int):
@@ -401,7 +367,7 @@ def shown_by_pillow(image: Image.Image) -> Values:
 def _png_notes(source: Source) -> bytes:
     """A PNG without its pixels, if notes stand behind them; they may turn the image."""
     notes, found, behind = [_PNG], False, False
-    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+    with opened(source) as file:
         file.seek(len(_PNG))
         while len(start := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", start)
@@ -421,8 +387,9 @@ def _deep_png(source: Source, key: Any) -> Values:
     """A PNG with several samples of 16 bits, of which Pillow keeps 8."""
     import cv2  # late: it takes long to import
 
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    with opened(source) as file:
+        data = np.frombuffer(file.read(), np.uint8)
+    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3:
         raise OSError("its pixels cannot be decoded")
     colors = pixels[..., 2::-1]

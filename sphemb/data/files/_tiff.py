@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import logging
 import math
 import pathlib
 import struct
+from collections import ChainMap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from PIL import Image
 
 from sphemb.data.files._images import (
     DAMAGED,
+    FLOATING,
     ORIENTATION,
     WHITE,
     Header,
@@ -31,7 +34,6 @@ from sphemb.data.files._images import (
     first_bytes,
     make_header,
     readable,
-    refuse_floating,
     refuse_page,
     shown_by_pillow,
     upright,
@@ -49,23 +51,6 @@ _COLOR_SAMPLES = {
     tifffile.PHOTOMETRIC.PALETTE: 1,
     tifffile.PHOTOMETRIC.RGB: 3,
 }
-# Encodings of plain bytes that Pillow's libtiff can undo, and tifffile cannot.
-_PACKED = (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
-
-
-@contextlib.contextmanager
-def opened_tiff(source: Source) -> Iterator[tifffile.TiffFile | None]:
-    """Opens a TIFF; None for other files and where tifffile cannot, but Pillow may."""
-    file, known = None, False
-    if first_bytes(source, 4) in _BEGINNINGS:
-        with contextlib.suppress(*DAMAGED):
-            file = tifffile.TiffFile(readable(source))
-            known = isinstance(file.pages.first, tifffile.TiffPage)
-    try:
-        yield file if known else None
-    finally:
-        if file is not None:
-            file.close()
 
 
 class Page(NamedTuple):
@@ -75,27 +60,59 @@ class Page(NamedTuple):
     place: int = 0
 
 
-def tiff_page(tiff: Any, number: int) -> Page:
-    """Selects a page."""
-    if number == 0:
-        return Page(tiff.pages.first)
-    pages = tiff_pages(tiff)
-    if number >= len(pages):
-        raise refuse_page(number, len(pages))
-    return pages[number]
+class TiffImage:
+    """A TIFF that tifffile has opened."""
+
+    def __init__(self, source: Source, tiff: Any) -> None:
+        self._source, self._tiff = source, tiff
+
+    @functools.cached_property
+    def _pages(self) -> list[Page]:
+        """The pages without smaller copies of them and masks of what is transparent."""
+        pages = [
+            Page(page)
+            for i, page in enumerate(self._tiff.pages)
+            if i == 0 or not (page.is_reduced or page.is_mask)
+        ]
+        images = _described_images(self._tiff)
+        if len(pages) == 1 < images:
+            return [Page(pages[0].page, k) for k in range(images)]
+        return pages
+
+    @property
+    def num_pages(self) -> int:
+        """The number of pages."""
+        return len(self._pages)
+
+    def _page(self, number: int) -> Page:
+        if number == 0:
+            return Page(self._tiff.pages.first)
+        if number >= self.num_pages:
+            raise refuse_page(number, self.num_pages)
+        return self._pages[number]
+
+    def header(self, page: int) -> Header:
+        """The header of a page."""
+        return tiff_header(self._page(page).page)
+
+    def values(self, page: int) -> Values:
+        """Decodes a page."""
+        return _values(self._source, self._tiff, self._page(page))
 
 
-def tiff_pages(tiff: Any) -> list[Page]:
-    """The pages without smaller copies of them and masks of what is transparent."""
-    pages = [
-        Page(page)
-        for i, page in enumerate(tiff.pages)
-        if i == 0 or not (page.is_reduced or page.is_mask)
-    ]
-    images = _described_images(tiff)
-    if len(pages) == 1 < images:
-        return [Page(pages[0].page, k) for k in range(images)]
-    return pages
+@contextlib.contextmanager
+def opened_tiff(source: Source) -> Iterator[TiffImage | None]:
+    """Opens a TIFF; None for other files and where tifffile cannot, but Pillow may."""
+    file, known = None, False
+    if first_bytes(source, 4) in _BEGINNINGS:
+        with contextlib.suppress(*DAMAGED):
+            file = tifffile.TiffFile(readable(source))
+            known = isinstance(file.pages.first, tifffile.TiffPage)
+    try:
+        yield TiffImage(source, file) if known else None
+    finally:
+        if file is not None:
+            file.close()
 
 
 def _described_images(tiff: Any) -> int:
@@ -133,13 +150,13 @@ def tiff_palette(page: Any) -> np.ndarray:
     return (colors if eight else colors >> 8).astype(np.uint8)
 
 
-def tiff_values(source: Source, tiff: Any, found: Page) -> Values:
+def _values(source: Source, tiff: Any, found: Page) -> Values:
     """Decodes a page."""
     page = found.page
     header = tiff_header(page)
     check_limit(header.stored)
     if page.dtype is not None and page.dtype.kind not in "bui":
-        raise refuse_floating()
+        raise Refused(FLOATING)
     colors = _COLOR_SAMPLES.get(page.photometric)
     paletted = page.photometric == tifffile.PHOTOMETRIC.PALETTE
     packed = colors is None or page.dtype is None
@@ -224,8 +241,10 @@ def decoded(source: Source, tiff: Any, found: Page) -> np.ndarray:
         )
     elif page.is_memmappable and isinstance(source, pathlib.Path):
         samples = tifffile.memmap(source, page=page.index, mode="r")
-    elif page.compression in _PACKED:
-        samples = _unpacked(tiff, page)
+    elif page.compression not in tifffile.TIFF.DECOMPRESSORS or (
+        page.compression in _PACKED and page.bitspersample % 8
+    ):
+        raise Undecoded
     else:
         large = page.imagelength * page.imagewidth > _IN_MEMORY
         try:
@@ -239,45 +258,27 @@ def decoded(source: Source, tiff: Any, found: Page) -> np.ndarray:
     return samples[..., None] if samples.ndim == 2 else samples
 
 
-def _unpacked(tiff: Any, page: Any) -> np.ndarray:
-    """The page's array from strips or tiles whose bytes libtiff unpacks."""
-    predictor, bits = int(page.predictor), page.bitspersample
-    if predictor not in (1, 2) or bits not in (8, 16) or page.fillorder != 1:
-        raise Undecoded
-    height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
-    planes = samples if page.planarconfig == 2 else 1
-    channels = samples // planes
-    rows, columns = min(page.rowsperstrip, height), width
-    if page.is_tiled:
-        rows, columns = page.tilelength, page.tilewidth
-    dtype = page.dtype.newbyteorder(tiff.byteorder)
-    down, across = -(-height // rows), -(-width // columns)
-    found = np.empty((planes, height, width, channels), page.dtype)
-    parts = zip(page.dataoffsets, page.databytecounts, strict=True)
-    for i, (start, count) in enumerate(parts):
-        plane, place = divmod(i, down * across)
-        top, left = (place // across) * rows, (place % across) * columns
-        lines = rows if page.is_tiled else min(rows, height - top)
-        tiff.filehandle.seek(start)
-        size = lines * columns * channels * dtype.itemsize
-        plain = _undone(tiff.filehandle.read(count), int(page.compression), size)
-        part = np.frombuffer(plain, dtype).reshape(lines, columns, channels)
-        if predictor == 2:
-            part = np.cumsum(part, axis=1, dtype=page.dtype)
-        window = found[plane, top : top + rows, left : left + columns]
-        window[:] = part[: window.shape[0], : window.shape[1]]
-    return found.reshape(page.shape)
-
-
-def _undone(data: bytes, compression: int, size: int) -> bytes:
-    """Bytes that libtiff unpacks, as the one strip of a gray image of one row."""
+def _unpack(data: bytes, compression: int, out: int) -> bytes:
+    """Unpacks ``out`` bytes by libtiff, as the strip of a gray image of one row."""
     begin = 8 + 2 + 9 * 12 + 4
-    tags = {256: size, 257: 1, 258: 8, 259: compression, 262: 1, 273: begin}
+    tags = {256: out, 257: 1, 258: 8, 259: compression, 262: 1, 273: begin}
     tags |= {277: 1, 278: 1, 279: len(data)}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, n) for tag, n in tags.items())
     header = b"II*\0" + struct.pack("<IH", 8, len(tags))
     with Image.open(io.BytesIO(header + entries + bytes(4) + data)) as image:
         return image.tobytes()
+
+
+# tifffile unpacks LZW and ZSTD only with imagecodecs, a large library.
+_PACKED = [
+    int(code)
+    for code in (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
+    if code not in tifffile.TIFF.DECOMPRESSORS
+]
+tifffile.TIFF.DECOMPRESSORS = ChainMap(
+    {code: functools.partial(_unpack, compression=code) for code in _PACKED},
+    tifffile.TIFF.DECOMPRESSORS,
+)
 
 
 def _by_pillow(source: Source, page: Any) -> Values:
