@@ -15,7 +15,6 @@ import numpy as np
 
 from sphemb._checks import InputError, check_count, check_number
 from sphemb._labels import VOID
-from sphemb.data._curves import mend_examples
 from sphemb.data._pipeline import move_pixels
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
@@ -196,7 +195,7 @@ class ImageAugmentation(grain.transforms.RandomMap):
             maps=lambda labels: _warp_labels(labels, linear, offset, size),
         )
         moved["image"] = self._recolor(moved["image"], jitter)
-        return mend_examples(moved, element, linear, offset)
+        return _mend_curves(moved, element, linear, offset)
 
     def _window(
         self, extent: np.ndarray, position: np.ndarray
@@ -315,4 +314,90 @@ class CenterCrop(grain.transforms.Map):
         )
         ratio = np.array([height, width]) / scaled
         offset = ratio * (np.array(corner) + 0.5) - 0.5
-        return mend_examples(moved, element, np.diag(ratio), offset)
+        return _mend_curves(moved, element, np.diag(ratio), offset)
+
+
+# Curves one pixel wide: reading the nearest pixel skips some of a curve where an image
+# shrinks or turns. Here the steps from each of its pixels to the next are followed.
+
+_STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # half of the eight neighbors
+
+
+def _mend_curves(
+    moved: dict[str, Any],
+    example: dict[str, Any],
+    linear: np.ndarray,
+    offset: np.ndarray,
+) -> dict[str, Any]:
+    """Closes the gaps in the curves of an example that has ``"boundaries"``.
+
+    Args:
+        moved: the result, with boundaries where they were read.
+        example: the input.
+        linear: [2, 2], from rows and columns of the result to those of the input.
+        offset: [2]; the result at p was read at linear p + offset.
+    """
+    if "boundaries" not in example:
+        return moved
+    mended = dict(moved)
+    if "instances" in moved:
+        mended["instances"] = mend_map(
+            moved["instances"], example["instances"], linear, offset
+        )
+    if "boundaries" in moved:
+        # A map without a curve stays: that of an absent annotator is void.
+        maps = [
+            mend_map(new, old, linear, offset) if (old == 1).any() else new
+            for new, old in zip(moved["boundaries"], example["boundaries"], strict=True)
+        ]
+        mended["boundaries"] = np.stack(maps)
+    return mended
+
+
+def mend_map(
+    moved: np.ndarray, labels: np.ndarray, linear: np.ndarray, offset: np.ndarray
+) -> np.ndarray:
+    """Closes the gaps in one map, int32 [h, w]: 1 on curves, -1 on void ones.
+
+    >>> diagonal, half = np.eye(6, dtype=np.int32), 2.0 * np.eye(2)
+    >>> moved = diagonal[1::2, ::2]  # which misses all of it
+    >>> mend_map(moved, diagonal, half, np.array([1.0, 0.0]))
+    array([[1, 1, 0],
+           [0, 1, 1],
+           [0, 0, 1]], dtype=int32)
+    """
+    found = moved.copy()
+    if (labels == VOID).any():
+        rows, columns = _trace(labels != 0, linear, offset, moved.shape)
+        empty = found[rows, columns] == 0
+        found[rows[empty], columns[empty]] = VOID
+    found[_trace(labels == 1, linear, offset, moved.shape)] = 1
+    return found
+
+
+def _trace(
+    curves: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows and columns of the result that curves, bool [H, W], run through.
+
+    Between neighbors lie as many points as keep them at most one pixel apart.
+    """
+    forward = np.linalg.inv(linear)
+    height, width = curves.shape
+    points = [np.argwhere(curves).astype(float)]
+    for down, right in _STEPS:
+        step = np.array([down, right])
+        # The cosine of a right angle is not quite zero.
+        pieces = math.ceil(np.abs(forward @ step).max() - 1e-6)
+        if pieces < 2:
+            continue
+        left = max(-right, 0)
+        here = curves[: height - down, left : width - max(right, 0)]
+        there = curves[down:, max(right, 0) : width - left]
+        starts = np.argwhere(here & there) + np.array([0, left])
+        points += [starts + step * k / pieces for k in range(1, pieces)]
+    # Not rint, which takes a half once up and once down, two pixels apart.
+    placed = np.floor((np.concatenate(points) - offset) @ forward.T + 0.5).astype(int)
+    inside = ((placed >= 0) & (placed < size)).all(axis=1)
+    rows, columns = placed[inside].T
+    return rows, columns
