@@ -7,7 +7,7 @@ import math
 import pathlib
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple, cast
 
 import jax
@@ -28,7 +28,6 @@ from sphemb.data import (
     measure_instances,
     open_folder,
 )
-from sphemb.grouping import gbms_trajectory
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.training import (
     Experiment,
@@ -41,23 +40,19 @@ from sphemb.training import (
     split_batch,
     write_json,
 )
-from sphemb.viz import draw_instance_sizes, draw_similarity_histograms, save_figure
+from sphemb.viz import draw_instance_sizes, save_figure
 
-_FILES = ("advice.json", "instances.png", "similarities.png")
-_SPLITS = ("train", "validation", "test")
+_RECORD, _PICTURE = "advice.json", "instances.png"
+_SPLITS = ("validation", "test", "train")
 _MARGIN, _DIM = 0.5, 64  # of the paper
 _LOST = 0.01  # share of the instances that may vanish on the map
-_SAMPLED = 4  # pixels that the sample should have of an instance
-_SAMPLES = (512, 4096)
-_CROP = (1.5, 32)  # sides of a large instance; multiples of pixels
-_EMBEDDED = 8  # images whose embeddings are measured
-_POINTS = 1000  # of an image: all pairs of them are compared
+_CROP = (1.5, 32)  # lengths of a large instance; a multiple of pixels
+_EMBEDDED, _POINTS = 8, 1000  # images and points of each, whose pairs are compared
 _PULL = 0.01  # of other groups, relative to that of the own instance
-_STEPS = 5  # of mean shift, in the picture of similarities
 
 
 class Advice(NamedTuple):
-    """One setting, its value and the reason in one sentence."""
+    """A setting such as ``"config.task.margin"``, its value, the reason in words."""
 
     setting: str
     value: Any
@@ -83,7 +78,7 @@ class Advise(FolderFlags):
         config: the configuration to start from, as for train.
         images: images of a split that are measured.
         costs: leave out memory and time, for which a training step is compiled.
-        out: the folder for advice.json and pictures.
+        out: the folder for advice.json and instances.png.
         overwrite: replace results that exist.
         overrides: changes of the configuration, see `read_config`.
     """
@@ -108,58 +103,62 @@ class Advise(FolderFlags):
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
 
     def run(self) -> dict[str, Any]:
-        """Measures the folder or the run, and prints settings with their reasons.
-
-        Returns:
-            The content of ``advice.json``.
-
-        Raises:
-            InputError: not one of dir and workdir, a missing folder, a setting out of
-                range, no instances, or results that exist.
-        """
+        """Prints settings with their reasons, and returns ``advice.json``."""
         logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
         fixed = self._fixed()
         trained = load_run(self.workdir) if self.workdir is not None else None
         data = trained.experiment if trained else open_folder(self.dir, **self.folder)
-        sizes = _measure(data, self.images)
-        warnings = _warnings(data, self.images)
-        record: dict[str, Any] = {"data": _data_record(sizes), "warnings": warnings}
-        print("\n".join([*_data_lines(record["data"]), *warnings]))
-        advice, changes, similarities = [], [], None
+        sizes = _measure_instances(data, self.images)
+        record: dict[str, Any] = {
+            "data": _spreads(sizes),
+            "warnings": _warnings(data, self.images),
+        }
+        print("\n".join([*_data_lines(record["data"]), *record["warnings"]]))
+        advice, changes, config = [], [], self.config
         if trained:
             settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
-            similarities = _measure_similarities(trained)
-            found, bounds = advise_on_run(similarities, settings.task.concentration)
-            record["similarities"] = similarities.record(bounds)
-            print(similarities.line(bounds))
-            advice.append(found)
-            fixed |= {found.setting}
+            record["similarities"] = found = _measure_similarities(trained)
+            print(
+                f"similarities in {found['num_images']} images: within instances "
+                f"{found['within']:.3f}, nine tenths from {found['within_low']:.3f} "
+                f"on, between them {found['between']:.3f} at most"
+            )
+            advice.append(_advise_on_run(found, settings.task.concentration))
+            fixed |= {advice[0].setting}
         else:
-            if self.config is None:
-                advice.append(_choose_config(sizes))
-            settings = self._settings(self.config or advice[0].value)
+            if config is None:
+                advice.append(_choose_config(int(sizes.counts.max())))
+                config = advice[0].value
+            settings = self._settings(config)
             folder = {"dir": str(self.dir), **self.folder}
             changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
         advice += _advise_on_data(sizes, settings.to_dict(), fixed)
         print()
         for found in advice:
             print(f"{found.setting} = {found.text}: {found.reason}", flush=True)
-        changes = _apply(settings, [*changes, *advice])
+        record["advice"] = [a._asdict() for a in advice]
+        flags = []
+        for change in (*changes, *advice):
+            section, _, name = change.setting.removeprefix("config.").partition(".")
+            if name and settings[section][name] != change.value:
+                settings[section][name] = change.value
+                flags.append(f"--{change.setting}={change.text}")
         if self.costs:
             record["costs"] = _measure_step(settings)
-            print("", *_cost_lines(record["costs"]), sep="\n", flush=True)
-        record["advice"] = [a._asdict() for a in advice]
         if not trained:
-            flags = [f"--config={self.config or advice[0].value}", *self.overrides]
-            flags += [f"--{change.setting}={change.text}" for change in changes]
-            record["command"] = shlex.join(["sphemb", "train", *flags])
+            command = ["sphemb", "train", f"--config={config}", *self.overrides, *flags]
+            record["command"] = shlex.join(command)
             print(f"\n{record['command']}", flush=True)
         if self.out is not None:
-            self._write(record, sizes, similarities, settings.task.get("margin"))
+            make_folder(self.out)
+            with writing_results():
+                figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
+                save_figure(figure, self.out / _PICTURE)
+                write_json(self.out / _RECORD, record)
         return record
 
     def _fixed(self) -> frozenset[str]:
-        """The settings that the user has given; refuses flags that contradict."""
+        """The settings of the user; refuses flags that contradict each other."""
         if (self.dir is None) == (self.workdir is None):
             raise InputError("give a folder of images and masks, or --workdir of a run")
         if self.workdir is not None and (self.config or self.overrides):
@@ -167,7 +166,7 @@ class Advise(FolderFlags):
                 "--workdir brings its own configuration: leave out --config"
             )
         check_count("--images", self.images, at_least=1)
-        check_results(self.out, _FILES, overwrite=self.overwrite)
+        check_results(self.out, (_RECORD, _PICTURE), overwrite=self.overwrite)
         fixed = frozenset(o.split("=")[0].lstrip("-") for o in self.overrides)
         for name in ("dir", *self.folder):
             if f"config.data.{name}" in fixed:
@@ -185,38 +184,6 @@ class Advise(FolderFlags):
             )
         return settings
 
-    def _write(
-        self,
-        record: dict[str, Any],
-        sizes: InstanceSizes,
-        similarities: Similarities | None,
-        margin: float | None,
-    ) -> None:
-        assert self.out is not None
-        make_folder(self.out)
-        with writing_results():
-            figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
-            save_figure(figure, self.out / _FILES[1])
-            if similarities is not None:
-                figure = draw_similarity_histograms(
-                    similarities.trajectory, similarities.labels, margin=margin
-                )
-                save_figure(figure, self.out / _FILES[2])
-            write_json(self.out / _FILES[0], record)  # last: it means all is written
-
-
-def _apply(config: ml_collections.ConfigDict, advice: Sequence[Advice]) -> list[Advice]:
-    """Changes a configuration, and returns what was different before."""
-    changes = []
-    for found in advice:
-        if found.setting == "config":
-            continue
-        _, section, name = found.setting.split(".")
-        if config[section][name] != found.value:
-            config[section][name] = found.value
-            changes.append(found)
-    return changes
-
 
 def _chosen(data: Any, number: int) -> Iterator[tuple[str, Any, list[int]]]:
     """The splits that exist, their examples, and evenly spaced indices of them."""
@@ -233,20 +200,15 @@ def _chosen(data: Any, number: int) -> Iterator[tuple[str, Any, list[int]]]:
         yield split, source, np.linspace(0, last, wanted).astype(int).tolist()
 
 
-def _measure(data: Any, number: int) -> InstanceSizes:
+def _measure_instances(data: Any, number: int) -> InstanceSizes:
     sizes = None
     for split, source, chosen in _chosen(data, number):
         found = measure_instances(source, indices=progress(chosen, split))
         sizes = sizes.merge(found) if sizes else found
-    if sizes is None or not len(sizes.counts):
+    if sizes is None or not sizes.areas.size:
         raise InputError(
-            "the folder must have images that can be used, got none: sphemb check-data "
-            "lists their errors"
-        )
-    if not sizes.areas.size:
-        raise InputError(
-            "the images must have instances to advise on, got none: sphemb check-data "
-            "lists what their masks hold"
+            "the folder must have usable images with instances, got none: sphemb "
+            "check-data lists the errors and what the masks hold"
         )
     return sizes
 
@@ -267,7 +229,7 @@ def _warnings(data: Any, number: int) -> list[str]:
     return lines + [f"warning: {found.message}" for found in images.findings]
 
 
-def _data_record(sizes: InstanceSizes) -> dict[str, Any]:
+def _spreads(sizes: InstanceSizes) -> dict[str, Any]:
     shares = {"least": 0, "5%": 0.05, "median": 0.5, "95%": 0.95, "most": 1}
 
     def spread(values: np.ndarray) -> dict[str, float]:
@@ -281,46 +243,41 @@ def _data_record(sizes: InstanceSizes) -> dict[str, Any]:
         "area": spread(sizes.areas),
         "side": spread(sizes.sides),
         "touching": float(np.mean(sizes.touching)),
-        "vanishing": {
-            str(stride): float(np.mean(lost))
-            for stride, lost in sizes.vanishing.items()
-        },
+        "vanishing": {str(k): float(np.mean(v)) for k, v in sizes.vanishing.items()},
     }
 
 
-def _data_lines(record: dict[str, Any]) -> list[str]:
-    lines = [f"{record['images']:,} images with {record['instances']:,} instances"]
-    if record["unusable"]:
-        lines.append(
-            f"{record['unusable']} more cannot be used: sphemb check-data says why"
-        )
+def _data_lines(data: dict[str, Any]) -> list[str]:
+    number = f"{data['images']:,} images with {data['instances']:,} instances"
+    if data["unusable"]:
+        number += f"; {data['unusable']} more cannot be used, see sphemb check-data"
+    lines = [number]
     for name, title in {
         "instances_of_an_image": "instances of an image",
         "area": "pixels of an instance",
     }.items():
-        values = (f"{k} {v:,.0f}" for k, v in record[name].items())
+        values = (f"{k} {v:,.0f}" for k, v in data[name].items())
         lines.append(f"{title}: {', '.join(values)}")
-    lost = (f"{100 * v:.1f} % at {k}" for k, v in record["vanishing"].items())
+    lost = (f"{100 * v:.1f} % at {k}" for k, v in data["vanishing"].items())
     lines.append(f"vanish at a stride of the map: {', '.join(lost)}")
-    return [*lines, f"touch another instance: {100 * record['touching']:.0f} %"]
+    return [*lines, f"touch another instance: {100 * data['touching']:.0f} %"]
 
 
-def _choose_config(sizes: InstanceSizes) -> Advice:
+def _choose_config(most: int) -> Advice:
     """The configuration for few instances of an image, or the one for many."""
-    most = int(sizes.counts.max())
     reason = f"the fullest image has {most} instances"
-    if most + 1 > 2 * _DIM:
-        reason += (
-            f", more than the {2 * _DIM - 1} that {_DIM} dimensions separate at margin "
-            f"{_MARGIN}, so that only neighbors can be separated"
-        )
-        return Advice("config", "nuclei", reason)
-    reason += ", each of which can have a direction of its own"
-    return Advice("config", "folder", reason)
+    if most + 1 <= 2 * _DIM:
+        reason += ", each of which can have a direction of its own"
+        return Advice("config", "folder", reason)
+    reason += (
+        f", more than the {2 * _DIM - 1} that {_DIM} dimensions separate at margin "
+        f"{_MARGIN}, so that only neighbors can be separated"
+    )
+    return Advice("config", "nuclei", reason)
 
 
-def room_for(most: int) -> dict[str, int]:
-    """Limits of a task for a fullest image of ``most`` instances, with a reserve."""
+def limits_for(most: int) -> dict[str, int]:
+    """Limits of a task, with a reserve, for a fullest image of ``most`` instances."""
     return {
         "max_components": _up(1.5 * most, 50),
         "max_groups": _power_of_two(2 * (most + 1)),
@@ -331,17 +288,7 @@ def room_for(most: int) -> dict[str, int]:
 def _advise_on_data(
     sizes: InstanceSizes, config: dict[str, Any], fixed: frozenset[str]
 ) -> list[Advice]:
-    """Derives settings from the instances of a data set.
-
-    Args:
-        sizes: of the instances; at least one.
-        config: that training would start from; the advice is applied to it.
-        fixed: settings that stay.
-
-    Returns:
-        The settings of this configuration that are not fixed; those that are right as
-        they are, too.
-    """
+    """Derives the settings of a configuration that are not fixed, and applies them."""
     model, task, advice = config["model"], config["task"], []
 
     def advise(section: str, name: str, value: Any, reason: str) -> None:
@@ -352,11 +299,9 @@ def _advise_on_data(
 
     if "decoder_stride" in model:
         coarsest = model.get("output_stride") or 8
-        lost = {
-            s: float(np.mean(v)) for s, v in sizes.vanishing.items() if s <= coarsest
-        }
-        stride = max((s for s, share in lost.items() if share <= _LOST), default=1)
-        shares = ", ".join(f"{100 * v:.1f} % at stride {s}" for s, v in lost.items())
+        lost = {k: np.mean(v) for k, v in sizes.vanishing.items() if k <= coarsest}
+        stride = max((k for k, share in lost.items() if share <= _LOST), default=1)
+        shares = ", ".join(f"{100 * v:.1f} % at stride {k}" for k, v in lost.items())
         reason = f"of {sizes.areas.size:,} instances, {shares} vanish"
         now = model["decoder_stride"] or coarsest
         if task.get("erosion") and now < stride:
@@ -370,20 +315,17 @@ def _advise_on_data(
         image = int(np.median(sizes.images.min(axis=1)))
         factor, step = _CROP
         side = min(_up(max(factor * large, min(crop)), step), _up(image, step))
-        advise(
-            "augmentation",
-            "size",
-            (side, side),
+        reason = (
             f"19 of 20 instances are at most {large:.0f} pixels long, and half of the "
-            f"images have a side of at most {image}",
+            f"images have a side of at most {image}"
         )
+        advise("augmentation", "size", (side, side), reason)
         crop = config["augmentation"]["size"]
 
     most = int(sizes.counts.max())
-    fullest = f"the fullest of {len(sizes.counts)} images has {most} instances"
     groups = most + 1  # with the background
     reason = f"the fullest image has {most} instances"
-    if task.get("max_components"):  # of these, one loss sees those of a crop
+    if task.get("max_components"):  # one loss sees the instances of a crop
         window = crop or tuple(sizes.images.max(axis=0))
         shares = np.minimum(1.0, np.prod(window) / np.prod(sizes.images, axis=1))
         groups = int(np.ceil((sizes.counts * shares).max())) + 1
@@ -401,11 +343,8 @@ def _advise_on_data(
             reason += ", and perhaps in fewer"
         advise("model", "embedding_dim", dim, reason)
     least = margin_for(groups, dim).margin
-    reason = (
-        f"{groups} groups in {dim} dimensions can have zero loss from a margin of "
-        f"{least:.3f} on"
-    )
-    advise("task", "margin", margin, reason)
+    reason = f"{groups} groups in {dim} dimensions can have zero loss from a margin of "
+    advise("task", "margin", margin, f"{reason}{least:.3f} on")
     rule = round(float(concentration_from_margin(margin)), 2)
     now = task.get("concentration", rule)
     near = 0.6 <= now / rule <= 1 / 0.6
@@ -415,37 +354,15 @@ def _advise_on_data(
     reason += "; a trained run gives a better estimate (--workdir)"
     advise("task", "concentration", now if near else rule, reason)
 
-    room = room_for(most)
-    reason = f"{fullest}, and a prediction may find more"
-    if task.get("max_components"):
-        value = max(task["max_components"], room["max_components"])
-        advise("task", "max_components", value, reason)
-    else:
-        value = max(task.get("max_groups", 1), room["max_groups"])
-        advise("task", "max_groups", value, f"{reason}; the background is a group, too")
-    value = max(task.get("max_objects", 1), room["max_objects"])
-    advise("task", "max_objects", value, f"{fullest}, all of which are scored")
-
-    if not task.get("erosion"):  # without it, areas are those of the masks
-        small = float(np.quantile(sizes.areas, 0.01))
-        reason = (
-            f"99 of 100 instances have at least {small:.0f} pixels, and a group of "
-            "less than a quarter of that is noise"
+    limits = limits_for(most)
+    reason = f"the fullest of {len(sizes.counts)} images has {most} instances"
+    of_groups = "max_components" if task.get("max_components") else "max_groups"
+    for name in (of_groups, "max_objects"):
+        value = max(task.get(name, 1), limits[name])
+        more = (
+            "all are scored" if name == "max_objects" else "predictions may find more"
         )
-        advise("task", "min_size", max(1, int(small / 4)), reason)
-
-    pixels = int(np.prod(crop or tuple(np.median(sizes.images, axis=0))))
-    small = max(1.0, float(np.quantile(sizes.areas, 0.05)))
-    wanted = _up(_SAMPLED * pixels / small, 256)
-    low, high = (min(bound, pixels) for bound in _SAMPLES)
-    value = int(np.clip(max(wanted, task.get("num_samples", 1)), low, high))
-    reason = (
-        f"19 of 20 instances have at least {small:.0f} pixels, of which a sample from "
-        f"{pixels:,} has {value * small / pixels:.1f} then"
-    )
-    if wanted > high:
-        reason += ", and the number of pairs is quadratic"
-    advise("task", "num_samples", value, reason)
+        advise("task", name, value, f"{reason}, and {more}")
     return advice
 
 
@@ -457,50 +374,13 @@ def _power_of_two(value: int) -> int:
     return 1 << (int(value) - 1).bit_length()
 
 
-class Similarities(NamedTuple):
-    """Calibrated similarities of a run's embeddings, and sizes of groups.
+def _measure_similarities(trained: Trained) -> dict[str, float]:
+    """Measures calibrated similarities of a run's embeddings, and sizes of its groups.
 
-    Attributes:
-        within: the median of pairs of one instance.
-        within_low: a tenth of these pairs are below.
-        between: a twentieth of the pairs of different instances are above.
-        instance: points of a typical instance among those that mean shift moves.
-        largest: points of the largest group, often the background.
-        num_images: that were measured.
-        trajectory: [T + 1, N, D], N points of the image with most instances.
-        labels: [N], their instances.
-    """
-
-    within: float
-    within_low: float
-    between: float
-    instance: float
-    largest: float
-    num_images: int
-    trajectory: np.ndarray
-    labels: np.ndarray
-
-    def record(self, bounds: tuple[float, float]) -> dict[str, Any]:
-        """The numbers, as JSON can hold them."""
-        numbers = {k: v for k, v in self._asdict().items() if np.ndim(v) == 0}
-        return {**numbers, "concentrations": list(bounds)}
-
-    def line(self, bounds: tuple[float, float]) -> str:
-        """The numbers in words."""
-        low, high = bounds
-        return (
-            f"similarities in {self.num_images} images: within instances "
-            f"{self.within:.3f}, nine tenths from {self.within_low:.3f} on, between "
-            f"them {self.between:.3f} at most"
-            + (f"; concentrations from {low:.0f} to {high:.0f}" if low <= high else "")
-        )
-
-
-def _measure_similarities(trained: Trained) -> Similarities:
-    """Measures pairs of some images; they weigh as in Eq. 2: instances count alike.
-
-    Raises:
-        InputError: a task without a mean shift, or images without two instances.
+    ``within`` is the median of pairs of one instance, of which a tenth is below
+    ``within_low``; a twentieth of the pairs of two instances exceed ``between``; pairs
+    weigh as in Eq. 2. ``instance`` and ``largest`` are the points that mean shift moves
+    of a typical and of the largest group.
     """
     experiment, task = trained.experiment, cast(Any, trained.experiment.task)
     if not (hasattr(task, "unit_vectors") and hasattr(task, "concentration")):
@@ -508,87 +388,57 @@ def _measure_similarities(trained: Trained) -> Similarities:
             "--workdir must be a run that learns instances by mean shift "
             f"(Proposals, Instances), got one of {type(task).__name__}"
         )
-    split, indices = _usable(experiment)
     pairs: dict[bool, list[np.ndarray]] = {True: [], False: []}
-    typical, largest, fullest = [], [], (0, np.zeros(0), np.zeros(0))
-    for batch in experiment.one_pass(split, indices, batch_size=1):
-        truth = np.asarray(batch["instances"])
-        labels = truth.reshape(-1)
+    typical, largest = [], []
+    split = next(name for name, *_ in _chosen(experiment, 1))
+    chosen = list(experiment.usable(split, _EMBEDDED))
+    for batch in experiment.one_pass(split, chosen, batch_size=1):
+        labels = np.asarray(batch["instances"]).reshape(-1)
         valid = np.flatnonzero(labels >= 0)
         numbers, sizes = np.unique(labels[valid], return_counts=True)
         if len(numbers) < 2:
             continue
-        embedding = np.asarray(task.unit_vectors(trained.apply, batch))
-        cell = 1 if task.predict_pixels else _cell(trained, truth.shape[1:])
+        cell = 1 if task.predict_pixels else _cell(experiment, batch["image"].shape)
         typical.append(np.median(sizes[numbers > 0]) / cell)
         largest.append(sizes.max() / cell)
         sample = np.random.default_rng(0).permutation(valid)[:_POINTS]
-        points = embedding.reshape(len(labels), -1)[sample]
-        for same, kind in _pairs(points, labels[sample]).items():
-            pairs[same].append(kind)
-        if len(numbers) > fullest[0]:
-            fullest = (len(numbers), points, labels[sample])
+        points = np.asarray(task.unit_vectors(trained.apply, batch))
+        points, labels = points.reshape(len(labels), -1)[sample], labels[sample]
+        one, other = np.triu_indices(len(labels), 1)
+        similarity = 0.5 * (1.0 + points @ points.T)[one, other]
+        _, ranks, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = 1.0 / (sizes[ranks[one]] * sizes[ranks[other]])
+        same = labels[one] == labels[other]
+        for kind, mask in ((True, same), (False, ~same)):
+            share = weights[mask] / max(weights[mask].sum(), 1e-30)
+            pairs[kind].append(np.stack([similarity[mask], share]))
     if not all(kind and all(p.size for p in kind) for kind in pairs.values()):
         raise InputError(
             f"the {split} split must have images with two instances, or an instance "
             "and a background, got none of the usable ones"
         )
-    within, between = (np.concatenate(pairs[kind], axis=1) for kind in (True, False))
-    trajectory = gbms_trajectory(
-        jnp.asarray(fullest[1]), concentration=task.concentration, num_steps=_STEPS
-    )
-    return Similarities(
-        within=_quantile(within, 0.5),
-        within_low=_quantile(within, 0.1),
-        between=_quantile(between, 0.95),
-        instance=float(np.median(typical)),
-        largest=float(np.median(largest)),
-        num_images=len(typical),
-        trajectory=np.asarray(trajectory),
-        labels=fullest[2],
-    )
 
+    def quantile(kind: bool, share: float) -> float:
+        values, weights = np.concatenate(pairs[kind], axis=1)
+        order = np.argsort(values)
+        total = np.cumsum(weights[order])
+        return float(values[order][np.searchsorted(total, share * total[-1])])
 
-def _usable(experiment: Experiment) -> tuple[str, list[int]]:
-    for split in ("validation", "test", "train"):
-        try:
-            chosen = experiment.usable(split, _EMBEDDED)
-        except InputError:
-            continue
-        if chosen:
-            return split, list(chosen)
-    raise InputError("the run's data must have images that can be used, got none")
-
-
-def _cell(trained: Trained, size: tuple[int, ...]) -> int:
-    """Pixels of a cell of the embedding map of an image H x W."""
-    image = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
-    own = trained.experiment.abstract_state
-    network = trained.experiment.network
-    maps = jax.eval_shape(network, own.params, own.batch_stats, image)
-    return math.prod(size) // math.prod(maps["embedding"].shape[1:3])
-
-
-def _pairs(points: np.ndarray, labels: np.ndarray) -> dict[bool, np.ndarray]:
-    """Similarities and weights [2, P] of the pairs of one instance, and of two."""
-    one, other = np.triu_indices(len(labels), 1)
-    similarity = 0.5 * (1.0 + points @ points.T)[one, other]
-    _, ranks, sizes = np.unique(labels, return_inverse=True, return_counts=True)
-    weights = 1.0 / (sizes[ranks[one]] * sizes[ranks[other]])
-    same = labels[one] == labels[other]
     return {
-        kind: np.stack(
-            [similarity[mask], weights[mask] / max(weights[mask].sum(), 1e-30)]
-        )
-        for kind, mask in ((True, same), (False, ~same))
+        "within": quantile(True, 0.5),
+        "within_low": quantile(True, 0.1),
+        "between": quantile(False, 0.95),
+        "instance": float(np.median(typical)),
+        "largest": float(np.median(largest)),
+        "num_images": len(typical),
     }
 
 
-def _quantile(kind: np.ndarray, share: float) -> float:
-    """The weighted quantile of similarities and weights [2, P]."""
-    order = np.argsort(kind[0])
-    total = np.cumsum(kind[1, order])
-    return float(kind[0, order][np.searchsorted(total, share * total[-1])])
+def _cell(experiment: Experiment, shape: tuple[int, ...]) -> int:
+    """Pixels of a cell of the embedding map of images [1, H, W, 3]."""
+    own, image = experiment.abstract_state, jax.ShapeDtypeStruct(shape, jnp.float32)
+    maps = jax.eval_shape(experiment.network, own.params, own.batch_stats, image)
+    return math.prod(shape[:3]) // math.prod(maps["embedding"].shape[:3])
 
 
 def concentration_bounds(
@@ -598,6 +448,7 @@ def concentration_bounds(
     between: float,
     instance: float,
     largest: float,
+    **_: Any,
 ) -> tuple[float, float]:
     r"""Between which concentrations a mean shift separates what a network has learned.
 
@@ -607,17 +458,7 @@ def concentration_bounds(
     as the own instance: more than a hundredth below the lower bound. An instance of n
     points pulls a point at its edge :math:`n\, e^{-2\kappa(1 - s_{low})}` times as much
     as that point itself: less than once above the upper bound, and instances may break.
-
-    Args:
-        within: a typical similarity within an instance.
-        within_low: that of points at its edge.
-        between: that of the most similar pairs of different instances.
-        instance: n, points of a typical instance.
-        largest: points of the largest group; R is their ratio.
-
-    Returns:
-        The two bounds; the lower one is infinite where instances are as similar to each
-        other as within.
+    The arguments are those of `_measure_similarities`.
 
     >>> bounds = concentration_bounds(
     ...     within=0.98, within_low=0.95, between=0.5, instance=300, largest=3000
@@ -631,22 +472,9 @@ def concentration_bounds(
     return low, math.log(max(instance, 2.0)) / (2.0 * max(1.0 - within_low, 1e-6))
 
 
-def advise_on_run(
-    found: Similarities, now: float
-) -> tuple[Advice, tuple[float, float]]:
-    """The concentration for a run's embeddings, and the bounds that it comes from.
-
-    Args:
-        found: in the run.
-        now: its concentration, which stays if it is within the bounds.
-    """
-    low, high = bounds = concentration_bounds(
-        within=found.within,
-        within_low=found.within_low,
-        between=found.between,
-        instance=found.instance,
-        largest=found.largest,
-    )
+def _advise_on_run(found: dict[str, float], now: float) -> Advice:
+    """The concentration for a run's embeddings; one in the bounds stays."""
+    low, high = concentration_bounds(**found)
     reason = (
         f"above {low:.0f} other groups pull a pixel less than a hundredth as much as "
         f"its own, and below {high:.0f} an instance pulls the points at its edge"
@@ -662,11 +490,11 @@ def advise_on_run(
     elif not low <= now <= high:
         value = round(math.sqrt(low * high), 1)
         reason += f", which {now:g} is not between"
-    return Advice("config.task.concentration", value, reason), bounds
+    return Advice("config.task.concentration", value, reason)
 
 
 def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Compiles a training step, and runs it twice if its memory is free."""
+    """Compiles a training step, runs it if its memory is free, and prints its costs."""
     experiment, free = Experiment(config), _free_bytes()
     step: Any = data_parallel(
         experiment.train_step, replicated_output=True, donate_state=True
@@ -675,29 +503,30 @@ def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
     split = split_batch(batch)
     compiled = step.lower(experiment.abstract_state, split).compile()
     plan = compiled.memory_analysis()
-    needed = (
-        plan.argument_size_in_bytes
-        + plan.output_size_in_bytes
-        - plan.alias_size_in_bytes  # outputs that reuse the memory of arguments
-        + plan.temp_size_in_bytes
-    )
-    seconds = None
-    if free is None or needed <= free:
+    needed = plan.argument_size_in_bytes + plan.output_size_in_bytes
+    needed += plan.temp_size_in_bytes - plan.alias_size_in_bytes
+    number, *size, _ = batch["image"].shape
+    line = f"training: {number} images of {size[0]} x {size[1]} take "
+    line += f"{needed / 2**30:.3g} GiB"
+    if free is not None:
+        line += f" of the {free / 2**30:.3g} GiB that are free"
+    seconds = math.nan
+    if free is not None and needed > free:
+        line += ": set config.loader.images_per_device to fewer"
+    else:
         state = replicate(experiment.init_state())
         for _ in range(2):  # the first call has costs of its own
             start = time.perf_counter()
             state, scalars = compiled(state, split)
             jax.block_until_ready((state, scalars))
             seconds = time.perf_counter() - start
-    return {
-        "device": devices(),
-        "images": len(batch["image"]),
-        "size": list(batch["image"].shape[1:3]),
-        "device_bytes": int(needed),
-        "free_bytes": free,
-        "step_seconds": seconds,
-        "steps": experiment.num_steps,
-    }
+        total = duration(seconds * experiment.num_steps)
+        line += (
+            f", and {seconds:.2f} s; {experiment.num_steps:,} steps take about {total} "
+            f"on {devices()}, without reading and scoring"
+        )
+    print(f"\n{line}", flush=True)
+    return {"needed": int(needed), "free": free, "seconds": seconds}
 
 
 def _free_bytes() -> int | None:
@@ -711,34 +540,3 @@ def _free_bytes() -> int | None:
         return int(lines["MemAvailable"].split()[0]) * 1024 // jax.local_device_count()
     except (OSError, KeyError):
         return None
-
-
-def _cost_lines(costs: Mapping[str, Any]) -> list[str]:
-    images, free, seconds = (
-        costs[name] for name in ("images", "free_bytes", "step_seconds")
-    )
-    sides = " x ".join(map(str, costs["size"]))
-    line = (
-        f"training: {images} image{'s' * (images != 1)} of {sides} take "
-        f"{_memory(costs['device_bytes'])}"
-    )
-    if free is not None:
-        line += f" of the {_memory(free)} that are free"
-    if seconds is None:
-        line += ": set config.loader.images_per_device to fewer"
-    else:
-        line += (
-            f", and {seconds:.2f} s; {costs['steps']:,} steps take about "
-            f"{duration(seconds * costs['steps'])}"
-        )
-    return [
-        line,
-        f"measured by a compiled step on {costs['device']}, with new weights; reading "
-        "images and scoring come on top",
-    ]
-
-
-def _memory(number: float) -> str:
-    return (
-        f"{number / 2**30:.2f} GiB" if number >= 2**28 else f"{number / 2**20:.0f} MiB"
-    )

@@ -17,7 +17,7 @@ import tyro
 import sphemb
 from sphemb._checks import InputError, check_count
 from sphemb._whole_files import written_whole
-from sphemb.cli._advise import room_for
+from sphemb.cli._advise import limits_for
 from sphemb.cli._flags import FolderFlags, OptionalPath, OptionalText
 from sphemb.cli._names import one_line, spelled
 from sphemb.data import Finding, Report, check_data, tfds_data_dir
@@ -130,13 +130,13 @@ def _findings(report: Report, limit: int) -> list[str]:
     lines = []
     most = max((t["most_instances"] for t in report.totals().values()), default=0)
     if most:
-        room = room_for(most)
+        limits = limits_for(most)
         lines += [
             "",
             f"limits for the fullest image, of {most} instances: "
-            f"config.task.max_objects {room['max_objects']}, and "
-            f"config.task.max_groups {room['max_groups']} or, with components, "
-            f"config.task.max_components {room['max_components']}",
+            f"config.task.max_objects {limits['max_objects']}, and "
+            f"config.task.max_groups {limits['max_groups']} or, with components, "
+            f"config.task.max_components {limits['max_components']}",
         ]
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.all_findings:

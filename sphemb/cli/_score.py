@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
+import functools
+import itertools
 import multiprocessing
 import os
 import pathlib
@@ -55,8 +58,10 @@ from sphemb.viz import (
     save_figure,
 )
 
-_SCORES = "scores.json"
-_Table = tuple[Sequence[str], Iterable[Sequence[Any]]]
+_BYTE, _MOST_CLASSES = 255, 1024  # larger values, and 255, are rarely classes
+_OF_IMAGES = ("mean_iou", "pixel_accuracy")
+_COCO_DETECTIONS = 100  # of a class in an image that COCO's AP looks at
+_PRINTED = ("ap_r@0.5", "ap_r@0.7", "ap_r_vol", "AP", "AP50", "AP75")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,7 +81,7 @@ class _Results:
     def _write(
         self,
         record: dict[str, Any],
-        tables: Mapping[str, _Table],
+        tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
         figures: Mapping[str, Any],
     ) -> None:
         if self.out is None:
@@ -87,22 +92,26 @@ class _Results:
                 write_table(self.out / name, columns, rows)
             for name, figure in figures.items():
                 save_figure(figure, self.out / name)
-            write_json(self.out / _SCORES, record)  # last: it means all is written
+            write_json(self.out / "scores.json", record)  # last: it means all is there
 
-    def _say(self, lines: Iterable[str], record: dict[str, Any], about: str) -> None:
+    def _say(
+        self, lines: Iterable[str], record: dict[str, Any], more: str = ""
+    ) -> None:
         """Prints scores, and of how many images they are."""
         images = f"{record['num_images']} image{'s' * (record['num_images'] != 1)}"
-        left = record["num_unpredicted"]
-        more = f", {left} more without a prediction are left out" if left else ""
+        if record["num_unpredicted"]:
+            left = record["num_unpredicted"]
+            more += f", {left} more without a prediction are left out"
         where = f"; see {self.out}" if self.out is not None else ""
-        print("\n".join([*lines, f"on {images}{about}{more}{where}"]), flush=True)
+        print("\n".join([*lines, f"on {images}{more}{where}"]), flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreBoundaries(_Results):
     """ODS, OIS and AP of boundary maps, as BSDS defines them.
 
-    See docs/boundaries_benchmark.md.
+    See docs/boundaries_benchmark.md. All files are read once before the first is
+    scored; an error leaves nothing written.
 
     Attributes:
         maps: a folder of NAME.png or NAME.tif, gray with 8 or 16 bits, or NAME.npy,
@@ -122,44 +131,21 @@ class ScoreBoundaries(_Results):
     processes: OptionalInt = None
 
     def run(self) -> dict[str, Any]:
-        """Scores the maps and prints ODS, OIS and AP.
-
-        All files are read once before the first is scored, so that a bad one is found
-        early.
-
-        Returns:
-            The content of ``scores.json``, which stands in ``out`` beside
-            ``images.csv`` and ``precision_recall.png``.
-
-        Raises:
-            InputError: files without a partner, unreadable, of different sizes or with
-                values outside 0 .. 1, results that exist, or a setting out of range.
-                Nothing is written then.
-        """
+        """Prints the scores, writes them to ``out``, and returns ``scores.json``."""
         check_count("thresholds", self.thresholds, at_least=1)
         check_number("tolerance", self.tolerance, at_least=0, at_most=1)
         if self.processes is not None:
             check_count("processes", self.processes, at_least=1)
-        files = (_SCORES, "images.csv", "precision_recall.png")
+        table, picture = "images.csv", "precision_recall.png"
+        files = ("scores.json", table, picture)
         check_results(self.out, files, overwrite=self.overwrite)
         pairs, left = pair_files(self.maps, self.groundtruth, partial=self.partial)
         for pair in progress(pairs, "checking"):
             read_pair(pair)
-
-        jobs = (_boundary_job(pair, self.nms) for pair in pairs)
-        settings = {"thresholds": self.thresholds, "tolerance": self.tolerance}
-        number = min(self.processes or os.cpu_count() or 1, len(pairs))
-        done = (
-            _in_processes(jobs, settings, number)
-            if number > 1
-            else ((name, boundary_counts(*maps, **settings)) for name, *maps in jobs)
-        )
-        counts = dict(progress(done, "scoring", len(pairs)))
-        names = [pair.name for pair in pairs]
-        stacked = np.stack([counts[name] for name in names])
-        if not stacked[..., 1].any():
+        counts = np.stack([*progress(self._counts(pairs), "scoring", len(pairs))])
+        if not counts[..., 1].any():
             raise InputError(f"{self.groundtruth} must have boundary pixels, got none")
-        scores = BoundaryScores.from_counts(stacked, thresholds=self.thresholds)
+        scores = BoundaryScores.from_counts(counts, thresholds=self.thresholds)
         curve = scores.curve()._asdict()
         record: dict[str, Any] = {
             **scores.compute(),
@@ -174,63 +160,59 @@ class ScoreBoundaries(_Results):
         measures = ("recall", "precision", "f")
         columns = ("image", "best_threshold", *(f"best_{m}" for m in measures))
         rows = [
-            (name, *_boundary_row(found, scores.thresholds, record["ods_threshold"]))
-            for name, found in zip(names, stacked, strict=True)
+            (pair.name, *_boundary_row(own, scores.thresholds, record["ods_threshold"]))
+            for pair, own in zip(pairs, counts, strict=True)
         ]
         self._write(
             record,
-            {"images.csv": ((*columns, *(f"ods_{m}" for m in measures)), rows)},
-            {"precision_recall.png": draw_precision_curve(scores)},
+            {table: ((*columns, *(f"ods_{m}" for m in measures)), rows)},
+            {picture: draw_precision_curve(scores)},
         )
-        levels = f"{self.thresholds} threshold{'s' * (self.thresholds != 1)}"
         lines = ["      score  recall  precision  threshold"]
-        for name in ("ods", "ois"):
-            at = f"{record['ods_threshold']:.4f}" if name == "ods" else "each its own"
+        for name, at in {
+            "ods": f"{record['ods_threshold']:.4f}",
+            "ois": "each its own",
+        }.items():
+            recall, precision = record[f"{name}_recall"], record[f"{name}_precision"]
             lines.append(
-                f"{name.upper()}   {record[name]:.4f}  {record[f'{name}_recall']:.4f}  "
-                f"{record[f'{name}_precision']:.4f}     {at}"
+                f"{name.upper()}   {record[name]:.4f}  {recall:.4f}  {precision:.4f}"
+                f"     {at}"
             )
-        lines.append(f"AP    {record['ap']:.4f}")
-        self._say(lines, record, f" with {levels}")
+        levels = f" with {self.thresholds} threshold{'s' * (self.thresholds != 1)}"
+        self._say([*lines, f"AP    {record['ap']:.4f}"], record, levels)
         return record
 
-
-def _boundary_job(pair: Any, nms: bool) -> tuple[str, np.ndarray, np.ndarray]:
-    soft, curves = read_pair(pair)
-    return pair.name, suppress_non_maxima(soft) if nms else soft, curves
-
-
-def _in_processes(
-    jobs: Iterable[tuple[str, np.ndarray, np.ndarray]],
-    settings: dict[str, Any],
-    number: int,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields names and counts as they are done; few images wait in memory."""
-    # A forked child of a process with threads, as JAX's, may hang. Ctrl-C is for this
-    # process: the others would print a traceback each.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        number,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
-    waiting: dict[concurrent.futures.Future[np.ndarray], str] = {}
-
-    def collect() -> list[tuple[str, np.ndarray]]:
-        done, _ = concurrent.futures.wait(
-            waiting, return_when=concurrent.futures.FIRST_COMPLETED
+    def _counts(self, pairs: Sequence[Any]) -> Iterator[np.ndarray]:
+        """The counts of each image, in processes that hold few images at a time."""
+        count = functools.partial(
+            boundary_counts, thresholds=self.thresholds, tolerance=self.tolerance
         )
-        return [(waiting.pop(future), future.result()) for future in done]
-
-    try:
-        for name, soft, curves in jobs:
-            waiting[pool.submit(boundary_counts, soft, curves, **settings)] = name
-            if len(waiting) >= 2 * number:
-                yield from collect()
-        while waiting:
-            yield from collect()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        jobs = (
+            (suppress_non_maxima(soft) if self.nms else soft, curves)
+            for soft, curves in map(read_pair, pairs)
+        )
+        number = min(self.processes or os.cpu_count() or 1, len(pairs))
+        if number == 1:
+            yield from itertools.starmap(count, jobs)
+            return
+        # A forked child of a process with threads, as JAX's, may hang. Ctrl-C is for
+        # this process: the others would print a traceback each.
+        pool = concurrent.futures.ProcessPoolExecutor(
+            number,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
+        waiting: collections.deque[Any] = collections.deque()
+        try:
+            for job in jobs:
+                waiting.append(pool.submit(count, *job))
+                if len(waiting) >= 2 * number:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _boundary_row(
@@ -248,16 +230,12 @@ def _boundary_row(
     return [f"{value:.6f}" for value in (*own, best["ods"], recall, precision, f)]
 
 
-_BYTE = 255
-_MOST_CLASSES = 1024  # without a given number; larger values are ids or void
-_OF_IMAGES = ("mean_iou", "pixel_accuracy")
-
-
 @dataclasses.dataclass(frozen=True)
 class ScoreClasses(_Results):
     """Mean IoU of classes, also near their boundaries.
 
-    See docs/semantic_benchmark.md.
+    See docs/semantic_benchmark.md. All files are read once before the first is scored;
+    an error leaves nothing written.
 
     Attributes:
         predictions: a folder of NAME.png or NAME_classes.png, gray or palette, whose
@@ -281,24 +259,11 @@ class ScoreClasses(_Results):
     trimap: int = 40
 
     def run(self) -> dict[str, Any]:
-        """Scores the label images, and prints mean IoU and the IoU of each class.
-
-        All files are read once before the first is scored, so that a bad one is found
-        early; two are held at a time.
-
-        Returns:
-            The content of ``scores.json``, which stands in ``out`` beside
-            ``classes.csv``, ``images.csv`` and ``trimap.png``.
-
-        Raises:
-            InputError: files without a partner, unreadable or of different sizes,
-                results that exist, a setting out of range, true values that are rarely
-                classes, no valid true pixel. Nothing is written then.
-        """
+        """Prints the scores, writes them to ``out``, and returns ``scores.json``."""
         if self.classes is not None:
             check_count("classes", self.classes, at_least=2)
         check_count("trimap", self.trimap)
-        files = (_SCORES, "classes.csv", "images.csv", "trimap.png")
+        files = ("scores.json", "classes.csv", "images.csv", "trimap.png")
         check_results(self.out, files, overwrite=self.overwrite)
         both = pair_labels(
             self.predictions,
@@ -358,7 +323,7 @@ class ScoreClasses(_Results):
             f"{name:{width}}  {'   -  ' if np.isnan(iou) else f'{iou:.4f}'}"
             for name, iou in ious.items()
         ]
-        self._say(lines, record, "")
+        self._say(lines, record)
         return record
 
     def _titles(self, highest: int) -> list[str]:
@@ -403,10 +368,6 @@ def _few_sizes(labels: np.ndarray) -> Any:
     return np.pad(labels.reshape(-1), padding, constant_values=VOID)[None]
 
 
-_COCO_DETECTIONS = 100
-_PRINTED = ("ap_r@0.5", "ap_r@0.7", "ap_r_vol", "AP", "AP50", "AP75")
-
-
 @dataclasses.dataclass(frozen=True)
 class ScoreInstances(_Results):
     """AP^r and COCO's AP of instances with classes.
@@ -437,18 +398,8 @@ class ScoreInstances(_Results):
     void: OptionalInt = None
 
     def run(self) -> dict[str, Any]:
-        """Scores the instances, and prints AP^r and COCO's AP.
-
-        Returns:
-            The content of ``scores.json``, which stands in ``out`` beside
-            ``classes.csv`` and ``levels.png``.
-
-        Raises:
-            InputError: a file of another kind, images without predictions, results of
-                unknown images or classes, a name that fits several images, no true
-                object, results that exist. Nothing is written then.
-        """
-        files = (_SCORES, "classes.csv", "levels.png")
+        """Prints the scores, writes them to ``out``, and returns ``scores.json``."""
+        files = ("scores.json", "classes.csv", "levels.png")
         check_results(self.out, files, overwrite=self.overwrite)
         read = read_instances(
             self.predictions,
@@ -500,7 +451,7 @@ class ScoreInstances(_Results):
                 f"class in an image: {len(many)} images have more",
                 file=sys.stderr,
             )
-        self._say((f"{name:9} {record[name]:.4f}" for name in _PRINTED), record, "")
+        self._say((f"{name:9} {record[name]:.4f}" for name in _PRINTED), record)
         return record
 
     def _regions(self, files: InstanceFiles, categories: list[int]) -> RegionPrecision:
@@ -545,18 +496,10 @@ class ScoreInstances(_Results):
 def _label_maps(
     masks: Iterable[np.ndarray], size: tuple[int, int], number: int
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Draws detections into as few label maps as their order allows.
+    """Draws masks into few label maps [K, H, W], -1 where none is.
 
-    A detection that overlaps the current map begins a new one: an image with thousands
-    of detections that do not overlap takes one map, not thousands.
-
-    Args:
-        masks: bool [H, W] each.
-        size: (H, W).
-        number: of masks.
-
-    Returns:
-        int [K, H, W], -1 where no detection is; and of each mask its map and its label.
+    A mask that overlaps the current map begins a new one: thousands of detections that
+    do not overlap take one map. Returns the map and the label of each mask, too.
     """
     dtype = np.int16 if number <= np.iinfo(np.int16).max else np.int32
     maps, places = [np.full(size, -1, dtype)], []
