@@ -108,9 +108,9 @@ def load_grids(
     config = trained.experiment.config.copy_and_resolve_references().unlock()
     config.evaluation[f"num_{split}"] = number
     fewer = dataclasses.replace(trained, experiment=Experiment(config))
-    samples = evaluate(fewer, split, num_samples=number).samples
-    there = range(len(samples["instances"]))
-    return task, [PixelGrid.of_sample(samples, index) for index in there]
+    found = evaluate(fewer, split, num_samples=number)
+    there = range(len(found.samples["instances"]))
+    return task, [PixelGrid.of_sample(found, index) for index in there]
 
 
 def read_trimap(runs: Sequence[pathlib.Path], split: str) -> TrimapCurve:

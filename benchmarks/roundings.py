@@ -13,15 +13,15 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
 from sphemb.cli import one_line_errors
-from sphemb.evaluation import evaluate
-from sphemb.tasks import Spectral, Task
+from sphemb.evaluation import Evaluation, evaluate
+from sphemb.tasks import Spectral
 from sphemb.training import Experiment, Trained, load_run
 
 _TRIES = 8
@@ -112,21 +112,22 @@ def score_rounding(
         config.evaluation[f"num_{split}"] = images
     rounded = dataclasses.replace(trained, experiment=Experiment(config), task_state=())
     evaluation = evaluate(rounded, split, num_samples=1)
-    taken = _milliseconds(rounded.experiment.task, evaluation.samples)
+    taken = _milliseconds(rounded.experiment.task, evaluation)
     return evaluation.scores | {"milliseconds": taken}
 
 
-def _milliseconds(task: Task, samples: dict[str, np.ndarray]) -> float:
+def _milliseconds(task: Any, evaluation: Evaluation) -> float:
+    samples, found = evaluation.samples, evaluation.predictions
     batch = {name: jnp.asarray(samples[name][:1]) for name in ("image", "mask")}
 
     @jax.jit
     def labels(embedding):
-        return task.predict(lambda image: {"embedding": embedding}, (), batch)["labels"]
+        return task.predict(lambda image: {"embedding": embedding}, (), batch).labels
 
     times = []
     for _ in range(1 + _REPEATS):  # the first compiles
         start = time.perf_counter()
-        labels(samples["embedding"][:1]).block_until_ready()
+        labels(found.embedding[:1]).block_until_ready()
         times.append(time.perf_counter() - start)
     return 1000.0 * min(times[1:])
 

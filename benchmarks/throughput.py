@@ -108,7 +108,7 @@ def measure(experiment: Experiment, *, budget: float) -> tuple[float, float]:
     image = {"image": jnp.asarray(batch["image"])}
 
     def predict() -> None:
-        jax.block_until_ready(experiment.task.predict(apply, (), image)["labels"])
+        jax.block_until_ready(experiment.task.predict(apply, (), image))
 
     return training, seconds_per_call(predict, budget=budget)
 

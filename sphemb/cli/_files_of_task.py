@@ -9,19 +9,18 @@ from sphemb.cli._prediction_files import (
     PredictionFiles,
 )
 from sphemb.cli._result_files import ResultFiles
-from sphemb.tasks import Boundaries, Instances, Picie, Semantic
+from sphemb.tasks import BoundaryMap, ClassMap, Clusters, Detections
 from sphemb.training import Trained
 
 
 def prediction_files(trained: Trained) -> PredictionFiles:
-    """The files of a run's task."""
-    task = trained.experiment.task
+    """The files of a run's predictions, by their type."""
     for kind, files in {
-        Boundaries: BoundaryFiles,
-        Semantic: ClassFiles,
-        Instances: ResultFiles,
-        Picie: ClusterFiles,
+        BoundaryMap: BoundaryFiles,
+        Clusters: ClusterFiles,
+        ClassMap: ClassFiles,
+        Detections: ResultFiles,
     }.items():
-        if isinstance(task, kind):
+        if issubclass(trained.experiment.task.prediction, kind):
             return files(trained)
     return PredictionFiles(trained)

@@ -1,11 +1,14 @@
-"""What can be seen of a trained network: pictures after the paper's figures."""
+"""Pictures of what a trained network predicts, after the paper's figures.
+
+Shape letters: B images, H rows, W columns, D dimensions, T steps.
+"""
 
 from __future__ import annotations
 
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +16,18 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb.evaluation._score import Evaluation
-from sphemb.evaluation._shifted import PixelGrid, fullest_first
+from sphemb.grouping import gbms, gbms_trajectory
 from sphemb.instances import SelectedDetections, relabel, select_detections
+from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
+from sphemb.tasks import (
+    BoundaryMap,
+    ClassMap,
+    Clusters,
+    Detections,
+    Groups,
+    named_arrays,
+)
 from sphemb.training import Trained, load_run
 from sphemb.viz import (
     draw_boundaries,
@@ -36,9 +47,10 @@ from sphemb.viz import (
 
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
+_SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
 Makers = dict[str, Callable[[], Any]]
-"""The name of a picture -> what draws it, or raises `InputError` where it cannot."""
+"""The name of a picture -> what draws it, or raises `InputError` if it cannot."""
 
 
 def draw_pictures(
@@ -49,50 +61,38 @@ def draw_pictures(
     *,
     say: Callable[[str], None] = print,
 ) -> list[pathlib.Path]:
-    """Draws what an evaluation saw.
+    """Draws the samples and the curves of an evaluation.
 
-    ``grouping.png``: images, truth, prediction, embedding; ``sphere.png``: the points
-    at every step of the mean shift (Fig. 4); ``gradients.png``: the loss's gradient
-    without and with a step of mean shift (Fig. 5); ``similarities.png``: within and
-    between instances at every step; ``proposals.png``: recall against the number of
-    proposals (Fig. 8), where the task has budgets. Of boundaries: ``boundaries.png``:
-    images, annotators, boundaries found and the branches' embeddings, before and after
-    a fine-tuning (Fig. 7); ``orientations.png``: the finest branch against a boundary's
-    direction and distance (Fig. 3 of the supplement); ``precision.png``: precision
-    against recall (Fig. 6). Of classes: ``classes.png``: images, classes, instances if
-    there are some, three projections of the embedding (Figs. 10 and 11);
-    ``trimap.png``: mean IoU by the distance from true boundaries (Fig. 9).
-    Of clusters: ``clusters.png``: images, clusters, and classes where there are some.
-    ``curves.png``: the training.
+    Which pictures depends on what the task predicts.
+
+    * Groups: ``grouping.png``, images, truth, prediction, embedding; ``sphere.png``,
+      the points at every step of the mean shift (Fig. 4); ``gradients.png``, the loss's
+      gradient without and with a step of mean shift (Fig. 5); ``similarities.png``,
+      within and between instances at every step; ``proposals.png``, recall against the
+      number of proposals (Fig. 8), if the task has budgets.
+    * Boundaries: ``boundaries.png``, images, annotators, boundaries and the branches'
+      embeddings, before and after a fine-tuning (Fig. 7); ``orientations.png``, the
+      finest branch against a boundary's direction and distance (Fig. 3 of the
+      supplement); ``precision.png``, precision against recall (Fig. 6).
+    * Classes: ``classes.png``, images, classes, instances if there are some, three
+      projections of the embedding (Figs. 10 and 11); ``trimap.png``, mean IoU by the
+      distance from true boundaries (Fig. 9).
+    * Clusters: ``clusters.png``, images, clusters, classes if there are some.
+
+    ``curves.png`` has the training.
 
     Args:
         trained: the network.
         evaluation: of it.
         records: of the training, from `sphemb.training.read_log`.
-        folder: where the pictures go.
-        say: gets one line with the pictures that cannot be drawn, if there are such: a
-            nearly void image has no two points to compare.
+        folder: of the pictures.
+        say: gets one line with the pictures that cannot be drawn, such as those of a
+            nearly void image, which has no two points to compare.
 
     Returns:
         The files.
     """
-    task, samples = trained.experiment.task, evaluation.samples
-    name = trained.experiment.config.model.name
-    makers: Makers = {}
-    if isinstance(task, Proposals):
-        makers = _grouping_makers(task, samples)
-        if task.budgets:
-            makers["proposals"] = lambda: _recall_figure(name, evaluation.scores)
-    elif isinstance(task, Spectral):
-        makers["grouping"] = lambda: _grouping_figure(task, samples)
-    elif isinstance(task, Picie):
-        makers["clusters"] = lambda: draw_clusters(
-            samples["image"], samples["labels"], truth=samples.get("semantic")
-        )
-    elif isinstance(task, Boundaries):
-        makers = _boundary_makers(trained, evaluation)
-    if isinstance(task, Semantic | Instances):
-        makers |= _class_makers(trained, evaluation)
+    makers = _makers(evaluation.predictions, trained, evaluation)
     if records:
         makers["curves"] = lambda: draw_curves(records)
     files, missing = [], []
@@ -108,154 +108,270 @@ def draw_pictures(
     return files
 
 
+@functools.singledispatch
+def _makers(found: Any, trained: Trained, evaluation: Evaluation) -> Makers:
+    """The pictures of a prediction."""
+    return {}
+
+
+@_makers.register(Clusters)
+def _(found: Clusters, trained: Trained, evaluation: Evaluation) -> Makers:
+    samples = evaluation.samples
+    image, truth = samples["image"], samples.get("semantic")
+    return {"clusters": lambda: draw_clusters(image, found.classes, truth=truth)}
+
+
+@_makers.register(ClassMap)
+def _(found: ClassMap, trained: Trained, evaluation: Evaluation) -> Makers:
+    return _class_makers(found, None, trained, evaluation)
+
+
+@_makers.register(Detections)
+def _(found: Detections, trained: Trained, evaluation: Evaluation) -> Makers:
+    classes = ClassMap(found.classes, found.groups.embedding)
+    makers = _makers(found.groups, trained, evaluation)
+    return makers | _class_makers(classes, found, trained, evaluation)
+
+
+@_makers.register(Groups)
+def _(found: Groups, trained: Trained, evaluation: Evaluation) -> Makers:
+    task: Any = trained.experiment.task
+    samples, readoff = evaluation.samples, task.readoff
+    makers: Makers = {"grouping": lambda: _grouping_figure(found, samples)}
+    if "proposals" in evaluation.metrics:
+        name = trained.experiment.config.model.name
+        makers["proposals"] = lambda: _recall_figure(name, evaluation.scores)
+    if readoff is None:
+        return makers
+    # The image with the most instances shows best how they are separated.
+    grid = PixelGrid.of_sample(evaluation, fullest_first(samples["instances"])[0])
+    labels, kappa = grid.instances.reshape(-1), readoff.concentration
+    margin = getattr(task, "margin", None)
+
+    @functools.cache
+    def trajectory() -> np.ndarray:
+        return grid.trajectory(concentration=kappa, num_steps=_STEPS_SHOWN)
+
+    makers["sphere"] = lambda: draw_sphere(trajectory(), labels, concentration=kappa)
+    if margin is None:
+        return makers
+
+    def gradients() -> Any:
+        _check_annotated(grid.instances)
+        return draw_gradients(*grid, grid.gradients(concentration=kappa, margin=margin))
+
+    makers["similarities"] = lambda: draw_similarity_histograms(
+        trajectory(), labels, margin=margin
+    )
+    return makers | {"gradients": gradients}
+
+
+@_makers.register(BoundaryMap)
+def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
+    makers: Makers = {}
+    if "boundaries" in evaluation.metrics:
+        scores = evaluation.metrics["boundaries"]
+        makers["precision"] = lambda: draw_precision_curve(scores)
+    if found.branches is None or "boundaries" not in evaluation.samples:
+        return makers
+    config, samples = trained.experiment.config, evaluation.samples
+    height, width = common_size(samples["mask"])
+    area = (..., slice(height), slice(width))
+
+    def cut(branches: Any) -> np.ndarray:
+        return np.asarray(branches)[:, :, :height, :width]
+
+    branches = {"after": cut(found.branches)}
+    before = pathlib.Path(config.train.init_from or "")
+    if config.train.init_from and (before / "checkpoints").is_dir():
+        old = load_run(before)
+        task: Any = trained.experiment.task
+        predict = jax.jit(
+            lambda image: task.predict(old.apply, (), {"image": image}).branches
+        )
+        first = [predict(image[None]) for image in samples["image"]]
+        branches = {"before": cut(np.concatenate(first))} | branches
+    annotated = samples["boundaries"][area]
+    present = annotated[:, :, :1, :1] >= 0
+    marked = np.where(present, annotated > 0, 0)
+    truth = marked.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    # The image with most boundaries shows most of their directions.
+    chosen = int(np.argmax(truth.sum(axis=(1, 2))))
+    rows = slice(0, _BOUNDARIES_SHOWN)
+
+    def orientations() -> Any:
+        boundary = marked[chosen, 0].astype(bool)
+        if not boundary.any():
+            raise InputError("the images must have a boundary, got none")
+        return draw_orientations(branches["after"][chosen, 0], boundary)
+
+    return makers | {
+        "boundaries": lambda: draw_boundaries(
+            samples["image"][:, :height, :width][rows],
+            truth[rows],
+            found.boundary[area][rows],
+            {name: array[rows] for name, array in branches.items()},
+            branch_names=config.model.branches,
+        ),
+        "orientations": orientations,
+    }
+
+
 def _recall_figure(name: str, scores: Mapping[str, float]) -> Any:
     if not scores["num_objects"]:
         raise InputError("the images must have objects, got none")
     return draw_recall_curves({name: scores})
 
 
-def _grouping_figure(
-    task: Proposals | Spectral, samples: Mapping[str, np.ndarray]
-) -> Any:
-    truth, labels = samples["instances"], samples["labels"]
+def _grouping_figure(found: Groups, samples: Mapping[str, np.ndarray]) -> Any:
+    truth = samples["instances"]
     _check_annotated(truth)
-    found = np.asarray(relabel(jnp.asarray(labels), jnp.asarray(samples["background"])))
     scores = [
         AverageRecall.from_batch(
             jnp.asarray(p[None]),
             jnp.asarray(t[None]),
-            max_predicted=max(int(labels.max()) + 1, 1),
-            max_true=task.max_objects,
+            max_predicted=max(int(found.labels.max()) + 1, 1),
+            max_true=max(int(truth.max()), 1),
         ).compute()["mean_best_iou"]
-        for p, t in zip(labels, truth, strict=True)
+        for p, t in zip(found.labels, truth, strict=True)
     ]
-    return draw_grouping(
-        samples["image"], truth, found, samples["embedding"], scores=scores
-    )
+    shown = instance_map(found)
+    return draw_grouping(samples["image"], truth, shown, found.embedding, scores=scores)
+
+
+def instance_map(found: Groups) -> np.ndarray:
+    """The instances of groups, 0 for the background and 1, 2, .. for the others."""
+    if found.background is None:
+        return np.asarray(found.labels) + 1
+    return np.asarray(relabel(jnp.asarray(found.labels), jnp.asarray(found.background)))
 
 
 def _check_annotated(truth: np.ndarray) -> None:
-    """Refuses images without anything to set beside what was found."""
+    """Refuses images whose pixels are all void."""
     if not (truth >= 0).any():
         raise InputError("the images must have pixels that are not void, got none")
 
 
-def _grouping_makers(task: Proposals, samples: Mapping[str, np.ndarray]) -> Makers:
-    # The image with the most instances says most about how they part.
-    grid = PixelGrid.of_sample(samples, fullest_first(samples["instances"])[0])
-    labels = grid.instances.reshape(-1)
-
-    @functools.cache
-    def trajectory() -> np.ndarray:
-        return grid.trajectory(concentration=task.concentration, num_steps=_STEPS_SHOWN)
-
-    def gradients() -> Any:
-        _check_annotated(grid.instances)
-        found = grid.gradients(concentration=task.concentration, margin=task.margin)
-        return draw_gradients(*grid, found)
-
-    return {
-        "grouping": lambda: _grouping_figure(task, samples),
-        "sphere": lambda: draw_sphere(
-            trajectory(), labels, concentration=task.concentration
-        ),
-        "similarities": lambda: draw_similarity_histograms(
-            trajectory(), labels, margin=task.margin
-        ),
-        "gradients": gradients,
-    }
-
-
-def _class_makers(trained: Trained, evaluation: Evaluation) -> Makers:
-    makers: Makers = {"classes": lambda: _class_figure(trained, evaluation)}
+def _class_makers(
+    found: ClassMap,
+    detected: Detections | None,
+    trained: Trained,
+    evaluation: Evaluation,
+) -> Makers:
+    samples = evaluation.samples
+    makers: Makers = {}
+    if found.embedding is not None and "semantic" in samples:
+        makers["classes"] = lambda: _class_figure(found, detected, trained, samples)
     if "trimap" in evaluation.metrics:
-        curves = {
-            trained.experiment.config.model.name: evaluation.metrics["trimap"].curve()
-        }
-        makers["trimap"] = lambda: draw_trimap_curves(curves)
+        name = trained.experiment.config.model.name
+        curve = evaluation.metrics["trimap"].curve()
+        makers["trimap"] = lambda: draw_trimap_curves({name: curve})
     return makers
 
 
-def _class_figure(trained: Trained, evaluation: Evaluation) -> Any:
-    samples = evaluation.samples
+def _class_figure(
+    found: ClassMap,
+    detected: Detections | None,
+    trained: Trained,
+    samples: Mapping[str, np.ndarray],
+) -> Any:
     height, width = common_size(samples["mask"])
-    shown = {
-        name: samples[name][:, :height, :width]
-        for name in ("image", "semantic", "classes", "embedding")
-    }
-    detections: list[SelectedDetections] | None = None
-    task = trained.experiment.task
-    if isinstance(task, Instances):
-        detections = [
+    selected: list[SelectedDetections] | None = None
+    if detected is not None:
+        min_score = getattr(trained.experiment.task, "min_score", -np.inf)
+        selected = [
             select_detections(
                 maps[:, :height, :width],
                 scores=scores,
                 classes=classes,
-                min_score=task.min_score,
+                min_score=min_score,
             )
             for maps, scores, classes in zip(
-                samples["proposals"],
-                samples["proposal_scores"],
-                samples["proposal_classes"],
+                np.asarray(detected.groups.proposals),
+                detected.proposal_scores,
+                detected.proposal_classes,
                 strict=True,
             )
         ]
+    maps = (samples["image"], samples["semantic"], found.classes, found.embedding)
     return draw_classes(
-        shown["image"],
-        shown["semantic"],
-        shown["classes"],
-        shown["embedding"],
+        *(np.asarray(array)[:, :height, :width] for array in maps),
         class_names=trained.class_names,
-        detections=detections,
+        detections=selected,
     )
 
 
 def common_size(mask: np.ndarray) -> tuple[int, int]:
-    """(H, W) that no image [B, H', W'] is padded in."""
+    """(H, W) within which no image [B, H', W'] has padding."""
     inside = np.all(mask, axis=0)
     return int(np.any(inside, axis=1).sum()), int(np.any(inside, axis=0).sum())
 
 
-def _boundary_makers(trained: Trained, evaluation: Evaluation) -> Makers:
-    experiment, samples = trained.experiment, evaluation.samples
-    name = pathlib.Path(experiment.config.train.init_from or "")
-    branches = {"after": samples["branches"]}
-    if experiment.config.train.init_from and (name / "checkpoints").is_dir():
-        before = load_run(name)
-        predict = jax.jit(
-            lambda image: experiment.task.predict(before.apply, (), {"image": image})
+class PixelGrid(NamedTuple):
+    """The pixels of an image, or of every so many rows and columns of a large one.
+
+    Every pixel is compared with every other.
+
+    Attributes:
+        image: float [H, W, 3].
+        instances: int [H, W].
+        embedding: [H, W, D] unit vectors.
+    """
+
+    image: np.ndarray
+    instances: np.ndarray
+    embedding: np.ndarray
+
+    @classmethod
+    def of_sample(cls, evaluation: Evaluation, index: int) -> Self:
+        """A sample of an evaluation of groups, at most 64 pixels a side."""
+        samples: Any = evaluation.samples
+        samples = samples | named_arrays(evaluation.predictions)
+        step = -(-max(samples["instances"].shape[1:]) // _SIDE_COMPARED)
+        return cls(*(samples[name][index][::step, ::step] for name in cls._fields))
+
+    def trajectory(self, *, concentration: float, num_steps: int) -> np.ndarray:
+        """The pixels at every step of the mean shift, [T+1, H W, D]."""
+        return np.asarray(
+            gbms_trajectory(
+                self._points, concentration=concentration, num_steps=num_steps
+            )
         )
-        found = [predict(image[None])["branches"] for image in samples["image"]]
-        branches = {"before": np.concatenate(found)} | branches
-    # Padding is no part of what people should look at.
-    height, width = common_size(samples["mask"])
-    samples = {
-        "image": samples["image"][:, :height, :width],
-        "boundary": samples["boundary"][:, :height, :width],
-        "boundaries": samples["boundaries"][:, :, :height, :width],
-    }
-    branches = {k: b[:, :, :height, :width] for k, b in branches.items()}
-    there = samples["boundaries"][:, :, :1, :1] >= 0
-    marked = np.where(there, samples["boundaries"] > 0, 0)
-    truth = marked.sum(axis=1) / np.maximum(there.sum(axis=1), 1)
-    rows = slice(0, _BOUNDARIES_SHOWN)
-    # The image with most boundaries says most about their directions.
-    chosen = int(np.argmax(truth.sum(axis=(1, 2))))
-    first = marked[chosen, 0].astype(bool)
 
-    def orientations() -> Any:
-        if not first.any():
-            raise InputError("the images must have a boundary, got none")
-        return draw_orientations(branches["after"][chosen, 0], first)
+    def gradients(
+        self, *, concentration: float, margin: float
+    ) -> dict[str, np.ndarray]:
+        """The margin loss's gradients in the embedding, [H, W, D].
 
-    return {
-        "boundaries": lambda: draw_boundaries(
-            samples["image"][rows],
-            truth[rows],
-            samples["boundary"][rows],
-            {name: array[rows] for name, array in branches.items()},
-            branch_names=experiment.config.model.branches,
-        ),
-        "precision": lambda: draw_precision_curve(evaluation.metrics["boundaries"]),
-        "orientations": orientations,
-    }
+        Args:
+            concentration: of the kernel.
+            margin: of the loss.
+
+        Returns:
+            The gradients with "no mean shift" and with "one step of mean shift".
+        """
+        labels = jnp.asarray(self.instances.reshape(-1))
+
+        def loss(points: jax.Array, num_steps: int) -> jax.Array:
+            moved = gbms(points, concentration=concentration, num_steps=num_steps)
+            return margin_loss(moved, labels, margin=margin, normalize="pairs")
+
+        return {
+            name: np.asarray(jax.grad(loss)(self._points, num_steps)).reshape(
+                self.embedding.shape
+            )
+            for num_steps, name in enumerate(
+                ("no mean shift", "one step of mean shift")
+            )
+        }
+
+    @property
+    def _points(self) -> jax.Array:
+        return jnp.asarray(self.embedding.reshape(-1, self.embedding.shape[-1]))
+
+
+def fullest_first(instances: np.ndarray) -> list[int]:
+    """The images [B, H, W] by how many instances they have, the most first."""
+    return np.argsort(
+        [-len(np.unique(t[t >= 0])) for t in instances], kind="stable"
+    ).tolist()

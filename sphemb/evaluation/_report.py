@@ -5,6 +5,7 @@ Shape letters: H rows, W columns, N points, D dimension, T steps.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,11 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._whole_files import written_whole
-from sphemb.evaluation._pictures import common_size
+from sphemb.evaluation._pictures import common_size, instance_map
 from sphemb.evaluation._score import Evaluation, ScoredImage
 from sphemb.grouping import gbms_trajectory
-from sphemb.instances import relabel
-from sphemb.tasks import Proposals, Spectral
+from sphemb.tasks import ClassMap, Clusters, Detections, Groups, named_arrays
 from sphemb.training import Trained
 from sphemb.viz import (
     Example,
@@ -91,7 +91,7 @@ def write_report(
                     Example(
                         names[image.index],
                         f"{by} {image.scores[by]:.4f}",
-                        _pictures(trained, image, side),
+                        _pictures(image, side),
                     )
                     for image in images
                 ]
@@ -112,47 +112,55 @@ def write_report(
 
 def _cut(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
     """The maps of an image without padding, of every so many pixels."""
-    maps = image.maps
-    height, width = common_size(maps["mask"][None])
+    size = image.maps["mask"].shape
+    height, width = common_size(image.maps["mask"][None])
     step = -(-max(height, width) // side)
-    axes = {"boundaries": 1, "branches": 1}
     cut = {}
-    for name, array in maps.items():
-        first = axes.get(name, 0)
-        if array.shape[first : first + 2] == maps["mask"].shape:
+    for name, array in (image.maps | named_arrays(image.prediction)).items():
+        first = 1 if name in ("boundaries", "branches") else 0
+        if array.shape[first : first + 2] == size:
             area = (slice(0, height, step), slice(0, width, step))
             cut[name] = array[(slice(None),) * first + area]
     return cut
 
 
+@functools.singledispatch
 def _labels(
-    trained: Trained, image: ScoredImage, maps: Mapping[str, np.ndarray]
+    found: Any, maps: Mapping[str, np.ndarray]
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What is true and what was found, int [H, W], 0 the background; or None."""
-    task = trained.experiment.task
-    if "classes" in maps:
-        return maps.get("semantic"), maps["classes"]
-    if isinstance(task, Proposals | Spectral):
-        background = jnp.asarray(image.maps["background"])
-        found = np.asarray(relabel(jnp.asarray(maps["labels"]), background))
-        return maps["instances"], match_labels(found, maps["instances"])
-    if "labels" in maps:  # clusters, none of them a background
-        return maps.get("semantic"), maps["labels"] + 1
+    """True and predicted labels, int [H, W], 0 the background; None without any."""
     return None, None
 
 
-def _pictures(trained: Trained, image: ScoredImage, side: int) -> dict[str, np.ndarray]:
+@_labels.register(ClassMap)
+@_labels.register(Detections)
+def _(found: Any, maps: Mapping[str, np.ndarray]) -> Any:
+    return maps.get("semantic"), maps["classes"]
+
+
+@_labels.register(Clusters)
+def _(found: Clusters, maps: Mapping[str, np.ndarray]) -> Any:
+    return maps.get("semantic"), maps["classes"] + 1
+
+
+@_labels.register(Groups)
+def _(found: Groups, maps: Mapping[str, np.ndarray]) -> Any:
+    instances = instance_map(found._replace(labels=maps["labels"]))
+    return maps["instances"], match_labels(instances, maps["instances"])
+
+
+def _pictures(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
     maps = _cut(image, side)
-    truth, found = _labels(trained, image, maps)
+    truth, found = _labels(image.prediction, maps)
     pictures = {"image": maps["image"]}
     if truth is not None:
         pictures["truth"] = label_rgb(truth)
     if found is not None:
         pictures["found"] = label_rgb(found)
     if "boundaries" in maps:
-        there = maps["boundaries"][:, :1, :1] >= 0
-        marked = np.where(there, maps["boundaries"] > 0, 0)
-        share = marked.sum(axis=0) / max(int(there.sum()), 1)
+        present = maps["boundaries"][:, :1, :1] >= 0
+        marked = np.where(present, maps["boundaries"] > 0, 0)
+        share = marked.sum(axis=0) / max(int(present.sum()), 1)
         pictures["annotators"] = _black(share)
     if "boundary" in maps:
         pictures["boundaries found"] = _black(maps["boundary"])
@@ -168,49 +176,46 @@ def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
     maps = _cut(image, _SIDE_COMPARED)
     if "embedding" not in maps:
         return None
-    task: Any = trained.experiment.task
+    readoff = trained.experiment.task.readoff
     dim = maps["embedding"].shape[-1]
     points = jnp.asarray(maps["embedding"].reshape(-1, dim), jnp.float32)
-    shifts = isinstance(task, Proposals) or (
-        isinstance(task, Spectral) and task.rounding == "mean_shift"
-    )
-    said = []
-    if shifts:
+    if readoff is None:
+        trajectory = np.asarray(points)[None]
+        said = [f"{len(points):,} pixels on a grid; this task shifts no points."]
+    else:
+        kappa = readoff.concentration
         trajectory = np.asarray(
             gbms_trajectory(
-                points, concentration=task.concentration, num_steps=task.predict_steps
+                points, concentration=kappa, num_steps=readoff.predict_steps
             )
         )
-        said.append(
-            f"Every step of the mean shift at κ = {task.concentration:g} of "
-            f"{len(points):,} pixels on a grid."
-        )
-    else:
-        trajectory = np.asarray(points)[None]
-        said.append(f"{len(points):,} pixels on a grid; this task shifts no points.")
+        said = [
+            f"Every step of the mean shift at κ = {kappa:g} of {len(points):,} pixels "
+            "on a grid."
+        ]
     shown = np.random.default_rng(0).permutation(len(points))[:_POINTS_SHOWN]
     if len(shown) < len(points):
         said.append(f"{len(shown):,} of them are shown.")
     if dim > 3:
         said.append(
             f"Of {dim} dimensions, the three principal ones of the last step are "
-            "shown, brought back to length one: not all that lies together here does "
-            "so in truth."
+            "shown, normalized to length one: points that are close here may be far "
+            "apart in the embedding."
         )
-    truth, found = _labels(trained, image, maps)
+    truth, found = _labels(image.prediction, maps)
     labels = {
         kind: array.reshape(-1)
         for kind, array in {"truth": truth, "found": found}.items()
         if array is not None
     }
-    weighed = next((array for array in labels.values() if (array >= 0).any()), None)
-    colours = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
-    colours["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
+    weights = next((array for array in labels.values() if (array >= 0).any()), None)
+    colors = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
+    colors["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
     return Scene(
         name,
         " ".join(said),
-        onto_sphere(trajectory, labels=weighed)[:, shown],
-        colours,
+        onto_sphere(trajectory, labels=weights)[:, shown],
+        colors,
     )
 
 

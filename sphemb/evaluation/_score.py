@@ -1,6 +1,6 @@
 """Streams a split through predict and the metrics.
 
-Shape letters: B images, H rows, W columns, D embedding dimension.
+Shape letters: B images, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -23,31 +23,34 @@ _RANKED_BY = ("mean_best_iou", "adjusted_rand_index", "mean_iou", "ods", "accura
 
 @dataclasses.dataclass(frozen=True)
 class ScoredImage:
-    """An image, and what it scores by itself.
+    """An image and its scores.
 
     Attributes:
         index: its place in the split.
-        scores: name -> score; NaN where there is nothing to be scored.
+        scores: name -> score; NaN if the image has nothing to score.
         maps: of the worst and the best images, as `Evaluation.samples` but of one
             image; empty for the others.
+        prediction: of these, as `Evaluation.predictions`; None for the others.
     """
 
     index: int
     scores: dict[str, float]
     maps: dict[str, np.ndarray]
+    prediction: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a split, and some of its images to look at.
+    """The scores of a split, and some of its images.
 
     Attributes:
         scores: name -> score, over all images.
         num_images: how many they were.
         metrics: name -> the metric that the scores are computed from.
         samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
-            ``mask`` where they are no padding, ``semantic`` and ``boundaries`` where
-            the data set has them, and what the task predicts.
+            ``mask``, False in the padding, ``semantic`` and ``boundaries`` if the data
+            set has them.
+        predictions: what the task predicts for them, on the host.
         ranked_by: the name of the score that images are ranked by.
         ranked: the images of this process that have one, the worst first.
     """
@@ -56,6 +59,7 @@ class Evaluation:
     num_images: int
     metrics: dict[str, Any]
     samples: dict[str, np.ndarray]
+    predictions: Any
     ranked_by: str = ""
     ranked: tuple[ScoredImage, ...] = ()
 
@@ -69,9 +73,9 @@ def evaluate(
         trained: from `sphemb.training.train` or `sphemb.training.load_run`.
         split: ``"validation"`` or ``"test"``; the first ``num_{split}`` images of it
             that ``config.evaluation`` asks for.
-        num_samples: images that are kept to look at, of the commonest size.
-        num_extremes: with at least 1, each image is scored by itself, too, and so many
-            of the worst and of the best are kept to look at.
+        num_samples: images that are kept as samples, of the commonest size.
+        num_extremes: with at least 1, each image is scored by itself, too, and the maps
+            of so many of the worst and of the best are kept.
 
     Returns:
         Scores and samples.
@@ -83,7 +87,7 @@ def evaluate(
     predict = _prediction(experiment)
     state = replicate((trained.params, trained.batch_stats, trained.task_state))
     totals: dict[str, Any] = {}
-    samples: list[dict[str, np.ndarray]] = []
+    samples: list[tuple[dict[str, np.ndarray], Any]] = []
     kept = 0
     ranking = _Ranking(trained, split, num_extremes)
     indices = experiment.usable(split, settings[f"num_{split}"])
@@ -95,7 +99,7 @@ def evaluate(
         if on_host:
             predictions = _joined(predictions)
         if num_extremes > 0:
-            ranking.take_in(predictions, batch)
+            ranking.add(predictions, batch)
         if host_metrics:
             parts = [task.metrics(predictions, batch)]
         else:
@@ -110,23 +114,27 @@ def evaluate(
                 totals[name] = old.merge(metric) if old else metric
         # Samples are of one size, that of most images, to be one array.
         shape = batch["image"].shape[1:]
-        if kept < num_samples and all(s["image"].shape[1:] == shape for s in samples):
-            seen = {k: batch[k] for k in _SHOWN if k in batch}
-            seen |= predictions if on_host else _joined(predictions)
-            samples.append({k: v[batch["valid"]] for k, v in seen.items()})
-            kept += int(batch["valid"].sum())
+        alike = all(maps["image"].shape[1:] == shape for maps, _ in samples)
+        if kept < num_samples and alike:
+            shown = {k: batch[k] for k in _SHOWN if k in batch}
+            found = predictions if on_host else _joined(predictions)
+            valid = np.asarray(batch["valid"])
+            samples.append(
+                jax.tree.map(lambda array, valid=valid: array[valid], (shown, found))
+            )
+            kept += int(valid.sum())
     totals = {name: _gathered(metric) for name, metric in totals.items()}
     scores = compute_scores(totals, trained.class_names, split=split)
-    joined = {
-        k: np.concatenate([s[k] for s in samples])[:num_samples] for k in samples[0]
-    }
+    shown, found = jax.tree.map(
+        lambda *parts: np.concatenate(parts)[:num_samples], *samples
+    )
     return Evaluation(
-        scores, len(indices), totals, joined, ranking.by, tuple(ranking.images)
+        scores, len(indices), totals, shown, found, ranking.by, tuple(ranking.images)
     )
 
 
 class _Ranking:
-    """The images that were seen, the worst first; only the ends are kept whole."""
+    """The images so far, the worst first; only the maps of the ends are kept."""
 
     def __init__(self, trained: Trained, split: str, num_extremes: int):
         self.by = ""
@@ -136,25 +144,27 @@ class _Ranking:
         on_host = measures_on_host(task, 1)
         self._metrics = task.metrics if on_host else jax.jit(task.metrics)
 
-    def take_in(self, predictions: dict[str, Any], batch: dict[str, Any]) -> None:
+    def add(self, predictions: Any, batch: dict[str, Any]) -> None:
         """Scores the images of a batch one by one."""
         for i in np.flatnonzero(batch["valid"]):
-            alone, found = (
-                {name: array[i : i + 1] for name, array in arrays.items()}
-                for arrays in (batch, predictions)
+            alone, found = jax.tree.map(
+                lambda array, i=i: array[i : i + 1], (dict(batch), predictions)
             )
             metrics = jax.device_get(self._metrics(found, alone))
             names = self._trained.class_names
             scores = compute_scores(metrics, names, split=self._split)
             self.by = self.by or _rank_name(scores)
             if np.isfinite(scores.get(self.by, np.nan)):
-                seen = {k: alone[k] for k in _SHOWN if k in alone} | found
-                # A copy: a view would hold the whole batch.
-                maps = {name: array[0].copy() for name, array in seen.items()}
-                self.images.append(ScoredImage(int(batch["index"][i]), scores, maps))
+                shown = {k: alone[k] for k in _SHOWN if k in alone}
+                # A copy: a view would keep the whole batch.
+                maps, found = jax.tree.map(lambda a: a[0].copy(), (shown, found))
+                image = ScoredImage(int(batch["index"][i]), scores, maps, found)
+                self.images.append(image)
         self.images.sort(key=lambda image: image.scores[self.by])
         for place in range(self._kept, len(self.images) - self._kept):
-            self.images[place] = dataclasses.replace(self.images[place], maps={})
+            self.images[place] = dataclasses.replace(
+                self.images[place], maps={}, prediction=None
+            )
 
 
 def _rank_name(scores: dict[str, float]) -> str:
@@ -171,10 +181,11 @@ def _gathered(metric: Any) -> Any:
     return functools.reduce(lambda total, part: total.merge(part), parts)
 
 
-def _joined(stacked: dict[str, jax.Array]) -> dict[str, np.ndarray]:
-    """The arrays of all devices, one after the other, on the host."""
-    arrays = jax.device_get(stacked)
-    return {k: v.reshape(-1, *v.shape[2:]) for k, v in arrays.items()}
+def _joined(stacked: Any) -> Any:
+    """The arrays of all devices, concatenated on the host."""
+    return jax.tree.map(
+        lambda array: array.reshape(-1, *array.shape[2:]), jax.device_get(stacked)
+    )
 
 
 @functools.lru_cache(maxsize=4)

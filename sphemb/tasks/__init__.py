@@ -1,61 +1,77 @@
-"""Tasks: which stations of the data meet. One file each, all a `Task`.
+"""Tasks: what is learned, predicted and measured. One file each, all a `Task`.
 
-* `Boundaries`: boundaries by margin loss, logistic loss, or one after the other;
-  `boundary_levels`: their map in 16 bits.
-* `Picie`: classes without labels, by k-means and its labels; `PicieState`.
-* `Proposals`: instances by margin loss and recurrent mean shift.
-* `Semantic`: a class for each pixel, with or without an embedding loss.
-* `Instances`: proposals with a class and a score.
-* `Spectral`: instances by spectral loss, rounded by one of `ROUNDINGS`.
-* `REACHED`, `reached_names`: the limits of what is found in predictions, see `Maps`.
-* `LabelMap`: what a task reads of the data's labels.
-* `predict_and_measure`: what is compiled of a prediction that is scored, metrics
-  among it unless `measures_on_host`; `compute_scores` of them.
+* `Boundaries`, `Instances`, `Picie`, `Proposals`, `Semantic`, `Spectral`: the tasks.
+* `Groups`, `ClassMap` (`Clusters`), `BoundaryMap`, `Detections`: what they predict.
+* `Readoff`: how groups are read off an embedding; `Stateless`: a base for own tasks.
+* `LabelMap`: which labels of the data a task reads.
 
-A configuration names a task by its class: ``config.task.name = "Proposals"``; the other
-entries of ``config.task`` are its settings.
+A configuration names a task by its class, ``config.task.name = "Proposals"`` or
+``"my_package.tasks:MyTask"``; the other entries of ``config.task`` are its settings.
 """
 
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_state import PicieState
+from sphemb.tasks._pixels import placed_map, unit_vectors_of_all
+from sphemb.tasks._predictions import (
+    BoundaryMap,
+    ClassMap,
+    Clusters,
+    Detections,
+    Groups,
+    Predictions,
+    groups_of,
+    named_arrays,
+)
 from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._readoff import Readoff
 from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._spectral import ROUNDINGS, Spectral
 from sphemb.tasks._task import (
-    REACHED,
     Apply,
     Batch,
     LabelMap,
     Maps,
+    Stateless,
     Task,
     TaskState,
     compute_scores,
+    maps_of,
     measures_on_host,
     predict_and_measure,
-    reached_names,
 )
 
 __all__ = [
-    "REACHED",
     "ROUNDINGS",
     "Apply",
     "Batch",
     "Boundaries",
+    "BoundaryMap",
+    "ClassMap",
+    "Clusters",
+    "Detections",
+    "Groups",
     "Instances",
     "LabelMap",
     "Maps",
     "Picie",
     "PicieState",
+    "Predictions",
     "Proposals",
+    "Readoff",
     "Semantic",
     "Spectral",
+    "Stateless",
     "Task",
     "TaskState",
     "boundary_levels",
     "compute_scores",
+    "groups_of",
+    "maps_of",
     "measures_on_host",
+    "named_arrays",
+    "placed_map",
     "predict_and_measure",
-    "reached_names",
+    "unit_vectors_of_all",
 ]

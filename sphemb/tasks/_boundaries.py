@@ -34,12 +34,12 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._predictions import BoundaryMap
 from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import (
     Apply,
     Batch,
     LabelMap,
-    Maps,
     Stateless,
     TaskState,
     maps_of,
@@ -87,6 +87,7 @@ class Boundaries(Stateless):
     nms: bool = True
     thresholds: int = 99
     tolerance: float = 0.0075
+    prediction: ClassVar[type] = BoundaryMap
     metrics_on_host: ClassVar[bool] = True
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
         {
@@ -173,7 +174,7 @@ class Boundaries(Stateless):
             normalize="pairs",
         ).mean(axis=-1)
 
-    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> BoundaryMap:
         """Maps every pixel to how much it looks like a boundary.
 
         Args:
@@ -183,8 +184,8 @@ class Boundaries(Stateless):
                 pixels are padding.
 
         Returns:
-            ``boundary`` [B, H, W] in [0, 1], 0 where masked; ``branches``
-            [B, K, H, W, D], the unit vectors at scale 1, or at the first scale.
+            The boundaries, averaged over the scales, and the branches at scale 1, or at
+            the first scale.
         """
         image, mask = batch["image"], batch.get("mask")
         size = image.shape[1:3]
@@ -208,9 +209,9 @@ class Boundaries(Stateless):
         boundary = total / len(self.scales)
         if mask is not None:
             boundary = jnp.where(mask, boundary, 0.0)
-        return {"boundary": boundary, "branches": branches}
+        return BoundaryMap(boundary, branches)
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: BoundaryMap, batch: Batch) -> dict[str, Any]:
         """The boundary benchmark, on the host: pixels are matched one to one.
 
         Args:
@@ -221,7 +222,7 @@ class Boundaries(Stateless):
         counts = []
         for i in np.flatnonzero(batch["valid"]):
             height, width = image_size(batch["mask"][i])
-            levels = boundary_levels(predictions["boundary"][i])[:height, :width]
+            levels = boundary_levels(predictions.boundary[i])[:height, :width]
             found = levels / 65535.0  # as of the file that it is written to
             annotators = np.asarray(batch["boundaries"][i])[:, :height, :width]
             annotators = annotators[annotators[:, 0, 0] >= 0] > 0

@@ -30,10 +30,11 @@ from sphemb.instances import (
     vote_classes,
 )
 from sphemb.tasks._pixels import enlarged, placed_map
+from sphemb.tasks._predictions import Detections
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._region_scores import best_objects, region_scores
 from sphemb.tasks._semantic import class_map, class_scores, classes_loss, true_classes
-from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, TaskState, maps_of
+from sphemb.tasks._task import Apply, Batch, LabelMap, TaskState, maps_of
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,7 @@ class Instances(Proposals):
     ridge: float = 1.0
     min_score: float = 0.3
     update_every: int = -1
+    prediction: ClassVar[type] = Detections
     metrics_on_host: ClassVar[bool] = True
     # Few: the line of the scores is fitted to what all the others predict.
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
@@ -124,10 +126,12 @@ class Instances(Proposals):
             )
             for i in np.flatnonzero(np.asarray(batch["valid"]))[: room - seen]:
                 truth = np.asarray(batch["instances"][i])
-                best, _ = best_objects(found["proposals"][i], truth, self.num_labels)
-                there = np.isfinite(found["proposal_scores"][i])
+                best, _ = best_objects(
+                    found.groups.proposals[i], truth, self.num_labels
+                )
+                there = np.isfinite(found.proposal_scores[i])
                 targets[seen] = np.where(there, best, np.nan).reshape(-1)
-                features[seen] = found["proposal_features"][i].reshape(groups, -1)
+                features[seen] = found.proposal_features[i].reshape(groups, -1)
                 seen += 1
             if seen == room:
                 break
@@ -176,10 +180,7 @@ class Instances(Proposals):
         )
         return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
 
-    def _pools(self, batch: Batch) -> bool:
-        return True
-
-    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Detections:
         """Groups, classifies and scores.
 
         Args:
@@ -188,20 +189,18 @@ class Instances(Proposals):
             batch: as for `Proposals`.
 
         Returns:
-            What `Proposals` returns; ``classes`` [B, H, W], `VOID` where masked;
-            ``proposals`` [B, K, H, W], groups at every concentration;
-            ``proposal_classes``, ``proposal_scores`` (-inf for what is none, or a
-            duplicate) [B, K, G] and ``proposal_features`` [B, K, G, F].
+            The detections, whose proposals are the groups at every concentration; a
+            score is -inf for the background and for a duplicate.
         """
         maps = maps_of(apply, batch)
-        found = super().predict(lambda *_: maps, (), batch)
+        groups = self._groups(lambda *_: maps, batch, pools=True)
         logits = enlarged(placed_map(maps, "logits", batch), batch["image"].shape[1:3])
         probabilities = jax.nn.softmax(logits, axis=-1)
         classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
         mask = batch.get("mask")
         if mask is None:
             mask = jnp.ones(classes.shape, bool)
-        proposals = found["proposals"]
+        proposals = jnp.asarray(groups.proposals)
         flat = proposals.reshape(*proposals.shape[:2], -1)
         by_pixel = probabilities.reshape(flat.shape[0], -1, self.num_classes)
         # One after another: side by side, every map would have its own probabilities.
@@ -229,15 +228,15 @@ class Instances(Proposals):
         )(pool.source, pool.group, pool.keep)
         if self.max_components:
             kept = kept.at[..., 0].set(False)  # the background
-        return found | {
-            "classes": jnp.where(mask, classes, VOID),
-            "proposals": proposals,
-            "proposal_classes": votes.classes,
-            "proposal_scores": jnp.where(kept, apply_scores(state, features), -jnp.inf),
-            "proposal_features": features,
-        }
+        return Detections(
+            groups=groups,
+            classes=jnp.where(mask, classes, VOID),
+            proposal_classes=votes.classes,
+            proposal_scores=jnp.where(kept, apply_scores(state, features), -jnp.inf),
+            proposal_features=features,
+        )
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
         """Scores of the proposals, of the classes, and AP^r with its parts.
 
         ``ap_r`` is what is found. Beside it, what it would be if one stage were
@@ -249,9 +248,9 @@ class Instances(Proposals):
         measure = _proposal_metrics
         if not table_fits(len(batch["image"]) * self.table_cells):
             measure = Proposals.metrics  # which the host counts
-        scores = dict(measure(self, predictions, batch))
+        scores = dict(measure(self, predictions.groups, batch))
         scores |= class_scores(
-            np.asarray(predictions["classes"]),
+            np.asarray(predictions.classes),
             batch,
             num_classes=self.num_classes,
             trimap_width=self.trimap_width,

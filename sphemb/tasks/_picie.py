@@ -30,6 +30,7 @@ from sphemb.tasks._picie_state import (
     next_epoch,
 )
 from sphemb.tasks._pixels import PlacedMap, placed_map, resized
+from sphemb.tasks._predictions import Clusters
 from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, maps_of
 from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
 
@@ -127,6 +128,8 @@ class Picie:
     num_classes: int = 27
     num_things: int = 12
     matching: str = "one_to_one"
+    prediction: ClassVar[type] = Clusters
+    readoff: ClassVar[None] = None
     metrics_on_host: ClassVar[bool] = False
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
         {
@@ -289,7 +292,7 @@ class Picie:
             total = one * total + two * finer
         return total, {**terms, "largest_cluster": largest}
 
-    def predict(self, apply: Apply, state: PicieState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: PicieState, batch: Batch) -> Clusters:
         """Labels every pixel with the nearest centroid.
 
         Args:
@@ -299,8 +302,8 @@ class Picie:
                 pixels are padding.
 
         Returns:
-            ``labels`` int32 [B, H, W], clusters 0..K-1; -1 where masked. Scores are
-            interpolated between cells, not labels.
+            Clusters 0..K-1. The products with the centroids are interpolated between
+            cells, not the clusters.
         """
         mask = batch.get("mask")
         seen = resized(batch, self.predict_scale, multiple=self.scale_multiple)
@@ -313,9 +316,9 @@ class Picie:
         )
         if mask is not None:
             labels = jnp.where(mask, labels, VOID)
-        return {"labels": labels}
+        return Clusters(labels)
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: Clusters, batch: Batch) -> dict[str, Any]:
         """Accuracy and mean IoU after one matching; nothing without classes."""
         if self.scored_by == "foreground":
             truth = jnp.minimum(batch["instances"], 1)
@@ -327,7 +330,7 @@ class Picie:
             return {}
         return {
             "classes": MatchedIoU.from_batch(
-                predictions["labels"],
+                predictions.classes,
                 truth,
                 num_clusters=self.num_clusters,
                 num_classes=self.num_classes,

@@ -15,17 +15,17 @@ from sphemb.metrics import (
     ProposalRecall,
     ReachedLimit,
 )
-from sphemb.tasks._task import REACHED, Batch, Maps, reached_names
+from sphemb.tasks._predictions import Groups
+from sphemb.tasks._task import Batch
 
 
 def group_scores(
-    predictions: Maps, batch: Batch, *, num_labels: int, max_objects: int
+    predictions: Groups, batch: Batch, *, num_labels: int, max_objects: int
 ) -> dict[str, Any]:
     """Recall of the objects by groups, their number, and what reached a limit.
 
     Args:
-        predictions: ``labels`` [B, H, W] and ``num_groups`` [B], the background's
-            among them; ``reached/...``, see `Maps`.
+        predictions: the groups.
         batch: ``instances`` [B, H, W] and ``valid`` [B].
         num_labels: that a prediction can have.
         max_objects: of an image that can be counted.
@@ -33,34 +33,32 @@ def group_scores(
     truth, valid = batch["instances"], batch["valid"]
     return {
         "average_recall": AverageRecall.from_batch(
-            predictions["labels"],
+            predictions.labels,
             truth,
             max_predicted=num_labels,
             max_true=max_objects,
             valid=valid,
         ),
         "instance_count": InstanceCount.from_batch(
-            predictions["num_groups"] - 1,  # the background is no instance
+            predictions.num_groups - 1,  # the background is no instance
             truth,
             max_true=max_objects,
             valid=valid,
         ),
         **{
-            f"limit_{name}": ReachedLimit.from_batch(
-                predictions[REACHED + name], name=name, valid=valid
-            )
-            for name in reached_names(predictions)
+            f"limit_{name}": ReachedLimit.from_batch(reached, name=name, valid=valid)
+            for name, reached in predictions.reached.items()
         },
     }
 
 
 def matched_scores(
-    predictions: Maps, batch: Batch, *, max_components: int, max_objects: int
+    predictions: Groups, batch: Batch, *, max_components: int, max_objects: int
 ) -> dict[str, Any]:
     """Parts against objects, one to one; settings as for `group_scores`."""
     return {
         "matched_precision": MatchedPrecision.from_batch(
-            predictions["labels"],
+            predictions.labels,
             batch["instances"],
             max_predicted=max_components,
             max_true=max_objects,
@@ -70,7 +68,7 @@ def matched_scores(
 
 
 def budget_scores(
-    predictions: Maps,
+    predictions: Groups,
     batch: Batch,
     *,
     num_labels: int,
@@ -82,7 +80,7 @@ def budget_scores(
     """Recall by so many proposals, of all concentrations together.
 
     Args:
-        predictions: ``proposals`` [B, K, H, W].
+        predictions: with ``proposals`` [B, K, H, W].
         batch: as for `group_scores`.
         num_labels: as for `group_scores`.
         max_objects: as for `group_scores`.
@@ -90,7 +88,7 @@ def budget_scores(
         max_iou: see `sphemb.instances.pool_proposals`.
         min_size: see there.
     """
-    maps = predictions["proposals"]
+    maps: Any = predictions.proposals
     pool = pool_proposals(
         maps.reshape(*maps.shape[:2], -1),
         max_groups=num_labels,

@@ -10,20 +10,20 @@ import numpy as np
 
 from sphemb.instances import overlap_counts, overlap_pairs
 from sphemb.metrics import RegionPrecision
+from sphemb.tasks._predictions import Detections
 from sphemb.tasks._semantic import true_classes
-from sphemb.tasks._task import Batch, Maps
+from sphemb.tasks._task import Batch
 
 _NAMES = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
 
 
 def region_scores(
-    predictions: Maps, batch: Batch, *, num_groups: int, num_classes: int
+    predictions: Detections, batch: Batch, *, num_groups: int, num_classes: int
 ) -> dict[str, RegionPrecision]:
     """AP^r of a batch and its parts; see `Instances.metrics` for what they are.
 
     Args:
-        predictions: ``proposals`` [B, K, H, W], ``proposal_scores`` and
-            ``proposal_classes`` [B, K, G], ``classes`` [B, H, W].
+        predictions: the detections.
         batch: ``instances`` and ``semantic`` [B, H, W], ``valid`` [B].
         num_groups: G.
         num_classes: C, that of the background among them.
@@ -39,17 +39,17 @@ def region_scores(
 
 
 def _of_image(
-    predictions: Maps, batch: Batch, i: int, num_groups: int, num_classes: int
+    predictions: Detections, batch: Batch, i: int, num_groups: int, num_classes: int
 ) -> dict[str, RegionPrecision]:
     truth = np.asarray(batch["instances"][i])
     semantic = np.asarray(true_classes(batch)[i])
     objects = majority(truth, semantic, num_classes)[0]
-    maps = np.asarray(predictions["proposals"][i])
+    maps = np.asarray(predictions.groups.proposals)[i]
     best_iou, best = best_objects(maps, truth, num_groups)
-    classes = np.asarray(predictions["proposal_classes"][i])
-    scores = np.asarray(predictions["proposal_scores"][i])
+    classes = np.asarray(predictions.proposal_classes[i])
+    scores = np.asarray(predictions.proposal_scores[i])
     perfect = np.where(np.isfinite(scores), best_iou, -np.inf)
-    found = np.asarray(predictions["classes"][i])
+    found = np.asarray(predictions.classes[i])
     voted, share = majority(truth, found, num_classes)
     given = {
         "ap_r": (maps, scores, classes),

@@ -28,6 +28,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._predictions import ClassMap
 from sphemb.tasks._task import (
     Apply,
     Batch,
@@ -78,6 +79,7 @@ class Semantic(Stateless):
     trimap_width: int = 40
     pair_scores: bool = False
     max_objects: int = 64
+    prediction: ClassVar[type] = ClassMap
     metrics_on_host: ClassVar[bool] = True
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
         {
@@ -171,7 +173,7 @@ class Semantic(Stateless):
             negative_weight=self.negative_weight,
         ).mean()
 
-    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> ClassMap:
         """Classifies every pixel.
 
         Args:
@@ -181,8 +183,7 @@ class Semantic(Stateless):
                 pixels are padding.
 
         Returns:
-            ``classes`` [B, H, W], `VOID` where masked; ``embedding`` [B, H, W, D], unit
-            vectors.
+            The classes and the embedding.
         """
         size = batch["image"].shape[1:3]
         maps = maps_of(apply, batch)
@@ -191,19 +192,19 @@ class Semantic(Stateless):
         if "mask" in batch:
             classes = jnp.where(batch["mask"], classes, VOID)
         embedding = placed_map(maps, "embedding", batch)
-        return {"classes": classes, "embedding": unit_vectors_of_all(embedding, size)}
+        return ClassMap(classes, unit_vectors_of_all(embedding, size))
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: ClassMap, batch: Batch) -> dict[str, Any]:
         """Mean IoU, and inside and outside of bands around the true boundaries."""
         scores = class_scores(
-            np.asarray(predictions["classes"]),
+            np.asarray(predictions.classes),
             batch,
             num_classes=self.num_classes,
             trimap_width=self.trimap_width,
         )
         if self.pair_scores:
             scores |= class_pairs(
-                jnp.asarray(predictions["classes"]),
+                jnp.asarray(predictions.classes),
                 true_classes(batch),
                 jnp.asarray(batch["instances"]),
                 num_classes=self.num_classes,

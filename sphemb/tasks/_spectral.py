@@ -23,19 +23,11 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._predictions import Groups
 from sphemb.tasks._proposal_scores import group_scores
-from sphemb.tasks._proposals import Proposals
+from sphemb.tasks._readoff import Readoff
 from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import (
-    REACHED,
-    Apply,
-    Batch,
-    LabelMap,
-    Maps,
-    Stateless,
-    TaskState,
-    maps_of,
-)
+from sphemb.tasks._task import Apply, Batch, LabelMap, Stateless, TaskState, maps_of
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
@@ -82,6 +74,7 @@ class Spectral(Stateless):
     predict_steps: int = 10
     mode_threshold: float = 0.7
     max_objects: int = 16
+    prediction: ClassVar[type] = Groups
     metrics_on_host: ClassVar[bool] = False
     scoring_settings: ClassVar[frozenset[str]] = frozenset(
         {
@@ -132,11 +125,12 @@ class Spectral(Stateless):
         return (LabelMap("instances"),)
 
     @property
-    def _shifted(self) -> Proposals:
-        """What groups by mean shift."""
-        return Proposals(
+    def readoff(self) -> Readoff | None:
+        """The read-off by mean shift, if that is the rounding."""
+        if self.rounding != "mean_shift":
+            return None
+        return Readoff(
             concentration=self.concentration,
-            num_steps=0,
             predict_steps=self.predict_steps,
             threshold=self.mode_threshold,
             max_groups=self.max_groups,
@@ -173,7 +167,7 @@ class Spectral(Stateless):
         loss = spectral_loss(vectors, labels, weights=weights, mask=mask).mean()
         return loss, {"loss/spectral": loss}
 
-    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Groups:
         """Groups every pixel.
 
         Args:
@@ -183,15 +177,13 @@ class Spectral(Stateless):
                 pixels are padding.
 
         Returns:
-            ``labels`` [B, H, W], groups by descending size, `VOID` where masked;
-            ``num_groups`` [B]; ``background`` [B], the group that is taken for it, the
-            largest; ``embedding`` [B, H, W, D], unit vectors; ``reached/max_groups``
-            bool [B], whether there was room for no more groups. An orthogonal rounding
-            never reaches the limit: every pixel has its nearest direction.
+            Groups by descending size, of which the largest is the background. An
+            orthogonal rounding never reaches ``max_groups``: every pixel has its
+            nearest direction.
         """
-        if self.rounding == "mean_shift":
-            return self._shifted.predict(apply, state, batch)
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        if self.readoff is not None:
+            return self.readoff.read(embedding, batch)
         pixels = unit_vectors_of_all(embedding, batch["image"].shape[1:3])
         images, height, width, dim = pixels.shape
         mask = batch.get("mask")
@@ -199,13 +191,13 @@ class Spectral(Stateless):
             mask = mask.reshape(images, height * width)
         points = pixels.reshape(images, height * width, dim)
         found = group_padded(self._round, points, mask=mask)
-        return {
-            "labels": found.labels.reshape(images, height, width),
-            "num_groups": found.num_groups,
-            "background": jnp.zeros_like(found.num_groups),
-            "embedding": pixels,
-            REACHED + "max_groups": found.num_left >= self.min_size,
-        }
+        return Groups(
+            labels=found.labels.reshape(images, height, width),
+            num_groups=found.num_groups,
+            embedding=pixels,
+            background=jnp.zeros_like(found.num_groups),
+            reached={"max_groups": found.num_left >= self.min_size},
+        )
 
     def _round(self, points: jax.Array, mask: jax.Array) -> Rounding:
         key = jax.random.key(self.predict_seed)
@@ -224,13 +216,13 @@ class Spectral(Stateless):
             mask=mask,
         )
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: Groups, batch: Batch) -> dict[str, Any]:
         """Pairs of pixels; recall of the objects, and their number."""
         groups = self.max_groups
         if self.rounding == "orthogonal":
-            groups = max(groups, predictions["embedding"].shape[-1])
+            groups = max(groups, predictions.embedding.shape[-1])
         pairs = PairScores.from_batch(
-            predictions["labels"],
+            predictions.labels,
             batch["instances"],
             max_predicted=groups,
             max_true=self.max_objects,

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
 from sphemb._checks import InputError
 from sphemb.instances import table_fits
+from sphemb.tasks._predictions import Predictions
+
+if TYPE_CHECKING:
+    from sphemb.tasks._readoff import Readoff
 
 Maps = dict[str, Any]
-"""Arrays by name; where a network has several of a kind, a tuple of them.
-
-A prediction has bool [B] under ``reached/NAME`` for each setting NAME that limits what
-is found: True where the limit was reached, so that there may be more.
-"""
-REACHED = "reached/"
+"""Arrays by name; where a network has several of a kind, a tuple of them."""
 Batch = Mapping[str, jax.Array]
 Apply = Callable[..., Maps]
 """The network with its parameters bound: images [B, H, W, 3], and a mask [B, H, W] that
@@ -25,13 +24,6 @@ is False in their padding where they have any -> named maps. That of a tile also
 the ``middle`` of its image."""
 TaskState = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
-
-
-def reached_names(predictions: Maps) -> list[str]:
-    """The limits that a prediction names, whether they were reached or not."""
-    return [
-        name.removeprefix(REACHED) for name in predictions if name.startswith(REACHED)
-    ]
 
 
 class LabelMap(NamedTuple):
@@ -56,6 +48,11 @@ class Task(Protocol):
     """A learning problem: how to score a batch, how to predict, what to measure.
 
     Attributes:
+        prediction: what `predict` returns: `Groups`, `ClassMap`, `BoundaryMap`,
+            `Detections` or a subclass of one of them. Files, pictures, tiles and
+            reports depend on it alone.
+        readoff: how the groups are read off the network's map ``embedding``; None for
+            what is not groups, or groups found another way.
         update_every: steps between two calls of `update`, of which the first comes
             before step 1 and the last when training ends; -1 = then alone; 0 = never;
             None = so many as show every training image once.
@@ -66,9 +63,15 @@ class Task(Protocol):
             they may change when the run resumes.
     """
 
+    prediction: type
     update_every: int | None
     metrics_on_host: bool
     scoring_settings: frozenset[str]
+
+    @property
+    def readoff(self) -> Readoff | None:
+        """See the class."""
+        ...
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
@@ -108,11 +111,11 @@ class Task(Protocol):
         """
         ...
 
-    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Maps:
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Predictions:
         """Predictions of static shape for a batch."""
         ...
 
-    def metrics(self, predictions: Maps, batch: Batch) -> dict[str, Any]:
+    def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
         """Metric states of a batch; each has ``merge`` and ``compute``."""
         ...
 
@@ -136,7 +139,13 @@ class Stateless:
     """What tasks inherit that remember nothing between steps."""
 
     update_every: int = 0
+    metrics_on_host: ClassVar[bool] = False
     scoring_settings: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def readoff(self) -> Readoff | None:
+        """None, unless a task has one."""
+        return None
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
@@ -156,7 +165,7 @@ class Stateless:
 
 def predict_and_measure(
     task: Task, apply: Apply, state: TaskState, batch: Batch
-) -> tuple[Maps, dict[str, Any]]:
+) -> tuple[Predictions, dict[str, Any]]:
     """What is compiled of a prediction that is scored.
 
     Returns:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import numbers
 import os
@@ -13,21 +14,35 @@ from typing import Any
 from sphemb._checks import InputError, InputTypeError
 
 
-def component(room: Any, section: Mapping[str, Any], where: str) -> Any:
+def component(package: Any, section: Mapping[str, Any], where: str) -> Any:
     """An object of the class that a section names, with the rest as settings."""
     settings = entries(section)
-    classes = {n: getattr(room, n) for n in room.__all__}
+    classes = {n: getattr(package, n) for n in package.__all__}
     classes = {n: found for n, found in classes.items() if inspect.isclass(found)}
     return call(named(classes, settings.pop("name"), where), settings, where)
 
 
 def named(known: Mapping[str, Any], name: Any, where: str) -> Any:
-    """What is known by a name; ``where`` is the section, for complaints."""
-    if not isinstance(name, str) or name not in known:
-        raise InputError(
-            f"{where}.name must be one of {', '.join(known)}, got {name!r}"
-        )
-    return known[name]
+    """The object of a name: one of the known ones, or ``"package.module:Name"``.
+
+    Args:
+        known: objects by their names.
+        name: of a section of the configuration.
+        where: the section.
+
+    Raises:
+        InputError: names the setting and the known names.
+    """
+    if isinstance(name, str) and name in known:
+        return known[name]
+    wanted = f'{where}.name must be one of {", ".join(known)} or "package.module:Name"'
+    if not isinstance(name, str) or ":" not in name:
+        raise InputError(f"{wanted}, got {name!r}")
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"{wanted}, got {name!r} ({error})") from error
 
 
 def call(factory: Callable[..., Any], settings: dict[str, Any], where: str) -> Any:

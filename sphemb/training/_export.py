@@ -18,7 +18,7 @@ from jax.errors import InconclusiveDimensionOperation
 
 from sphemb._checks import InputError, check_choice, check_count, check_shape
 from sphemb._version import __version__
-from sphemb.tasks import Maps
+from sphemb.tasks import Maps, named_arrays
 from sphemb.training._trained import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -76,7 +76,8 @@ def export_prediction(
 
     def predict(image: jax.Array, mask: jax.Array) -> Maps:
         apply = functools.partial(network, *variables)
-        return task.predict(apply, task_state, {"image": image, "mask": mask})
+        found = task.predict(apply, task_state, {"image": image, "mask": mask})
+        return named_arrays(found)
 
     arguments = (
         jax.ShapeDtypeStruct((*shape, 3), jnp.float32),

@@ -20,7 +20,7 @@ from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Instances, Proposals, Spectral, _proposals
+from sphemb.tasks import Instances, Proposals, Spectral, _readoff
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink, small_resnet
 
@@ -195,7 +195,7 @@ def test_parts_whose_background_is_that_of_a_sample(
     embedding, scenes, tmp_path, monkeypatch
 ):
     # As in images of more than 2^18 pixels.
-    monkeypatch.setattr(_proposals, "_SURVEYED", 100)
+    monkeypatch.setattr(_readoff, "_SURVEYED", 100)
     task = Proposals(
         num_steps=0,
         predict_steps=3,
@@ -210,7 +210,7 @@ def test_parts_whose_background_is_that_of_a_sample(
     assert len(evaluation.ranked) == 3
     for image in evaluation.ranked:
         height, width = SIZES[image.index]
-        scored = np.maximum(image.maps["labels"], 0)[:height, :width]
+        scored = np.maximum(image.prediction.labels, 0)[:height, :width]
         np.testing.assert_array_equal(scored, found[image.index]["labels"])
 
 
@@ -279,7 +279,7 @@ def test_boundaries(scenes, tmp_path):
     found = predict(trained, scenes, tmp_path / "out")
     for image in evaluation.ranked:
         height, width = SIZES[image.index]
-        scored = image.maps["boundary"][:height, :width]
+        scored = image.prediction.boundary[:height, :width]
         written = found[image.index]["boundary"]
         np.testing.assert_allclose(scored, written, atol=3e-6)
     for example in scenes.examples:

@@ -88,7 +88,7 @@ class Other:
 
 
 def test_boundaries_and_classes_are_shown_too(trained, tmp_path):
-    from sphemb.tasks import Boundaries, Semantic
+    from sphemb.tasks import Boundaries, BoundaryMap, ClassMap, Semantic
 
     rng = np.random.default_rng(0)
     size = (12, 20)
@@ -97,25 +97,23 @@ def test_boundaries_and_classes_are_shown_too(trained, tmp_path):
     common = {"image": rng.random((*size, 3), np.float32), "mask": mask}
     branches = rng.standard_normal((2, *size, 5)).astype(np.float32)
     kinds = {
-        Boundaries: {
-            "boundaries": rng.integers(0, 2, (3, *size)).astype(np.int8),
-            "boundary": rng.random(size, np.float32),
-            "branches": branches,
-        },
-        Semantic: {
-            "semantic": rng.integers(0, 3, size),
-            "classes": rng.integers(0, 3, size),
-            "embedding": branches[0],
-        },
+        Boundaries: (
+            {"boundaries": rng.integers(0, 2, (3, *size)).astype(np.int8)},
+            BoundaryMap(rng.random(size, np.float32), branches),
+        ),
+        Semantic: (
+            {"semantic": rng.integers(0, 3, size)},
+            ClassMap(rng.integers(0, 3, size), branches[0]),
+        ),
     }
-    for kind, maps in kinds.items():
+    for kind, (maps, prediction) in kinds.items():
         settings = {"num_classes": 3} if kind is Semantic else {}
         other = Other(
             trained.experiment.config, kind(**settings), trained.experiment.source
         )
         run = Trained(other, {}, (), 0)
-        image = ScoredImage(0, {"mean_iou": 0.5}, common | maps)
-        scored = Evaluation({"mean_iou": 0.5}, 1, {}, {}, "mean_iou", (image,))
+        image = ScoredImage(0, {"mean_iou": 0.5}, common | maps, prediction)
+        scored = Evaluation({"mean_iou": 0.5}, 1, {}, {}, None, "mean_iou", (image,))
         path = write_report(run, scored, [], tmp_path / "r.html", split="test")
         page = path.read_text(encoding="utf-8")
         captions = re.findall("<figcaption>(.*?)</figcaption>", page)

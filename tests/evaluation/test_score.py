@@ -37,7 +37,7 @@ class TestEvaluate:
         for name in ("image", "instances"):
             np.testing.assert_array_equal(several.samples[name], at_once.samples[name])
         np.testing.assert_allclose(
-            several.samples["embedding"], at_once.samples["embedding"], atol=1e-3
+            several.predictions.embedding, at_once.predictions.embedding, atol=1e-3
         )
         source = trained.experiment.source("test")
         truth = np.stack([source[i]["instances"] for i in range(6)])
@@ -48,10 +48,10 @@ class TestEvaluate:
         np.testing.assert_array_equal(evaluation.samples["instances"], truth[:3])
 
     def test_the_samples_carry_what_the_task_predicts(self, trained):
-        samples = evaluate(trained, "test", num_samples=3).samples
-        assert samples["image"].shape == (3, 32, 32, 3)
-        assert samples["embedding"].shape == (3, 32, 32, 4)
-        assert samples["labels"].shape == (3, 32, 32)
+        evaluation = evaluate(trained, "test", num_samples=3)
+        assert evaluation.samples["image"].shape == (3, 32, 32, 3)
+        assert evaluation.predictions.embedding.shape == (3, 32, 32, 4)
+        assert evaluation.predictions.labels.shape == (3, 32, 32)
 
     def test_the_host_scores_what_tables_would_be_too_large_for(
         self, trained, monkeypatch
@@ -133,7 +133,7 @@ class TestRanking:
             if image.maps:
                 truth = source[image.index]["instances"]
                 np.testing.assert_array_equal(image.maps["instances"], truth)
-                alone = np.mean(best_ious(image.maps["labels"], truth))
+                alone = np.mean(best_ious(image.prediction.labels, truth))
                 assert image.scores["mean_best_iou"] == pytest.approx(alone, rel=1e-5)
 
     def test_the_scores_of_all_images_are_those_without_a_ranking(

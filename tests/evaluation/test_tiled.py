@@ -12,8 +12,8 @@ from PIL import Image
 from sphemb._grid import middle_of_image
 from sphemb.configs import bsds, nuclei
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction, _large_maps
-from sphemb.evaluation._tiled_network import TiledNetwork, tile_batch
+from sphemb.evaluation import TiledPrediction, _large
+from sphemb.evaluation._large_network import TiledNetwork, tile_batch
 from sphemb.instances import dilate_instances
 from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
@@ -23,7 +23,7 @@ from sphemb.tasks import (
     Picie,
     Proposals,
     Semantic,
-    _proposals,
+    _readoff,
 )
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
@@ -100,7 +100,7 @@ def parted(trained):
 def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
     # So that this small image goes the way of large ones: the background is found from
     # a sample, whatever the tiles.
-    monkeypatch.setattr(_proposals, "_SURVEYED", 10_000)
+    monkeypatch.setattr(_readoff, "_SURVEYED", 10_000)
     (whole,) = tiles_of(parted, SIZE, 400)
     reference = parted.predict(image, [whole])["labels"]
     assert reference.max() > 3
@@ -315,5 +315,5 @@ def test_growing_in_bands_is_growing_at_once(monkeypatch):
     rng = np.random.default_rng(0)
     labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
     whole = np.asarray(dilate_instances(jnp.asarray(labels), 3))
-    monkeypatch.setattr(_large_maps, "_ROWS", 7)
-    np.testing.assert_array_equal(_large_maps.grow_in_bands(labels, 3), whole)
+    monkeypatch.setattr(_large, "_ROWS", 7)
+    np.testing.assert_array_equal(_large.dilate_in_bands(labels, 3), whole)

@@ -131,7 +131,7 @@ _DENSE = """
 import pathlib
 import numpy as np
 from sphemb.metrics import RegionPrecision
-from sphemb.tasks import REACHED, Proposals, measures_on_host
+from sphemb.tasks import Groups, Proposals, measures_on_host
 
 side, cell = 142, 4
 truth = np.kron(1 + np.arange(side**2).reshape(side, side), np.ones((cell, cell), int))
@@ -139,12 +139,13 @@ found = truth.copy()
 found[:, 3::4] = 0  # of every object three quarters
 batch = {"instances": truth[None], "image": truth[None], "valid": np.array([True])}
 maps = np.stack([found, truth, np.roll(found, 1, axis=1)])[None]
-predictions = {
-    "labels": found[None],
-    "num_groups": np.array([side**2 + 1]),
-    "proposals": maps,
-    REACHED + "max_components": np.array([False]),
-}
+predictions = Groups(
+    labels=found[None],
+    num_groups=np.array([side**2 + 1]),
+    embedding=None,
+    proposals=maps,
+    reached={"max_components": np.array([False])},
+)
 task = Proposals(
     max_components=side**2,
     max_objects=side**2,

@@ -8,7 +8,7 @@ import pytest
 import sphemb
 from sphemb import VOID, InputError
 from sphemb.losses import balanced_logistic_loss
-from sphemb.tasks import Boundaries
+from sphemb.tasks import Boundaries, BoundaryMap
 
 B, H, W, K = 2, 32, 32, 2
 RNG = np.random.default_rng(0)
@@ -87,11 +87,11 @@ class TestPrediction:
     def test_masked_pixels_are_no_boundary(self, batch, apply):
         mask = jnp.asarray(batch["mask"]).at[:, :, 30:].set(False)
         found = Boundaries().predict(apply, (), {**batch, "mask": mask})
-        assert not found["boundary"][:, :, 30:].any()
+        assert not found.boundary[:, :, 30:].any()
         fused = jax.nn.sigmoid(apply(None)["fused"])
-        np.testing.assert_allclose(found["boundary"][:, :, :30], fused[:, :, :30])
-        lengths = np.linalg.norm(found["branches"], axis=-1)
-        assert found["branches"].shape == (B, K, H, W, 3)
+        np.testing.assert_allclose(found.boundary[:, :, :30], fused[:, :, :30])
+        lengths = np.linalg.norm(found.branches, axis=-1)
+        assert found.branches.shape == (B, K, H, W, 3)
         np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
 
     def test_several_scales_are_averaged(self, batch):
@@ -109,15 +109,15 @@ class TestPrediction:
         found = task.predict(apply, (), batch)
         assert seen == [(16, 16), (32, 32), (48, 48)]
         high, low = jax.nn.sigmoid(jnp.array([2.0, -2.0]))
-        np.testing.assert_allclose(found["boundary"], (high + 2 * low) / 3, rtol=1e-5)
+        np.testing.assert_allclose(found.boundary, (high + 2 * low) / 3, rtol=1e-5)
 
 
 class TestMetrics:
     def test_the_truth_itself_scores_one_and_padding_does_not_count(self, batch):
-        predictions = {"boundary": np.float32(marked() > 0)}
+        predictions = BoundaryMap(np.float32(marked() > 0))
         mask = batch["mask"].copy()
         mask[:, 25:] = False  # padding below, with whatever the network says there
-        predictions["boundary"][:, 25:] = 1.0
+        predictions.boundary[:, 25:] = 1.0
         truth = batch["boundaries"].copy()
         truth[:, :2, 25:] = 0
         task = Boundaries(nms=False, thresholds=5)
@@ -127,8 +127,8 @@ class TestMetrics:
         assert scores["ois"] == pytest.approx(1.0)
 
     def test_images_that_only_fill_up_a_batch_do_not_count(self, batch):
-        predictions = {"boundary": np.float32(marked() > 0)}
-        predictions["boundary"][1] = 1.0
+        predictions = BoundaryMap(np.float32(marked() > 0))
+        predictions.boundary[1] = 1.0
         valid = np.array([True, False])
         state = Boundaries(nms=False, thresholds=3).metrics(
             predictions, {**batch, "valid": valid}

@@ -11,7 +11,7 @@ import pytest
 from sphemb import VOID, InputError
 from sphemb.grouping import assign_clusters
 from sphemb.losses import overclustering_weights, prototype_cross_entropy
-from sphemb.tasks import Picie
+from sphemb.tasks import Clusters, Picie
 
 B, H, W, D, K = 4, 32, 32, 6, 5
 RNG = np.random.default_rng(0)
@@ -281,7 +281,7 @@ class TestPrediction:
     def test_a_pixel_goes_to_the_nearest_centroid(self, state):
         batch = batch_of(0, 1)
         mask = jnp.ones((2, H, W), bool).at[:, :, 28:].set(False)
-        found = TASK.predict(apply, state, {**batch, "mask": mask})["labels"]
+        found = TASK.predict(apply, state, {**batch, "mask": mask}).classes
         assert found.dtype == jnp.int32
         assert (found[:, :, 28:] == VOID).all()
         points = apply(batch["image"])["embedding"]
@@ -293,7 +293,7 @@ class TestPrediction:
 
     def test_another_scale_gives_labels_of_the_images_size(self, state):
         task = Picie(**SMALL, predict_scale=0.5, scale_multiple=16)
-        found = task.predict(apply, state, batch_of(0))["labels"]
+        found = task.predict(apply, state, batch_of(0)).classes
         assert found.shape == (1, H, W)
         assert ((found >= 0) & (found < K)).all()
 
@@ -303,7 +303,7 @@ class TestPrediction:
         lengths = jnp.linalg.norm(state.centroids[0], axis=-1)
         np.testing.assert_allclose(lengths, 1, atol=1e-5)
         scaled = state._replace(centroids=(3.0 * state.centroids[0],))
-        found = [task.predict(apply, m, batch_of(0))["labels"] for m in (state, scaled)]
+        found = [task.predict(apply, m, batch_of(0)).classes for m in (state, scaled)]
         np.testing.assert_array_equal(*found)
 
 
@@ -313,7 +313,7 @@ class TestMetrics:
 
     def scores(self, task, **batch):
         batch = {"valid": jnp.array([True, True]), **batch}
-        found = task.metrics({"labels": self.labels}, batch)
+        found = task.metrics(Clusters(self.labels), batch)
         return found["classes"].compute()
 
     def test_classes_are_scored_from_the_first_one_on(self):
@@ -336,7 +336,7 @@ class TestMetrics:
         assert self.scores(task, instances=instances)["accuracy"] == 1
 
     def test_without_labels_nothing_is_scored(self):
-        assert TASK.metrics({"labels": self.labels}, batch_of(0, 1)) == {}
+        assert TASK.metrics(Clusters(self.labels), batch_of(0, 1)) == {}
 
 
 @pytest.mark.parametrize(

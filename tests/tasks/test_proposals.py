@@ -9,7 +9,7 @@ import sphemb
 from sphemb import InputError
 from sphemb.grouping import _accelerated
 from sphemb.instances import erode_instances
-from sphemb.tasks import REACHED, Proposals
+from sphemb.tasks import Proposals
 
 B, H, W = 2, 8, 8
 
@@ -76,13 +76,13 @@ class TestProposals:
     def test_the_instances_are_found_and_scored(self, batch, embedding):
         task = Proposals(predict_steps=5, max_groups=8, min_size=2)
         predictions = task.predict(lambda *_: {"embedding": embedding}, (), batch)
-        np.testing.assert_array_equal(predictions["num_groups"], [3, 3])
+        np.testing.assert_array_equal(predictions.num_groups, [3, 3])
         metrics = task.metrics(predictions, batch)
         assert metrics["average_recall"].compute()["mean_best_iou"] == 1.0
         assert metrics["instance_count"].compute()["count_exact"] == 1.0
-        lengths = jnp.linalg.norm(predictions["embedding"], axis=-1)
+        lengths = jnp.linalg.norm(predictions.embedding, axis=-1)
         np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
-        background = predictions["labels"][:, :, :4] == 0
+        background = predictions.labels[:, :, :4] == 0
         assert bool(background.all())
 
     @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
@@ -96,7 +96,7 @@ class TestProposals:
 
             def predict(batch):
                 maps = {"embedding": embedding}
-                return task.predict(lambda *_: maps, (), batch)["labels"]
+                return task.predict(lambda *_: maps, (), batch).labels
 
             return wrap(predict)(batch)
 
@@ -150,12 +150,11 @@ class TestProposals:
             return task.predict(lambda *_: {"embedding": embedding}, (), batch)
 
         predictions = wrap(predict)(batch)
-        named = {k for k in predictions if k.startswith(REACHED)}
-        assert named == {REACHED + name for name in reached}
+        assert set(predictions.reached) == set(reached)
         one = {**batch, "valid": jnp.array([True, False])}
         metrics = task.metrics(predictions, one)
         for name, expected in reached.items():
-            assert predictions[REACHED + name].tolist() == [expected] * B, name
+            assert predictions.reached[name].tolist() == [expected] * B, name
             scores = metrics[f"limit_{name}"].compute()
             assert scores == {f"num_reached/{name}": float(expected)}
 
@@ -170,7 +169,7 @@ class TestProposals:
             predictions = task.predict(
                 lambda image, mask=None, maps=maps: maps, (), {"image": image}
             )
-            assert predictions["num_groups"].tolist() == [2]
+            assert predictions.num_groups.tolist() == [2]
         assert _accelerated._images._cache_size() == before + 2
 
     def test_masked_pixels_are_void_and_change_nothing(self, batch, embedding):
@@ -178,9 +177,9 @@ class TestProposals:
         mask = jnp.ones((B, H, W), bool).at[:, 6:].set(False)
         garbage = jnp.where(mask[..., None], embedding, 7.0)
         masked = {**batch, "mask": mask}
-        found = task.predict(lambda *_: {"embedding": garbage}, (), masked)["labels"]
+        found = task.predict(lambda *_: {"embedding": garbage}, (), masked).labels
         whole = task.predict(lambda *_: {"embedding": embedding}, (), batch)
-        np.testing.assert_array_equal(found[:, :6], whole["labels"][:, :6])
+        np.testing.assert_array_equal(found[:, :6], whole.labels[:, :6])
         assert bool((found[:, 6:] == sphemb.VOID).all())
 
     @pytest.mark.parametrize(
@@ -217,7 +216,7 @@ class TestReach:
             maps = task.predict(
                 lambda *_: {"embedding": embedding}, (), {"image": image}
             )
-            return np.asarray(maps["labels"])
+            return np.asarray(maps.labels)
 
         assert set(np.unique(found())) == {0, 1}
         parts = found(foreground_below=0.1, spatial_bandwidth=3.0)
@@ -251,7 +250,7 @@ class TestForeground:
 
         def found(**more):
             task = Proposals(**settings, **more)
-            return task.predict(lambda *_: maps, (), {"image": image})["labels"]
+            return task.predict(lambda *_: maps, (), {"image": image}).labels
 
         assert found().max() == 4
         np.testing.assert_array_equal(found(foreground_below=0.1), true)
@@ -281,7 +280,7 @@ class TestOutline:
             (),
             {"image": jnp.zeros((1, 24, 40, 3))},
         )
-        np.testing.assert_array_equal(maps["labels"], true)
+        np.testing.assert_array_equal(maps.labels, true)
 
     def test_needs_parts_that_can_grow(self):
         with pytest.raises(

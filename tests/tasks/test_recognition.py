@@ -194,7 +194,7 @@ class TestInstances:
 
         image = jax.ShapeDtypeStruct((number, H, W, 3), jnp.float32)
         found = jax.eval_shape(predict, image)
-        assert found["proposal_classes"].shape == (number, 2, 6)
+        assert found.proposal_classes.shape == (number, 2, 6)
 
     def test_a_perfect_stage_helps_where_the_other_fails(self, batch, apply):
         task = Instances(**self.settings)
@@ -214,9 +214,9 @@ class TestInstances:
         state = task.init(jax.random.key(0), apply)
         line = task.update(apply, state, [batch], jax.random.key(0))
         found = task.predict(apply, line, batch)
-        scores = np.asarray(found["proposal_scores"])
+        scores = np.asarray(found.proposal_scores)
         there = np.isfinite(scores)
-        background = np.asarray(found["proposal_features"])[..., 0] > 0.6  # its size
+        background = np.asarray(found.proposal_features)[..., 0] > 0.6  # its size
         assert (scores[there & background] < 0.5).all()
         assert (scores[there & ~background] > 0.7).all()
 

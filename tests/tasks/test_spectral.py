@@ -93,16 +93,16 @@ class TestPrediction:
     def test_the_instances_are_found_and_scored(self, batch, apply, rounding, wrap):
         task = Spectral(rounding=rounding, tries=2, **SMALL)
         predictions = wrap(lambda batch: task.predict(apply, (), batch))(batch)
-        np.testing.assert_array_equal(predictions["num_groups"], [3, 3])
+        np.testing.assert_array_equal(predictions.num_groups, [3, 3])
         scores = {}
         for metric in task.metrics(predictions, batch).values():
             scores |= metric.compute()
         assert scores["pair_accuracy"] == scores["adjusted_rand_index"] == 1.0
         assert scores["mean_best_iou"] == scores["count_exact"] == 1.0
-        lengths = jnp.linalg.norm(predictions["embedding"], axis=-1)
+        lengths = jnp.linalg.norm(predictions.embedding, axis=-1)
         np.testing.assert_allclose(lengths, 1.0, rtol=1e-5)
-        assert (predictions["labels"][1, :, :4] == 0).all()
-        assert (predictions["background"] == 0).all()
+        assert (predictions.labels[1, :, :4] == 0).all()
+        assert (predictions.background == 0).all()
 
     @pytest.mark.parametrize("rounding", ["kwik_cluster", "mean_shift"])
     def test_a_limit_that_left_something_out_is_counted(self, batch, apply, rounding):
@@ -121,16 +121,16 @@ class TestPrediction:
         garbage = jnp.where(mask[..., None], embedding, 7.0)
         masked = {**batch, "mask": mask}
         found = task.predict(lambda *_: {"embedding": garbage}, (), masked)
-        assert (found["labels"][:, 6:] == VOID).all()
+        assert (found.labels[:, 6:] == VOID).all()
         truth = {**batch, "instances": jnp.where(mask, batch["instances"], VOID)}
         scores = task.metrics(found, truth)["pairs"].compute()
         assert scores["pair_accuracy"] == 1.0
-        np.testing.assert_array_equal(found["num_groups"], [3, 3])
+        np.testing.assert_array_equal(found.num_groups, [3, 3])
 
     def test_more_directions_than_groups_are_scored(self, batch, apply):
         task = Spectral(rounding="orthogonal", max_groups=2)
         predictions = task.predict(apply, (), batch)
-        assert int(predictions["labels"].max()) == 2
+        assert int(predictions.labels.max()) == 2
         scores = task.metrics(predictions, batch)["pairs"].compute()
         assert scores["pair_recall"] == 1.0
 
@@ -140,7 +140,7 @@ class TestPrediction:
         def labels(seed):
             task = Spectral(predict_seed=seed)
             maps = {"embedding": noise}
-            return task.predict(lambda *_: maps, (), batch)["labels"]
+            return task.predict(lambda *_: maps, (), batch).labels
 
         np.testing.assert_array_equal(labels(0), labels(0))
         assert (labels(0) != labels(1)).any()

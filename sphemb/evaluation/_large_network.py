@@ -1,4 +1,4 @@
-"""A network that says the same of a pixel in whatever tile of an image it sees it.
+"""The network of a run on tiles of an image, with the values of the whole image.
 
 Shape letters: B images, H W image size, h w size of a tile, G groups of channels.
 """
@@ -17,7 +17,7 @@ from sphemb.models import MomentSums, apply_with_moments, takes
 from sphemb.tasks import Apply, Batch
 from sphemb.training import Trained
 
-_STILL = 1e-6  # of a standard deviation, by which moments may yet change
+_CONVERGED = 1e-6  # largest change of a moment, in standard deviations
 
 Moments = dict[str, jax.Array]
 
@@ -25,18 +25,17 @@ Moments = dict[str, jax.Array]
 class TiledNetwork:
     """The network of a run, for tiles of images.
 
-    A network of convolutions says the same of a pixel wherever its window ends, if that
-    is far enough. Two things are in the way. Group normalisation takes the moments of
-    all that is seen: here they are those of the whole image, see `moments`. And
-    coordinates begin in the middle of what is seen: here in the image's. Where they
-    never repeat, no tile can be seen as a part of a larger image than those of the
-    training; then a tile is an image of its own, and `whole` is False.
+    Far enough from a tile's border, convolutions give the values of the whole image.
+    Two layers depend on more: group normalization, which here takes the moments of the
+    whole image, and coordinates, which here start in the image's middle. If coordinates
+    never repeat, a network cannot see an image larger than those of its training; then
+    each tile is an image by itself, and `whole` is False.
 
     Args:
         trained: the run.
 
     Attributes:
-        whole: whether tiles are seen as parts of their image.
+        whole: whether tiles are parts of their image.
     """
 
     def __init__(self, trained: Trained) -> None:
@@ -65,8 +64,8 @@ class TiledNetwork:
 
         Returns:
             The function from the tile [B, h, w, 3], its mask and its ``middle``, see
-            :meth:`batch`, to the network's maps. Of what has another size, such as the
-            tile at another scale, it takes the own moments.
+            :meth:`batch`, to the network's maps. An input of another size, such as the
+            tile at another scale, is normalized by its own moments.
         """
         bound = self.arguments(tile, size, moments)
 
@@ -83,20 +82,22 @@ class TiledNetwork:
         return apply
 
     def batch(self, image: ImageWindows, tile: Tile) -> Batch:
-        """A tile as a task takes it, for the network that :meth:`at` gives.
+        """A tile as a task takes it, for the network of :meth:`at`.
 
         Returns:
-            As `tile_batch`, and where tiles are parts ``middle`` [2], where the middle
-            of the image is, in pixels from the tile's corner.
+            As `tile_batch`; if tiles are parts of their image, also ``middle`` [2], the
+            middle of the image in pixels from the tile's corner.
         """
         middle = self._middle(tile, image.size)
-        where = {} if middle is None else {"middle": middle}
-        return {**tile_batch(image, tile), **where}
+        return {
+            **tile_batch(image, tile),
+            **({} if middle is None else {"middle": middle}),
+        }
 
     def arguments(
         self, tile: Tile, size: tuple[int, int], moments: Moments
     ) -> dict[str, Any]:
-        """What :meth:`traced` takes for a tile: arrays, to be handed into `jax.jit`."""
+        """What :meth:`traced` takes for a tile: arrays, as arguments of `jax.jit`."""
         return {
             "variables": self._variables,
             "moments": moments,
@@ -104,7 +105,7 @@ class TiledNetwork:
         }
 
     def traced(self, arguments: dict[str, Any]) -> Apply:
-        """The network as it sees a tile, for what is compiled as a whole."""
+        """The network as it sees a tile, within a larger compiled function."""
         return lambda image, mask=None: self._see(arguments, image, mask)[0]
 
     def moments(
@@ -113,40 +114,41 @@ class TiledNetwork:
         tiles: Sequence[Tile],
         progress: Callable[..., Any],
     ) -> Moments:
-        """The moments of group normalisation over all of an image.
+        """The moments of group normalization over an image.
 
         Args:
             image: the image.
             tiles: all of its tiles; or some, for an estimate.
-            progress: goes round what is iterated over.
+            progress: iterates over the tiles of a pass, see `TiledPrediction.predict`.
 
         Returns:
-            Name of a layer -> float32 [2, G], see `apply_with_moments`; nothing where
-            tiles are no parts.
+            float32 [2, G], mean and variance, by the name of the layer; empty if each
+            tile is an image by itself.
         """
         found: Moments = {}
         if not self.whole:
             return found
-        bound = self.arguments(tiles[0], image.size, found)
         size = (1, *tiles[0].outer.size)
-        seen = jax.ShapeDtypeStruct((*size, 3), jnp.float32)
         layers = jax.eval_shape(
-            self._sums, bound, seen, jax.ShapeDtypeStruct(size, bool)
+            self._sums,
+            self.arguments(tiles[0], image.size, found),
+            jax.ShapeDtypeStruct((*size, 3), jnp.float32),
+            jax.ShapeDtypeStruct(size, bool),
         )
-        # Each pass makes the moments of one more layer right, see `apply_with_moments`.
+        # Each pass corrects the moments of one more layer, see `apply_with_moments`.
         for _ in layers:
             passed = []
             for tile in progress(tiles, "moments"):
                 batch = tile_batch(image, tile)
+                weights = np.zeros(tile.outer.size, np.float32)
+                weights[tile.core.within(tile.outer).slices] = 1
+                bound = self.arguments(tile, image.size, found)
                 sums = self._sums(
-                    self.arguments(tile, image.size, found),
-                    batch["image"],
-                    batch["mask"],
-                    jnp.asarray(_answered(tile), jnp.float32),
+                    bound, batch["image"], batch["mask"], jnp.asarray(weights)
                 )
                 passed.append(jax.device_get(sums))
             old, found = found, _averaged(passed)
-            if old and _distance(old, found) < _STILL:
+            if old and _distance(old, found) < _CONVERGED:
                 break
         return found
 
@@ -157,8 +159,8 @@ class TiledNetwork:
         mask: jax.Array | None = None,
         weights: jax.Array | None = None,
     ) -> tuple[dict[str, Any], dict[str, MomentSums]]:
-        told = bound["middle"] is not None and takes(self._model, "middle")
-        where = {"middle": bound["middle"]} if told else {}
+        given = bound["middle"] is not None and takes(self._model, "middle")
+        where = {"middle": bound["middle"]} if given else {}
         return apply_with_moments(
             self._model,
             bound["variables"],
@@ -170,7 +172,7 @@ class TiledNetwork:
         )
 
     def _middle(self, tile: Tile, size: tuple[int, int]) -> jax.Array | None:
-        """Where the middle of the image is, from the tile's corner."""
+        """The middle of the image, from the tile's corner."""
         if not self.whole:
             return None
         return jnp.array(size, jnp.float32) / 2 - jnp.array(tile.outer[:2], jnp.float32)
@@ -180,8 +182,8 @@ def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
     """A tile as a task takes it.
 
     Returns:
-        ``image`` float32 [1, h, w, 3] in [0, 1], mirrored where it reaches beyond the
-        image; ``mask`` bool [1, h, w], False there.
+        ``image`` float32 [1, h, w, 3] in [0, 1], mirrored beyond the image's border;
+        ``mask`` bool [1, h, w], False there.
     """
     inside = tile.outer.clipped(*image.size).within(tile.outer)
     mask = np.zeros((1, *tile.outer.size), bool)
@@ -191,13 +193,6 @@ def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
         "image": jnp.asarray(pixels, jnp.float32) / 255,
         "mask": jnp.asarray(mask),
     }
-
-
-def _answered(tile: Tile) -> np.ndarray:
-    """What the tile answers for, [h, w]."""
-    weights = np.zeros(tile.outer.size)
-    weights[tile.core.within(tile.outer).slices] = 1
-    return weights
 
 
 def _averaged(passed: list[dict[str, MomentSums]]) -> Moments:
@@ -215,7 +210,7 @@ def _averaged(passed: list[dict[str, MomentSums]]) -> Moments:
 
 
 def _distance(old: Moments, new: Moments) -> float:
-    """How much moments differ, in standard deviations."""
+    """The largest change of a moment, in standard deviations."""
     return max(
         float(jnp.max(jnp.abs(new[name] - old[name]) / jnp.sqrt(new[name][1] + 1e-5)))
         for name in new

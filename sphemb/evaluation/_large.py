@@ -1,0 +1,511 @@
+"""Predictions for images of any size, tile by tile.
+
+Shape letters: H W image size, M instances, D embedding dimension.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.ndimage
+
+from sphemb.data import Box, ImageWindows, Tile, padded_size, tile_image
+from sphemb.evaluation._large_network import Moments, TiledNetwork, tile_batch
+from sphemb.instances import (
+    Piece,
+    Stitched,
+    dilate_instances,
+    relabel,
+    select_detections,
+    stitch_labels,
+)
+from sphemb.sphere import l2_normalize
+from sphemb.tasks import (
+    Apply,
+    Batch,
+    BoundaryMap,
+    ClassMap,
+    Clusters,
+    Detections,
+    Groups,
+    Predictions,
+    maps_of,
+    placed_map,
+    unit_vectors_of_all,
+)
+from sphemb.training import Trained
+
+_MAPS = ("labels", "classes", "boundary")
+_ROWS = 1024  # of a label map that are dilated together
+_CORNERS = np.ones((3, 3), bool)  # connect, too
+
+Found = dict[str, Any]
+Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
+
+
+def found_in_image(
+    predictions: Predictions,
+    size: tuple[int, int],
+    *,
+    min_size: int = 1,
+    min_score: float = -np.inf,
+) -> Found:
+    """Takes the padding and the batch axis off a prediction, on the host.
+
+    Args:
+        predictions: for one image.
+        size: (H, W) of the image without padding.
+        min_size: pixels that an instance needs, beside the task's own limit.
+        min_score: of a detection that is in ``labels``.
+
+    Returns:
+        What the prediction has of:
+
+        * ``labels`` int32 [H, W], 0 for the background or void and 1, 2, .. for
+          instances or clusters;
+        * ``classes`` int32 [H, W], `VOID` for void;
+        * ``boundary`` float32 [H, W] in [0, 1];
+        * ``seen`` and ``detections``, those of the labels, and all that are scored,
+          also those that others cover;
+        * ``instance_classes`` [M] and ``instance_scores`` [M], of the labels;
+        * ``embedding`` float16 [H, W, D];
+        * ``reached``, the names of the task's limits that were reached.
+    """
+    return _found(predictions, size, min_size, min_score)
+
+
+@functools.singledispatch
+def _found(predictions: Any, size: tuple[int, int], *_: Any) -> Found:
+    raise TypeError(
+        "Task.predict must return Groups, ClassMap, BoundaryMap or Detections, got "
+        f"{type(predictions).__name__}"
+    )
+
+
+@_found.register(BoundaryMap)
+def _(predictions: BoundaryMap, size: tuple[int, int], *_: Any) -> Found:
+    return {"boundary": _cut(predictions.boundary, size).astype(np.float32)}
+
+
+@_found.register(ClassMap)
+def _(predictions: ClassMap, size: tuple[int, int], *_: Any) -> Found:
+    return _embedded(predictions, size) | {"classes": _cut(predictions.classes, size)}
+
+
+@_found.register(Clusters)
+def _(predictions: Clusters, size: tuple[int, int], *_: Any) -> Found:
+    # From 1 on: no cluster is the background, and 0 is void.
+    return _embedded(predictions, size) | {
+        "labels": _cut(predictions.classes, size) + 1
+    }
+
+
+@_found.register(Groups)
+def _(
+    predictions: Groups, size: tuple[int, int], min_size: int, min_score: float
+) -> Found:
+    if predictions.background is None:
+        labels = jnp.asarray(predictions.labels[0]) + 1
+    else:
+        labels = relabel(predictions.labels, predictions.background)[0]
+    # An image smaller than the smallest group has no group, and so no instance.
+    labels = np.maximum(_cut(labels[None], size), 0)
+    if min_size > 1:
+        kept = np.bincount(labels.ravel()) >= min_size
+        kept[0] = False
+        labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
+    return _embedded(predictions, size) | {
+        "reached": _reached(predictions),
+        "labels": labels,
+    }
+
+
+@_found.register(Detections)
+def _(
+    predictions: Detections, size: tuple[int, int], min_size: int, min_score: float
+) -> Found:
+    maps = _cut(predictions.groups.proposals, size)
+    scores = np.asarray(predictions.proposal_scores[0])
+    number = scores.shape[-1]
+    sizes = np.stack(
+        [np.bincount(m[m >= 0].ravel(), minlength=number)[:number] for m in maps]
+    )
+    settings = {
+        "scores": np.where(sizes < min_size, -np.inf, scores),
+        "classes": np.asarray(predictions.proposal_classes[0]),
+    }
+    seen = select_detections(maps, **settings, min_score=min_score)
+    return _embedded(predictions.groups, size) | {
+        "reached": _reached(predictions.groups),
+        "detections": select_detections(maps, **settings, max_overlap=1.0),
+        "seen": seen,
+        "labels": seen.labels,
+        "instance_classes": seen.classes,
+        "instance_scores": seen.scores,
+        "classes": _cut(predictions.classes, size),
+    }
+
+
+def _cut(array: Any, size: tuple[int, int]) -> np.ndarray:
+    """The first of the arrays [B, ..., H, W], without padding."""
+    return np.asarray(array[0])[..., : size[0], : size[1]]
+
+
+def _embedded(predictions: Groups | ClassMap, size: tuple[int, int]) -> Found:
+    if predictions.embedding is None:
+        return {}
+    shown = predictions.embedding[0, : size[0], : size[1]]
+    return {"embedding": np.asarray(shown, np.float16)}
+
+
+def _reached(groups: Groups) -> tuple[str, ...]:
+    return tuple(name for name, reached in groups.reached.items() if reached[0])
+
+
+class TiledPrediction:
+    """Predicts images of any size, in the memory that a tile takes.
+
+    How tiles are put together depends on the prediction (see ``docs/prediction.md``):
+
+    * class and boundary maps are cut and put side by side;
+    * if instances are the connected components of the foreground
+      (`sphemb.tasks.Readoff.by_foreground`), the background's direction is that of the
+      image, and the components are those of the whole image, without a seam;
+    * other groups are those of a tile, and one instance where they overlap enough, see
+      `sphemb.instances.stitch_labels`.
+
+    Args:
+        trained: the run.
+        sample_tiles: tiles, at most, spread over the image, from which the moments of
+            group normalization and the background are found; None for all.
+    """
+
+    def __init__(self, trained: Trained, *, sample_tiles: int | None = 16) -> None:
+        """Compiles nothing yet; see the class."""
+        self._trained = trained
+        self._task: Any = trained.experiment.task
+        self._sample_tiles = sample_tiles
+        self._network = network = TiledNetwork(trained)
+        readoff: Any = self._task.readoff
+        self._readoff = readoff
+        # The network and the comparison are one program, so that the embedding of all
+        # pixels is not kept.
+        self._is_foreground = jax.jit(
+            lambda bound, batch, background: readoff.is_foreground(
+                _unit_vectors(network.traced(bound), batch), batch["mask"], background
+            )
+        )
+        self._unit_vectors = jax.jit(
+            lambda bound, batch: _unit_vectors(network.traced(bound), batch)
+        )
+
+    @property
+    def by_foreground(self) -> bool:
+        """Whether instances are the connected components of the foreground."""
+        groups = issubclass(self._task.prediction, Groups)
+        return groups and self._readoff is not None and self._readoff.by_foreground
+
+    @property
+    def whole(self) -> bool:
+        """Whether the network sees tiles as parts, see `TiledNetwork`."""
+        return self._network.whole
+
+    @property
+    def stride(self) -> int:
+        """What the sides of a tile are multiples of."""
+        return self._network.stride
+
+    def least_tile(self, halo: int) -> int:
+        """The side of the smallest tile with such a halo and a core."""
+        return 2 * (halo + -halo % self.stride) + self.stride
+
+    def tiles(self, size: tuple[int, int], *, tile: int, halo: int) -> list[Tile]:
+        """The tiles of an image, see `sphemb.data.tile_image`.
+
+        Args:
+            size: (H, W) of the image; one of no more pixels than a square tile is a
+                tile by itself, whatever its shape.
+            tile: side of a tile.
+            halo: pixels around its core.
+        """
+        multiple = self.stride
+        if math.prod(size) <= tile**2:
+            # Padded as for scoring.
+            tile, multiple = max(size), self._trained.experiment.multiple
+        return tile_image(size, tile=tile, halo=halo, multiple=multiple)
+
+    def predict(
+        self,
+        image: ImageWindows,
+        tiles: Sequence[Tile],
+        *,
+        min_size: int = 1,
+        embedding: bool = False,
+        progress: Progress = lambda tiles, _: tiles,
+    ) -> Found:
+        """Predicts an image.
+
+        Args:
+            image: the image.
+            tiles: of :meth:`tiles`. A single one is predicted as `Task.predict` does.
+            min_size: pixels that an instance needs, beside the task's own limit.
+            embedding: keep the embedding of every pixel.
+            progress: iterates over the tiles of a pass, given the pass's name.
+
+        Returns:
+            As `found_in_image`, for the whole image.
+        """
+        if len(tiles) == 1:
+            batch = tile_batch(image, tiles[0])
+            found = self._found(image, tiles[0], self._trained.apply, batch, min_size)
+            return found if embedding else _without(found, "embedding")
+        some = _spread(tiles, self._sample_tiles)
+        moments = self._network.moments(image, some, progress)
+        canvas = Canvas(image.size, embedding=embedding)
+        if self.by_foreground:
+            background, unsure = self._background(image, some, moments, progress)
+            canvas.note(("max_groups",) * bool(unsure))
+            stitched = stitch_labels(
+                self._components(
+                    image, progress(tiles, "tiles"), moments, background, canvas
+                ),
+                image.size,
+                band=1,
+                min_share=0.0,
+                min_size=max(self._readoff.min_size, min_size),
+            )
+            labels = dilate_in_bands(stitched.labels, self._readoff.dilation)
+            return canvas.found | {"labels": labels}
+        every = self._every(image, progress(tiles, "tiles"), moments, canvas)
+        if issubclass(self._task.prediction, ClassMap | BoundaryMap):
+            for tile, found in every:
+                canvas.paste({k: found[k] for k in ("labels",) if k in found}, tile)
+            return canvas.found
+        votes = _Votes()
+        stitched = stitch_labels(
+            votes.pieces(every),
+            image.size,
+            # Values near a tile's border are poor: the inner half of the halo counts.
+            band=max(1, _halo(tiles) // 2),
+            min_size=min_size,
+            kinds=votes.classes,
+        )
+        found = canvas.found | {"labels": stitched.labels}
+        if issubclass(self._task.prediction, Detections):
+            found |= votes.of_instances(stitched)
+        return found
+
+    def _found(
+        self,
+        image: ImageWindows,
+        tile: Tile,
+        apply: Apply,
+        batch: Batch,
+        min_size: int = 1,
+    ) -> Found:
+        """The prediction for a tile, without the pixels beyond the image."""
+        predictions = self._task.predict(apply, self._trained.task_state, batch)
+        return found_in_image(
+            predictions,
+            tile.outer.clipped(*image.size).size,
+            min_size=min_size,
+            min_score=getattr(self._task, "min_score", -np.inf),
+        )
+
+    def _every(
+        self,
+        image: ImageWindows,
+        tiles: Iterable[Tile],
+        moments: Moments,
+        canvas: Canvas,
+    ) -> Iterator[tuple[Tile, Found]]:
+        """The tiles and their predictions; all maps but the labels are pasted."""
+        for tile in tiles:
+            apply = self._network.at(tile, image.size, moments)
+            found = self._found(image, tile, apply, self._network.batch(image, tile))
+            canvas.paste(_without(found, "labels"), tile)
+            yield tile, found
+
+    def _background(
+        self,
+        image: ImageWindows,
+        tiles: Sequence[Tile],
+        moments: Moments,
+        progress: Progress,
+    ) -> tuple[jax.Array, jax.Array]:
+        """The background's direction, from pixels on a grid over the image.
+
+        The grid is the image's, and its points are in row-major order: with all tiles
+        they are those of `Readoff.read`.
+        """
+        pixels = sum(math.prod(tile.core.size) for tile in tiles)
+        multiple = self._trained.experiment.multiple
+        padding = math.prod(padded_size(image.size, multiple))
+        step = self._readoff.survey_step(padding * (pixels / math.prod(image.size)))
+        positions, points = [], []
+        for tile in progress(tiles, "background"):
+            bound = self._network.arguments(tile, image.size, moments)
+            vectors = self._unit_vectors(bound, tile_batch(image, tile))[0]
+            rows, columns = (
+                np.arange(first + -first % step, last, step)
+                for first, last in zip(tile.core[:2], tile.core[2:], strict=True)
+            )
+            top, left = tile.outer[:2]
+            found = vectors[rows[:, None] - top, columns[None] - left]
+            points.append(np.asarray(found).reshape(-1, found.shape[-1]))
+            positions.append((rows[:, None] * image.size[1] + columns[None]).ravel())
+        order = np.argsort(np.concatenate(positions))
+        ordered = jnp.asarray(np.concatenate(points)[order])
+        return self._readoff.find_background(l2_normalize(ordered), cell=step**2)
+
+    def _components(
+        self,
+        image: ImageWindows,
+        tiles: Iterable[Tile],
+        moments: Moments,
+        background: jax.Array,
+        canvas: Canvas,
+    ) -> Iterator[Piece]:
+        """The connected components of each core and the pixel around it."""
+        for tile in tiles:
+            batch = tile_batch(image, tile)
+            bound = self._network.arguments(tile, image.size, moments)
+            where = self._is_foreground(bound, batch, background[None])
+            if canvas.embedding:
+                vectors = self._unit_vectors(bound, batch)
+                canvas.paste({"embedding": np.asarray(vectors[0], np.float16)}, tile)
+            core = tile.core
+            seen = Box(core.top - 1, core.left - 1, core.bottom + 1, core.right + 1)
+            seen = seen.clipped(*image.size)
+            mask = np.asarray(where[0])[seen.within(tile.outer).slices]
+            labels: Any = scipy.ndimage.label(mask, _CORNERS)[0]
+            yield Piece(labels, (seen.top, seen.left), tuple(core))
+
+
+class Canvas:
+    """The maps of a whole image [H, W, ...], allocated with the first tile.
+
+    Args:
+        size: (H, W) of the image.
+        embedding: keep the embedding, too.
+
+    Attributes:
+        found: the maps so far, by name, and the limits that were reached.
+    """
+
+    def __init__(self, size: tuple[int, int], *, embedding: bool) -> None:
+        """Allocates nothing yet; see the class."""
+        self.embedding = embedding
+        self.found: Found = {}
+        self._size = size
+
+    def paste(self, found: Found, tile: Tile) -> None:
+        """Copies the core of each map, and the limits that were reached."""
+        self.note(found.get("reached", ()))
+        core = tile.core.within(tile.outer)
+        for name in (*_MAPS, "embedding") if self.embedding else _MAPS:
+            if name not in found:
+                continue
+            part = found[name]
+            if name not in self.found:
+                shape = (*self._size, *part.shape[2:])
+                self.found[name] = np.zeros(shape, part.dtype)
+            self.found[name][tile.core.slices] = part[core.slices]
+
+    def note(self, reached: Sequence[str]) -> None:
+        """Keeps the names of limits that some tile, or all together, reached."""
+        names = (*self.found.get("reached", ()), *reached)
+        self.found["reached"] = tuple(dict.fromkeys(names))
+
+
+class _Votes:
+    """The class and the score of an instance of which several tiles see a part."""
+
+    def __init__(self) -> None:
+        self.classes: list[np.ndarray] = []  # of each tile's labels, from 0 on
+        self._scores: list[np.ndarray] = []
+        self._sizes: list[np.ndarray] = []
+
+    def pieces(self, every: Iterable[tuple[Tile, Found]]) -> Iterator[Piece]:
+        """The label maps, while classes and scores are kept."""
+        for tile, found in every:
+            labels = found["labels"]
+            number = int(labels.max(initial=0))
+            none = np.zeros(number)
+            core = labels[tile.core.within(tile.outer).slices]
+            sizes = np.bincount(core.ravel(), minlength=number + 1)
+            self._sizes.append(sizes[1:])
+            self._scores.append(found.get("instance_scores", none)[:number])
+            classes = found.get("instance_classes", none.astype(int))[:number]
+            self.classes.append(np.concatenate([[0], classes]))
+            yield Piece(labels, (tile.outer.top, tile.outer.left), tuple(tile.core))
+
+    def of_instances(self, stitched: Stitched) -> Found:
+        """The class of all parts, and the mean of their scores by pixels."""
+        number = len(stitched.sizes) - 1
+        names = stitched.names[1:]
+        sizes = np.concatenate(self._sizes)
+        total = np.bincount(names, sizes, number + 1)[1:]
+        scored = np.bincount(names, sizes * np.concatenate(self._scores), number + 1)
+        classes = np.zeros(number + 1, int)
+        classes[names] = np.concatenate([c[1:] for c in self.classes])
+        return {
+            "instance_classes": classes[1:],
+            "instance_scores": scored[1:] / np.maximum(total, 1),
+        }
+
+
+def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
+    """Dilates the instances of a large map in place, some rows at a time.
+
+    Args:
+        labels: int32 [H, W]; 0 for the background and 1, 2, ...
+        width: pixels, as for `sphemb.instances.dilate_instances`.
+
+    Returns:
+        The same array.
+    """
+    if not width:
+        return labels
+    above = labels[:0]
+    for first in range(0, len(labels), max(_ROWS, width)):
+        last = min(first + max(_ROWS, width), len(labels))
+        window = np.concatenate([above, labels[first : last + width]])
+        skipped, above = len(above), labels[last - width : last].copy()
+        dilated = np.asarray(dilate_instances(jnp.asarray(window), width))
+        labels[first:last] = dilated[skipped : skipped + last - first]
+    return labels
+
+
+def _unit_vectors(apply: Apply, batch: Batch) -> jax.Array:
+    """The embedding of every pixel of a batch, [B, H, W, D]."""
+    embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+    return unit_vectors_of_all(embedding, batch["image"].shape[1:3])
+
+
+def _spread(tiles: Sequence[Tile], number: int | None) -> list[Tile]:
+    """So many of the tiles, evenly spread in their order."""
+    if number is None or len(tiles) <= number:
+        return list(tiles)
+    chosen = np.linspace(0, len(tiles) - 1, number).round().astype(int)
+    return [tiles[index] for index in chosen]
+
+
+def _halo(tiles: Sequence[Tile]) -> int:
+    """The least distance of a core from its tile's border, where tiles meet."""
+    gaps = [
+        core - outer
+        for tile in tiles
+        for core, outer in zip(tile.core[:2], tile.outer[:2], strict=True)
+    ]
+    return min((gap for gap in gaps if gap), default=0)
+
+
+def _without(found: Found, name: str) -> Found:
+    return {k: v for k, v in found.items() if k != name}
