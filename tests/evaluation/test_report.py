@@ -63,7 +63,7 @@ def test_every_step_of_the_mean_shift_is_on_the_sphere(page, trained):
         assert scene["number"] == 32 * 32
         assert list(scene["colors"]) == ["truth", "found", "image"]
         assert "Of 4 dimensions, the three principal ones" in scene["note"]
-        assert "brought back to length one" in scene["note"]
+        assert "normalized to length one" in scene["note"]
 
 
 def test_a_single_image_is_the_worst_and_there_is_no_best(
