@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from sphemb import InputError, margin_loss
 from sphemb.evaluation import PixelGrid, evaluate
 from sphemb.metrics import TrimapCurve
-from sphemb.tasks import Proposals
 from sphemb.training import Experiment, load_run, read_json
 
 _COLORS = ("#4591ba", "#b87f00")  # of the two kinds of pairs
@@ -90,7 +89,7 @@ def pair_loss(margin: float) -> dict[str, PairLoss]:
 
 def load_grids(
     workdir: pathlib.Path, split: str, number: int
-) -> tuple[Proposals, list[PixelGrid]]:
+) -> tuple[Any, list[PixelGrid]]:
     """The task of a run, and what its network says of the first images of a split.
 
     Raises:
@@ -98,7 +97,7 @@ def load_grids(
     """
     trained = load_run(workdir)
     task = trained.experiment.task
-    if not isinstance(task, Proposals):
+    if task.readoff is None or not hasattr(task, "margin"):
         raise InputError(
             "--workdir must be a run that groups by mean shift (Proposals, such as "
             f"configs/digits.py), got one of {type(task).__name__}"

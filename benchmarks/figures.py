@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -23,7 +23,6 @@ from benchmarks._figure_parts import draw_pair_loss, load_grids, pair_loss, read
 from sphemb import InputError
 from sphemb.cli import one_line_errors
 from sphemb.evaluation import PixelGrid, fullest_first
-from sphemb.tasks import Proposals
 from sphemb.training import load_config
 from sphemb.viz import (
     draw_gradients,
@@ -69,7 +68,8 @@ def draw_run_gradients(flags: argparse.Namespace) -> Figure:
     """The gradients in the embedding of the image with most instances."""
     task, grids = load_grids(flags.workdir, flags.split, flags.images)
     (grid,) = _fullest(grids, 1)
-    gradients = grid.gradients(concentration=task.concentration, margin=task.margin)
+    kappa = task.readoff.concentration
+    gradients = grid.gradients(concentration=kappa, margin=task.margin)
     return draw_gradients(*grid, gradients)
 
 
@@ -88,8 +88,8 @@ def _fullest(grids: Sequence[PixelGrid], number: int) -> list[PixelGrid]:
     return [grids[index] for index in order[:number]]
 
 
-def _shift(task: Proposals) -> dict:
-    return {"concentration": task.concentration, "num_steps": _STEPS}
+def _shift(task: Any) -> dict:
+    return {"concentration": task.readoff.concentration, "num_steps": _STEPS}
 
 
 def draw_trimaps(flags: argparse.Namespace) -> Figure:

@@ -8,7 +8,7 @@ import pathlib
 import shlex
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from sphemb.data import (
     open_folder,
 )
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
+from sphemb.tasks import embed_pixels
 from sphemb.training import (
     Experiment,
     Trained,
@@ -382,8 +383,9 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
     weigh as in Eq. 2. ``instance`` and ``largest`` are the points that mean shift moves
     of a typical and of the largest group.
     """
-    experiment, task = trained.experiment, cast(Any, trained.experiment.task)
-    if not (hasattr(task, "unit_vectors") and hasattr(task, "concentration")):
+    experiment, task = trained.experiment, trained.experiment.task
+    readoff = task.readoff
+    if readoff is None:
         raise InputError(
             "--workdir must be a run that learns instances by mean shift "
             f"(Proposals, Instances), got one of {type(task).__name__}"
@@ -398,11 +400,11 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
         numbers, sizes = np.unique(labels[valid], return_counts=True)
         if len(numbers) < 2:
             continue
-        cell = 1 if task.predict_pixels else _cell(experiment, batch["image"].shape)
+        cell = 1 if readoff.predict_pixels else _cell(experiment, batch["image"].shape)
         typical.append(np.median(sizes[numbers > 0]) / cell)
         largest.append(sizes.max() / cell)
         sample = np.random.default_rng(0).permutation(valid)[:_POINTS]
-        points = np.asarray(task.unit_vectors(trained.apply, batch))
+        points = np.asarray(embed_pixels(trained.apply, batch))
         points, labels = points.reshape(len(labels), -1)[sample], labels[sample]
         one, other = np.triu_indices(len(labels), 1)
         similarity = 0.5 * (1.0 + points @ points.T)[one, other]

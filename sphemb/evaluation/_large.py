@@ -35,9 +35,7 @@ from sphemb.tasks import (
     Detections,
     Groups,
     Predictions,
-    maps_of,
-    placed_map,
-    unit_vectors_of_all,
+    embed_pixels,
 )
 from sphemb.training import Trained
 
@@ -198,11 +196,11 @@ class TiledPrediction:
         # pixels is not kept.
         self._is_foreground = jax.jit(
             lambda bound, batch, background: readoff.is_foreground(
-                _unit_vectors(network.traced(bound), batch), batch["mask"], background
+                embed_pixels(network.traced(bound), batch), batch["mask"], background
             )
         )
         self._unit_vectors = jax.jit(
-            lambda bound, batch: _unit_vectors(network.traced(bound), batch)
+            lambda bound, batch: embed_pixels(network.traced(bound), batch)
         )
 
     @property
@@ -481,12 +479,6 @@ def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
         dilated = np.asarray(dilate_instances(jnp.asarray(window), width))
         labels[first:last] = dilated[skipped : skipped + last - first]
     return labels
-
-
-def _unit_vectors(apply: Apply, batch: Batch) -> jax.Array:
-    """The embedding of every pixel of a batch, [B, H, W, D]."""
-    embedding = placed_map(maps_of(apply, batch), "embedding", batch)
-    return unit_vectors_of_all(embedding, batch["image"].shape[1:3])
 
 
 def _spread(tiles: Sequence[Tile], number: int | None) -> list[Tile]:

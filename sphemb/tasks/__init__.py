@@ -13,7 +13,7 @@ from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_state import PicieState
-from sphemb.tasks._pixels import placed_map, unit_vectors_of_all
+from sphemb.tasks._pixels import embed_pixels, placed_map
 from sphemb.tasks._predictions import (
     BoundaryMap,
     ClassMap,
@@ -67,11 +67,11 @@ __all__ = [
     "TaskState",
     "boundary_levels",
     "compute_scores",
+    "embed_pixels",
     "groups_of",
     "maps_of",
     "measures_on_host",
     "named_arrays",
     "placed_map",
     "predict_and_measure",
-    "unit_vectors_of_all",
 ]

@@ -21,7 +21,7 @@ from sphemb._grid import Grid, Origins, extended, resample
 from sphemb._labels import VOID
 from sphemb.losses import PixelSample, sample_pixels
 from sphemb.sphere import l2_normalize
-from sphemb.tasks._task import Batch, Maps
+from sphemb.tasks._task import Apply, Batch, Maps, maps_of
 
 
 class PlacedMap(NamedTuple):
@@ -163,6 +163,12 @@ def unit_vectors_of_all(embedding: PlacedMap, size: tuple[int, ...]) -> jax.Arra
         float32 [B, H, W, D].
     """
     return l2_normalize(enlarged(embedding, size))
+
+
+def embed_pixels(apply: Apply, batch: Batch) -> jax.Array:
+    """The unit vectors [B, H, W, D] of a batch's pixels, of the map ``embedding``."""
+    embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+    return unit_vectors_of_all(embedding, batch["image"].shape[1:3])
 
 
 def enlarged(found: PlacedMap, size: tuple[int, ...]) -> jax.Array:

@@ -189,7 +189,7 @@ class TestRun:
         assert re.search(line, out)
 
     def test_a_task_without_mean_shift_is_refused(self, run, monkeypatch, capsys):
-        monkeypatch.delattr(Proposals, "unit_vectors")
+        monkeypatch.setattr(Proposals, "readoff", None)
         line = refused(capsys, "--workdir", run, "--no-costs")
         assert "must be a run that learns instances by mean shift" in line
 
