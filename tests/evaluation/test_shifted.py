@@ -3,25 +3,28 @@
 import numpy as np
 import pytest
 
-from sphemb.evaluation import PixelGrid, fullest_first
+from sphemb.evaluation import Evaluation, PixelGrid, fullest_first
+from sphemb.tasks import Groups
 from tests.references.losses import margin_loss_terms
 
 
 def sampled(height, width, dim=3):
     rng = np.random.default_rng(0)
     embedding = rng.normal(size=(2, height, width, dim)).astype(np.float32)
-    return {
+    samples = {
         "image": rng.random((2, height, width, 3)),
         "instances": rng.integers(0, 3, (2, height, width)),
-        "embedding": embedding / np.linalg.norm(embedding, axis=-1, keepdims=True),
     }
+    embedding /= np.linalg.norm(embedding, axis=-1, keepdims=True)
+    found = Groups(samples["instances"], np.array([3, 3]), embedding, {})
+    return Evaluation({}, 2, {}, samples, found)
 
 
 def test_of_a_large_image_every_so_many_rows_and_columns_are_taken():
-    samples = sampled(130, 70)
-    grid = PixelGrid.of_sample(samples, 1)
+    evaluation = sampled(130, 70)
+    grid = PixelGrid.of_sample(evaluation, 1)
     assert grid.instances.shape == (44, 24)
-    np.testing.assert_array_equal(grid.image, samples["image"][1][::3, ::3])
+    np.testing.assert_array_equal(grid.image, evaluation.samples["image"][1][::3, ::3])
     assert PixelGrid.of_sample(sampled(64, 9), 0).instances.shape == (64, 9)
 
 
