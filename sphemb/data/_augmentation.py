@@ -24,25 +24,16 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 class DigitsAugmentation(grain.transforms.RandomMap):
     """Rotates, flips and recolors a rendering of digits at random.
 
-    A rotated or mirrored digit may not be a digit, but it is one instance.
-
     Attributes:
         flip: mirror left and right, half of the time.
         turn: rotate by a multiple of 90 degrees (of 180 if the image is not square).
         permute_channels: shuffle red, green and blue.
-
-    >>> example = {"image": np.eye(4, dtype=np.uint8)[..., None].repeat(3, -1),
-    ...            "instances": np.eye(4, dtype=np.int32), "name": "diagonal"}
-    >>> turned = DigitsAugmentation().random_map(example, np.random.default_rng(0))
-    >>> bool((turned["image"][..., 0] == turned["instances"]).all())
-    True
     """
 
     flip: bool = True
     turn: bool = True
     permute_channels: bool = True
 
-    # Grain declares its base method without a result.
     def random_map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
@@ -155,7 +146,6 @@ class ImageAugmentation(grain.transforms.RandomMap):
             value = getattr(self, name)
             check_number(f"{where}.{name}", value, at_least=0, below=1)
 
-    # Grain declares its base method without a result.
     def random_map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
@@ -258,17 +248,11 @@ def _warp_labels(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CenterCrop(grain.transforms.Map):
-    """Scales an example until it covers a size, and cuts that size from its center.
+    """Scales an example until it covers a size (h, w), and cuts that from its center.
 
     It is deterministic: tasks that sample random changes of their own, and keep them
     for an epoch, need the same example every time. Labels are read by nearest neighbor;
     curves (``"boundaries"``, and the instances beside them) stay connected.
-
-    Attributes:
-        size: (h, w).
-
-    Raises:
-        InputError: a side below 1.
 
     >>> example = {"image": np.zeros((40, 60, 3), np.uint8),
     ...            "instances": np.ones((40, 60), np.int32), "name": "a"}
@@ -282,7 +266,6 @@ class CenterCrop(grain.transforms.Map):
         for side in self.size:
             check_count("config.augmentation.size", side, at_least=1)
 
-    # Grain declares its base method without a result.
     def map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any]
     ) -> dict[str, Any]:

@@ -40,7 +40,6 @@ _BOX = 20  # MNIST fits every digit into a box of 20 pixels
 _FAINTEST_INK = 64  # so that enlarged strokes cover as many pixels as MNIST's
 _SKLEARN_TRAIN, _SKLEARN_VALIDATION = 1200, 200
 _NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-
 _NUM_CLASSES = 10
 _CELL_STEP = 17.5  # of the grid: 0, 17, 35 on the authors' 64 pixels
 _SMALLEST, _MULTIPLE = 32, 8
@@ -75,10 +74,8 @@ def load_handwriting(
         source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
         mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test;
             for ``"mnist"`` only.
-        data_dir: where TFDS keeps prepared data sets, for an ``mnist`` that was
-            prepared there with ``file_format="array_record"`` (tfrecord cannot be read
-            without TensorFlow); by default ``TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
+        data_dir: the folder of prepared data sets, see `tfds_data_dir`, for an
+            ``mnist`` that was prepared there with ``file_format="array_record"``.
 
     Returns:
         ``{"train": ..., "validation": ..., "test": ...}``, each a `Handwriting`.
@@ -86,9 +83,6 @@ def load_handwriting(
     Raises:
         InputError: an unknown source, an mnist_path that it does not read, or a file
             that is missing or not MNIST.
-
-    References:
-        Kong & Fowlkes 2018, Fig. 4 (MNIST on a grid).
 
     >>> test = load_handwriting("sklearn")["test"]
     >>> test.glyphs.shape, test.classes.shape
@@ -177,11 +171,8 @@ def _read_npz(path: pathlib.Path) -> tuple[Handwriting, Handwriting]:
             f"mnist_path {path} lacks {', '.join(missing)}: it must hold "
             f"{', '.join(_NPZ_KEYS)}"
         )
-    x_train, y_train, x_test, y_test = arrays
-    return (
-        _checked(x_train, y_train, f"x_train of {path}", f"y_train of {path}"),
-        _checked(x_test, y_test, f"x_test of {path}", f"y_test of {path}"),
-    )
+    names = [f"{key} of {path}" for key in _NPZ_KEYS]
+    return _checked(*arrays[:2], *names[:2]), _checked(*arrays[2:], *names[2:])
 
 
 def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
@@ -194,30 +185,24 @@ def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
     if not infos:
         raise InputError(f"no MNIST found in {data_dir}: {ways}")
     folder = infos[-1].parent
-    try:
-        builder: Any = tfds.builder_from_directory(folder)
-        records = builder.as_data_source()
-        train, test = (
-            (
-                np.stack([record["image"][..., 0] for record in records[split]]),
-                np.array([record["label"] for record in records[split]]),
-            )
-            for split in ("train", "test")
-        )
-    except (NotImplementedError, KeyError, ValueError, ImportError) as error:
-        raise InputError(
-            f"the MNIST in {folder} cannot be read without TensorFlow: {ways}"
-        ) from error
-    return (
-        _checked(*train, f"image of {folder} (train)", f"label of {folder} (train)"),
-        _checked(*test, f"image of {folder} (test)", f"label of {folder} (test)"),
-    )
+    parts = []
+    for split in ("train", "test"):
+        try:
+            records = tfds.builder_from_directory(folder).as_data_source(split)
+            glyphs = np.stack([record["image"][..., 0] for record in records])
+            classes = np.array([record["label"] for record in records])
+        except (NotImplementedError, KeyError, ValueError, ImportError) as error:
+            raise InputError(
+                f"the MNIST in {folder} cannot be read without TensorFlow: {ways}"
+            ) from error
+        names = (f"{key} of {folder} ({split})" for key in ("image", "label"))
+        parts.append(_checked(glyphs, classes, *names))
+    return parts[0], parts[1]
 
 
 def _checked(
     glyphs: np.ndarray, classes: np.ndarray, glyphs_name: str, classes_name: str
 ) -> Handwriting:
-    """Checks shapes, types and values."""
     sizes = check_shape(glyphs_name, glyphs, f"M {_GLYPH} {_GLYPH}")
     check_shape(classes_name, classes, "M", dims=sizes, beside=glyphs_name)
     if glyphs.dtype != np.uint8:
@@ -253,15 +238,14 @@ def render_digits(
         rng: the random generator.
         glyphs: uint8 [M, 28, 28] ink to choose from.
         classes: int [M] the digits' values, 0 to 9.
-        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
-            has 28 pixels.
+        size: (H, W), or one number for both; multiples of 8 from 32 on.
         max_digits: the largest number of digits.
         name: of the example.
 
     Returns:
         ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``;
-        instances are numbered 1, 2, .. in the order of pasting, 0 is background. A
-        digit that is covered completely has no pixel and no number.
+        instances are numbered 1, 2, .. in the order of pasting, completely covered
+        digits left out; 0 is background.
 
     Raises:
         InputError: shapes, dtypes or the size do not fit.
@@ -302,7 +286,6 @@ def render_digits(
 
 
 def _check_size(size: int | Sequence[int]) -> tuple[int, int]:
-    """Returns (height, width)."""
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if len(sides) != 2:
         raise InputError(f"size must be (height, width) or one number, got {size!r}")
@@ -348,14 +331,12 @@ class DrawnDigits(LabelledBuilder, skip_registration=True):
     name, text. Image i of a split depends on the seed, the split and i alone, so that a
     larger set begins with the smaller one.
 
-    The config's name has all that the images depend on, with a digest of mnist_path.
-    The version of TFDS's own MNIST is not part of it: after replacing it by another,
-    delete the renderings.
+    The config's name has all that the images depend on, except for the version of
+    TFDS's own MNIST: after replacing it by another, delete the renderings.
 
     Args:
         handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
-        size: (H, W), or one number for both; multiples of 8 from 32 on, since a digit
-            has 28 pixels.
+        size: (H, W), or one number for both; multiples of 8 from 32 on.
         train: number of images to train on.
         validation: number of images to choose settings by.
         test: number of images to report on.

@@ -37,10 +37,8 @@ class ExampleSource(Protocol):
     with -1 for void pixels, 0 for background and 1, 2, .. for instances. Optional are
     ``"semantic"``, int32 [H, W], -1 void, 0 background, 1, 2, .. classes; and
     ``"boundaries"``, int8 [A, H, W], 1, 0, or -1 where an annotator is absent.
-    An example that cannot be used raises an `InputError` that names its file.
-
-    Optional: ``class_names``, the names of the classes from 0 on; and
-    ``instances(index)``, which reads the instances of one example alone.
+    An unusable example raises an `InputError` that names its file. Optional attributes:
+    ``class_names``, from class 0 on; and ``instances(index)``, read alone.
     """
 
     def __len__(self) -> int: ...
@@ -56,11 +54,9 @@ class Dataset(Protocol):
     """What ``config.data.name`` names: a class or function whose result has `source`.
 
     It is called with the other entries of ``config.data`` as keyword arguments. A data
-    set of your own needs no more than this class, in any module that can be imported,
-    and ``config.data.name = "package.module:Name"``.
-
-    Optional: ``reading``, the `Reading` of its image files, which images to predict are
-    read by; ``problems``, errors that `check_data` reports.
+    set of your own needs no more than such a class, in any module that can be imported,
+    and ``config.data.name = "package.module:Name"``. Optional attributes: ``reading``,
+    the `Reading` of its image files; ``problems``, errors that `check_data` reports.
     """
 
     def source(self, split: str, /) -> ExampleSource:
@@ -74,24 +70,7 @@ def move_pixels(
     image: Callable[[np.ndarray], np.ndarray],
     maps: Callable[[np.ndarray], np.ndarray],
 ) -> dict[str, Any]:
-    """Moves the pixels of an example, in its image and in all its maps.
-
-    Args:
-        example: ``"image"`` [H, W, C], and any of `PIXEL_MAPS`, [..., H, W].
-        image: moves the image.
-        maps: moves the last two axes of a map in the same way.
-
-    Returns:
-        The example with moved pixels; other entries are unchanged.
-
-    Raises:
-        InputError: a map does not have the size of the image.
-
-    >>> example = {"image": np.eye(2)[..., None], "mask": np.eye(2, dtype=bool)}
-    >>> moved = move_pixels(example, image=np.flipud, maps=lambda m: m[..., ::-1, :])
-    >>> bool((moved["image"][..., 0] == moved["mask"]).all())
-    True
-    """
+    """Moves the pixels of an image [H, W, C] and of all its maps [..., H, W] alike."""
     size = np.shape(example["image"])[:2]
     present = {key: np.asarray(example[key]) for key in PIXEL_MAPS if key in example}
     for key, array in present.items():
@@ -109,22 +88,10 @@ def move_pixels(
 
 
 def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Checks an example and converts it to what a network takes.
-
-    Args:
-        example: image, uint8 or floating point in [0, 1], integer instances, optional
-            integer ``"semantic"``, a name.
-
-    Returns:
-        ``"image"`` float32 [H, W, 3] in [0, 1]; the label maps int32 [H, W].
-
-    Raises:
-        InputError: a shape, dtype or value is impossible; the name is in the message.
-    """
+    """Checks an example and returns float32 images in [0, 1] and int32 label maps."""
     image = np.asarray(example["image"])
     who = f"example {example.get('name', '')!r}"
     sizes = check_shape(f"image of {who}", image, "H W 3")
-    sizes = {letter: sizes[letter] for letter in "HW"}
     if image.dtype == np.uint8:
         image = image.astype(np.float32) / 255.0
     elif np.issubdtype(image.dtype, np.floating):
@@ -163,15 +130,9 @@ class SkippingSource:
 
     The number of examples and the position of all others do not change.
 
-    Args:
-        source: any examples.
-
     Attributes:
         source: the examples.
         skipped: index -> what was wrong, as far as read; printed once, on stderr.
-
-    Raises:
-        InputError: on access, if no example can be used.
     """
 
     def __init__(self, source: ExampleSource) -> None:
@@ -290,33 +251,11 @@ def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
 def size_buckets(
     source: ExampleSource, indices: list[int], *, multiple: int
 ) -> Mapping[tuple[int, int], list[int]]:
-    """Groups examples by their `padded_size`, so that few programs are compiled.
-
-    Args:
-        source: the examples.
-        indices: which of them.
-        multiple: what the sides are rounded up to.
-
-    Returns:
-        (H, W) -> indices, the most frequent size first.
-
-    >>> class Sizes:
-    ...     def size(self, index):
-    ...         return [(50, 60), (64, 64), (65, 64)][index]
-    >>> size_buckets(Sizes(), [0, 1, 2], multiple=32)
-    {(64, 64): [0, 1], (96, 64): [2]}
-    """
+    """Groups examples by `padded_size`: (H, W) -> indices, the largest group first."""
     buckets: dict[tuple[int, int], list[int]] = {}
     for i in indices:
         buckets.setdefault(padded_size(source.size(i), multiple), []).append(i)
     return dict(sorted(buckets.items(), key=lambda item: (-len(item[1]), item[0])))
-
-
-Transform = (
-    grain.transforms.RandomMap
-    | grain.transforms.Map
-    | Callable[[dict[str, Any]], dict[str, Any]]
-)
 
 
 def make_loader(
@@ -329,7 +268,7 @@ def make_loader(
     shard_index: int = 0,
     shard_count: int = 1,
     drop_remainder: bool = False,
-    transforms: Sequence[Transform] = (),
+    transforms: Sequence[Any] = (),
     num_threads: int = 2,
 ) -> grain.IterDataset:
     """Makes a stream of batches that is the same for the same settings.
@@ -338,10 +277,8 @@ def make_loader(
     in a new order if ``shuffle``. Without, it is one pass, and the last batches are
     filled up with zeros that are not valid. Batch b of all shards together holds the
     examples that one shard with a batch of shard_count * batch_size would have; all
-    shards have the same number of batches.
-
-    The iterator has ``get_state`` and ``set_state``, and is saved in an Orbax
-    checkpoint as ``grain.checkpoint.CheckpointSave(iterator)``.
+    shards have the same number of batches. The iterator is saved in an Orbax checkpoint
+    as ``grain.checkpoint.CheckpointSave(iterator)``.
 
     Args:
         source: the examples; images may be floating point in [0, 1] as well.
@@ -354,8 +291,7 @@ def make_loader(
         drop_remainder: without ``repeat``, leave out what does not fill a batch on
             every shard.
         transforms: grain's Map or RandomMap, or functions, from example to example;
-            entries that they do not know must remain. Randomness depends on the seed
-            and the position in the stream alone.
+            their randomness depends on the seed and the position in the stream alone.
         num_threads: threads that prepare batches ahead; 0 prepares none.
 
     Returns:
