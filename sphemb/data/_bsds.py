@@ -99,12 +99,8 @@ def boundary_target(boundaries: np.ndarray, *, consensus: int = 1) -> np.ndarray
     Returns:
         int32 [H, W]: 1 boundary, 0 none, -1 void.
 
-    Raises:
-        InputError: boundaries are not bool [A, H, W], or consensus is below 1.
-
     References:
-        Liu et al., "Richer Convolutional Features for Edge Detection", CVPR 2017, who
-        leave out the pixels that too few marked.
+        Liu et al., "Richer Convolutional Features for Edge Detection", CVPR 2017.
 
     >>> drawn = np.array([[[1, 1, 0, 0]], [[1, 0, 1, 0]], [[1, 1, 0, 0]]], bool)
     >>> boundary_target(drawn), boundary_target(drawn, consensus=2)
@@ -279,9 +275,6 @@ class BoundaryExamples(BuilderExamples):
         builder: made by `prepare_bsds`.
         split: ``"train"``, or a part or a sum such as ``"train+validation"``.
         consensus: see `boundary_target`.
-
-    Raises:
-        InputError: the split does not exist.
     """
 
     def __init__(
@@ -337,9 +330,6 @@ class BoundaryDataset:
 
     Attributes:
         builder: made by `prepare_bsds`.
-
-    Raises:
-        InputError: as `prepare_bsds`, or a setting does not fit.
     """
 
     def __init__(

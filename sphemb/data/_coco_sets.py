@@ -97,17 +97,11 @@ _COARSE = {
 
 
 def coarse_class(category_id: int) -> int:
-    """Returns the coarse class of a category of COCO, COCO-Stuff or panoptic COCO.
+    """Returns the coarse class, 1 to 27, of a category of COCO.
 
     Args:
         category_id: as in the annotation files: things from 1, stuff from 92, merged
             stuff of panoptic annotations from 184.
-
-    Returns:
-        1 to 27; `COARSE_CLASSES` has the names.
-
-    Raises:
-        InputError: an unknown category.
 
     >>> COARSE_CLASSES[coarse_class(1) - 1], COARSE_CLASSES[coarse_class(184) - 1]
     ('person', 'plant')
@@ -120,17 +114,14 @@ def coarse_class(category_id: int) -> int:
 
 
 def coarse_labels(codes: np.ndarray, *, of: str) -> np.ndarray:
-    """Converts the fine label maps that data sets publish to coarse ones.
+    """Converts published label maps to int32 coarse classes: -1 void, 1 to 27.
 
     Args:
         codes: integers of any shape. Of ``"coco_stuff"``: the PNGs of
             ``stuffthingmaps``, 0 to 181 (the category's id less 1), 255 void. Of
             ``"cityscapes"``: ``*_labelIds.png``, of which 7 to 33 are classes and the
             others void.
-        of: which of them.
-
-    Returns:
-        int32, -1 void, 1 to 27; `COARSE_CLASSES` or `CITYSCAPES_CLASSES` by name.
+        of: which of them; `COARSE_CLASSES` or `CITYSCAPES_CLASSES` has the names.
 
     Raises:
         InputError: codes that are not integers, or not of the data set.

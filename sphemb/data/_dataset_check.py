@@ -194,17 +194,13 @@ def check_data(
                 progress(split, i + 1, len(source))
     findings += images.findings
     if isinstance(data, FolderDataset):
-        problems = (data.binary_problem(values), data.palette_problem())
-        findings += [error_finding(problem) for problem in problems if problem]
+        findings += map(error_finding, data.content_problems())
         findings += _nothing_to_learn(checked)
         findings += _not_read(sources)
     if None in values:  # if another mask has ids, one value is one instance
-        checked = [
-            dataclasses.replace(
-                f, findings=tuple(g for g in f.findings if g.kind != "binary")
-            )
-            for f in checked
-        ]
+        for i, file in enumerate(checked):
+            kept = tuple(f for f in file.findings if f.kind != "binary")
+            checked[i] = dataclasses.replace(file, findings=kept)
     layout = getattr(data, "layout", type(data).__name__)
     return Report(layout, stride, tuple(checked), tuple(findings))
 
@@ -264,7 +260,7 @@ def _check_example(
 
 def _not_read(sources: Sequence[Any]) -> Iterator[Finding]:
     """Yields warnings about images in sub-folders."""
-    pairs = [pair for source in sources for pair in source.pairs]
+    pairs = (pair for source in sources for pair in source.pairs)
     folders = {p.image.parent for p in pairs if isinstance(p.mask, pathlib.Path)}
     for folder in sorted(folders):
         for inner in sorted(folder.iterdir()):
@@ -314,20 +310,17 @@ class InstanceSizes:
     vanishing: dict[int, np.ndarray]
     unusable: tuple[str, ...]
 
-    def merge(self, other: InstanceSizes) -> InstanceSizes:
+    def merge(self, *others: InstanceSizes) -> InstanceSizes:
         """Returns the sizes of these images and of others, at the same strides."""
-
-        def both(name: str) -> np.ndarray:
-            return np.concatenate([getattr(self, name), getattr(other, name)])
-
+        parts = (self, *others)
         arrays = ("images", "counts", "areas", "sides", "touching")
         return InstanceSizes(
-            **{name: both(name) for name in arrays},
+            *(np.concatenate([getattr(p, name) for p in parts]) for name in arrays),
             vanishing={
-                stride: np.concatenate([lost, other.vanishing[stride]])
-                for stride, lost in self.vanishing.items()
+                stride: np.concatenate([p.vanishing[stride] for p in parts])
+                for stride in self.vanishing
             },
-            unusable=self.unusable + other.unusable,
+            unusable=tuple(reason for p in parts for reason in p.unusable),
         )
 
 
@@ -338,26 +331,23 @@ def _areas(instances: np.ndarray) -> np.ndarray:
 
 
 def vanishing_instances(
-    instances: np.ndarray, areas: np.ndarray, stride: int, *, origin: float = 0.0
+    instances: np.ndarray, areas: np.ndarray, stride: int
 ) -> np.ndarray:
-    """Returns which instances are lost on a coarser map.
+    """Returns which instances are lost on a coarser map: bool [K + 1].
+
+    They have fewer pixels than a cell of stride x stride, or none at a cell's center.
 
     Args:
         instances: int [H, W].
         areas: [K + 1], the pixels of every number.
         stride: of the map.
-        origin: of the map, see `sphemb.models.FeatureMap`.
-
-    Returns:
-        bool [K + 1]: instances with fewer pixels than a cell of stride x stride, or
-        none at the center of a cell.
 
     >>> dot = np.zeros((8, 8), int)
     >>> dot[1, 1] = 1
     >>> [bool(vanishing_instances(dot, np.array([0, 1]), s)[1]) for s in (1, 2)]
     [False, True]
     """
-    grid = Grid(stride, origin)
+    grid = Grid(stride, 0.0)
     centers = instances[np.ix_(*(grid.pixels(side) for side in instances.shape))]
     sampled = np.bincount(centers[centers > 0], minlength=len(areas)) > 0
     return (areas > 0) & ((areas < stride**2) | ~sampled)
@@ -376,12 +366,6 @@ def measure_instances(
         indices: which; all by default.
         strides: of the maps that instances may vanish on.
 
-    Returns:
-        The sizes.
-
-    Raises:
-        InputError: a stride below 1.
-
     >>> picture = {"image": np.zeros((8, 8, 3), np.uint8), "name": "a"}
     >>> sizes = measure_instances([{**picture, "instances": np.eye(8, dtype=int)}])
     >>> sizes.counts.tolist(), sizes.areas.tolist(), sizes.sides.tolist()
@@ -389,50 +373,42 @@ def measure_instances(
     """
     for stride in strides:
         check_count("strides", stride, at_least=1)
-    images, counts, unusable = [], [], []
-    columns: dict[Any, list[np.ndarray]] = {
-        name: [] for name in ("areas", "sides", "touching", *strides)
-    }
+    none, lost = np.zeros(0, np.int64), {s: np.zeros(0, bool) for s in strides}
+    pairs = np.zeros((0, 2), np.int64)
+    empty = InstanceSizes(pairs, none, none, none, np.zeros(0, bool), lost, ())
+    found = []
     for i in range(len(source)) if indices is None else indices:
         try:
             instances = network_ready(source[i])["instances"]
         except InputError as error:
-            unusable.append(str(error))
+            found.append(dataclasses.replace(empty, unusable=(str(error),)))
             continue
         areas = _areas(instances)
         present = areas > 0
         boxes = ndimage.find_objects(np.maximum(instances, 0))
         sides = [max(s.stop - s.start for s in box) for box in boxes if box is not None]
-        images.append(instances.shape)
-        counts.append(int(present.sum()))
-        columns["areas"].append(areas[present])
-        columns["sides"].append(np.array(sides, np.int64))
-        columns["touching"].append(_touching(instances, len(areas))[present])
-        for stride in strides:
-            lost = vanishing_instances(instances, areas, stride)
-            columns[stride].append(lost[present])
-
-    def joined(name: Any, dtype: Any) -> np.ndarray:
-        return np.concatenate([np.zeros(0, dtype), *columns[name]])
-
-    return InstanceSizes(
-        images=np.array(images, np.int64).reshape(-1, 2),
-        counts=np.array(counts, np.int64),
-        areas=joined("areas", np.int64),
-        sides=joined("sides", np.int64),
-        touching=joined("touching", bool),
-        vanishing={stride: joined(stride, bool) for stride in strides},
-        unusable=tuple(unusable),
-    )
+        found.append(
+            InstanceSizes(
+                images=np.array([instances.shape], np.int64),
+                counts=np.array([present.sum()]),
+                areas=areas[present],
+                sides=np.array(sides, np.int64),
+                touching=_touching(instances, len(areas))[present],
+                vanishing={
+                    stride: vanishing_instances(instances, areas, stride)[present]
+                    for stride in strides
+                },
+                unusable=(),
+            )
+        )
+    return empty.merge(*found)
 
 
 def _touching(instances: np.ndarray, number: int) -> np.ndarray:
     """Which of the numbers [K + 1] share a side of a pixel with another instance."""
     found = np.zeros(number, bool)
-    for one, other in (
-        (instances[1:], instances[:-1]),
-        (instances[:, 1:], instances[:, :-1]),
-    ):
+    for turned in (instances, instances.T):
+        one, other = turned[1:], turned[:-1]
         meet = (one != other) & (one > 0) & (other > 0)
         found[one[meet]] = found[other[meet]] = True
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -207,19 +208,12 @@ class ImageDataset(_SplitFolder):
     has folders for splits (``train``, ``val``, ``test``), they are the splits.
 
     Args:
-        dir: the folder; required, though a configuration starts without.
-        validation_fraction: of the images, if there is no folder for validation. These
-            and the test images are for pictures, since nothing can be scored.
+        dir: see `FolderDataset`, as all others.
+        validation_fraction: these and the test images are for pictures.
         test_fraction: of the images, if there are no folders for splits.
-        seed: of the split, see `FolderDataset`.
-        page: of image files with several, see `Reading`.
-        intensity: which values become black and white, see `FolderDataset`.
-
-    Attributes:
-        dir: the folder.
-
-    Raises:
-        InputError: a setting does not fit, or there are no images.
+        seed: of the split.
+        page: of image files with several.
+        intensity: which values become black and white.
     """
 
     _holds = "images"
@@ -301,62 +295,42 @@ class FolderDataset(_SplitFolder):
         self.layout, pairs = _find_layout(self.dir, self.problems)
         return pairs
 
-    def palette_problem(self) -> FileError | None:
-        """Returns the error about class colors that differ between files, if any."""
-        if self.masks != "classes":
-            return None
+    def content_problems(self) -> Iterator[FileError]:
+        """Yields errors about values of all masks: palettes that differ, no ids."""
         pairs = [pair for source in self._sources.values() for pair in source.pairs]
         paths = [pair.mask for pair in pairs if isinstance(pair.mask, pathlib.Path)]
 
-        def read(path: pathlib.Path) -> Any:
+        def palette(path: pathlib.Path) -> Any:
             mask = files.inspect_mask(path, **self._settings)
             return mask.colors, mask.classes
 
-        try:
-            files.check_palettes(dict.fromkeys(paths), read)
-        except FileError as error:
-            return error
-        return None
-
-    def binary_problem(self, values: Iterable[int | None]) -> FileError | None:
-        """Returns the error about masks that all look binary, if they do.
-
-        Args:
-            values: of every mask with objects, the only value beside background and
-                void, or None where there are several; read until two differ.
-        """
-        if self.masks != "instances":
-            return None
+        if self.masks == "classes":
+            try:
+                files.check_palettes(dict.fromkeys(paths), palette)
+            except FileError as error:
+                yield error
+        if self.masks != "instances" or len(paths) < len(pairs):
+            return
         number, common = 0, None
-        for value in values:
+        for path in paths:
+            try:
+                mask = files.inspect_mask(path, **self._settings)
+            except FileError:
+                continue  # raised again by reading the example
+            if mask.instances.max(initial=0) <= 0:
+                continue
             number += 1
-            common = value if common is None else common
-            if value is None or value != common:
-                return None
-        if not number:
-            return None
-        return FileError(
-            f"the masks of {self.dir} must hold an id for each instance, but all "
-            f"{number} with objects hold the one value {common}: masks='components' "
-            "makes every connected part an instance, masks='single' takes each mask "
-            "for one instance",
-            kind="binary",
-        )
-
-    def single_values(self) -> Iterator[int | None]:
-        """Yields the values for `binary_problem`."""
-        for split in SPLITS:
-            source = self._sources[split]
-            for i, pair in enumerate(source.pairs):
-                if isinstance(pair.mask, Annotations):
-                    yield None  # annotations are instances
-                    continue
-                try:
-                    mask = source.mask(i)
-                except FileError:
-                    continue  # raised again by reading the example
-                if mask.instances.max(initial=0) > 0:
-                    yield mask.only
+            common = mask.only if common is None else common
+            if mask.only is None or mask.only != common:
+                return  # these are ids
+        if number:
+            yield FileError(
+                f"the masks of {self.dir} must hold an id for each instance, but all "
+                f"{number} with objects hold the one value {common}: "
+                "masks='components' makes every connected part an instance, "
+                "masks='single' takes each mask for one instance",
+                kind="binary",
+            )
 
 
 @functools.wraps(FolderDataset, assigned=(), updated=())
@@ -367,23 +341,14 @@ def open_folder(*args: Any, **settings: Any) -> FolderDataset:
         *args: as of `FolderDataset`.
         **settings: as of `FolderDataset`.
 
-    Returns:
-        The data set.
-
     Raises:
         InputError: a setting does not fit; an unknown layout; images without a mask or
             masks without an image; class colors that differ between files; with
             masks="instances", masks that all hold the same single value.
     """
     dataset = FolderDataset(*args, **settings)
-    for problem in dataset.problems:
+    for problem in itertools.chain(dataset.problems, dataset.content_problems()):
         raise problem
-    for problem in (
-        dataset.palette_problem(),
-        dataset.binary_problem(dataset.single_values()),
-    ):
-        if problem is not None:
-            raise problem
     return dataset
 
 

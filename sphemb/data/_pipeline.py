@@ -267,7 +267,6 @@ def make_loader(
     repeat: bool = False,
     shard_index: int = 0,
     shard_count: int = 1,
-    drop_remainder: bool = False,
     transforms: Sequence[Any] = (),
     num_threads: int = 2,
 ) -> grain.IterDataset:
@@ -288,8 +287,6 @@ def make_loader(
         repeat: never end.
         shard_index: which part this process reads.
         shard_count: how many processes read.
-        drop_remainder: without ``repeat``, leave out what does not fill a batch on
-            every shard.
         transforms: grain's Map or RandomMap, or functions, from example to example;
             their randomness depends on the seed and the position in the stream alone.
         num_threads: threads that prepare batches ahead; 0 prepares none.
@@ -326,19 +323,11 @@ def make_loader(
     number, step = len(source), batch_size * shard_count
     if number == 0:
         raise InputError("source must hold at least one example, got none")
-    if drop_remainder and not repeat and number < step:
-        raise InputError(
-            f"source must fill one batch on every shard ({step} examples) with "
-            f"drop_remainder, got {number}"
-        )
-
     positions = grain.MapDataset.range(number).seed(seed)
     if shuffle:
         positions = positions.shuffle()
     if repeat:
         positions = positions.repeat()
-    elif drop_remainder:
-        positions = positions[: number - number % step]
     elif number % step:
         padding = grain.MapDataset.source([_PADDING] * (step - number % step))
         positions = grain.MapDataset.concatenate([positions, padding])

@@ -129,11 +129,8 @@ def preparer(builder_class: type[Builder], *, what: str) -> Callable[..., Builde
     the same data set at once, one wins. The progress bar is shown on a terminal only.
 
     Args:
-        *args: as of `{builder_class.__name__}`.
+        *args: as of `{builder_class.__name__}`, of which one is returned.
         **settings: as of `{builder_class.__name__}`.
-
-    Returns:
-        The prepared builder, a `{builder_class.__name__}`.
 
     Raises:
         InputError: a setting does not fit, a file is missing, damaged or not the

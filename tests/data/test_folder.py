@@ -1,4 +1,6 @@
-"""Folders of all layouts open as they are, and one line says where one does not."""
+"""Folders of all layouts, with masks, annotations or images alone."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -8,8 +10,18 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from sphemb import VOID
 from sphemb._checks import InputError
-from sphemb.data import FileError, open_folder, read_image, read_size
+from sphemb.data import (
+    DATASETS,
+    CenterCrop,
+    FileError,
+    ImageDataset,
+    make_loader,
+    open_folder,
+    read_image,
+    read_size,
+)
 
 HEIGHT, WIDTH = 12, 16
 IDS = np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -441,3 +453,59 @@ class TestNuclei:
             assert example["image"].shape == (*source.size(0), 3)
             assert example["instances"].shape == source.size(0)
             assert example["instances"].max() >= 1
+
+
+def write(folder, number, size=(10, 14)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(number):
+        pixels = np.random.default_rng(i).integers(256, size=(*size, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+class TestFolder:
+    def test_every_image_is_in_one_split_and_all_of_it_is_void(self, tmp_path):
+        dataset = ImageDataset(write(tmp_path / "own", 20))
+        names = []
+        for split in ("train", "validation", "test"):
+            source = dataset.source(split)
+            names += [source[i]["name"] for i in range(len(source))]
+        assert sorted(names) == sorted(str(i) for i in range(20))
+        example = dataset.source("train")[0]
+        assert example["image"].shape == (10, 14, 3)
+        assert (example["instances"] == VOID).all()
+        assert dataset.source("train").size(0) == (10, 14)
+        assert DATASETS["images"] is ImageDataset
+
+    def test_folders_for_splits_are_the_splits(self, tmp_path):
+        write(tmp_path / "own" / "train", 3)
+        write(tmp_path / "own" / "val", 2)
+        dataset = ImageDataset(tmp_path / "own")
+        sizes = [len(dataset.source(s)) for s in ("train", "validation", "test")]
+        assert sizes == [3, 2, 2]
+
+    def test_images_deep_within_are_found_by_their_paths(self, tmp_path):
+        write(tmp_path / "own [1]" / "monday" / "left", 6)
+        write(tmp_path / "own [1]" / "tuesday", 6)
+        dataset = ImageDataset(tmp_path / "own [1]", test_fraction=0.0)
+        source = dataset.source("train")
+        names = {source[i]["name"] for i in range(len(source))}
+        assert any(name.startswith("monday/left/") for name in names)
+        assert any(name.startswith("tuesday/") for name in names)
+
+    def test_they_go_through_the_loader(self, tmp_path):
+        source = ImageDataset(write(tmp_path / "own", 8)).source("train")
+        transform = CenterCrop(size=(8, 8))
+        batch = next(iter(make_loader(source, batch_size=2, transforms=(transform,))))
+        assert batch["image"].shape == (2, 8, 8, 3)
+        assert (batch["instances"] == VOID).all()
+
+    def test_mistakes_are_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"give --config\.data\.dir=DIR"):
+            ImageDataset()
+        with pytest.raises(InputError, match=r"dir must be a folder of images, got"):
+            ImageDataset(tmp_path / "nowhere")
+        with pytest.raises(InputError, match=r"must hold images, got none"):
+            ImageDataset(tmp_path)
+        with pytest.raises(InputError, match=r"must leave images to train on"):
+            ImageDataset(tmp_path, validation_fraction=0.6, test_fraction=0.5)

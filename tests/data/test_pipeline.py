@@ -1,4 +1,4 @@
-"""The loader: the same batches for the same settings, sharded, padded, resumable."""
+"""Examples become batches: shuffled, sharded, padded, skipped where unusable."""
 
 from __future__ import annotations
 
@@ -9,8 +9,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from sphemb import VOID
 from sphemb._checks import InputError, InputTypeError
-from sphemb.data import DigitsAugmentation, make_loader
+from sphemb.data import (
+    DigitsAugmentation,
+    PadExample,
+    SkippingSource,
+    make_loader,
+    padded_size,
+    size_buckets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,20 +67,13 @@ class TestOnePass:
         assert batch["semantic"].dtype == np.int32
         assert batch["semantic"][:, 0, 0].tolist() == [8, 9, 0, 0]
 
-    def test_leaves_the_last_batch_out_if_told_to(self, source):
-        batches = make_loader(source, batch_size=4, drop_remainder=True)
-        assert indices(batches) == [[0, 1, 2, 3], [4, 5, 6, 7]]
-
     def test_shuffled_it_sees_every_example_once(self, source):
         batches = indices(make_loader(source, batch_size=4, shuffle=True, seed=1))
         flat = [i for batch in batches for i in batch if i >= 0]
         assert sorted(flat) == list(range(10))
         assert flat != sorted(flat)
 
-    @pytest.mark.parametrize("drop_remainder", [False, True])
-    def test_shards_share_nothing_and_have_equally_many_batches(
-        self, source, drop_remainder
-    ):
+    def test_shards_share_nothing_and_have_equally_many_batches(self, source):
         shards = [
             indices(
                 make_loader(
@@ -80,14 +81,13 @@ class TestOnePass:
                     batch_size=2,
                     shard_index=shard,
                     shard_count=3,
-                    drop_remainder=drop_remainder,
                 )
             )
             for shard in range(3)
         ]
-        assert {len(shard) for shard in shards} == {1 if drop_remainder else 2}
+        assert {len(shard) for shard in shards} == {2}
         flat = [i for shard in shards for batch in shard for i in batch if i >= 0]
-        assert sorted(flat) == list(range(6 if drop_remainder else 10))
+        assert sorted(flat) == list(range(10))
 
 
 TRAINING = {"batch_size": 4, "shuffle": True, "repeat": True, "seed": 3}
@@ -309,10 +309,6 @@ class TestBadSettings:
                 {"batch_size": 1, "shard_index": 2, "shard_count": 2},
                 "shard_index must be below shard_count = 2, got 2",
             ),
-            (
-                {"batch_size": 6, "shard_count": 2, "drop_remainder": True},
-                r"one batch on every shard \(12 examples\) with drop_remainder, got 10",
-            ),
         ],
     )
     def test_are_named(self, source, settings, message):
@@ -322,3 +318,128 @@ class TestBadSettings:
     def test_an_empty_source_is_refused(self):
         with pytest.raises(InputError, match="source must hold at least one example"):
             make_loader([], batch_size=1)
+
+
+class Sized:
+    """Empty examples of given sizes."""
+
+    def __init__(self, *sizes):
+        self._sizes = sizes
+
+    def __len__(self):
+        return len(self._sizes)
+
+    def size(self, index):
+        return self._sizes[index]
+
+    def __getitem__(self, index):
+        size = self._sizes[index]
+        image = np.full((*size, 3), 10 * index, np.uint8)
+        return {
+            "image": image,
+            "instances": np.ones(size, np.int32),
+            "name": str(index),
+        }
+
+
+class TestBuckets:
+    def test_every_example_fits_its_bucket_and_the_fullest_comes_first(self):
+        source = Sized((60, 90), (33, 64), (64, 96), (10, 10))
+        found = size_buckets(source, [0, 1, 2, 3], multiple=32)
+        assert found == {(64, 96): [0, 2], (32, 32): [3], (64, 64): [1]}
+        assert next(iter(found)) == (64, 96)
+
+    def test_the_size_depends_on_the_example_alone(self):
+        source = Sized((60, 90), (60, 90), (61, 130))
+        for some in ([0], [0, 1], [0, 2]):
+            found = size_buckets(source, some, multiple=64)
+            assert padded_size((60, 90), 64) == (64, 128)
+            assert 0 in found[64, 128]
+
+    def test_only_the_wanted_examples_are_looked_at(self):
+        assert size_buckets(Sized((8, 8), (9, 9)), [1], multiple=4) == {(12, 12): [1]}
+
+
+class TestPadding:
+    def test_a_batch_of_padded_examples_says_where_the_padding_is(self):
+        source = Sized((3, 5), (4, 6))
+        loader = make_loader(
+            source, batch_size=2, transforms=(PadExample((4, 8)),), num_threads=0
+        )
+        batch = next(iter(loader))
+        assert batch["image"].shape == (2, 4, 8, 3)
+        assert batch["mask"].dtype == bool
+        assert batch["mask"].sum(axis=(1, 2)).tolist() == [15, 24]
+        np.testing.assert_array_equal(batch["instances"] == VOID, ~batch["mask"])
+        np.testing.assert_array_equal(batch["image"][1], np.float32(10 / 255))
+
+    def test_a_map_of_classes_is_void_in_the_padding(self):
+        example = Sized((3, 5))[0]
+        classes = np.full((3, 5), 7)
+        padded = PadExample((4, 8)).map({**example, "semantic": classes})["semantic"]
+        np.testing.assert_array_equal(padded[:3, :5], classes)
+        assert (padded[3:] == VOID).all()
+        assert (padded[:, 5:] == VOID).all()
+
+    def test_a_larger_example_is_named(self):
+        with pytest.raises(InputError, match=r"'0' must be at most 2 x 8, got 3 x 5"):
+            PadExample((2, 8)).map(Sized((3, 5))[0])
+
+
+class Faulty:
+    """Six examples, some of which are unreadable or impossible."""
+
+    def __init__(self, *bad):
+        self._bad = bad
+
+    def __len__(self):
+        return 6
+
+    def size(self, index):
+        return (8, 8 + index)
+
+    def __getitem__(self, index):
+        if index in self._bad:
+            raise InputError(f"image {index}.png cannot be read:\n truncated")
+        instances = np.full((8, 8), -7 if index == 5 else 1, np.int32)
+        image = np.zeros((8, 8, 3), np.uint8)
+        return {"image": image, "instances": instances, "name": f"{index}.png"}
+
+
+class TestSkipping:
+    def test_the_next_usable_example_stands_in_and_each_fault_is_told_once(
+        self, capsys
+    ):
+        source = SkippingSource(Faulty(1, 2))
+        names = [source[i]["name"] for i in range(6)] + [source[1]["name"]]
+        stand_ins = ["0.png", "3.png", "3.png", "3.png", "4.png", "0.png", "3.png"]
+        assert names == stand_ins
+        told = capsys.readouterr().err.splitlines()
+        assert told[:2] == [
+            "skipped: image 1.png cannot be read: truncated",
+            "skipped: image 2.png cannot be read: truncated",
+        ]
+        assert "'5.png' must be -1 (void), 0 (background) or 1, 2" in told[2]
+        assert len(told) == 3
+        assert sorted(source.skipped) == [1, 2, 5]
+
+    def test_the_size_is_that_of_what_stands_in(self):
+        assert SkippingSource(Faulty(1, 2)).size(1) == (8, 11)
+
+    def test_those_that_can_be_used_are_known(self):
+        source = SkippingSource(Faulty(0, 3))
+        assert source.usable(2) == [1, 2]
+        assert source.usable(9) == [1, 2, 4]
+        with pytest.raises(InputError, match="none of the 6 examples can be used"):
+            SkippingSource(Faulty(0, 1, 2, 3, 4)).usable(1)
+
+    def test_where_nothing_can_be_used_it_ends(self):
+        with pytest.raises(InputError, match="none of the 6 examples can be used"):
+            SkippingSource(Faulty(0, 1, 2, 3, 4))[0]
+
+    def test_a_loader_goes_on_with_it_and_without_it_names_the_file(self):
+        settings = {"batch_size": 2, "num_threads": 2}
+        batches = list(make_loader(SkippingSource(Faulty(1)), **settings))
+        assert [b["index"].tolist() for b in batches] == [[0, 1], [2, 3], [4, 5]]
+        with pytest.raises(InputError, match=r"image 1\.png cannot be read"):
+            list(make_loader(Faulty(1), **settings))
