@@ -11,7 +11,7 @@ from sphemb.configs import picie_coco, picie_digits, picie_folder, picie_semanti
 from sphemb.models import FeaturePyramid
 from sphemb.tasks import Picie
 from sphemb.training import Experiment, load_run, read_log, train
-from tests.data.test_unlabelled import write
+from tests.data.test_folder import write
 
 
 def shrink(config):
