@@ -1,15 +1,15 @@
-"""Learning to group: pixels as points on a sphere, pulled together and apart.
+"""Learning to group: unit-vector embeddings of pixels, and recurrent mean shift.
 
-The pure functions of layer 0 are all that this import loads; they need JAX and NumPy
-alone. Networks, data, tasks and training are rooms of their own: ``sphemb.models``,
-``sphemb.data``, ``sphemb.tasks``, ``sphemb.training``, ``sphemb.evaluation``,
-``sphemb.viz``, ``sphemb.cli``.
+The import loads layer 0, which needs JAX and NumPy only. ``sphemb.models``, ``data``,
+``tasks``, ``training``, ``evaluation``, ``viz``, ``cli`` and ``configs`` are loaded on
+first access.
 """
 
+import importlib
+from types import ModuleType
+
 from sphemb import grouping, instances, losses, metrics, sphere, warps
-from sphemb._checks import InputError
-from sphemb._labels import VOID
-from sphemb._version import __version__
+from sphemb._checks import VOID, InputError
 from sphemb.grouping import (
     Grouping,
     accelerated_gbms,
@@ -25,6 +25,8 @@ from sphemb.losses import (
     sample_pixels,
     trajectory_margin_loss,
 )
+
+__version__ = "0.2.0"
 
 __all__ = [
     "VOID",
@@ -48,3 +50,15 @@ __all__ = [
     "trajectory_margin_loss",
     "warps",
 ]
+
+_LAZY = ("cli", "configs", "data", "evaluation", "models", "tasks", "training", "viz")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LAZY:
+        return importlib.import_module(f"sphemb.{name}")
+    raise AttributeError(f"module 'sphemb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted((*__all__, *_LAZY))

@@ -1,8 +1,8 @@
-"""The one place that words complaints about arguments.
+"""Checks of arguments, with one wording for all errors.
 
-Only what is static is looked at (rank, shape, dtype, Python numbers), so that every
-check also runs, once and for free, while a function is traced. A complaint names the
-argument, what was wanted, what came and, where one is likely, the cause.
+Only static properties are checked (rank, shape, dtype, Python numbers), so that every
+check also works while a function is traced. A message names the argument, what was
+wanted, what was given and, where known, the likely cause (``hint``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+VOID = -1
+"""The label of pixels that are excluded from every loss and score."""
+
 
 class InputError(ValueError):
-    """The caller's mistake, in one line; the doors print it without a traceback."""
+    """A mistake of the caller, in one line; the command line prints no traceback."""
 
 
 class InputTypeError(InputError, TypeError):
@@ -31,7 +34,7 @@ def _hint(text: str) -> str:
 
 
 def check_array(name: str, value: Any) -> None:
-    """Refuses lists and whatever else has no dtype; Python numbers have one."""
+    """Refuses values without a dtype, such as lists; Python numbers pass."""
     if not hasattr(value, "dtype") and not isinstance(value, numbers.Number):
         raise InputTypeError(
             f"{name} must be a JAX or NumPy array, got a {type(value).__name__}: "
@@ -56,22 +59,16 @@ def check_shape(
     beside: str = "",
     hint: str = "",
 ) -> dict[str, Any]:
-    """Checks an array's shape against letters, and returns what the letters stand for.
+    """Checks an array's shape against letters, and returns the sizes of the letters.
 
     Args:
-        name: the argument's name, as the caller wrote it.
+        name: of the argument.
         array: anything with a shape.
-        spec: axes separated by blanks, such as ``"... N D"``; a leading ``...`` takes
-            any number of batch axes, a number stands for itself.
-        dims: letters that are known already; ``"..."`` holds the batch shape.
-        beside: the argument that fixed ``dims``, for the message.
-        hint: the likely cause, for the message.
-
-    Returns:
-        The letters' sizes; ``"..."`` maps to the batch shape where the spec has one.
-
-    Raises:
-        InputError: the rank or a size does not fit.
+        spec: axes separated by blanks, such as ``"... N D"``; a leading ``...`` stands
+            for any number of batch axes, a number for itself.
+        dims: known letters; ``"..."`` holds the batch shape.
+        beside: the argument that fixed ``dims``.
+        hint: the likely cause.
 
     >>> check_shape("x", jnp.zeros((4, 9, 3)), "... N D")
     {'...': (4,), 'N': 9, 'D': 3}
@@ -107,27 +104,29 @@ def check_shape(
     return found
 
 
-def _dtype_of(name: str, array: Any) -> Any:
+def _check_dtype(name: str, array: Any, kind: Any, wanted: str, hint: str) -> None:
     check_array(name, array)
-    return jnp.result_type(array)
+    dtype = jnp.result_type(array)
+    if not jnp.issubdtype(dtype, kind):
+        raise InputTypeError(f"{name} must be {wanted}, got {dtype}{_hint(hint)}")
 
 
 def check_floating(name: str, array: Any, *, hint: str = "") -> None:
-    """Refuses arrays whose dtype is not a real floating-point one."""
-    dtype = _dtype_of(name, array)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputTypeError(f"{name} must be floating point, got {dtype}{_hint(hint)}")
+    """Refuses dtypes that are not real floating point."""
+    _check_dtype(name, array, jnp.floating, "floating point", hint)
+
+
+def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
+    """Refuses dtypes other than bool."""
+    _check_dtype(name, array, jnp.bool_, "bool (True = valid)", hint)
 
 
 def check_integer(name: str, array: Any, *, hint: str = "") -> None:
-    """Refuses arrays whose dtype is not an integer one, or whose numbers would wrap.
+    """Refuses dtypes that are not integer, and values that JAX would wrap to int32.
 
-    Without x64, JAX makes int32 of all integers. The values are read of what is not
-    traced, and only where the dtype has larger ones.
+    Values are read only of concrete arrays whose dtype has larger ones.
     """
-    dtype = _dtype_of(name, array)
-    if not jnp.issubdtype(dtype, jnp.integer):
-        raise InputTypeError(f"{name} must be integers, got {dtype}{_hint(hint)}")
+    _check_dtype(name, array, jnp.integer, "integers", hint)
     known = not isinstance(array, jax.core.Tracer) and getattr(
         array, "is_fully_addressable", True
     )
@@ -144,13 +143,11 @@ def check_integer(name: str, array: Any, *, hint: str = "") -> None:
             )
 
 
-def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
-    """Refuses arrays whose dtype is not bool."""
-    dtype = _dtype_of(name, array)
-    if not jnp.issubdtype(dtype, jnp.bool_):
-        raise InputTypeError(
-            f"{name} must be bool (True = counts), got {dtype}{_hint(hint)}"
-        )
+def check_mask(name: str, mask: Any, spec: str, *, dims: Any, beside: str) -> None:
+    """Checks an optional validity mask; None passes."""
+    if mask is not None:
+        check_shape(name, mask, spec, dims=dims, beside=beside)
+        check_boolean(name, mask)
 
 
 def check_number(
@@ -163,7 +160,7 @@ def check_number(
     at_most: float | None = None,
     hint: str = "",
 ) -> None:
-    """Checks a Python number against its range; arrays, traced or not, pass unread."""
+    """Checks the range of a Python number; arrays, traced or not, pass unread."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jnp.number):
             return
@@ -199,6 +196,12 @@ def check_count(name: str, value: Any, *, at_least: int = 0, hint: str = "") -> 
         raise InputError(f"{name} must be >= {at_least}, got {value}{_hint(hint)}")
 
 
+def check_block_size(value: Any) -> None:
+    """Checks the side of the blocks of a computation; None passes."""
+    if value is not None:
+        check_count("block_size", value, at_least=1)
+
+
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
     """Checks a named option."""
     if value not in choices:
@@ -222,24 +225,25 @@ def check_scalar(name: str, value: Any, **bounds: Any) -> None:
         )
 
 
+def check_broadcasts(name: str, value: Any, batch: tuple[int, ...]) -> None:
+    """Checks that a setting broadcasts to the batch shape of the embeddings."""
+    shape = _shape_of(name, value)
+    sizes = zip(reversed(shape), reversed(batch), strict=False)
+    if len(shape) > len(batch) or any(n not in (1, size) for n, size in sizes):
+        raise InputError(
+            f"{name} must broadcast to the batch shape {batch} of embeddings, got "
+            f"{shape}"
+        )
+
+
 def check_callable(name: str, value: Any) -> None:
-    """Refuses what cannot be called; None passes."""
+    """Refuses values that cannot be called; None passes."""
     if value is not None and not callable(value):
         raise InputTypeError(f"{name} must be a function, got {value!r}")
 
 
 def check_key(name: str, value: Any) -> jax.Array:
-    """Returns a random key as a typed one, whichever kind it is.
-
-    Args:
-        name: the argument's name.
-        value: of ``jax.random.key``, or a legacy one of ``jax.random.PRNGKey``.
-
-    Returns:
-        The typed key of the same random numbers, [].
-
-    Raises:
-        InputError: it is no key, or several.
+    """Returns a random key, typed or legacy, as the typed key of the same numbers.
 
     >>> typed = check_key("key", jax.random.PRNGKey(3))
     >>> bool(typed == jax.random.key(3))

@@ -1,4 +1,4 @@
-"""Values of the host, from every process of a run to every other."""
+"""Python objects, gathered from all processes of a run."""
 
 from __future__ import annotations
 
@@ -13,15 +13,10 @@ T = TypeVar("T")
 
 
 def gather_objects(value: T) -> list[T]:
-    """Returns the value of every process, in the order of their numbers.
+    """Returns the value of every process, in the order of their indices.
 
-    The values travel as bytes, so that int64, float64 and text arrive as they were
-    sent: JAX would make 32 bits of 64. All processes must call it, and each waits until
-    all have.
-
-    Args:
-        value: what `pickle` takes, such as NumPy arrays; its size may differ between
-            the processes.
+    The values are pickled, so that int64 and float64 keep their 64 bits, which JAX
+    would halve. All processes must call this, and each waits for the others.
 
     >>> gather_objects(np.int64(2**40))
     [np.int64(1099511627776)]

@@ -1,11 +1,13 @@
-"""Pairs of points in square tiles, so that no N x N array ever exists.
+"""Pairs of points in square tiles, and the exchange of points between devices.
 
-Letters: N points, S the side of a tile. Trees of arrays [N, ...] are cut along their
-first axis; what is added to fill the last tile is zero and must count for nothing.
+Letters: N points, n of them on this device, S the side of a tile. No N x N array is
+ever made. An axis name means that the points are sharded over the devices of that axis
+(inside `jax.shard_map` or `jax.pmap`); None means that all points are on this device.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,28 +15,82 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb._ring import AxisName, add_visits, vary
+AxisName = str | tuple[str, ...] | None
 
-# A tile of 4096 x 256 float32 numbers is 4 MiB: large enough for matmuls to reach their
-# speed, small enough to stay near the cache. Measured, not derived (docs/speed.md).
+# A tile of 4096 x 256 float32 numbers is 4 MiB: large enough for fast matmuls, small
+# enough for the cache. Measured, not derived (docs/speed.md).
 _ROWS = 4096
 _COLUMNS = 256
 _TILE = _ROWS * _COLUMNS
 _ROUND = 8
 
 
-class Tiling(NamedTuple):
-    """How pairs are visited; static.
+def _varying(array: Any) -> frozenset[str]:
+    """The mesh axes over which an array differs, according to its type."""
+    return jax.typeof(array).manual_axis_type.varying
 
-    An axis name says that the points are spread over devices. Then each has the rows of
-    its points, the columns come round, and what is summed over rows is its own share.
 
-    Attributes:
-        rows: of a tile.
-        columns: of a tile.
-        precision: of the matmuls.
+def vary(tree: Any, axis_name: AxisName = None) -> Any:
+    """Makes the types of all arrays vary over the same mesh axes, the named included.
+
+    JAX compares these types in the carries of loops and in rules of differentiation.
+    Each device has its own gradient for a shared setting; the cast adds them up.
+    """
+    wanted = [_varying(leaf) for leaf in jax.tree.leaves(tree)]
+    if axis_name is not None:
+        # Without check_vma the types do not vary, so ask instead of assuming.
+        wanted.append(_varying(jax.lax.axis_index(axis_name)))
+    axes = frozenset().union(*wanted)
+
+    def cast(leaf: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - _varying(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(cast, tree) if axes else tree
+
+
+def add_devices(tree: Any, axis_name: AxisName) -> Any:
+    """Sums over the devices; every device gets the sum."""
+    if axis_name is None:
+        return tree
+    return jax.lax.psum(vary(tree, axis_name), axis_name)
+
+
+def add_visits(
+    visit: Callable[[Any], Any], columns: Any, *, axis_name: AxisName
+) -> Any:
+    """Sums ``visit(columns)`` over the columns of all devices, passed on in a ring.
+
+    A device holds the columns of at most two devices at a time. The backward pass
+    recomputes the visits; where JAX differentiates them itself, it keeps the columns.
+
+    Args:
+        visit: maps a tree of columns to a tree of sums.
+        columns: tree of [n, ...], of this device.
         axis_name: of the devices.
     """
+    if axis_name is None:
+        return visit(columns)
+    size = jax.lax.axis_size(axis_name)
+    ring = [(i, (i + 1) % size) for i in range(size)]
+    onward = functools.partial(jax.lax.ppermute, axis_name=axis_name, perm=ring)
+    visit = jax.checkpoint(visit, prevent_cse=False)
+
+    def hop(state: Any, _: None) -> tuple[Any, None]:
+        sums, visitors = state
+        # The next visitors do not wait for the sums: they travel meanwhile.
+        following = jax.tree.map(onward, visitors)
+        return (jax.tree.map(jnp.add, sums, visit(visitors)), following), None
+
+    columns = vary(columns, axis_name)
+    shapes = jax.eval_shape(visit, columns)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    start, columns = vary((zeros, columns), axis_name)
+    return jax.lax.scan(hop, (start, columns), None, length=size)[0][0]
+
+
+class Tiling(NamedTuple):
+    """Rows and columns of a tile, precision of the matmuls, axis of the devices."""
 
     rows: int
     columns: int
@@ -62,15 +118,7 @@ def choose_tiling(
     precision: jax.lax.PrecisionLike,
     axis_name: AxisName = None,
 ) -> Tiling:
-    """Chooses evenly filled tiles.
-
-    Args:
-        num_rows: N, of the points whose sums are wanted.
-        num_columns: M, of the points that are summed over.
-        block_size: the largest side; None takes what was measured to be the fastest.
-        precision: of the matmuls.
-        axis_name: of the devices over which the points are spread.
-    """
+    """Chooses evenly filled tiles of at most ``block_size``, None for the fastest."""
     return Tiling(
         _even_side(num_rows, block_size or _ROWS),
         _even_side(num_columns, block_size or _COLUMNS),
@@ -80,7 +128,7 @@ def choose_tiling(
 
 
 def _cut(tree: Any, side: int) -> Any:
-    """Cuts [N, ...] into [blocks, side, ...], with zeros where the points end."""
+    """Cuts [N, ...] into [blocks, side, ...]; the last block is filled with zeros."""
 
     def cut(leaf: jax.Array) -> jax.Array:
         missing = -leaf.shape[0] % side
@@ -100,17 +148,16 @@ def fold_tiles(
 ) -> Any:
     """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
 
-    Every level is checkpointed: differentiating the fold, in whichever mode, computes
-    the tiles again instead of keeping them.
+    Every level is checkpointed: derivatives recompute the tiles, in every mode. Rows of
+    zeros fill the last tile and must not change the result.
 
     Args:
-        tile: takes the carry, a block of rows and a block of columns, and returns the
-            next carry.
-        initial: tree of [tiling.rows, ...], the first carry of every row block. Zero,
-            and the carry a sum, where the tiling has an axis name.
+        tile: maps a carry, a block of rows and a block of columns to the next carry.
+        initial: tree of [tiling.rows, ...], the first carry of every block of rows.
+            With an axis name it must be zero, and the carry a sum.
         rows: tree of [N, ...].
         columns: tree of [M, ...].
-        tiling: sides of the tiles, and the devices whose columns are wanted.
+        tiling: sides of the tiles, and the devices that hold columns.
 
     Returns:
         The tree of final carries, [N, ...].
@@ -138,20 +185,15 @@ def fold_tiles(
 
 
 def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:
-    """Maps a function of one image over the leading axis of every array.
+    """Maps a function of one image over the leading axis [B, ...] of every array.
 
-    Small images go side by side, because a device idles on one of them. Images that
-    fill a tile alone go one after another: side by side they would multiply the
-    temporary memory by the batch and win nothing.
-
-    Args:
-        function: takes one image's slice of each array.
-        *arrays: [B, ...] each.
-        tile: numbers in one tile of one image.
+    Small images are computed side by side, because one of them does not fill a device.
+    Images that fill a tile of ``tile`` numbers are computed one after another, which
+    saves temporary memory.
     """
     batch = arrays[0].shape[0]
     if batch == 1:
-        # A batch axis of 1 alone would make the matmuls of its tiles slower.
+        # A batch axis of 1 would make the matmuls of the tiles slower.
         return jax.tree.map(lambda leaf: leaf[None], function(*(a[0] for a in arrays)))
     fitting = max(1, min(batch, _TILE // max(1, tile)))
     together = next(n for n in range(fitting, 0, -1) if batch % n == 0)

@@ -1,23 +1,60 @@
-"""Gaussian blurring mean shift on the sphere: the public functions.
+"""Gaussian blurring mean shift on the sphere.
 
 Letters: N points, D dimensions, T steps; leading axes are batch axes.
 """
 
 from __future__ import annotations
 
-import jax
+import functools
+import math
+from collections.abc import Callable
+from typing import NamedTuple
 
-from sphemb._ring import AxisName
-from sphemb.grouping._attended import Attention
-from sphemb.grouping._recurrence import run
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sphemb._checks import (
+    InputError,
+    check_axis_name,
+    check_block_size,
+    check_broadcasts,
+    check_callable,
+    check_count,
+    check_flag,
+    check_floating,
+    check_mask,
+    check_number,
+    check_scalar,
+    check_shape,
+)
+from sphemb._tiles import AxisName, Tiling, choose_tiling, map_batch, vary
+from sphemb.grouping._step import plain_step, step
+from sphemb.sphere import l2_normalize
+
+# (query, key, value [B, N, H, D], mask=[B, 1, 1, N] bool or None) -> softmax(q k^T) v
+Attention = Callable[..., jax.Array]
+
+
+class _Options(NamedTuple):
+    """The static settings that the public functions share."""
+
+    num_steps: int
+    every_step: bool
+    block_size: int | None
+    precision: jax.lax.PrecisionLike
+    custom_gradient: bool
+    axis_name: AxisName
+    attention: Attention | None
 
 
 def gbms(
     embeddings: jax.Array,
     *,
-    concentration: jax.Array | float,
+    concentration: ArrayLike,
     num_steps: int,
-    step_size: jax.Array | float = 1.0,
+    step_size: ArrayLike = 1.0,
+    weights: jax.Array | None = None,
     mask: jax.Array | None = None,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
@@ -25,50 +62,47 @@ def gbms(
     axis_name: AxisName = None,
     attention: Attention | None = None,
 ) -> jax.Array:
-    r"""Moves all points together towards the modes of their own density.
+    r"""Moves points to their modes; `custom_gradient=False` allows forward mode.
 
     Each step of Gaussian blurring mean shift replaces the rows by
 
     .. math::
         y_i = (1 - \eta)\, x_i + \eta \sum_j P_{ij} x_j, \qquad
-        P_{ij} = \frac{e^{\kappa x_i^\top x_j}}{\sum_k e^{\kappa x_i^\top x_k}}, \qquad
-        x_i \leftarrow y_i / \|y_i\|,
+        P_{ij} = \frac{w_j e^{\kappa x_i^\top x_j}}{\sum_k w_k e^{\kappa x_i^\top x_k}},
+        \qquad x_i \leftarrow y_i / \|y_i\|,
 
-    that is, softmax self-attention with queries, keys and values all equal to X, put
-    back on the sphere. The gradient in the embeddings, kappa and eta is the true one;
-    both passes need memory that is linear in N (two arrays of the embeddings' size a
-    step are kept for the backward pass). Images whose pairs fill a tile are worked on
-    one after another, smaller ones side by side.
+    softmax self-attention with queries, keys and values equal to X, normalized. The
+    gradient in embeddings, kappa, eta and weights is exact; both passes need memory
+    linear in N (the backward pass keeps two arrays of the embeddings' size per step).
 
-    A blunt kernel ends in one group: of eight noisy orthogonal clusters kappa = 6 left
+    A small kappa merges all groups: of eight noisy orthogonal clusters kappa = 6 left
     one after thirty steps, or after five where one of them held 84 % of the points;
     kappa = 25 kept all eight.
 
     Args:
-        embeddings: [..., N, D] unit rows. They are not normalised here, so that the
-            gradient is that of the formula; leading axes are batch axes.
-        concentration: kappa > 0 of the kernel exp(kappa cos), which is 1/b^2 for a
-            bandwidth b; a number or a traced scalar.
+        embeddings: [..., N, D] unit rows; they are not normalized again.
+        concentration: kappa > 0 of the kernel exp(kappa cos), 1/b^2 for a bandwidth b;
+            a number or an array that broadcasts to [...], one for each image.
         num_steps: T >= 0, static; 0 returns the embeddings.
         step_size: eta in (0, 2]; a number or a traced scalar.
-        mask: [..., N] bool, True = counts. The other rows attract nobody, come back as
-            they are, and pass their cotangent on.
-        block_size: the largest side of the tiles in which pairs are computed; by
-            default 4096 x 256. It changes the memory, and the result by rounding only.
+        weights: [..., N] w >= 0 of the points in the density, 1 by default. Points of
+            weight 0 do not move.
+        mask: [..., N] bool, True = valid. The other rows are returned unchanged, have
+            no effect, and pass their cotangent on.
+        block_size: largest side of the tiles of pairs, by default 4096 x 256. It
+            changes memory and speed, and the result by rounding only.
         precision: of the matmuls; anything below the highest shifts the kernel.
         custom_gradient: True for the gradient rule of the supplement: the fastest
             `jax.grad`, `jax.vjp` and `jax.hessian`, but `jax.jvp` and `jax.jacfwd`
             raise a TypeError. False for JAX's own derivatives, forward mode included:
             also linear in memory, with a gradient up to four times as slow.
-        axis_name: of the mesh axis over which the points are sharded, or a tuple of
-            names, inside `jax.shard_map` or `jax.pmap`. The arrays then hold this
-            device's rows, equally many on all devices, and so does the result, which is
-            that of all points on one device. The points go round, so that each of P
-            devices needs memory for N / P points; docs/sharding.md has the gradient.
+        axis_name: of the mesh axis (or a tuple of axes) over which the points are
+            sharded, inside `jax.shard_map` or `jax.pmap`. The arrays hold this device's
+            rows, equally many on all devices; the result is theirs, as if all points
+            were on one device. docs/sharding.md has the gradient.
         attention: a function (query, key, value, mask=) -> [B, N, H, D] that attends at
-            scale 1, such as a fused kernel for an accelerator, to be used instead of
-            the tiles. Precision, memory and derivatives are its own then;
-            docs/speed.md has examples and their errors. None takes the tiles.
+            scale 1, such as a fused kernel of an accelerator, in place of the tiles.
+            Precision, memory and derivatives are then its own; see docs/speed.md.
 
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.
@@ -80,7 +114,6 @@ def gbms(
         Kong and Fowlkes, Recurrent Pixel Embedding for Instance Grouping, CVPR 2018:
         section 4.1, and Eq. 5 of the supplement with kappa = delta^2.
 
-    >>> import jax.numpy as jnp
     >>> x = jnp.array([[1.0, 0.0], [0.96, 0.28], [0.0, 1.0]])
     >>> y = gbms(x, concentration=25.0, num_steps=5)
     >>> print(jnp.round(y @ y.T, 2))
@@ -88,26 +121,18 @@ def gbms(
      [1.   1.   0.14]
      [0.14 0.14 1.  ]]
     """
-    return run(
-        embeddings,
-        concentration=concentration,
-        num_steps=num_steps,
-        step_size=step_size,
-        mask=mask,
-        block_size=block_size,
-        precision=precision,
-        custom_gradient=custom_gradient,
-        axis_name=axis_name,
-        attention=attention,
-        every_step=False,
+    options = _Options(
+        num_steps, False, block_size, precision, custom_gradient, axis_name, attention
     )
+    return _run(embeddings, concentration, step_size, weights, mask, options)
 
 
 def gbms_step(
     embeddings: jax.Array,
     *,
-    concentration: jax.Array | float,
-    step_size: jax.Array | float = 1.0,
+    concentration: ArrayLike,
+    step_size: ArrayLike = 1.0,
+    weights: jax.Array | None = None,
     mask: jax.Array | None = None,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
@@ -115,56 +140,27 @@ def gbms_step(
     axis_name: AxisName = None,
     attention: Attention | None = None,
 ) -> jax.Array:
-    r"""Makes one step of :func:`gbms`.
+    r"""Makes one step of :func:`gbms`, with the same arguments and errors.
 
     .. math:: x_i \leftarrow \frac{y_i}{\|y_i\|}, \qquad
         y_i = (1 - \eta)\, x_i + \eta \sum_j P_{ij} x_j
 
-    Args:
-        embeddings: [..., N, D] unit rows.
-        concentration: kappa > 0, a number or a traced scalar.
-        step_size: eta in (0, 2], a number or a traced scalar.
-        mask: [..., N] bool, True = counts.
-        block_size: the largest side of a tile.
-        precision: of the matmuls.
-        custom_gradient: False allows forward-mode derivatives, see :func:`gbms`.
-        axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
-        attention: a kernel to use instead, as in :func:`gbms`.
-
-    Returns:
-        [..., N, D] the points after the step.
-
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
-    References:
-        Kong and Fowlkes, CVPR 2018: section 4.1, Eq. 5 of the supplement.
-
-    >>> import jax.numpy as jnp
     >>> gbms_step(jnp.eye(2), concentration=1.0, step_size=2.0).shape
     (2, 2)
     """
-    return run(
-        embeddings,
-        concentration=concentration,
-        num_steps=1,
-        step_size=step_size,
-        mask=mask,
-        block_size=block_size,
-        precision=precision,
-        custom_gradient=custom_gradient,
-        axis_name=axis_name,
-        attention=attention,
-        every_step=False,
+    options = _Options(
+        1, False, block_size, precision, custom_gradient, axis_name, attention
     )
+    return _run(embeddings, concentration, step_size, weights, mask, options)
 
 
 def gbms_trajectory(
     embeddings: jax.Array,
     *,
-    concentration: jax.Array | float,
+    concentration: ArrayLike,
     num_steps: int,
-    step_size: jax.Array | float = 1.0,
+    step_size: ArrayLike = 1.0,
+    weights: jax.Array | None = None,
     mask: jax.Array | None = None,
     block_size: int | None = None,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
@@ -172,45 +168,138 @@ def gbms_trajectory(
     axis_name: AxisName = None,
     attention: Attention | None = None,
 ) -> jax.Array:
-    r"""Runs :func:`gbms` and keeps the points of every step, the input first.
+    r"""Runs :func:`gbms` and returns the points of every step, the input first.
 
     .. math:: x^{(0)} = x, \qquad x^{(t + 1)} = \mathrm{step}(x^{(t)})
 
-    Args:
-        embeddings: [..., N, D] unit rows.
-        concentration: kappa > 0, a number or a traced scalar.
-        num_steps: T >= 0, static.
-        step_size: eta in (0, 2], a number or a traced scalar.
-        mask: [..., N] bool, True = counts.
-        block_size: the largest side of a tile.
-        precision: of the matmuls.
-        custom_gradient: False allows forward-mode derivatives, see :func:`gbms`.
-        axis_name: of the axis over which the points are sharded, as in :func:`gbms`.
-        attention: a kernel to use instead, as in :func:`gbms`.
-
-    Returns:
-        [T + 1, ..., N, D] the points at t = 0..T.
-
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
+    Arguments and errors are those of :func:`gbms`; the result is [T + 1, ..., N, D].
 
     References:
         Kong and Fowlkes, CVPR 2018: section 4.2, where the loss is taken on every step.
 
-    >>> import jax.numpy as jnp
     >>> gbms_trajectory(jnp.eye(3), concentration=4.0, num_steps=5).shape
     (6, 3, 3)
     """
-    return run(
-        embeddings,
-        concentration=concentration,
-        num_steps=num_steps,
-        step_size=step_size,
-        mask=mask,
-        block_size=block_size,
-        precision=precision,
-        custom_gradient=custom_gradient,
-        axis_name=axis_name,
-        attention=attention,
-        every_step=True,
+    options = _Options(
+        num_steps, True, block_size, precision, custom_gradient, axis_name, attention
     )
+    return _run(embeddings, concentration, step_size, weights, mask, options)
+
+
+def _run(
+    embeddings, concentration, step_size, weights, mask, options: _Options
+) -> jax.Array:
+    """Checks the arguments and runs the steps."""
+    sizes = check_shape("embeddings", embeddings, "... N D")
+    check_floating("embeddings", embeddings)
+    check_number("concentration", concentration, above=0.0, below=math.inf)
+    check_broadcasts("concentration", concentration, sizes["..."])
+    check_scalar("step_size", step_size, above=0.0, at_most=2.0)
+    check_count("num_steps", options.num_steps)
+    dims = {"...": sizes["..."], "N": sizes["N"]}
+    if weights is not None:
+        check_shape("weights", weights, "... N", dims=dims, beside="embeddings")
+        check_floating("weights", weights)
+    check_mask("mask", mask, "... N", dims=dims, beside="embeddings")
+    check_block_size(options.block_size)
+    check_flag("custom_gradient", options.custom_gradient)
+    check_axis_name("axis_name", options.axis_name)
+    check_callable("attention", options.attention)
+    if options.attention is not None and options.axis_name is not None:
+        raise InputError(
+            "attention must be None where axis_name is given, got "
+            f"{options.axis_name!r}: a kernel sees the points of one device only"
+        )
+    if options.attention is not None and weights is not None:
+        raise InputError(
+            "weights must be None where attention is given: a kernel takes a mask only"
+        )
+
+    embeddings = jnp.asarray(embeddings)
+    if options.num_steps == 0 or embeddings.size == 0:
+        if options.every_step:
+            shape = (options.num_steps + 1, *embeddings.shape)
+            return jnp.broadcast_to(embeddings, shape)
+        return embeddings
+    dtype = jnp.promote_types(embeddings.dtype, jnp.float32)
+    moved = _moved(
+        embeddings,
+        None if weights is None else jnp.asarray(weights, dtype),
+        None if mask is None else jnp.asarray(mask),
+        jnp.asarray(concentration, dtype),
+        jnp.asarray(step_size, dtype),
+        options=options._replace(num_steps=int(options.num_steps)),
+    )
+    return jnp.concatenate([embeddings[None], moved]) if options.every_step else moved
+
+
+@functools.partial(jax.jit, static_argnames="options")
+def _moved(
+    embeddings, weights, mask, concentration, step_size, *, options: _Options
+) -> jax.Array:
+    """Returns the points after the last step, or after each, [T, ..., N, D]."""
+    shape, dtype = embeddings.shape, concentration.dtype
+    tiling = choose_tiling(
+        shape[-2],
+        shape[-2],
+        options.block_size,
+        precision=options.precision,
+        axis_name=options.axis_name,
+    )
+    one_step, tile = _step_of(options, tiling, mask is not None), tiling.size
+    if options.attention is not None:
+        tile = 1  # kernels take all images of a batch at a time
+
+    def one_image(x, weights, concentration) -> jax.Array:
+        def body(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array | None]:
+            x = one_step(x, weights, concentration, step_size)
+            return x, x if options.every_step else None
+
+        last, steps = jax.lax.scan(body, x, None, length=options.num_steps)
+        return last if steps is None else steps
+
+    x = embeddings.astype(dtype)
+    weights = jnp.ones(shape[:-1], dtype) if weights is None else weights
+    if mask is not None:
+        # Values of masked rows, NaN included, must not reach the others.
+        x = jnp.where(mask[..., None], x, 0.0)
+        weights = jnp.where(mask, weights, 0.0)
+    x, weights = x.reshape(-1, *shape[-2:]), weights.reshape(-1, shape[-2])
+    concentration = jnp.broadcast_to(concentration, shape[:-2]).reshape(-1)
+    x, weights, concentration, step_size = vary(
+        (x, weights, concentration, step_size), options.axis_name
+    )
+    moved = map_batch(one_image, x, weights, concentration, tile=tile)
+    if options.every_step:
+        moved = jnp.moveaxis(moved, 1, 0)
+    leading = (options.num_steps,) if options.every_step else ()
+    moved = moved.reshape(*leading, *shape).astype(embeddings.dtype)
+    return moved if mask is None else jnp.where(mask[..., None], moved, embeddings)
+
+
+def _step_of(options: _Options, tiling: Tiling, masked: bool) -> Callable:
+    if options.attention is not None:
+        return functools.partial(_attended_step, options.attention, masked)
+    return functools.partial(step if options.custom_gradient else plain_step, tiling)
+
+
+def _attended_step(
+    attention: Attention,
+    masked: bool,
+    x: jax.Array,
+    weights: jax.Array,
+    concentration: jax.Array,
+    step_size: jax.Array,
+) -> jax.Array:
+    """Makes one step by attention with queries kappa x, keys and values x.
+
+    Kappa multiplies the queries, because kernels take their scale as a constant and do
+    not differentiate it.
+    """
+    valid = weights > 0
+    points = x[None, :, None, :]
+    # Without a mask, kernels that take none can serve.
+    mask = valid[None, None, None, :] if masked else None
+    mean = attention(concentration * points, points, points, mask=mask)[0, :, 0]
+    moved = l2_normalize((1.0 - step_size) * x + step_size * mean.astype(x.dtype))
+    return jnp.where(valid[:, None], moved, x)

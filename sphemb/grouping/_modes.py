@@ -1,4 +1,4 @@
-"""Labels, modes and sizes read off embeddings that mean shift has pulled together.
+"""Labels, modes and sizes of groups, from embeddings that mean shift has moved.
 
 Letters: N points, D dimensions, K the largest number of groups; leading axes are batch
 axes.
@@ -7,23 +7,25 @@ axes.
 from __future__ import annotations
 
 import functools
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import (
+    VOID,
     check_axis_name,
-    check_boolean,
     check_choice,
     check_count,
     check_floating,
+    check_mask,
     check_scalar,
     check_shape,
 )
-from sphemb._labels import VOID
-from sphemb._ring import AxisName, add_devices
-from sphemb.grouping._leaders import Leaders, lead
+from sphemb._tiles import AxisName, add_devices, vary
+from sphemb.sphere import l2_normalize
+
+Unassigned = Literal["nearest", "void"]
 
 
 class Grouping(NamedTuple):
@@ -31,12 +33,12 @@ class Grouping(NamedTuple):
 
     Attributes:
         labels: [..., N] int32, 0..num_groups-1, or VOID.
-        modes: [..., K, D] the unit vector each group gathers around, in float32 at
-            least; zero rows from num_groups on.
-        sizes: [..., K] int32, how many points bear each label, in falling order.
+        modes: [..., K, D] the unit vector of each group, in float32 at least; zero rows
+            from num_groups on.
+        sizes: [..., K] int32, the number of points of each label, descending.
         num_groups: [...] int32.
-        num_left: [...] int32, the points that were still free when K groups were found;
-            above 0, the limit was reached and there may be more groups.
+        num_left: [...] int32, points that were free when K groups were found; above 0,
+            the limit was reached and there may be more groups.
     """
 
     labels: jax.Array
@@ -46,37 +48,231 @@ class Grouping(NamedTuple):
     num_left: jax.Array
 
 
-def _counts(labels: jax.Array, max_groups: int, axis_name: AxisName) -> jax.Array:
-    """Counts labels 0..K-1; VOID falls outside and is dropped."""
-    slots = jnp.where(labels == VOID, max_groups, labels)
-    counts = jnp.zeros(max_groups, jnp.int32).at[slots].add(1, mode="drop")
-    return add_devices(counts, axis_name)
+def label_modes(
+    embeddings: jax.Array,
+    *,
+    max_groups: int,
+    threshold: jax.Array | float = 0.9,
+    min_size: int = 1,
+    unassigned: Unassigned = "nearest",
+    mask: jax.Array | None = None,
+    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
+    axis_name: AxisName = None,
+) -> Grouping:
+    r"""Labels points that mean shift has moved to a few modes.
+
+    The first free point is a seed. The free points within ``threshold`` of it have a
+    mean direction, and the free points within ``threshold`` of that direction become a
+    group, until no point is free or ``max_groups`` are found:
+
+    .. math::
+        c = \frac{\sum_{j \in B(x_p)} x_j}{\|\sum_{j \in B(x_p)} x_j\|}, \qquad
+        G = B(c), \qquad B(v) = \{j \text{ free}: x_j^\top v > \tau\}.
+
+    Groups smaller than ``min_size`` are dissolved. Static shapes; O(N D K) time. No
+    gradient.
+
+    The default threshold, an angle of 26 degrees, exceeds two bandwidths (23 degrees at
+    kappa = 25), below which two modes merge. Lower it for smaller concentrations, raise
+    it for larger ones. A single group usually means a concentration that is too small,
+    see :func:`gbms`.
+
+    Args:
+        embeddings: [..., N, D] unit rows, usually from :func:`gbms`; rows with NaN or
+            infinity count as masked.
+        max_groups: K, static: the most groups to find, dissolved ones included.
+        threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
+        min_size: groups of fewer points are dissolved.
+        unassigned: points of dissolved groups and points that are free at the end go to
+            the nearest remaining mode (``"nearest"``; VOID without any), or stay VOID
+            (``"void"``).
+        mask: [..., N] bool, True = valid; the other points get VOID.
+        precision: of the matmuls.
+        axis_name: of the mesh axis over which the points are sharded, as in
+            :func:`gbms`. The labels are those of this device; modes, sizes and numbers
+            are those of all points.
+
+    Returns:
+        A :class:`Grouping`; groups are numbered by falling size, then by their seeds.
+
+    Raises:
+        InputError: an argument has the wrong shape, dtype or range.
+
+    References:
+        Kong and Fowlkes, CVPR 2018, section 4, which does not specify this step.
+
+    >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [0.96, 0.28]])
+    >>> groups = label_modes(x, max_groups=4)
+    >>> groups.labels.tolist(), groups.sizes.tolist(), int(groups.num_groups)
+    ([1, 0, 0], [2, 1, 0, 0], 2)
+    >>> int(label_modes(x, max_groups=1).num_left)
+    2
+    """
+    x, valid = valid_points(embeddings, mask)
+    check_grouping(max_groups, threshold, min_size, unassigned)
+    check_axis_name("axis_name", axis_name)
+    *batch, num_points, dim = x.shape
+    if x.size == 0:
+        return no_groups(x, max_groups)
+    grouping = _images(
+        x.reshape(-1, num_points, dim),
+        valid.reshape(-1, num_points),
+        jnp.asarray(threshold, x.dtype),
+        max_groups=int(max_groups),
+        min_size=int(min_size),
+        unassigned=unassigned,
+        precision=precision,
+        axis_name=axis_name,
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), grouping)
 
 
-def countable_points(
+@functools.partial(
+    jax.jit,
+    static_argnames=("max_groups", "min_size", "unassigned", "precision", "axis_name"),
+)
+def _images(
+    x, valid, threshold, *, max_groups, min_size, unassigned, precision, axis_name
+) -> Grouping:
+    """Groups every image of a batch [B, N, D]."""
+
+    def one(x: jax.Array, valid: jax.Array) -> Grouping:
+        return number_groups(
+            find_groups(x, valid, threshold, max_groups, precision, axis_name),
+            x,
+            valid,
+            min_size=min_size,
+            unassigned=unassigned,
+            precision=precision,
+            axis_name=axis_name,
+        )
+
+    return jax.vmap(one)(x, valid)
+
+
+def check_grouping(max_groups, threshold, min_size, unassigned) -> None:
+    """Checks the settings of groups within a threshold."""
+    check_count("max_groups", max_groups, at_least=1)
+    check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
+    check_count("min_size", min_size, at_least=1)
+    check_choice("unassigned", unassigned, ("nearest", "void"))
+
+
+def valid_points(
     embeddings: jax.Array, mask: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Checks points and mask; returns float points, zero where they do not count."""
+    """Checks points and mask; returns points, zero where invalid, and validity."""
     sizes = check_shape("embeddings", embeddings, "... N D")
     check_floating("embeddings", embeddings)
+    check_mask("mask", mask, "... N", dims=sizes, beside="embeddings")
     x = jax.lax.stop_gradient(jnp.asarray(embeddings))
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    if mask is None:
-        counts = jnp.ones(x.shape[:-1], bool)
-    else:
-        dims = {"...": sizes["..."], "N": sizes["N"]}
-        check_shape("mask", mask, "... N", dims=dims, beside="embeddings")
-        check_boolean("mask", mask)
-        counts = jnp.asarray(mask)
     # A matmul with a row that is not finite spoils all rows, even at weight zero.
-    counts &= jnp.all(jnp.isfinite(x), axis=-1)
-    return jnp.where(counts[..., None], x, 0.0), counts
+    valid = jnp.all(jnp.isfinite(x), axis=-1)
+    if mask is not None:
+        valid &= jnp.asarray(mask)
+    return jnp.where(valid[..., None], x, 0.0), valid
+
+
+def no_groups(x: jax.Array, max_groups: int) -> Grouping:
+    """The groups of arrays without points, or without dimensions."""
+    *batch, num_points, dim = x.shape
+    return Grouping(
+        jnp.full((*batch, num_points), VOID, jnp.int32),
+        jnp.zeros((*batch, max_groups, dim), x.dtype),
+        jnp.zeros((*batch, max_groups), jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+        jnp.zeros(batch, jnp.int32),
+    )
+
+
+class FoundGroups(NamedTuple):
+    """Groups in the order in which they are found, and the points that are free."""
+
+    free: jax.Array  # [N] bool
+    labels: jax.Array  # [N] int32
+    modes: jax.Array  # [K, D]
+    found: jax.Array  # [] int32
+    left: jax.Array  # [] bool, whether any point is free, on any device
+
+
+def _any(flags: jax.Array, axis_name: AxisName) -> jax.Array:
+    if axis_name is None:
+        return jnp.any(flags)
+    return add_devices(jnp.any(flags).astype(jnp.int32), axis_name) > 0
+
+
+def _seed(
+    x: jax.Array, free: jax.Array, axis_name: AxisName
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the first free point [D], and which row it is, [N] bool."""
+    first = jnp.argmax(free)
+    chosen = jnp.arange(x.shape[0]) == first
+    if axis_name is None:
+        return x[first], chosen
+    # The devices hold the points in order: the first device with a free one has it.
+    here, size = jax.lax.axis_index(axis_name), jax.lax.axis_size(axis_name)
+    turn = jnp.where(jnp.any(free), here, size)
+    has_it = turn == jax.lax.pmin(turn, axis_name)
+    return add_devices(jnp.where(has_it, x[first], 0.0), axis_name), has_it & chosen
+
+
+def find_groups(
+    x: jax.Array,
+    valid: jax.Array,
+    threshold: Any,
+    max_groups: int,
+    precision: jax.lax.PrecisionLike,
+    axis_name: AxisName,
+    *,
+    recenter: bool = True,
+) -> FoundGroups:
+    """Makes a group around one seed after another until no point is free.
+
+    A group lies around the mean direction of the points near the seed if ``recenter``,
+    else around the seed.
+    """
+
+    def cosine(center: jax.Array) -> jax.Array:
+        return jnp.matmul(x, center, precision=precision)
+
+    def go_on(state: FoundGroups) -> jax.Array:
+        return (state.found < max_groups) & state.left
+
+    def next_group(state: FoundGroups) -> FoundGroups:
+        point, chosen = _seed(x, state.free, axis_name)
+        near, center = state.free & (cosine(point) > threshold), point
+        if recenter:
+            total = jnp.matmul(near.astype(x.dtype), x, precision=precision)
+            total = add_devices(total, axis_name)
+            center = l2_normalize(jnp.where(_any(near, axis_name), total, point))
+            near = state.free & (cosine(center) > threshold)
+        # The seed is always taken, even where rounding or a wide group leaves it
+        # outside, so that every round takes one point at least.
+        taken = near | (state.free & chosen)
+        free = state.free & ~taken
+        return FoundGroups(
+            free=free,
+            labels=jnp.where(taken, state.found, state.labels),
+            modes=state.modes.at[state.found].set(center),
+            found=state.found + 1,
+            left=_any(free, axis_name),
+        )
+
+    void = jnp.full(x.shape[0], VOID, jnp.int32)
+    modes, found = jnp.zeros((max_groups, x.shape[1]), x.dtype), jnp.int32(0)
+    x, valid, void, modes, found = vary((x, valid, void, modes, found), axis_name)
+    # A sum over the devices gives shared values the type of shared values.
+    modes, found = add_devices((modes, found), axis_name)
+    left = _any(valid, axis_name)
+    start = FoundGroups(free=valid, labels=void, modes=modes, found=found, left=left)
+    return jax.lax.while_loop(go_on, next_group, start)
 
 
 def number_groups(
-    found: Leaders,
+    found: FoundGroups,
     x: jax.Array,
-    counts: jax.Array,
+    valid: jax.Array,
     *,
     min_size: int,
     unassigned: str,
@@ -85,16 +281,22 @@ def number_groups(
 ) -> Grouping:
     """Numbers the groups of an image by size, and treats its unassigned points."""
     max_groups = found.modes.shape[0]
-    large = _counts(found.labels, max_groups, axis_name) >= min_size
+
+    def count(labels: jax.Array) -> jax.Array:
+        slots = jnp.where(labels == VOID, max_groups, labels)
+        counts = jnp.zeros(max_groups, jnp.int32).at[slots].add(1, mode="drop")
+        return add_devices(counts, axis_name)
+
+    large = count(found.labels) >= min_size
     kept = (found.labels != VOID) & large[found.labels]
     labels = jnp.where(kept, found.labels, VOID)
     if unassigned == "nearest":
         cosine = jnp.matmul(x, found.modes.T, precision=precision)
         nearest = jnp.argmax(jnp.where(large, cosine, -jnp.inf), axis=1)
-        adopted = counts & ~kept & jnp.any(large)
+        adopted = valid & ~kept & jnp.any(large)
         labels = jnp.where(adopted, nearest.astype(jnp.int32), labels)
 
-    sizes = _counts(labels, max_groups, axis_name)
+    sizes = count(labels)
     order = jnp.argsort(-sizes, stable=True)
     rank = jnp.zeros(max_groups, jnp.int32)
     rank = rank.at[order].set(jnp.arange(max_groups, dtype=jnp.int32))
@@ -105,130 +307,3 @@ def number_groups(
         num_groups=jnp.sum(large, dtype=jnp.int32),
         num_left=add_devices(jnp.sum(found.free, dtype=jnp.int32), axis_name),
     )
-
-
-@functools.partial(
-    jax.jit,
-    static_argnames=("max_groups", "min_size", "unassigned", "precision", "axis_name"),
-)
-def _images(
-    x: jax.Array,
-    counts: jax.Array,
-    threshold: jax.Array,
-    *,
-    max_groups: int,
-    min_size: int,
-    unassigned: str,
-    precision: jax.lax.PrecisionLike,
-    axis_name: AxisName,
-) -> Grouping:
-    """Groups every image of a batch [B, N, D]."""
-
-    def one(x: jax.Array, counts: jax.Array) -> Grouping:
-        return number_groups(
-            lead(x, counts, threshold, max_groups, precision, axis_name),
-            x,
-            counts,
-            min_size=min_size,
-            unassigned=unassigned,
-            precision=precision,
-            axis_name=axis_name,
-        )
-
-    return jax.vmap(one)(x, counts)
-
-
-def label_modes(
-    embeddings: jax.Array,
-    *,
-    max_groups: int,
-    threshold: jax.Array | float = 0.9,
-    min_size: int = 1,
-    unassigned: Literal["nearest", "void"] = "nearest",
-    mask: jax.Array | None = None,
-    precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
-    axis_name: AxisName = None,
-) -> Grouping:
-    r"""Reads groups off points that mean shift has gathered at a few modes.
-
-    The first free point leads: the free points within ``threshold`` of it have a mean
-    direction, and the free points within ``threshold`` of that direction become a
-    group, until no point is free or ``max_groups`` are found:
-
-    .. math::
-        c = \frac{\sum_{j \in B(x_p)} x_j}{\|\sum_{j \in B(x_p)} x_j\|}, \qquad
-        G = B(c), \qquad B(v) = \{j \text{ free}: x_j^\top v > \tau\}.
-
-    Groups smaller than ``min_size`` are dissolved; their points, and those that were
-    still free at the end, are unassigned. Static shapes; O(N D K) time. No gradient.
-
-    The default threshold, a ball of 26 degrees, is wider than two bandwidths
-    (2/sqrt(kappa), 23 degrees at kappa = 25), the distance below which two modes melt
-    into one, and balls of that size are still disjoint around 16 directions spread
-    over the 2-sphere as far as can be. Lower it for less, raise it for more
-    concentrated kernels.
-
-    One group for everything usually means a kernel that is too blunt: with eight
-    clusters, one of which held 84 % of the points, kappa = 6 left one group after five
-    steps, and kappa = 25 all eight after thirty.
-
-    Args:
-        embeddings: [..., N, D] unit rows, usually what :func:`gbms` returns; rows with
-            NaN or infinity are taken for masked.
-        max_groups: K, static: the most groups to look for, those that ``min_size``
-            dissolves among them; ``num_left`` of the result tells whether it was
-            enough.
-        threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
-        min_size: groups of fewer points are dissolved.
-        unassigned: ``"nearest"`` adds these points to the nearest remaining mode (VOID
-            without any), ``"void"`` leaves them VOID.
-        mask: [..., N] bool, True = counts; the other points get VOID.
-        precision: of the matmuls.
-        axis_name: of the mesh axis over which the points are sharded, as in
-            :func:`gbms`. The labels are this device's then; modes, sizes and
-            numbers are those of all points, the same on all devices.
-
-    Returns:
-        A :class:`Grouping`; its groups are numbered by falling size, among equals the
-        one first led first.
-
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
-    References:
-        Kong and Fowlkes, CVPR 2018, section 4, which leaves the reading of the modes
-        open.
-
-    >>> x = jnp.array([[0.0, 1.0], [1.0, 0.0], [0.96, 0.28]])
-    >>> groups = label_modes(x, max_groups=4)
-    >>> groups.labels.tolist(), groups.sizes.tolist(), int(groups.num_groups)
-    ([1, 0, 0], [2, 1, 0, 0], 2)
-    >>> int(label_modes(x, max_groups=1).num_left)
-    2
-    """
-    x, counts = countable_points(embeddings, mask)
-    check_count("max_groups", max_groups, at_least=1)
-    check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
-    check_count("min_size", min_size, at_least=1)
-    check_choice("unassigned", unassigned, ("nearest", "void"))
-    check_axis_name("axis_name", axis_name)
-    *batch, num_points, dim = x.shape
-    if x.size == 0:
-        return Grouping(
-            jnp.full((*batch, num_points), VOID, jnp.int32),
-            jnp.zeros((*batch, max_groups, dim), x.dtype),
-            jnp.zeros((*batch, max_groups), jnp.int32),
-            jnp.zeros(batch, jnp.int32),
-            jnp.zeros(batch, jnp.int32),
-        )
-    grouping = _images(
-        x.reshape(-1, num_points, dim),
-        counts.reshape(-1, num_points),
-        jnp.asarray(threshold, x.dtype),
-        max_groups=int(max_groups),
-        min_size=int(min_size),
-        unassigned=unassigned,
-        precision=precision,
-        axis_name=axis_name,
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), grouping)

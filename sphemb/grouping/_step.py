@@ -1,8 +1,7 @@
-r"""One step of Gaussian blurring mean shift, with its gradient in one pass over rows.
+r"""One step of Gaussian blurring mean shift, its kernel, and its gradient.
 
-Letters: N points, D dimensions. With rows x_i, a mass w_j >= 0 for every point as a
-*key* (1 counts, 0 does not, a number n stands for n equal points) and concentration
-kappa,
+Letters: N points, D dimensions. With rows x_i, a weight w_j >= 0 of every point as a
+*key* (a number n stands for n equal points) and concentration kappa,
 
 .. math::
     e_{ij} = e^{\kappa (x_i^\top x_j - 1)}, \quad d_i = \sum_j w_j e_{ij}, \quad
@@ -10,20 +9,28 @@ kappa,
     z_i = \frac{(1 - \eta) x_i + \eta M_i}{\|(1 - \eta) x_i + \eta M_i\|}.
 
 The cosine of unit rows is at most 1, so the exponent needs no running maximum, and e is
-symmetric. Hence, for a cotangent m_i of M_i, with g_i = m_i / (w_i d_i), 0 where
-nothing moves, and c_i = g_i^T M_i,
+symmetric. Hence, for a cotangent m_i of M_i, with g_i = m_i / (w_i d_i), 0 where no
+point moves, and c_i = g_i^T M_i,
 
 .. math::
     T_{ij} = (g_i^\top x_j - c_i) + (g_j^\top x_i - c_j), \quad H = e \odot T
 
-is symmetric too, and everything that flows back is a sum along rows of tiles, in which
-the masses stand with the columns alone:
+is symmetric too, and all gradients are sums along rows of tiles, in which the weights
+belong to the columns only:
 
 .. math::
     h_i = \sum_j H_{ij} w_j (x_j, 1), \quad s_i = \sum_j e_{ij} w_j (g_j, c_j), \\
     \bar x_i = w_i (\kappa\, h_i^x + s_i^g), \quad
     \bar w_i = x_i^\top s_i^g - s_i^c, \quad
     \bar\kappa = \tfrac12 \sum_i w_i (x_i^\top h_i^x - h_i^1).
+
+On CPUs in float32 an exponential for exponents :math:`t \le 0` costs a third less than
+the general one: with :math:`t \log_2 e = n + f`, n whole and :math:`|f| \le 1/2`,
+
+.. math:: e^t = 2^n p(f), \qquad p(f) = 1 + c_1 f + \dots + c_5 f^5 \approx 2^f,
+
+where p has the minimax relative error, 9.2e-8 before and 1.7e-7 after rounding (less
+than three units in the last place). Accelerators have an instruction for it.
 """
 
 from __future__ import annotations
@@ -33,50 +40,106 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sphemb._tiles import Tiling, fold_tiles
-from sphemb.grouping._kernel import kernel
 from sphemb.sphere import l2_normalize, pairwise_dot
+
+_LOG2_E = np.float32(1.4426950408889634)
+# c_5 .. c_1: a linear program for the minimax relative error with p(0) = 1.
+_COEFFICIENTS = (
+    np.float32(0.0013264720),
+    np.float32(0.0096715130),
+    np.float32(0.0555073395),
+    np.float32(0.2402224243),
+    np.float32(0.6931470037),
+)
+_LOWEST = np.float32(-126.0)  # the exponent of the smallest normal number
+_HIGHEST = np.float32(128.0)  # that of infinity
+_BIAS = np.int32(127)
+_MANTISSA_BITS = 23
+# Added to a whole number below 2^22, it puts that number into the lowest bits.
+_WHOLE_BITS = np.float32(1.5 * 2**_MANTISSA_BITS)
+
+
+def _polynomial_exp(t: jax.Array) -> jax.Array:
+    # Below the lowest the result stays at 2^-126, which has no effect. Rows longer than
+    # 1 may give positive exponents, which must not wrap around.
+    u = jnp.clip(t * _LOG2_E, _LOWEST, _HIGHEST)
+    n = jax.lax.round(u, jax.lax.RoundingMethod.TO_NEAREST_EVEN)
+    f = u - n
+    p = jnp.full_like(f, _COEFFICIENTS[0])
+    for coefficient in (*_COEFFICIENTS[1:], np.float32(1.0)):
+        p = p * f + coefficient
+    # Not a conversion to integers, whose checks for NaN and overflow cost more than p.
+    whole = jax.lax.bitcast_convert_type(n + _WHOLE_BITS, jnp.int32)
+    scale = jax.lax.shift_left(whole + _BIAS, np.int32(_MANTISSA_BITS))
+    # A product, not a sum of bits: NaN must come out as NaN.
+    return p * jax.lax.bitcast_convert_type(scale, jnp.float32)
+
+
+@jax.custom_jvp
+def falling_exp(t: jax.Array) -> jax.Array:
+    """Returns exp(t), made for exponents t <= 0, in their dtype; NaN stays NaN."""
+    if t.dtype != jnp.float32:
+        return jnp.exp(t)
+    return jax.lax.platform_dependent(t, cpu=_polynomial_exp, default=jnp.exp)
+
+
+@falling_exp.defjvp
+def _falling_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
+    value = falling_exp(*primals)
+    return value, value * tangents[0]
+
+
+def kernel(
+    x: jax.Array,
+    y: jax.Array,
+    concentration: jax.Array,
+    *,
+    precision: jax.lax.PrecisionLike,
+) -> jax.Array:
+    """Returns exp(kappa (x_i . y_j - 1)), [N, M], of unit rows."""
+    cosine = pairwise_dot(x, y, precision=precision)
+    return falling_exp(concentration * (cosine - 1.0))
 
 
 def _with_one(x: jax.Array) -> jax.Array:
     return jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
 
 
-def _reached(degree: jax.Array) -> jax.Array:
-    """Tells the rows within reach of any mass.
+def reached(degree: jax.Array) -> jax.Array:
+    """Rows whose sum of kernel weights is not negligible.
 
-    A unit row that is a key itself reaches that. Out of reach are rows far shorter than
-    1, such as zero rows, and with a very sharp kernel rows that are no keys.
+    Zero rows, and with a very sharp kernel rows that are not keys, have a sum of zero.
     """
-    # Written so that NaN is reached: it must come out, not stand still unnoticed.
+    # Written so that NaN is reached: it must come out, not stay unnoticed.
     return ~(degree <= jnp.sqrt(jnp.finfo(degree.dtype).tiny))
 
 
-def _moving(mass: jax.Array, degree: jax.Array) -> jax.Array:
-    """Tells the rows that move: those that count and have mass within reach."""
-    return (mass > 0) & _reached(degree)
+def _moving(weights: jax.Array, degree: jax.Array) -> jax.Array:
+    return (weights > 0) & reached(degree)
 
 
 def _mean(
     tiling: Tiling,
     x: jax.Array,
     keys: jax.Array,
-    masses: jax.Array,
+    key_weights: jax.Array,
     concentration: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
-        key, mass = column
+        key, weight = column
         near = kernel(row, key, concentration, precision=tiling.precision)
-        values = mass[:, None] * _with_one(key)
+        values = weight[:, None] * _with_one(key)
         return total + jnp.matmul(near, values, precision=tiling.precision)
 
     initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    sums = fold_tiles(tile, initial, x, (keys, masses), tiling)
+    sums = fold_tiles(tile, initial, x, (keys, key_weights), tiling)
     degree = sums[:, -1]
-    return sums[:, :-1] / jnp.where(_reached(degree), degree, 1.0)[:, None], degree
+    return sums[:, :-1] / jnp.where(reached(degree), degree, 1.0)[:, None], degree
 
 
 def _move(
@@ -89,108 +152,100 @@ def _move(
 def step_on(
     tiling: Tiling,
     x: jax.Array,
-    mass: jax.Array,
+    weights: jax.Array,
     keys: jax.Array,
-    masses: jax.Array,
+    key_weights: jax.Array,
     concentration: jax.Array,
     step_size: jax.Array,
 ) -> jax.Array:
-    """Makes one step of the rows that have mass, on the density of other points."""
-    mean, degree = _mean(tiling, x, keys, masses, concentration)
-    return _move(x, mean, _moving(mass, degree), step_size)
+    """Makes one step of the rows with a weight, on the density of other points."""
+    mean, degree = _mean(tiling, x, keys, key_weights, concentration)
+    return _move(x, mean, _moving(weights, degree), step_size)
 
 
 def plain_step(
     tiling: Tiling,
     x: jax.Array,
-    mass: jax.Array,
+    weights: jax.Array,
     concentration: jax.Array,
     step_size: jax.Array,
 ) -> jax.Array:
     """Makes one step; JAX differentiates it, in every mode, through the tiles."""
-    return step_on(tiling, x, mass, x, mass, concentration, step_size)
+    return step_on(tiling, x, weights, x, weights, concentration, step_size)
 
 
 def _forward(
     tiling: Tiling,
     x: jax.Array,
-    mass: jax.Array,
+    weights: jax.Array,
     concentration: jax.Array,
     step_size: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    mean, degree = _mean(tiling, x, x, mass, concentration)
-    moved = _move(x, mean, _moving(mass, degree), step_size)
-    # The mean and its degree are kept beside X: a second array of X's size spares the
-    # backward pass 4 of 14 N^2 D operations.
-    return moved, (x, mass, mean, degree, concentration, step_size)
+    mean, degree = _mean(tiling, x, x, weights, concentration)
+    moved = _move(x, mean, _moving(weights, degree), step_size)
+    # Keeping the mean and its degree saves the backward pass 4 of 14 N^2 D operations.
+    return moved, (x, weights, mean, degree, concentration, step_size)
 
 
 def _backward(
     tiling: Tiling, residuals: tuple[jax.Array, ...], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    x, mass, mean, degree, concentration, step_size = residuals
-    moving = _moving(mass, degree)
+    x, weights, mean, degree, concentration, step_size = residuals
+    moving = _moving(weights, degree)
     _, pull = jax.vjp(
         lambda *args: _move(args[0], args[1], moving, args[2]), x, mean, step_size
     )
     direct, mean_bar, step_size_bar = pull(cotangent)
 
-    g = mean_bar / jnp.where(moving, mass * degree, 1.0)[:, None]
+    g = mean_bar / jnp.where(moving, weights * degree, 1.0)[:, None]
     c = jnp.sum(g * mean, axis=-1)
 
     def tile(total: Any, row: Any, column: Any) -> Any:
         query, query_g, query_c = row
-        key, key_g, key_c, key_mass = column
+        key, key_g, key_c, key_weight = column
         near = kernel(query, key, concentration, precision=tiling.precision)
-        # What is put together here, a block at a time, need not be kept for all points.
-        # Both products in T are one matmul; c goes by entry, because two more columns
-        # would cost the matmul more.
+        # Concatenated by block, so that it need not be kept for all points. Both
+        # products in T are one matmul; c is subtracted by entry, because two more
+        # columns would make the matmul slower.
         left = jnp.concatenate([query_g, query], axis=-1)
         right = jnp.concatenate([key, key_g], axis=-1)
         products = pairwise_dot(left, right, precision=tiling.precision)
         through = near * (products - query_c[:, None] - key_c[None])
-        points = key_mass[:, None] * _with_one(key)
-        pulls = key_mass[:, None] * jnp.concatenate([key_g, key_c[:, None]], axis=-1)
+        points = key_weight[:, None] * _with_one(key)
+        pulls = key_weight[:, None] * jnp.concatenate([key_g, key_c[:, None]], axis=-1)
         return (
             total[0] + jnp.matmul(through, points, precision=tiling.precision),
             total[1] + jnp.matmul(near, pulls, precision=tiling.precision),
         )
 
     initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
-    through, straight = fold_tiles(tile, initial, (x, g, c), (x, g, c, mass), tiling)
+    rows, columns = (x, g, c), (x, g, c, weights)
+    through, straight = fold_tiles(tile, initial, rows, columns, tiling)
 
     flown = concentration * through[:, :-1] + straight[:, :-1]
-    x_bar = mass[:, None] * flown + direct
-    mass_bar = jnp.sum(x * straight[:, :-1], axis=-1) - straight[:, -1]
-    # The rows of H sum to zero in all, so subtracting them changes nothing but the
-    # rounding: it takes x.x - 1 (small where H is large) in place of x.x.
+    x_bar = weights[:, None] * flown + direct
+    weights_bar = jnp.sum(x * straight[:, :-1], axis=-1) - straight[:, -1]
+    # All rows of H together sum to zero, so subtracting them changes rounding only: it
+    # takes x.x - 1 (small where H is large) in place of x.x.
     concentration_bar = 0.5 * jnp.sum(
-        mass * (jnp.sum(x * through[:, :-1], axis=-1) - through[:, -1])
+        weights * (jnp.sum(x * through[:, :-1], axis=-1) - through[:, -1])
     )
-    return x_bar, mass_bar, concentration_bar, step_size_bar
+    return x_bar, weights_bar, concentration_bar, step_size_bar
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def step(
     tiling: Tiling,
     x: jax.Array,
-    mass: jax.Array,
+    weights: jax.Array,
     concentration: jax.Array,
     step_size: jax.Array,
 ) -> jax.Array:
-    """Makes one step; reverse mode takes the rule written at the top of the file.
+    """Makes one step of [N, D] unit rows; reverse mode takes the rule above.
 
-    Args:
-        tiling: how to compute the pairs; static.
-        x: [N, D] unit rows.
-        mass: [N] what each point counts for as a key; rows without mass stay.
-        concentration: [] kappa.
-        step_size: [] eta.
-
-    Returns:
-        [N, D] the moved rows.
+    Rows without a weight do not move; weights are [N], concentration and step size [].
     """
-    return plain_step(tiling, x, mass, concentration, step_size)
+    return plain_step(tiling, x, weights, concentration, step_size)
 
 
 step.defvjp(_forward, _backward)

@@ -9,10 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphemb._checks import InputError, check_choice, check_number
-from sphemb._labels import VOID
-from sphemb.losses._instances import counting_labels, instance_ids, instance_sums
-from sphemb.losses._terms import check_points
+from sphemb._checks import VOID, InputError, check_choice, check_number
+from sphemb.losses._sampling import (
+    check_points,
+    instance_ids,
+    instance_sums,
+    valid_labels,
+)
 from sphemb.sphere import affinity_error
 
 
@@ -31,34 +34,29 @@ def spectral_loss(
     .. math:: \ell = \lVert V V^\top - A \rVert_F^2
               = \sum_{i,j} w_i w_j \left( v_i^\top v_j - 1_{[y_i = y_j]} \right)^2
 
-    computed without an N x N array, in :math:`O(N D^2)` time, by
-    :func:`sphemb.sphere.affinity_error`. It is zero for the eigenvectors of the oracle
-    Laplacian and their rotations (:func:`sphemb.sphere.oracle_spectrum`), which needs
-    D >= the number of instances. The paper allows every unitarily invariant norm; the
-    Frobenius norm, which it trains with, is the one that splits into sums over pixels,
-    and the only one here.
-
+    in :math:`O(N D^2)` time without N x N arrays, see `sphemb.sphere.affinity_error`.
+    It is zero for the eigenvectors of the oracle Laplacian and their rotations
+    (:func:`sphemb.sphere.oracle_spectrum`), which needs D >= the number of instances.
     The terms cancel: in float32 a mean around 1e-6 is rounding, and may be negative.
 
     Args:
-        embeddings: [..., N, D] unit vectors; they are not normalised again.
-        labels: [..., N] instance of every pixel, any integers; ``VOID`` (-1) counts for
-            nothing. Background is an instance like any other.
-        weights: [..., N] weights of the pixels; None lets every pixel count the same,
-            as the paper does, and large instances most. See :func:`instance_weights`.
-        mask: [..., N] True = counts; None counts all pixels.
-        normalize: ``"pairs"`` for the weighted mean over pairs of different pixels,
-            which a uniform sample estimates without bias as it is; ``"total"`` for the
-            sum over all pairs, :math:`i = j` included, as the paper writes it.
-        num_points: None, or the number n of pixels of which those that count, m, are a
-            uniform sample without replacement, a number or [...]: ``"total"`` then is
-            an unbiased estimate of that over all of them. Pairs of different pixels are
-            scaled by :math:`n (n - 1) / (m (m - 1))`; the paper does not say, and
-            :math:`(n / m)^2` would be biased.
-        precision: of the matmul, as ``jax.lax.Precision`` names it.
+        embeddings: [..., N, D] unit vectors; they are not normalized again.
+        labels: [..., N] instance of every pixel, any integers; ``VOID`` (-1) is
+            excluded. Background is an instance.
+        weights: [..., N] weights of the pixels, such as :func:`instance_weights`; None
+            for equal weights, as in the paper.
+        mask: [..., N] True = valid; None takes all pixels as valid.
+        normalize: ``"pairs"`` for the weighted mean over pairs of different pixels, of
+            which a uniform sample is an unbiased estimate; ``"total"`` for the sum over
+            all pairs, :math:`i = j` included, as in the paper.
+        num_points: None, or the number n (a number or [...]) of pixels of which the m
+            valid ones are a uniform sample without replacement: ``"total"`` is then
+            an unbiased estimate of the total of all n. Pairs of different pixels are
+            scaled by :math:`n (n - 1) / (m (m - 1))`.
+        precision: of the matmul, see `jax.lax.Precision`.
 
     Returns:
-        [...] losses, in float32 at least; 0 where fewer than two pixels count, under
+        [...] losses, in float32 at least; 0 with fewer than two valid pixels, for
         ``"pairs"``.
 
     Raises:
@@ -74,7 +72,7 @@ def spectral_loss(
     >>> float(spectral_loss(corners, jnp.array([1, 2, 2]), normalize="total"))
     4.0
     """
-    batch = check_points("embeddings", embeddings, labels, weights)
+    batch = check_points("embeddings", embeddings, "... N D", labels, weights)["..."]
     check_choice("normalize", normalize, ("pairs", "total"))
     if num_points is not None:
         if normalize != "total":
@@ -90,7 +88,7 @@ def spectral_loss(
             )
     return _losses(
         embeddings,
-        counting_labels(labels, mask),
+        valid_labels(labels, mask),
         weights,
         num_points,
         normalize=normalize,
@@ -98,23 +96,23 @@ def spectral_loss(
     )
 
 
-# Compiled as a whole even for callers who do not, lest every call trace it anew.
+# Compiled even for callers who do not compile, so that a call need not trace it again.
 @functools.partial(jax.jit, static_argnames=("normalize", "precision"))
 def _losses(x, labels, weights, num_points, *, normalize, precision) -> jax.Array:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
-    counts = labels != VOID
+    valid = labels != VOID
     if weights is None:
         weights = jnp.ones(labels.shape, dtype)
-    weights = jnp.where(counts, weights.astype(dtype), 0.0)
-    # Whatever stands where nothing counts, NaN included, must not reach a matmul.
-    x = jnp.where(counts[..., None], x.astype(dtype), 0.0)
+    weights = jnp.where(valid, weights.astype(dtype), 0.0)
+    # Values of invalid points, NaN included, must not reach a matmul.
+    x = jnp.where(valid[..., None], x.astype(dtype), 0.0)
 
     def image(x, weights, ids):
         weighted = weights[:, None] * x
         gram = jnp.matmul(x.T, weighted, precision=precision)
-        (sums, masses), _ = instance_sums((weighted, weights), ids)
+        (sums, totals), _ = instance_sums((weighted, weights), ids)
         own = jnp.square(weights) * jnp.square(jnp.sum(jnp.square(x), axis=-1) - 1.0)
-        return affinity_error(gram, sums, masses), jnp.sum(own)
+        return affinity_error(gram, sums, totals), jnp.sum(own)
 
     batch, (number, dim) = x.shape[:-2], x.shape[-2:]
     images = math.prod(batch)
@@ -128,14 +126,13 @@ def _losses(x, labels, weights, num_points, *, normalize, precision) -> jax.Arra
         if num_points is None:
             return total
         n = jnp.asarray(num_points, dtype)
-        m = jnp.sum(counts, axis=-1).astype(dtype)
+        m = jnp.sum(valid, axis=-1).astype(dtype)
         pairs = m * (m - 1.0)
         scale = jnp.where(
             pairs > 0, n * (n - 1.0) / jnp.where(pairs > 0, pairs, 1.0), 0
         )
         return scale * (total - diagonal) + n / jnp.maximum(m, 1.0) * diagonal
-    pairs = jnp.square(jnp.sum(weights, axis=-1)) - jnp.sum(
-        jnp.square(weights), axis=-1
-    )
+    squares = jnp.sum(jnp.square(weights), axis=-1)
+    pairs = jnp.square(jnp.sum(weights, axis=-1)) - squares
     mean = (total - diagonal) / jnp.where(pairs > 0, pairs, 1.0)
     return jnp.where(pairs > 0, mean, 0.0)

@@ -1,16 +1,9 @@
-"""The unit sphere: vectors, similarities, the kernel's sharpness, and room for groups.
+"""The unit sphere: vectors, similarities, concentrations, and feasible margins.
 
-* vectors: :func:`l2_normalize`, :func:`pairwise_dot`, :func:`cosine_similarity`,
-  :func:`calibrated_similarity` (Eq. 1)
-* sharpness: :func:`concentration_from_bandwidth`, :func:`concentration_from_margin`,
-  their inverses :func:`bandwidth_from_concentration` and
-  :func:`margin_from_concentration`; :func:`margin_angle`, :func:`margin_from_angle`
-* room: :func:`margin_for`, :func:`feasible_margin_table`, :func:`min_dimension`
-* bounds: :func:`total_similarity` and :func:`total_similarity_bound` (Prop. 1),
-  :func:`necessary_margin` (Prop. 2), :func:`fejes_toth_margin`
-* affinity of a partition: :func:`oracle_affinity`, :func:`oracle_laplacian`,
-  :func:`oracle_spectrum` with its :class:`OracleSpectrum` (Barnes & Dubrawski, Theorem
-  2.1); :func:`affinity_error`, how far products of embeddings are from it
+* `_vectors`: normalization and similarities of all pairs (Eq. 1)
+* `_concentration`: conversions of concentration, bandwidth, margin and angle
+* `_packing`: how many groups a margin allows, and bounds on it (Prop. 1 and 2)
+* `_affinity`: affinity of a partition and its spectrum (Barnes & Dubrawski, Thm. 2.1)
 """
 
 from sphemb.sphere._affinity import (
@@ -19,12 +12,6 @@ from sphemb.sphere._affinity import (
     oracle_affinity,
     oracle_laplacian,
     oracle_spectrum,
-)
-from sphemb.sphere._bounds import (
-    fejes_toth_margin,
-    necessary_margin,
-    total_similarity,
-    total_similarity_bound,
 )
 from sphemb.sphere._concentration import (
     bandwidth_from_concentration,
@@ -38,8 +25,12 @@ from sphemb.sphere._packing import (
     FeasibleMargin,
     MarginTable,
     feasible_margin_table,
+    fejes_toth_margin,
     margin_for,
     min_dimension,
+    necessary_margin,
+    total_similarity,
+    total_similarity_bound,
 )
 from sphemb.sphere._vectors import (
     calibrated_similarity,

@@ -1,10 +1,8 @@
 r"""The oracle affinity, its graph Laplacian and their spectrum, for small N.
 
-Letters: N points of D entries, K groups with :math:`n_q` points each.
-
-The affinity of a partition is the matrix of ones where two points share a group. What
-deep spectral clustering learns to predict are the top eigenvectors of a Laplacian made
-of it; here they stand in closed form, as facts to run and to test by.
+Letters: N points of D entries, K groups with :math:`n_q` points each. The affinity of a
+partition is 1 where two points share a group. Deep spectral clustering learns the top
+eigenvectors of a Laplacian of it, which have a closed form.
 """
 
 from __future__ import annotations
@@ -14,17 +12,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_count, check_integer, check_shape
-from sphemb._labels import VOID
+from sphemb._checks import VOID, check_count, check_integer, check_shape
 
 
 class OracleSpectrum(NamedTuple):
     r"""The spectral decomposition of Theorem 2.1, see :func:`oracle_spectrum`.
 
     Attributes:
-        eigenvalues: [..., K] of L, :math:`n_q^2`, falling; 0 where there is no group.
-        eigenvectors: [..., N, K], :math:`V_o`: orthonormal columns, zero where there is
-            no group.
+        eigenvalues: [..., K] of L, :math:`n_q^2`, descending; 0 beyond the groups.
+        eigenvectors: [..., N, K], :math:`V_o`: orthonormal columns, zero beyond the
+            groups.
         embedding: [..., N, K], :math:`V = V_o \Lambda^{1/4}`: one-hot rows, zero for
             void points and those of a group beyond K.
     """
@@ -35,18 +32,16 @@ class OracleSpectrum(NamedTuple):
 
 
 def oracle_affinity(labels: jax.Array) -> jax.Array:
-    r"""Ones where two points are of one group: the oracle kernel.
-
-    .. math:: A_{ij} = 1_{[y_i = y_j]}
+    r"""The oracle kernel, :math:`A_{ij} = 1_{[y_i = y_j]}`.
 
     Args:
         labels: int [..., N], any values; rows and columns of ``VOID`` (-1) are zero.
 
     Returns:
-        float32 [..., N, N]. For few points: a loss needs no such matrix.
+        float32 [..., N, N].
 
     Raises:
-        InputError: labels that are no integers.
+        InputError: labels that are not integers.
 
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
@@ -63,24 +58,12 @@ def oracle_affinity(labels: jax.Array) -> jax.Array:
 
 
 def oracle_laplacian(labels: jax.Array) -> jax.Array:
-    r"""The graph Laplacian of Theorem 2.1.
+    r"""The graph Laplacian of Theorem 2.1, of labels [..., N]; float32 [..., N, N].
 
     .. math:: L = A D, \qquad D = \mathrm{diag}(A \mathbf 1)
 
     It is symmetric, because all points of a group have one degree, and positive
-    semi-definite.
-
-    Args:
-        labels: int [..., N].
-
-    Returns:
-        float32 [..., N, N].
-
-    Raises:
-        InputError: labels that are no integers.
-
-    References:
-        Barnes & Dubrawski, Theorem 2.1.
+    semi-definite. Errors are those of :func:`oracle_affinity`.
 
     >>> oracle_laplacian(jnp.array([4, 7, 4])).tolist()
     [[2.0, 0.0, 2.0], [0.0, 1.0, 0.0], [2.0, 0.0, 2.0]]
@@ -96,19 +79,16 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
               (V_o)_{iq} = 1_{[i \in q]} / \sqrt{n_q}
 
     The affinity has the same eigenvectors, with the eigenvalues :math:`n_q`. The rows
-    of :math:`V = V_o \Lambda^{1/4}` have length one and :math:`V V^\top = A`: a network
-    whose unit vectors have these products has found the groups. It needs as many
-    dimensions as there are groups, and any rotation of V serves as well.
+    of :math:`V = V_o \Lambda^{1/4}` have length one and :math:`V V^\top = A`: unit
+    vectors with these products determine the groups. This needs as many dimensions as
+    groups; any rotation of V serves as well.
 
     Args:
         labels: int [..., N].
         num_groups: K; static, at least the number of groups.
 
-    Returns:
-        An :class:`OracleSpectrum`.
-
     Raises:
-        InputError: labels that are no integers, or a K below 1.
+        InputError: labels that are not integers, or a K below 1.
 
     References:
         Barnes & Dubrawski, Theorem 2.1.
@@ -122,16 +102,16 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
     check_count("num_groups", num_groups, at_least=1)
     labels = jnp.asarray(labels)
     affinity = oracle_affinity(labels)
-    # A group is known by its first point.
+    # The first point stands for its group.
     earlier = jnp.tril(affinity, k=-1).sum(axis=-1)
     degrees = jnp.where((earlier == 0) & (labels != VOID), affinity.sum(axis=-1), 0.0)
-    room = max(0, num_groups - sizes["N"])
+    missing = max(0, num_groups - sizes["N"])
     counts, firsts = jax.lax.top_k(degrees, min(num_groups, sizes["N"]))
     columns = jnp.take_along_axis(affinity, firsts[..., None, :], axis=-1)
     embedding = jnp.where(counts[..., None, :] > 0, columns, 0.0)
 
     def widen(x: jax.Array) -> jax.Array:
-        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, room)])
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])
 
     lengths = jnp.sqrt(jnp.maximum(counts, 1.0))
     return OracleSpectrum(
@@ -142,14 +122,14 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
 
 
 def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.Array:
-    r"""Squared Frobenius distance of V Vᵀ from an affinity, without either of them.
+    r"""Squared Frobenius distance of V Vᵀ from an affinity, without N x N arrays.
 
     .. math:: \lVert V V^\top - A \rVert_F^2 = \lVert V^\top V \rVert_F^2
               - 2 \sum_q \lVert s_q \rVert^2 + \sum_q n_q^2, \qquad
               s_q = \sum_{i \in q} v_i
 
-    With weights w of the points, every pair counts :math:`w_i w_j`: then the moments
-    are :math:`V^\top W V`, :math:`\sum_{i \in q} w_i v_i` and :math:`W_q`. The terms
+    With weights w of the points, a pair has weight :math:`w_i w_j`, and the moments are
+    :math:`V^\top W V`, :math:`\sum_{i \in q} w_i v_i` and :math:`W_q`. The terms
     cancel: a distance far below the number of pairs has few digits left.
 
     Args:
@@ -161,19 +141,16 @@ def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.
         [...] sums over all ordered pairs, :math:`i = j` included.
 
     Raises:
-        InputError: shapes that do not go together.
+        InputError: shapes that do not fit.
 
     >>> v, labels = jnp.eye(2)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1])
     >>> one_hot = jax.nn.one_hot(labels, 2)
     >>> float(affinity_error(v.T @ v, one_hot.T @ v, one_hot.sum(axis=0)))
     4.0
     """
-    known = check_shape("sums", sums, "... K D")
-    own = {"...": known["..."]}
-    check_shape("gram", gram, "... D D", dims=own | {"D": known["D"]}, beside="sums")
-    check_shape(
-        "weights", weights, "... K", dims=own | {"K": known["K"]}, beside="sums"
-    )
+    own = check_shape("sums", sums, "... K D")
+    check_shape("gram", gram, "... D D", dims=own, beside="sums")
+    check_shape("weights", weights, "... K", dims=own, beside="sums")
     return (
         jnp.sum(jnp.square(gram), axis=(-2, -1))
         - 2.0 * jnp.sum(jnp.square(sums), axis=(-2, -1))

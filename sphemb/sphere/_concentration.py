@@ -1,8 +1,7 @@
-r"""One name, :math:`\kappa`, for the sharpness that every source calls otherwise.
+r"""The concentration :math:`\kappa` of the kernel :math:`\exp(\kappa \cos\theta)`.
 
-The kernel is :math:`\exp(\kappa \cos\theta)` everywhere in this library. The sources
-write the same kernel in three ways (at a margin of .5, from left to right, the
-concentrations are 6, 36, and 25 or 100):
+The sources write the same kernel in three ways (at a margin of .5 the concentrations
+are 6, 36, and 25 or 100):
 
 =============  ============================  =====================  ===============
 source         kernel                        from the margin        concentration
@@ -12,9 +11,9 @@ supplement     exp(delta^2 cos)              1/delta = (1 - a)/3    (3/(1 - a))^
 authors' code  exp((cos - 1)/b^2)            none: b = .2 or .1     1/b^2
 =============  ============================  =====================  ===============
 
-Only the squared forms make 1/delta, or b, a standard deviation (of the distance along
-the chord), as the paper says it is. Concentrations, bandwidths and margins may be
-arrays, traced or not; numbers are checked, arrays are not.
+Only the squared forms make 1/delta, or b, a standard deviation (of the chord), as the
+paper says it is. All arguments may be numbers or arrays, traced or not; results have
+their shape, and only numbers are checked for their range.
 """
 
 from __future__ import annotations
@@ -29,18 +28,13 @@ _CONVENTIONS = ("supplement", "paper")
 
 
 def concentration_from_bandwidth(bandwidth: ArrayLike) -> jax.Array:
-    r"""Concentration of a mean-shift bandwidth.
+    r"""Concentration of a mean-shift bandwidth, :math:`\kappa = 1 / b^2`.
 
-    .. math:: \kappa = 1 / b^2
-
-    since :math:`\exp(-\lVert x - y \rVert^2 / 2 b^2) = \exp((\cos\theta - 1) / b^2)`
-    for unit vectors.
+    For unit vectors,
+    :math:`\exp(-\lVert x - y \rVert^2 / 2 b^2) = \exp((\cos\theta - 1) / b^2)`.
 
     Args:
         bandwidth: standard deviation b > 0 of the kernel, as a distance on the chord.
-
-    Returns:
-        The concentration, of the same shape.
 
     Raises:
         InputError: a bandwidth that is not positive.
@@ -49,7 +43,7 @@ def concentration_from_bandwidth(bandwidth: ArrayLike) -> jax.Array:
     25.0
     """
     check_number("bandwidth", bandwidth, above=0)
-    return 1.0 / jnp.square(jnp.asarray(bandwidth, dtype=_floating(bandwidth)))
+    return 1.0 / jnp.square(_floating(bandwidth))
 
 
 def bandwidth_from_concentration(concentration: ArrayLike) -> jax.Array:
@@ -58,9 +52,6 @@ def bandwidth_from_concentration(concentration: ArrayLike) -> jax.Array:
     Args:
         concentration: kappa > 0.
 
-    Returns:
-        The bandwidth, of the same shape.
-
     Raises:
         InputError: a concentration that is not positive.
 
@@ -68,8 +59,7 @@ def bandwidth_from_concentration(concentration: ArrayLike) -> jax.Array:
     0.1
     """
     check_number("concentration", concentration, above=0)
-    dtype = _floating(concentration)
-    return jax.lax.rsqrt(jnp.asarray(concentration, dtype=dtype))
+    return jax.lax.rsqrt(_floating(concentration))
 
 
 def concentration_from_margin(
@@ -80,16 +70,13 @@ def concentration_from_margin(
     .. math:: \kappa = \left(\frac{3}{1 - \alpha}\right)^2 \text{ (supplement)}
               \qquad \kappa = \frac{3}{1 - \alpha} \text{ (paper)}
 
-    The paper's own form is six times blunter at a margin of .5; with a large background
-    it melts every group into one. The authors' code does not use the margin but sets a
-    bandwidth by hand: see :func:`concentration_from_bandwidth`.
+    The form of the paper is six times smaller at a margin of .5; with a large
+    background it merges all groups into one. The authors' code sets a bandwidth by
+    hand, see :func:`concentration_from_bandwidth`.
 
     Args:
         margin: alpha in [0, 1).
         convention: ``"supplement"`` or ``"paper"``.
-
-    Returns:
-        The concentration, of the same shape.
 
     Raises:
         InputError: a margin outside [0, 1), or an unknown convention.
@@ -104,25 +91,22 @@ def concentration_from_margin(
     """
     check_number("margin", margin, at_least=0, below=1)
     check_choice("convention", convention, _CONVENTIONS)
-    delta = 3.0 / (1.0 - jnp.asarray(margin, dtype=_floating(margin)))
+    delta = 3.0 / (1.0 - _floating(margin))
     return jnp.square(delta) if convention == "supplement" else delta
 
 
 def margin_from_concentration(
     concentration: ArrayLike, *, convention: str = "supplement"
 ) -> jax.Array:
-    r"""Margin that a concentration was made for; undoes the function above it.
+    r"""Margin of a concentration, the inverse of :func:`concentration_from_margin`.
 
     .. math:: \alpha = 1 - 3 / \sqrt\kappa \text{ (supplement)}
               \qquad \alpha = 1 - 3 / \kappa \text{ (paper)}
 
     Args:
-        concentration: kappa > 0; below 9 (supplement) or 3 (paper) no margin leads to
-            it, and the result is negative.
+        concentration: kappa > 0; below 9 (supplement) or 3 (paper) the result is
+            negative, and no margin leads to it.
         convention: ``"supplement"`` or ``"paper"``.
-
-    Returns:
-        The margin, of the same shape.
 
     Raises:
         InputError: a concentration that is not positive, or an unknown convention.
@@ -132,23 +116,20 @@ def margin_from_concentration(
     """
     check_number("concentration", concentration, above=0)
     check_choice("convention", convention, _CONVENTIONS)
-    delta = jnp.asarray(concentration, dtype=_floating(concentration))
+    delta = _floating(concentration)
     return 1.0 - 3.0 / (jnp.sqrt(delta) if convention == "supplement" else delta)
 
 
 def margin_angle(margin: ArrayLike) -> jax.Array:
-    r"""Angle from which on different instances are let alone, in radians.
+    r"""Angle in radians beyond which different instances have no loss.
 
     .. math:: \theta = \arccos(2 \alpha - 1)
 
-    The margin lives on the calibrated similarity of Eq. 1, so that .5 is a right angle.
-    (The paper's text says arccos of the margin, which forgets the calibration.)
+    The margin is on the calibrated similarity of Eq. 1, so that .5 is a right angle.
+    (The text of the paper says arccos of the margin, without the calibration.)
 
     Args:
         margin: alpha in [0, 1].
-
-    Returns:
-        The angle, of the same shape; 0 for 1, pi for 0.
 
     Raises:
         InputError: a margin outside [0, 1].
@@ -157,7 +138,7 @@ def margin_angle(margin: ArrayLike) -> jax.Array:
     90.0
     """
     check_number("margin", margin, at_least=0, at_most=1)
-    return jnp.arccos(2.0 * jnp.asarray(margin, dtype=_floating(margin)) - 1.0)
+    return jnp.arccos(2.0 * _floating(margin) - 1.0)
 
 
 def margin_from_angle(angle: ArrayLike) -> jax.Array:
@@ -166,9 +147,6 @@ def margin_from_angle(angle: ArrayLike) -> jax.Array:
     Args:
         angle: theta in [0, pi], in radians.
 
-    Returns:
-        The margin, of the same shape.
-
     Raises:
         InputError: a negative angle.
 
@@ -176,8 +154,9 @@ def margin_from_angle(angle: ArrayLike) -> jax.Array:
     1.0
     """
     check_number("angle", angle, at_least=0)
-    return 0.5 * (1.0 + jnp.cos(jnp.asarray(angle, dtype=_floating(angle))))
+    return 0.5 * (1.0 + jnp.cos(_floating(angle)))
 
 
-def _floating(value: ArrayLike) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(value), jnp.float32)
+def _floating(value: ArrayLike) -> jax.Array:
+    dtype = jnp.promote_types(jnp.result_type(value), jnp.float32)
+    return jnp.asarray(value, dtype=dtype)

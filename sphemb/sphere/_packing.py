@@ -1,22 +1,29 @@
 r"""Which margins allow zero loss: how far apart n groups can be in D dimensions.
 
-Zero loss needs all pixels of a group on one point, and every pair of the n points at a
-calibrated similarity (1 + cos) / 2 of at most the margin. The smallest largest
-similarity :math:`s^*(n, D)` is Tammes' problem; n counts the background too.
+Zero loss needs all pixels of a group on one point, and all pairs of the n points at a
+calibrated similarity (1 + cos) / 2 of at most the margin. The smallest such margin
+:math:`s^*(n, D)` is Tammes' problem; n includes the background.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import betaincinv
 
-from sphemb._checks import InputError, check_count, check_number
-from sphemb.sphere._bounds import fejes_toth_margin, necessary_margin
-from sphemb.sphere._spread import least_largest_cosine
+from sphemb._checks import (
+    InputError,
+    check_count,
+    check_floating,
+    check_number,
+    check_shape,
+)
 
 # Angular distance in degrees of the best n points on the 2-sphere. Proven up to 14
 # points (Schuette & van der Waerden, Danzer, Musin & Tarasov); from 15 on best known.
@@ -37,22 +44,26 @@ _TAMMES_DEGREES = {
     20: 47.4310362,
 }
 _TAMMES_PROVEN = 14
-# The search compares all pairs of points some thousand times: a second at these sizes.
+# The search compares all pairs of points about 1000 times: a second at these sizes.
 _MOST_SEARCHED = 128
 _MOST_WORK = 2**17  # n^2 D
 _ROUNDING = 1e-9  # of the table, so that its own margins count as feasible
+_ROUNDS = 40  # values of beta in the search
+_DESCENTS = 60  # steps at each of them
+_MOMENTUM = 0.8
+_STEP = 0.3  # times 1/beta, the scale of the soft maximum's curvature
+_LAST_BETA = 1e6
+_WORK = 2**14  # similarities held at once; many points get fewer runs
 
 
 class FeasibleMargin(NamedTuple):
-    """Smallest margin that allows zero loss, as :func:`margin_for` returns it.
+    """Smallest margin that allows zero loss, see :func:`margin_for`.
 
     Attributes:
         margin: calibrated similarity of the closest pair of the best arrangement.
-        exact: True if proven; False if only the best arrangement known or found, so
-            that a smaller margin might do.
-        lower_bound: a margin that is proven to be necessary; equals ``margin`` where
-            exact.
-        reason: where the number comes from, in a few words.
+        exact: True if proven; False if a smaller margin may be possible.
+        lower_bound: a margin that is proven to be necessary.
+        reason: the source of the number, in a few words.
     """
 
     margin: float
@@ -62,7 +73,7 @@ class FeasibleMargin(NamedTuple):
 
 
 class MarginTable(NamedTuple):
-    """Margins over dimensions and numbers of groups, see :func:`feasible_margin_table`.
+    """Margins by dimension and number of groups, see :func:`feasible_margin_table`.
 
     Attributes:
         dims: [K] dimensions of the embedding, one per row.
@@ -95,29 +106,23 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
     else                  search, or a bound                   no
     ====================  ===================================  ======
 
-    The search is bounded: up to 128 groups, and :math:`n^2 D \le 2^{17}`. Beyond, the
-    margin is one that greedy packing allows in any case, or what the search finds in
-    fewer dimensions, if less. Caps of the angle :math:`\theta` between two points cover
-    the sphere when no further point fits, so that n points fit where a cap is one n-th
-    of the sphere,
+    A margin of .5 thus serves up to 2 D groups: 128 in the 64 dimensions of the paper,
+    but only 6 in 3 dimensions. The search is limited to 128 groups and :math:`n^2 D \le
+    2^{17}`. Beyond, the margin is the smaller of a search in fewer dimensions and of
+    greedy packing: caps of the angle :math:`\theta` between two points cover the sphere
+    when no further point fits, so n points fit where a cap is one n-th of the sphere,
 
     .. math:: \tfrac12 I_{\sin^2 \theta}\left(\tfrac{D - 1}{2}, \tfrac12\right)
               = \frac1n.
 
-    The same for disjoint caps of :math:`\theta / 2` is a lower bound.
-
-    A margin of .5 thus serves up to 2 D groups, background included: 128 of them in the
-    64 dimensions of the paper, but only 6 in 3 dimensions.
+    Disjoint caps of :math:`\theta / 2` give a lower bound in the same way.
 
     Args:
         n: number of groups, background included; at least 1.
         dim: dimension D of the embedding; at least 1.
 
-    Returns:
-        A :class:`FeasibleMargin`.
-
     Raises:
-        InputError: ``n`` or ``dim`` is no int of at least 1.
+        InputError: ``n`` or ``dim`` is not an int of at least 1.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 3.2; R. A. Rankin, The closest packing of
@@ -132,7 +137,7 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
     check_count("n", n, at_least=1)
     check_count("dim", dim, at_least=1)
     if n == 1:
-        return _proven(0.0, "a single group has nothing to be kept from")
+        return _proven(0.0, "a single group has no other group to avoid")
     if n <= dim + 1:
         return _proven(0.5 * (1.0 - 1.0 / (n - 1)), "simplex")
     if dim == 1:
@@ -160,15 +165,7 @@ def feasible_margin_table(
 ) -> MarginTable:
     """Smallest feasible margins for several dimensions and numbers of groups.
 
-    Args:
-        dims: dimensions of the embedding.
-        counts: numbers of groups, background included.
-
-    Returns:
-        A :class:`MarginTable`.
-
-    Raises:
-        InputError: an entry is no int of at least 1.
+    Arguments are those of :func:`margin_for`, several of each.
 
     >>> table = feasible_margin_table(dims=(2, 3), counts=(2, 3, 4))
     >>> table.margin.round(3).tolist()
@@ -187,20 +184,15 @@ def feasible_margin_table(
 def min_dimension(n: int, margin: float) -> int:
     """Smallest dimension in which n groups can have zero loss at a margin.
 
-    Where :func:`margin_for` searches numerically, or has a bound, the true smallest
-    dimension may be lower still; the one returned is always enough. At margins up to .5
-    it is exact.
+    It is exact at margins up to .5. Where :func:`margin_for` has a search or a bound,
+    the true dimension may be smaller; the returned one is always enough.
 
     Args:
         n: number of groups, background included; at least 1.
         margin: alpha in [0, 1].
 
-    Returns:
-        The dimension.
-
     Raises:
-        InputError: no dimension will do, because even a simplex is too close, or an
-            argument is out of range.
+        InputError: not even a simplex has this margin, or an argument is out of range.
 
     >>> min_dimension(10, 0.5), min_dimension(128, 0.5)
     (5, 64)
@@ -216,8 +208,8 @@ def min_dimension(n: int, margin: float) -> int:
     low, high = 1, max(n - 1, 1)
     while low < high:
         middle = (low + high) // 2
-        # Bounds spare a search wherever they already decide. More than 2 D points
-        # cannot all be at right angles or more (Rankin).
+        # Bounds avoid a search where they decide. More than 2 D points cannot all be at
+        # right angles or more (Rankin).
         obtuse = n > 2 * middle and margin <= 0.5
         hopeless = obtuse or _lower_bound(n, middle) > margin + _ROUNDING
         if not hopeless and margin_for(n, middle).margin <= margin + _ROUNDING:
@@ -225,6 +217,89 @@ def min_dimension(n: int, margin: float) -> int:
         else:
             low = middle + 1
     return low
+
+
+def total_similarity(embeddings: jax.Array) -> jax.Array:
+    r"""Sum of the inner products of all pairs of different points, in linear time.
+
+    .. math:: \sum_{i \ne j} x_i^\top x_j
+              = \Bigl\lVert \sum_i x_i \Bigr\rVert^2 - \sum_i \lVert x_i \rVert^2
+
+    Args:
+        embeddings: [..., N, D] vectors of any length.
+
+    Returns:
+        [...] sums; at least :func:`total_similarity_bound` of the same vectors.
+
+    Raises:
+        InputError: ``embeddings`` is not a floating-point [..., N, D] array.
+
+    >>> float(total_similarity(jnp.array([[1.0, 0.0], [-1.0, 0.0]])))
+    -2.0
+    """
+    bound = total_similarity_bound(embeddings)
+    return jnp.sum(jnp.square(jnp.sum(embeddings, axis=-2)), axis=-1) + bound
+
+
+def total_similarity_bound(embeddings: jax.Array) -> jax.Array:
+    r"""Smallest total similarity of vectors of these lengths, [...].
+
+    .. math:: \sum_{i \ne j} x_i^\top x_j \ge -\sum_i \lVert x_i \rVert^2
+
+    It is -N on the sphere in every dimension, and reached where the vectors sum to
+    zero. Hence the weights of the loss: with one over its number of pixels, an instance
+    counts as one vector. Arguments and errors are those of :func:`total_similarity`.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, Proposition 1.
+
+    >>> float(total_similarity_bound(jnp.eye(3)))
+    -3.0
+    """
+    check_shape("embeddings", embeddings, "... N D")
+    check_floating("embeddings", embeddings)
+    return -jnp.sum(jnp.square(embeddings), axis=(-2, -1))
+
+
+def necessary_margin(n: int) -> float:
+    r"""The paper's lower bound on the margin of n >= 3 points in three dimensions.
+
+    .. math:: \max\left(0, 1 - \frac{2 \pi}{\sqrt 3 \, n}\right)
+
+    The paper uses the values for 4 to 7 points as margins; they are necessary but not
+    sufficient: four points need one third. Choose a margin by :func:`margin_for`.
+
+    Raises:
+        InputError: ``n`` is not an int of at least 3.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, Proposition 2.
+
+    >>> [round(necessary_margin(n), 3) for n in (4, 5, 6, 7)]
+    [0.093, 0.274, 0.395, 0.482]
+    """
+    check_count("n", n, at_least=3)
+    return max(0.0, 1.0 - 2.0 * math.pi / (math.sqrt(3.0) * n))
+
+
+def fejes_toth_margin(n: int) -> float:
+    r"""Fejes Toth's lower bound on the margin of n >= 3 points in three dimensions.
+
+    .. math:: \frac{1}{4 \sin^2 \omega}, \qquad \omega = \frac{\pi n}{6 (n - 2)}
+
+    It is sharper than :func:`necessary_margin`, and reached by 3, 4, 6 and 12 points.
+
+    Raises:
+        InputError: ``n`` is not an int of at least 3.
+
+    References:
+        L. Fejes Toth, Jahresber. Deutsche Math.-Verein. 53, 1943.
+
+    >>> [round(fejes_toth_margin(n), 4) for n in (3, 4, 6, 12)]
+    [0.25, 0.3333, 0.5, 0.7236]
+    """
+    check_count("n", n, at_least=3)
+    return 0.25 / math.sin(math.pi * n / (6.0 * (n - 2))) ** 2
 
 
 def _proven(margin: float, reason: str) -> FeasibleMargin:
@@ -242,5 +317,48 @@ def _lower_bound(n: int, dim: int) -> float:
 
 
 def _cap(n: int, dim: int) -> float:
-    """The squared sine of the angle of a cap of one n-th of the sphere, n > 2."""
+    """Squared sine of the angle of a cap of one n-th of the sphere, n > 2."""
     return float(betaincinv(0.5 * (dim - 1), 0.5, 2.0 / n))
+
+
+@functools.lru_cache(maxsize=256)
+def least_largest_cosine(n: int, dim: int) -> float:
+    """Searches n points in D dimensions for the smallest largest cosine.
+
+    Momentum descends a soft maximum (log-sum-exp at inverse temperature beta) while
+    beta grows. Several runs start at different beta: large ones keep the variety of
+    their random positions, small ones find symmetric arrangements.
+    """
+    runs = int(np.clip(_WORK // (n * n), 2, 32))
+    rng = np.random.default_rng(0)
+    points = _unit(rng.standard_normal((runs, n, dim)))
+    first_beta = np.geomspace(1.0, 300.0, runs)[:, None, None]
+    for cooled in np.linspace(0.0, 1.0, _ROUNDS):
+        beta = first_beta ** (1.0 - cooled) * _LAST_BETA**cooled
+        velocity = np.zeros_like(points)
+        for _ in range(_DESCENTS):
+            velocity = _MOMENTUM * velocity - (_STEP / beta) * _slope(points, beta)
+            points = _unit(points + velocity)
+    return float(_cosines(points).max(axis=(-2, -1)).min())
+
+
+def _slope(points: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Direction on the sphere in which each point's soft largest cosine grows."""
+    cosines = _cosines(points)
+    above = beta * (cosines - cosines.max(axis=(-2, -1), keepdims=True))
+    # Clipped because exp is slow where its result is a denormal number.
+    weights = np.exp(np.maximum(above, -60.0))
+    busiest = weights.sum(axis=-1, keepdims=True).max(axis=-2, keepdims=True)
+    pull = (weights @ points) / busiest
+    return pull - (pull * points).sum(axis=-1, keepdims=True) * points
+
+
+def _cosines(points: np.ndarray) -> np.ndarray:
+    cosines = points @ points.swapaxes(-1, -2)
+    own = np.arange(points.shape[-2])
+    cosines[..., own, own] = -2.0
+    return cosines
+
+
+def _unit(points: np.ndarray) -> np.ndarray:
+    return points / np.linalg.norm(points, axis=-1, keepdims=True)

@@ -21,16 +21,14 @@ def l2_normalize(
 
     .. math:: z = x / \lVert x \rVert_2
 
-    The vector is first divided by its largest entry, so that neither 1e-30 nor 1e30
-    under- or overflows on the way. A vector without a direction has no gradient
-    either: where the largest entry is at most ``epsilon``, output, gradient and all
-    further derivatives are zero.
+    Entries of 1e-30 or 1e30 neither underflow nor overflow. Where no entry exceeds
+    ``epsilon``, the output and all derivatives are zero.
 
     Args:
         x: [...] floating point; half precision is computed in float32.
         axis: the axis that holds a vector's entries.
-        epsilon: vectors whose entries are all this small count as zero. None takes the
-            smallest normal number of the dtype, which keeps every gradient finite.
+        epsilon: None takes the smallest normal number of the dtype, which keeps every
+            gradient finite.
 
     Returns:
         Unit vectors of the shape and dtype of ``x``.
@@ -52,8 +50,8 @@ def l2_normalize(
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     # The result does not depend on the scale, so its gradient needs no path through it.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(wide), axis=axis, keepdims=True))
-    # NaN counts as a direction: it must come out, not turn into zero. The largest entry
-    # would not tell, as the maximum of a long array may leave NaN out on CPUs.
+    # NaN counts as a direction, so that it comes out instead of turning into zero. The
+    # maximum of a long array may omit NaN on CPUs, so it cannot serve here.
     is_zero = jnp.all(jnp.abs(wide) <= epsilon, axis=axis, keepdims=True)
     # Compilers turn a quotient into the product with a reciprocal, which has to be a
     # normal number; the clipped one leaves at most eight powers of two to the squares.
@@ -75,19 +73,19 @@ def pairwise_dot(
 
     .. math:: c_{ij} = x_i^\top y_j
 
-    Accelerators multiply in bfloat16 or TF32 unless told otherwise; inside an
-    exponential of concentration 25 that is an error of 11 % or .8 %.
+    By default accelerators multiply in bfloat16 or TF32; inside an exponential of
+    concentration 25 that is an error of 11 % or .8 %.
 
     Args:
         x: [..., N, D] vectors.
         y: [..., M, D] vectors.
-        precision: of the matmul, as ``jax.lax.Precision`` names it.
+        precision: of the matmul, see `jax.lax.Precision`.
 
     Returns:
         [..., N, M] products, in float32 at least.
 
     Raises:
-        InputError: the shapes do not go together, or are not floating point.
+        InputError: the shapes do not fit, or a dtype is not floating point.
 
     >>> pairwise_dot(jnp.eye(2), jnp.array([[3.0, 4.0]])).tolist()
     [[3.0], [4.0]]
@@ -111,20 +109,12 @@ def cosine_similarity(
     *,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
-    r"""Cosine of the angle of all pairs, for vectors of any length.
+    r"""Cosines of the angles of all pairs, for vectors of any length.
 
     .. math:: c_{ij} = \frac{x_i^\top y_j}{\lVert x_i \rVert \lVert y_j \rVert}
 
-    Args:
-        x: [..., N, D] vectors; a zero vector has cosine 0 with everything.
-        y: [..., M, D] vectors.
-        precision: of the matmul, as ``jax.lax.Precision`` names it.
-
-    Returns:
-        [..., N, M] cosines in [-1, 1], up to rounding.
-
-    Raises:
-        InputError: the shapes do not go together, or are not floating point.
+    Arguments, shapes and errors are those of :func:`pairwise_dot`; a zero vector has
+    cosine 0 with every vector.
 
     >>> cosine_similarity(jnp.array([[0.0, 9.0]]), jnp.eye(2)).tolist()
     [[0.0, 1.0]]
@@ -141,20 +131,12 @@ def calibrated_similarity(
     *,
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST,
 ) -> jax.Array:
-    r"""Maps the cosine of every pair to [0, 1], as Eq. 1 does.
+    r"""Maps the cosines of all pairs of unit vectors to [0, 1].
 
     .. math:: s_{ij} = \tfrac12 (1 + x_i^\top y_j)
 
-    Args:
-        x: [..., N, D] unit vectors; they are not normalised again.
-        y: [..., M, D] unit vectors.
-        precision: of the matmul, as ``jax.lax.Precision`` names it.
-
-    Returns:
-        [..., N, M] similarities; 1 for equal directions, 0 for opposite ones.
-
-    Raises:
-        InputError: the shapes do not go together, or are not floating point.
+    It is 1 for equal directions and 0 for opposite ones. Arguments, shapes and errors
+    are those of :func:`pairwise_dot`; the vectors are not normalized again.
 
     References:
         Kong & Fowlkes, CVPR 2018, Eq. 1.

@@ -1,13 +1,8 @@
 """Warps: changes of images as pure functions of a small tree of numbers.
 
-* Where pixels are: :func:`sample_geometric`, :class:`GeometricTransform`,
-  :func:`apply_geometric` for images and feature maps, :func:`apply_geometric_labels`.
-* What colour they have: :func:`sample_photometric`, :class:`PhotometricTransform`,
-  :func:`apply_photometric`.
-
-A transform is drawn once and applied as often as one likes, to maps of any size: its
-box is continuous, in shares of the image's sides. Leading axes of a transform are batch
-axes; ``jax.vmap(sample_geometric)(keys)`` draws many.
+A transform is sampled once and applied to any number of maps of any size: its box is in
+fractions of the image's sides. Leading axes of a transform are batch axes:
+``jax.vmap(sample_geometric)(keys)`` samples many.
 """
 
 from sphemb.warps._geometric import (

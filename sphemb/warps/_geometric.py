@@ -1,10 +1,8 @@
 """Crops and mirrors, by one continuous box for maps of every size.
 
-Shape letters: H W size of a map, h w size of what comes out, C channels.
-
-The middle of pixel i of n lies at (i + 1/2) / n of the image's side. Both what comes
-out and what is read are placed by this rule, so that an image and its feature map of a
-coarser grid are cut at the same place, to a fraction of a cell.
+Shape letters: H W size of a map, h w size of the result, C channels. The middle of
+pixel i of n lies at (i + 1/2) / n of the image's side, in the map and in the result, so
+that an image and its coarser feature map are cut at the same place.
 """
 
 from __future__ import annotations
@@ -30,9 +28,9 @@ class GeometricTransform(NamedTuple):
     """A box of an image, enlarged to all of it, and perhaps mirrored.
 
     Attributes:
-        top: [...] where the box begins, as a share of the image's height.
-        left: [...] the same of its width.
-        side: [...] how large it is, as a share of both.
+        top: [...] the upper end of the box, as a fraction of the image's height.
+        left: [...] its left end, as a fraction of the width.
+        side: [...] its size, as a fraction of both.
         flip: [...] bool, mirror left and right afterwards.
     """
 
@@ -45,30 +43,24 @@ class GeometricTransform(NamedTuple):
 def sample_geometric(
     key: jax.Array, *, side: tuple[float, float] = (0.5, 1.0), flip: float = 0.5
 ) -> GeometricTransform:
-    """Draws a box of a random size anywhere in the image.
+    """Samples a box of a random size anywhere in the image, a transform of scalars.
 
     Args:
         key: a random key, typed or legacy.
-        side: its smallest and largest side, as shares of the image's; uniform between.
-        flip: how likely it is mirrored.
+        side: smallest and largest side, as fractions of the image's; uniform between.
+        flip: probability of a mirror.
 
-    Returns:
-        A transform of scalars.
-
-    Raises:
-        InputError: a setting out of range.
-
-    >>> drawn = sample_geometric(jax.random.key(0), side=(0.5, 0.5))
-    >>> float(drawn.side), bool(0 <= drawn.top <= 0.5)
+    >>> box = sample_geometric(jax.random.key(0), side=(0.5, 0.5))
+    >>> float(box.side), bool(0 <= box.top <= 0.5)
     (0.5, True)
     """
     low, high = side
     check_number("side", low, above=0, at_most=1)
     check_number("side", high, at_least=low, at_most=1)
     check_number("flip", flip, at_least=0, at_most=1)
-    sides, places, flips = jax.random.split(check_key("key", key), 3)
+    sides, positions, flips = jax.random.split(check_key("key", key), 3)
     share = jax.random.uniform(sides, minval=low, maxval=high)
-    top, left = jax.random.uniform(places, (2,)) * (1.0 - share)
+    top, left = jax.random.uniform(positions, (2,)) * (1.0 - share)
     return GeometricTransform(top, left, share, jax.random.uniform(flips) < flip)
 
 
@@ -82,25 +74,21 @@ def apply_geometric(
     r"""Cuts the box out of images or feature maps, bilinearly.
 
     Pixel i of h, in the middle at u = (i + 1/2) / h, takes the value at
-    :math:`t + s u` of a box from t of side s. Beyond the outermost middles values stay
-    what they are there. The cells of a feature map may lie beside the middles of the
-    pixels that they stand for: what is read has its centres at (i + 1/2 + offset) / H,
-    and what comes out at (i + 1/2 + offset) / h, so that it is the map of a network
-    that sees the image in the box. The result is linear in the values, and two products
-    of small matrices, one for rows and one for columns.
+    :math:`t + s u` of a box from t of side s; values are constant beyond the outermost
+    middles. The cells of a feature map may lie beside the middles of their pixels: with
+    an offset, centers are at (i + 1/2 + offset) / H in the map and at
+    (i + 1/2 + offset) / h in the result, which is then the map of a network that sees
+    the image in the box. The result is linear in the values.
 
     Args:
         values: [..., H, W, C] floating point.
         transform: of [...], or scalars.
-        size: (h, w) of what comes out; the map's own by default.
-        offset: how far below and to the right of the middles the centres of the cells
-            lie, in cells; 0 for images.
+        size: (h, w) of the result; the map's own by default.
+        offset: of the centers below and to the right of the middles, in cells; 0 for
+            images.
 
     Returns:
         [..., h, w, C].
-
-    Raises:
-        InputError: an argument has the wrong shape or dtype.
 
     References:
         Cho et al., "PiCIE", CVPR 2021, section 3.3, for the equivariance it tests.
@@ -113,7 +101,7 @@ def apply_geometric(
     dims = check_shape("values", values, "... H W C")
     check_floating("values", values)
     height, width = _size(size, dims)
-    rows, columns = _places(transform, height, width, offset)
+    rows, columns = _positions(transform, height, width, offset)
     row_weights = bilinear_weights(rows * dims["H"] - 0.5 - offset, dims["H"])
     column_weights = bilinear_weights(columns * dims["W"] - 0.5 - offset, dims["W"])
     values = jnp.asarray(values)
@@ -130,18 +118,9 @@ def apply_geometric_labels(
     *,
     size: tuple[int, int] | None = None,
 ) -> jax.Array:
-    """Cuts the same box out of label maps: each pixel takes the label it lies on.
+    """Cuts the same box out of label maps int [..., H, W]; each pixel takes one label.
 
-    Args:
-        labels: int [..., H, W].
-        transform: of [...], or scalars.
-        size: (h, w) of what comes out; the map's own by default.
-
-    Returns:
-        [..., h, w].
-
-    Raises:
-        InputError: an argument has the wrong shape or dtype.
+    The other arguments are those of :func:`apply_geometric`; the result is [..., h, w].
 
     >>> labels = jnp.arange(4)[None, :].repeat(4, axis=0)
     >>> right = GeometricTransform(0.0, 0.5, 0.5, True)
@@ -151,10 +130,10 @@ def apply_geometric_labels(
     dims = check_shape("labels", labels, "... H W")
     check_integer("labels", labels)
     height, width = _size(size, dims)
-    places = _places(transform, height, width)
+    positions = _positions(transform, height, width)
     row, column = (
-        jnp.clip(jnp.floor(place * n).astype(jnp.int32), 0, n - 1)
-        for place, n in zip(places, (dims["H"], dims["W"]), strict=True)
+        jnp.clip(jnp.floor(position * n).astype(jnp.int32), 0, n - 1)
+        for position, n in zip(positions, (dims["H"], dims["W"]), strict=True)
     )
     labels = jnp.asarray(labels)
     row = jnp.broadcast_to(row, (*dims["..."], height))
@@ -173,10 +152,10 @@ def _size(size: tuple[int, int] | None, dims: dict[str, int]) -> tuple[int, int]
     return size
 
 
-def _places(
+def _positions(
     transform: GeometricTransform, height: int, width: int, offset: float = 0.0
 ) -> tuple[jax.Array, jax.Array]:
-    """Where the rows [..., h] and columns [..., w] that come out lie in the image."""
+    """Rows [..., h] and columns [..., w] of the result, as fractions of the image."""
     leaves = jnp.broadcast_arrays(*(jnp.asarray(leaf)[..., None] for leaf in transform))
     top, left, side, flip = leaves
     axis = (*(1 for _ in top.shape[1:]), -1)

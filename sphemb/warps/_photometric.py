@@ -1,7 +1,4 @@
-"""Changes of colour and sharpness that leave every pixel where it is.
-
-Shape letters: H W size of an image.
-"""
+"""Changes of color and sharpness, which move no pixel (H W size of an image)."""
 
 from __future__ import annotations
 
@@ -12,19 +9,19 @@ import jax.numpy as jnp
 
 from sphemb._checks import check_floating, check_key, check_number, check_shape
 
-_GRAY = (0.299, 0.587, 0.114)  # luma, ITU-R BT.601
-_NO_BLUR = 1e-3  # of a pixel: the kernel has nothing beside its middle
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+_NO_BLUR = 1e-3  # of a pixel: the kernel is one pixel wide
 
 
 class PhotometricTransform(NamedTuple):
-    """How an image is recoloured; what is not changed has the neutral number.
+    """Changes of color and sharpness.
 
     Attributes:
         brightness: [...] factor, 1 is neutral, as of the next two.
         contrast: [...] of the distance from the mean gray.
         saturation: [...] of the distance from gray.
-        hue: [...] turn of the colour circle, as a share of it.
-        gray: [...] bool, take the colours away.
+        hue: [...] rotation of the color circle, as a fraction of it; 0 is neutral.
+        gray: [...] bool, remove the colors.
         blur: [...] standard deviation in pixels, 0 for none.
     """
 
@@ -48,44 +45,35 @@ def sample_photometric(
     blur: float = 0.5,
     blur_sigma: tuple[float, float] = (0.1, 2.0),
 ) -> PhotometricTransform:
-    """Draws a recolouring, with the authors' settings by default.
+    """Samples a transform of scalars, with the authors' settings by default.
 
     Args:
         key: a random key, typed or legacy.
         brightness: largest relative change, as of the next two.
         contrast: of the distance from the mean gray.
         saturation: of the distance from gray.
-        hue: largest turn of the colour circle, as a share of it.
-        jitter: how likely each of these four changes is.
-        gray: how likely the colours go.
-        blur: how likely the image is blurred.
-        blur_sigma: smallest and largest standard deviation then, in pixels.
-
-    Returns:
-        A transform of scalars.
-
-    Raises:
-        InputError: a setting out of range.
+        hue: largest rotation of the color circle, as a fraction of it.
+        jitter: probability of each of these four changes.
+        gray: probability of removing the colors.
+        blur: probability of a blur.
+        blur_sigma: its smallest and largest standard deviation, in pixels.
 
     References:
         Cho et al., "PiCIE", CVPR 2021; the numbers are those of its code.
 
-    >>> drawn = sample_photometric(jax.random.key(0), hue=0.0, gray=1.0)
-    >>> bool(drawn.hue == 0), bool(drawn.gray), bool(0.7 <= drawn.brightness <= 1.3)
+    >>> change = sample_photometric(jax.random.key(0), hue=0.0, gray=1.0)
+    >>> bool(change.hue == 0), bool(change.gray), bool(0.7 <= change.brightness <= 1.3)
     (True, True, True)
     """
     spans = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    for name, span in spans.items():
-        check_number(name, span, at_least=0, at_most=1)
+    for name, value in (spans | {"jitter": jitter, "gray": gray, "blur": blur}).items():
+        check_number(name, value, at_least=0, at_most=1)
     check_number("hue", hue, at_least=0, at_most=0.5)
-    for name, chance in {"jitter": jitter, "gray": gray, "blur": blur}.items():
-        check_number(name, chance, at_least=0, at_most=1)
     low, high = blur_sigma
     check_number("blur_sigma", low, at_least=0)
     check_number("blur_sigma", high, at_least=low)
 
-    # Every number is drawn whether it is used or not, so that switching one change off
-    # leaves the others as they were.
+    # Unused numbers are sampled too, so that switching a change off keeps the others.
     sizes, chances = jax.random.split(check_key("key", key))
     change = jax.random.uniform(sizes, (5,), minval=-1.0)
     chance = jax.random.uniform(chances, (6,))
@@ -103,17 +91,11 @@ def sample_photometric(
 
 
 def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.Array:
-    """Recolours images: brightness, contrast, saturation, hue, gray, blur, in turn.
+    """Changes brightness, contrast, saturation, hue, gray and blur, in this order.
 
     Args:
-        image: [..., H, W, 3] floating point in [0, 1].
+        image: [..., H, W, 3] floating point in [0, 1], as is the result.
         transform: of [...], or scalars.
-
-    Returns:
-        [..., H, W, 3] in [0, 1].
-
-    Raises:
-        InputError: the image has another shape or dtype.
 
     >>> neutral = PhotometricTransform(1.0, 1.0, 1.0, 0.0, False, 0.0)
     >>> image = jnp.array([[[0.2, 0.4, 0.8]]])
@@ -144,8 +126,7 @@ def apply_photometric(image: jax.Array, transform: PhotometricTransform) -> jax.
 
 
 def _luma(x: jax.Array) -> jax.Array:
-    weights = _channels(_GRAY, x)
-    return jnp.sum(x * weights, axis=-1, keepdims=True)
+    return jnp.sum(x * _channels(_LUMA, x), axis=-1, keepdims=True)
 
 
 def _channels(numbers: tuple[float, float, float], x: jax.Array) -> jax.Array:
@@ -154,13 +135,13 @@ def _channels(numbers: tuple[float, float, float], x: jax.Array) -> jax.Array:
 
 
 def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
-    """Turns the colour circle; value and chroma, those of HSV, stay."""
+    """Rotates the color circle at the same value and chroma of HSV."""
     value = jnp.max(x, axis=-1, keepdims=True)
     chroma = value - jnp.min(x, axis=-1, keepdims=True)
     red, green, blue = jnp.split(x, 3, axis=-1)
     safe = jnp.where(chroma == 0, 1.0, chroma)
-    # Channels against each other: compiled, the largest of them need not equal any, as
-    # it may be computed anew and rounded in another way.
+    # Channels are compared with each other: compiled, the largest of them may be
+    # computed again and rounded differently, and then equals none.
     sixth = jnp.where(
         (red >= green) & (red >= blue),
         (green - blue) / safe,
@@ -174,11 +155,11 @@ def _turn_hue(x: jax.Array, turn: jax.Array) -> jax.Array:
 
 
 def _blurred(x: jax.Array, sigma: jax.Array) -> jax.Array:
-    """A Gaussian of the pixels there are; its weights add up to 1 at the border too."""
+    """A Gaussian blur whose weights add up to 1 at the border too."""
 
     def kernel(number: int) -> jax.Array:
-        places = jnp.arange(number, dtype=sigma.dtype)
-        distance = places[:, None] - places[None]
+        positions = jnp.arange(number, dtype=sigma.dtype)
+        distance = positions[:, None] - positions[None]
         distance = distance.reshape(*(1 for _ in sigma.shape), number, number)
         width = jnp.maximum(sigma, _NO_BLUR)[..., None, None]
         weight = jnp.exp(-0.5 * jnp.square(distance / width))

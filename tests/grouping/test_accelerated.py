@@ -11,7 +11,7 @@ import pytest
 
 from sphemb import VOID, grouping
 from sphemb._checks import InputError
-from sphemb.grouping import _accelerated, _cells, _representatives
+from sphemb.grouping import _accelerated
 from tests.references import grouping as reference
 
 N, D = 1200, 16
@@ -39,7 +39,7 @@ def label(x, mask=None):
 
 def represent(x, mass):
     precision = jax.lax.Precision.HIGHEST
-    return _representatives.represent(jnp.asarray(x), mass, 64, precision=precision)
+    return _accelerated.represent(jnp.asarray(x), mass, 64, precision=precision)
 
 
 class TestAgreement:
@@ -175,20 +175,20 @@ class TestProperties:
 
 class TestCells:
     def gathered(self, x, mass, side=0.2, most=64):
-        codes = _cells.encode(_cells.project(x), jnp.float32(side))
-        return codes, _cells.gather(x, mass, codes, most)
+        codes = _accelerated.encode(_accelerated.project(x), jnp.float32(side))
+        return codes, _accelerated.gather(x, mass, codes, most)
 
     def test_cells_hold_the_mass_and_the_mean_of_their_points(self):
         x = clusters(0.2)[0][:64, :3]
         mass = np.random.default_rng(4).integers(0, 3, size=64).astype(np.float32)
         codes, cells = self.gathered(x, mass)
         index = np.asarray(cells.index)
-        assert int(_cells.count_cells(codes, mass > 0)) == int(cells.number)
-        np.testing.assert_allclose(cells.masses.sum(), mass.sum())
+        assert int(_accelerated.count_cells(codes, mass > 0)) == int(cells.number)
+        np.testing.assert_allclose(cells.weights.sum(), mass.sum())
         for cell in range(int(cells.number)):
             inside = index == cell
             weights = mass[inside]
-            np.testing.assert_allclose(cells.masses[cell], weights.sum())
+            np.testing.assert_allclose(cells.weights[cell], weights.sum())
             mean = weights @ x[inside] / weights.sum()
             np.testing.assert_allclose(cells.means[cell], mean, atol=1e-6)
         assert (index[mass == 0] >= int(cells.number)).all()
@@ -205,7 +205,7 @@ class TestCells:
         x = clusters(1.0)[0][:64]
         _, cells = self.gathered(x, np.ones(64, np.float32), side=0.01, most=8)
         assert int(cells.number) == 64
-        assert float(cells.masses.sum()) == 8.0
+        assert float(cells.weights.sum()) == 8.0
 
 
 class TestRepresentatives:
@@ -213,7 +213,7 @@ class TestRepresentatives:
         x, _ = clusters(0.4)
         mass = np.ones(N, np.float32)
         index = np.asarray(represent(x, mass))
-        means, masses = _cells.average(x, mass, index, 64)
+        means, masses = _accelerated.average(x, mass, index, 64)
         assert (np.asarray(masses) > 0).all()
         np.testing.assert_allclose(masses.sum(), N)
         # No point is nearer to another cell's mean by much: they are near-Voronoi.

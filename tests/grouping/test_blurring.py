@@ -233,7 +233,11 @@ X = np.zeros((4, 9, 3), np.float32)
         (X, {"concentration": 0.0}, "concentration must satisfy 0.0 < .* got 0.0"),
         (X, {"concentration": float("nan")}, "concentration must satisfy .* got nan"),
         (X, {"concentration": "6"}, "concentration must be a number, got '6'"),
-        (X, {"concentration": np.ones(4)}, r"one number, got shape \(4,\): use jax"),
+        (
+            X,
+            {"concentration": np.ones(5)},
+            r"must broadcast to .* \(4,\) .* got \(5,\)",
+        ),
         (X, {"step_size": 2.5}, "step_size must satisfy 0.0 < step_size <= 2.0, got"),
         (X, {"num_steps": 2.0}, "num_steps must be a Python int .* got 2.0"),
         (X, {"num_steps": -1}, "num_steps must be >= 0, got -1"),

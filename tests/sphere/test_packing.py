@@ -7,7 +7,7 @@ import pytest
 from scipy.special import betaincinv
 
 from sphemb import InputError, sphere
-from sphemb.sphere._spread import least_largest_cosine
+from sphemb.sphere._packing import least_largest_cosine
 from tests.references import sphere as reference
 
 # Calibrated similarity of the closest pair, of the literature, to four places.
