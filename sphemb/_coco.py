@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 
 _LONGEST_COUNT = 35  # bits
 _MARGIN = 1  # image sizes that a polygon may extend beyond its image
