@@ -415,17 +415,16 @@ def _find_layout(
     elif found := _pairs_within(root, problems):
         kind, pairs = "one folder without splits", {"": found}
     if not pairs and not problems:
-        annotated = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
-        if annotated is not None:
-            kind = "images with COCO annotations"
-            problems += annotated.problems
-            pairs = {
-                split: [
-                    Pair(str(pathlib.PurePosixPath(name).with_suffix("")), path, part)
-                    for name, path, part in entries
-                ]
-                for split, entries in annotated.entries.items()
-            }
+        found, missing = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
+        problems += missing
+        kind = "images with COCO annotations"
+        pairs = {
+            split: [
+                Pair(str(pathlib.PurePosixPath(name).with_suffix("")), path, part)
+                for name, path, part in entries
+            ]
+            for split, entries in found.items()
+        }
     if pairs and not problems and not {"", "train"} & pairs.keys():
         raise InputError(f"{root} must have a train split, got {', '.join(pairs)}")
     if not pairs and not problems:

@@ -210,8 +210,8 @@ class TestSettings:
         ("settings", "message"),
         [
             ({"masks": "ids"}, "masks must be one of 'instances', 'components'"),
-            ({"void": 0}, "void must be an id that is not 0"),
-            ({"void": -1}, "void must be >= 0, got -1"),
+            ({"void": 0}, "void must be >= 1, got 0: 0 is the background"),
+            ({"void": -1}, "void must be >= 1, got -1"),
         ],
     )
     def test_impossible_ones_are_named(self, tmp_path, settings, message):

@@ -1,4 +1,7 @@
-"""Annotation files in COCO's form: read, checked, found in a folder, painted."""
+"""Annotation files in COCO's form: read, checked, found in a folder, as label maps.
+
+H W image size.
+"""
 
 from __future__ import annotations
 
@@ -19,128 +22,118 @@ from sphemb.data.files._images import FileError, Finding, PathLike
 from sphemb.data.files._masks import Mask, number_in_order
 
 _NAMES = re.compile(r"instances|annotations|coco", re.IGNORECASE)
+_Item = dict[str, Any]
 
 
 class Annotations(NamedTuple):
-    """The annotations of one image.
+    """The annotations of one image."""
 
-    Attributes:
-        path: the annotation file.
-        image: the image's name in it.
-        size: (H, W) in it.
-        items: the annotations as they are in the file.
-    """
-
-    path: pathlib.Path
-    image: str
-    size: tuple[int, int]
-    items: list[dict[str, Any]]
+    path: pathlib.Path  # the annotation file
+    image: str  # the image's name in it
+    size: tuple[int, int]  # (H, W) in it
+    items: list[_Item]  # as they are in the file
 
     def __str__(self) -> str:
         return f"of {self.image} in {self.path}"
 
 
 class Classes(NamedTuple):
-    """The classes of COCO's categories.
+    """The classes of COCO's categories."""
 
-    Attributes:
-        numbers: category id -> class 1, 2, ..; 0 makes its instances background.
-        things: the ids of the categories that have instances.
-        names: of the classes 0, 1, 2, ..
-    """
-
-    numbers: Mapping[int, int]
-    things: frozenset[int]
-    names: tuple[str, ...]
+    numbers: Mapping[int, int]  # category id -> class; 0 makes it background
+    things: frozenset[int]  # the ids of the categories that have instances
+    names: tuple[str, ...]  # of the classes 0, 1, 2, ..
 
 
-class Annotated(NamedTuple):
-    """The annotation files of a folder.
-
-    Attributes:
-        entries: split, or ``""`` -> (name, image file, annotations) of every image.
-        problems: images that are listed and missing.
-    """
-
-    entries: dict[str, list[tuple[str, pathlib.Path, Annotations]]]
-    problems: list[FileError]
+# The name and the file of an image, and its annotations
+Entry = tuple[str, pathlib.Path, Annotations]
 
 
-def load_annotations(path: pathlib.Path) -> dict[str, Any]:
+def load_annotations(path: pathlib.Path) -> _Item:
     """Reads an annotation file of COCO, and checks that its entries fit together.
 
-    Args:
-        path: such as ``instances_val2017.json`` or ``panoptic_val2017.json``.
-
-    Returns:
-        Its content. Each image has an id, a height and a width; each annotation has
-        an image, and a category if categories are listed.
+    In the result each image has an id, a height and a width; each annotation has an
+    image, and a category if categories are listed.
 
     Raises:
         InputError: it cannot be read or holds something else: ids that are text or that
             are not listed, an image that is listed twice, an ``iscrowd`` that is not 0
             or 1, crowds alone.
     """
+
+    def must(text: str) -> InputError:
+        return InputError(f"{path} must {text}")
+
+    def unique_ids(entries: Any, what: str) -> set[int]:
+        ids: set[int] = set()
+        for entry in entries:
+            number = entry.get("id")
+            if type(number) is not int or number in ids:
+                raise must(
+                    f"be an annotation file of COCO that gives every {what} an id of "
+                    f"its own, a whole number, got {number!r}"
+                )
+            ids.add(number)
+        return ids
+
+    def check_listed(item: _Item, what: str, ids: set[int], of: object) -> None:
+        number = item.get(f"{what}_id")
+        if type(number) is not int or number not in ids:
+            text = ": ids are whole numbers, not text" * isinstance(number, str)
+            raise must(
+                f"list the {what} of every annotation, but lacks {what} {number!r} of "
+                f"annotation {of!r}{text}"
+            )
+
     try:
         content: Any = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} cannot be read as JSON: {reason}") from error
-    known: dict[str, Any] = content if isinstance(content, dict) else {}
-    for key in ("images", "annotations", "categories"):
-        if not _are_entries(known.get(key, () if key == "categories" else None)):
-            raise InputError(
-                f"{path} must be an annotation file of COCO with the lists images and "
-                f"annotations, but {key} is not a list of entries"
+    known: _Item = content if isinstance(content, dict) else {}
+    for key, default in {"images": None, "annotations": None, "categories": ()}.items():
+        if not _are_entries(known.get(key, default)):
+            raise must(
+                "be an annotation file of COCO with the lists images and annotations, "
+                f"but {key} is not a list of entries"
             )
-    ids = {
-        "image": _unique_ids(known["images"], "image", path),
-        "category": _unique_ids(known.get("categories", ()), "category", path),
-    }
+    images = unique_ids(known["images"], "image")
+    categories = unique_ids(known.get("categories", ()), "category")
     listed: set[str] = set()
     for image in known["images"]:
         name = image.get("file_name")
         if isinstance(name, str):
             name = os.path.normpath(name)
             if name in listed:
-                raise InputError(
-                    f"{path} must list every image once, but lists {name} twice"
-                )
+                raise must(f"list every image once, but lists {name} twice")
             listed.add(name)
         size = (image.get("height"), image.get("width"))
         if not all(type(side) is int and side > 0 for side in size):
-            raise InputError(
-                f"{path} must have the height and width of "
-                f"{image.get('file_name', image['id'])}, got {size[0]!r} and "
-                f"{size[1]!r}"
-            )
+            name = image.get("file_name", image["id"])
+            text = f"have the height and width of {name}, got {size[0]!r} and "
+            raise must(f"{text}{size[1]!r}")
     crowds: set[Any] = set()
     for item in known["annotations"]:
-        _check_listed(item, "image", ids, path)
+        check_listed(item, "image", images, item.get("id"))
         parts = [item]
         if "segments_info" in item:  # a panoptic annotation
             parts = item["segments_info"]
             if not _are_entries(parts):
-                raise InputError(
-                    f"{path} must have a list of segments in segments_info of image "
-                    f"{item['image_id']}"
-                )
-            _unique_ids(parts, "segment of an image", path)
+                image = item["image_id"]
+                raise must(f"have a list of segments in segments_info of image {image}")
+            unique_ids(parts, "segment of an image")
         for part in parts:
-            if ids["category"] or "category_id" in part:
-                _check_listed(part, "category", ids, path)
+            if categories or "category_id" in part:
+                check_listed(part, "category", categories, part.get("id"))
             crowd = part.get("iscrowd", 0)
             if not isinstance(crowd, int | float) or crowd not in (0, 1):
-                raise InputError(
-                    f"{path} must have an iscrowd of 0 or 1, but annotation "
-                    f"{item.get('id')!r} has {crowd!r}"
-                )
+                number = item.get("id")
+                text = f"have an iscrowd of 0 or 1, but annotation {number!r} has "
+                raise must(f"{text}{crowd!r}")
             crowds.add(crowd)
     if crowds == {1}:
-        raise InputError(
-            f"{path} must have instances, but all of its annotations are crowds, which "
-            "are void"
-        )
+        text = "have instances, but all of its annotations are crowds, which are void"
+        raise must(text)
     return known
 
 
@@ -150,42 +143,11 @@ def _are_entries(entries: Any) -> bool:
     )
 
 
-def _unique_ids(entries: Any, what: str, path: pathlib.Path) -> set[int]:
-    ids: set[int] = set()
-    for entry in entries:
-        number = entry.get("id")
-        if type(number) is not int or number in ids:
-            raise InputError(
-                f"{path} must be an annotation file of COCO that gives every {what} an "
-                f"id of its own, a whole number, got {number!r}"
-            )
-        ids.add(number)
-    return ids
-
-
-def _check_listed(
-    item: dict[str, Any], what: str, ids: dict[str, set[int]], path: pathlib.Path
-) -> None:
-    number = item.get(f"{what}_id")
-    if type(number) is not int or number not in ids[what]:
-        text = ": ids are whole numbers, not text" * isinstance(number, str)
-        raise InputError(
-            f"{path} must list the {what} of every annotation, but lacks {what} "
-            f"{number!r} of annotation {item.get('id')!r}{text}"
-        )
-
-
-def category_names(
-    categories: Sequence[dict[str, Any]], path: PathLike
-) -> dict[int, str]:
-    """Returns the names of categories by their ids.
-
-    Args:
-        categories: as in COCO's annotations.
-        path: of the file, for messages.
+def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str]:
+    """Returns the names of COCO's categories by their ids.
 
     Raises:
-        InputError: two have the same name.
+        InputError: two have the same name; the message names the file ``path``.
 
     >>> category_names([{"id": 17, "name": "cat"}], "instances.json")
     {17: 'cat'}
@@ -198,6 +160,22 @@ def category_names(
                 f"is not the only one called {name}"
             )
     return names
+
+
+def by_image(
+    content: _Item, *, panoptic: bool = False
+) -> list[tuple[_Item, list[_Item]]]:
+    """Returns images, by id, with the annotations of each.
+
+    An image without outlines is background; one without a panoptic annotation is left
+    out.
+    """
+    found = defaultdict(list)
+    for annotation in content["annotations"]:
+        found[annotation["image_id"]].append(annotation)
+    images = sorted(content["images"], key=lambda image: image["id"])
+    pairs = [(image, found[image["id"]]) for image in images]
+    return [pair for pair in pairs if pair[1] or not panoptic]
 
 
 def read_annotations(annotations: Annotations) -> Mask:
@@ -215,63 +193,22 @@ def read_annotations(annotations: Annotations) -> Mask:
         raise FileError(str(error)) from error
     wanted = sum(not item.get("iscrowd") for item in items)
     hidden = wanted - len(painted.shown)
-    findings = ()
-    if hidden:
-        message = (
-            f"{where}: {hidden} of {wanted} instances have no pixel, or others cover "
-            "them"
-        )
-        findings = (Finding("warning", "vanishing", message),)
+    text = f"{where}: {hidden} of {wanted} instances have no pixel or are covered"
+    findings = (Finding("warning", "vanishing", text),) if hidden else ()
     return Mask(painted.instances, "annotations", findings=findings)
 
 
-def find_annotation_file(folder: pathlib.Path, name: str) -> pathlib.Path:
-    """Finds an annotation file in COCO's folder or in ``annotations`` in it."""
-    for path in (folder / "annotations" / name, folder / name):
-        if path.is_file():
-            return path
-    raise InputError(
-        f"coco_dir must hold COCO's {name}, directly or in annotations, but {folder} "
-        "does not"
-    )
-
-
-def by_image(
-    content: dict[str, Any], *, panoptic: bool
-) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Returns images, by id, with the annotations of each.
-
-    An image without outlines is background; one without a panoptic annotation is left
-    out.
-    """
-    found = defaultdict(list)
-    for annotation in content["annotations"]:
-        found[annotation["image_id"]].append(annotation)
-    images = sorted(content["images"], key=lambda image: image["id"])
-    return [
-        (image, found[image["id"]])
-        for image in images
-        if found[image["id"]] or not panoptic
-    ]
-
-
 def read_panoptic(
-    colors: np.ndarray, segments: list[dict[str, Any]], classes: Classes, *, who: str
+    colors: np.ndarray, segments: list[_Item], classes: Classes, *, who: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turns the colors of a panoptic PNG into label maps.
+    """Turns the colors, uint8 [H, W, 3], of a panoptic PNG into label maps.
 
-    A pixel's id is R + 256 G + 256² B. Segments of things are instances, those of stuff
-    are background; crowds, and pixels of id 0, are void. Crowds have a class.
-
-    Args:
-        colors: uint8 [H, W, 3].
-        segments: the ``segments_info`` of the image.
-        classes: of the categories.
-        who: names the PNG in messages.
+    A pixel's id in ``segments_info`` is R + 256 G + 256² B. Segments of things are
+    instances, those of stuff are background; crowds, and pixels of id 0, are void.
 
     Returns:
         int32 [H, W] instances, numbered 1, 2, .. in the order of the segments, and
-        int32 [H, W] classes.
+        int32 [H, W] classes, also those of crowds.
 
     Raises:
         InputError: a pixel belongs to no segment.
@@ -295,9 +232,18 @@ def read_panoptic(
         )
     painted = np.array(instances, np.int32)[order][place]
     numbered = number_in_order(np.maximum(painted, 0))[0]
-    return (
-        np.where(painted == VOID, VOID, numbered),
-        np.array(semantic, np.int32)[order][place],
+    void = painted == VOID
+    return np.where(void, VOID, numbered), np.array(semantic, np.int32)[order][place]
+
+
+def find_annotation_file(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """Finds an annotation file in COCO's folder or in ``annotations`` in it."""
+    for path in (folder / "annotations" / name, folder / name):
+        if path.is_file():
+            return path
+    raise InputError(
+        f"coco_dir must hold COCO's {name}, directly or in annotations, but {folder} "
+        "does not"
     )
 
 
@@ -305,19 +251,19 @@ def find_annotations(
     root: pathlib.Path,
     split_names: Mapping[str, tuple[str, ...]],
     image_folders: tuple[str, ...],
-) -> Annotated | None:
-    """Finds the annotation files of a folder and their images.
+) -> tuple[dict[str, list[Entry]], list[FileError]]:
+    """Finds the annotation files of a folder, if there are any, and their images.
 
     The files are ``annotations/*.json``, or lie beside the images; the split is in the
     name of the file or of its folder.
 
     Args:
         root: the folder.
-        split_names: split -> names of it.
+        split_names: split -> names of it; each begins with the first.
         image_folders: names of a folder of images.
 
     Returns:
-        None without such files.
+        Split, or ``""`` -> its images; and errors about images that are missing.
 
     Raises:
         InputError: a file is not a COCO annotation file, its images cannot be found or
@@ -330,30 +276,24 @@ def find_annotations(
     for folder in (root, *inside):
         if folder.name != "annotations":
             files += [f for f in sorted(folder.glob("*.json")) if _NAMES.search(f.name)]
-    if not files:
-        return None
-    found = Annotated({}, [])
+    found: dict[str, list[Entry]] = {}
+    problems: list[FileError] = []
     for file in files:
-        split = _split_of(file, root, split_names)
-        if split in found.entries or (found.entries and "" in (split, *found.entries)):
+        folder_name = file.parent.name.lower() if file.parent != root else ""
+        of_split = (
+            split
+            for split, names in split_names.items()
+            if folder_name in names
+            or re.search(rf"(?<![a-z]){names[0]}", file.stem.lower())
+        )
+        split = next(of_split, "")
+        if split in found or (found and "" in (split, *found)):
             raise InputError(
                 f"{file} must be of a split of its own, with train, val or test in its "
                 f"name: there is another annotation file in {root}"
             )
-        found.entries[split] = _read_entries(file, root, image_folders, found.problems)
-    return found
-
-
-def _split_of(
-    file: pathlib.Path, root: pathlib.Path, split_names: Mapping[str, tuple[str, ...]]
-) -> str:
-    folder = file.parent.name.lower() if file.parent != root else ""
-    for split, names in split_names.items():
-        # The others begin with the first name: val2017 and valid are found, too.
-        begins = rf"(?<![a-z]){names[0]}"
-        if folder in names or re.search(begins, file.stem.lower()):
-            return split
-    return ""
+        found[split] = _read_entries(file, root, image_folders, problems)
+    return found, problems
 
 
 def _read_entries(
@@ -361,18 +301,13 @@ def _read_entries(
     root: pathlib.Path,
     image_folders: tuple[str, ...],
     problems: list[FileError],
-) -> list[tuple[str, pathlib.Path, Annotations]]:
-    content = load_annotations(file)
-    by_image = defaultdict(list)
-    for item in content["annotations"]:
-        by_image[item["image_id"]].append(item)
-    images = {_safe_name(image, file): image for image in content["images"]}
-    folder = _image_folder(file, root, list(images), image_folders)
+) -> list[Entry]:
+    pairs = {_safe_name(i, file): (i, a) for i, a in by_image(load_annotations(file))}
+    folder = _image_folder(file, root, list(pairs), image_folders)
     entries, missing = [], []
-    for name, image in images.items():
+    for name, (image, items) in pairs.items():
         path, size = folder / name, (image["height"], image["width"])
         if os.path.isfile(path):
-            items = by_image[image["id"]]
             entries.append((name, path, Annotations(file, name, size, items)))
         else:
             missing.append(path)
@@ -380,7 +315,7 @@ def _read_entries(
         problems.append(
             FileError(
                 f"every image that {file} lists must be there, but {len(missing)} of "
-                f"{len(images)} are not, the first is {missing[0]}",
+                f"{len(pairs)} are not, the first is {missing[0]}",
                 kind="no image",
                 files=missing,
             )
@@ -388,7 +323,7 @@ def _read_entries(
     return entries
 
 
-def _safe_name(image: dict[str, Any], file: pathlib.Path) -> str:
+def _safe_name(image: _Item, file: pathlib.Path) -> str:
     name = image.get("file_name")
     if not isinstance(name, str) or not name:
         raise InputError(f"{file} must have a file_name for image {image.get('id')!r}")
@@ -415,5 +350,5 @@ def _image_folder(
         for folder in folders:
             if os.path.isfile(folder / name):  # False also for impossible names
                 return folder
-    listed = ", ".join(dict.fromkeys(str(folder) for folder in folders))
+    listed = ", ".join(dict.fromkeys(map(str, folders)))
     raise InputError(f"none of the images of {file} is in one of {listed}")

@@ -20,20 +20,8 @@ from PIL import Image
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._whole_files import written_whole
-from sphemb.data.files._images import (
-    AS_SHOWN,
-    FileError,
-    Finding,
-    Header,
-    PathLike,
-    PillowImage,
-    Reading,
-    Refused,
-    Source,
-    Values,
-    decoding,
-    readable,
-)
+from sphemb.data.files import _images
+from sphemb.data.files._images import AS_SHOWN, FileError, PathLike, Reading, Source
 from sphemb.data.files._tiff import TiffImage, opened_tiff
 
 _SUFFIXES = frozenset(
@@ -44,7 +32,6 @@ _SUFFIXES = frozenset(
     )
 )
 _PERCENTILES = (1.0, 99.8)
-_MOST_LABELS = 2**16 - 1
 _TILE = 512  # the side of a tile in a TIFF, a multiple of 16
 _USED = 0.5  # the least share of the range of the bits without a warning
 _LEVELS = 32  # the least number of the 256 shown that hold nearly all values
@@ -63,13 +50,9 @@ _TURNED = {  # labels are a mask file, or outlines: what is assumed, and when to
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
     """Finds the image files that a list of files, folders and patterns stands for.
 
-    Args:
-        paths: one or several. A folder stands for the images directly inside it, and a
-            pattern such as ``"photos/**/*.png"`` for the files that it matches.
-
-    Returns:
-        The files, sorted, each once, whatever links lead to it. Broken links in a
-        folder are among them; reading them is an error.
+    A folder stands for the images directly inside it, and a pattern such as
+    ``"photos/**/*.png"`` for the files that it matches. The result is sorted and has
+    each file once, whatever links lead to it. Broken links in a folder are among them.
 
     Raises:
         InputError: one of the paths stands for nothing.
@@ -128,14 +111,8 @@ def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
 
     Gray becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
     values are scaled to 8 bits, a camera's orientation is applied, and of several
-    pages the first is taken.
-
-    Args:
-        path: the file.
-        reading: another page, or other values for black and white.
-
-    Returns:
-        uint8 [H, W, 3].
+    pages the first is taken. ``reading`` names another page, or other values for black
+    and white. The result is uint8 [H, W, 3].
 
     Raises:
         FileError: the file is missing, not an image, damaged, larger than
@@ -154,24 +131,24 @@ def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _opened(source: Source, who: str) -> Iterator[TiffImage | PillowImage]:
-    with decoding(source, who or f"image {source}"), opened_tiff(source) as tiff:
+def _opened(source: Source, who: str) -> Iterator[TiffImage | _images.PillowImage]:
+    with (
+        _images.decoding(source, who or f"image {source}"),
+        opened_tiff(source) as tiff,
+    ):
         if tiff is not None:
             yield tiff
         else:
-            with Image.open(readable(source)) as image:
-                yield PillowImage(source, image)
+            with Image.open(_images.readable(source)) as image:
+                yield _images.PillowImage(source, image)
 
 
 def read_header(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
-) -> Header:
+) -> _images.Header:
     """Reads the size and the orientation of an image; its pixels stay encoded.
 
-    Args:
-        source: a file, or the bytes of one.
-        reading: which page; the first stands for all.
-        who: its name in errors; by default ``image PATH``.
+    The source is a file, or the bytes of one, whose name in errors is ``who``.
     """
     with _opened(source, who) as image:
         return image.header(0 if reading.page == "max" else int(reading.page))
@@ -188,7 +165,7 @@ def count_pages(path: pathlib.Path) -> int:
 
 def read_values(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
-) -> Values:
+) -> _images.Values:
     """Decodes an image; see `read_header` and `read_image`.
 
     An uncompressed TIFF is mapped into memory; so is a large compressed one, by way of
@@ -204,23 +181,23 @@ def read_values(
         return _stretched(values, reading)
 
 
-def _maximum(first: Values, others: Iterable[Values]) -> Values:
+def _maximum(first: _images.Values, others: Iterable[_images.Values]) -> _images.Values:
     """The largest intensities of all pages."""
     everywhere = (slice(None), slice(None))
     highest = np.array(first.at(everywhere))
     for k, values in enumerate(others, start=1):
         found = values.at(everywhere)
         if found.shape != highest.shape or values.white != first.white:
-            raise Refused(
+            raise _images.Refused(
                 "must have pages of one form for their maximum, got [H, W, C] = "
                 f"{highest.shape} up to {first.white} and, of page {k}, {found.shape} "
                 f"up to {values.white}"
             )
         np.maximum(highest, found, out=highest)
-    return Values(highest, white=first.white, colors=highest.shape[2])
+    return _images.Values(highest, white=first.white, colors=highest.shape[2])
 
 
-def _stretched(values: Values, reading: Reading) -> Values:
+def _stretched(values: _images.Values, reading: Reading) -> _images.Values:
     if reading.intensity == "full":
         return values
     if reading.intensity == "range":
@@ -235,7 +212,7 @@ def _stretched(values: Values, reading: Reading) -> Values:
         return dataclasses.replace(values, low=low, high=high)
     low, high, white = reading.bounds
     if values.white != white:
-        raise Refused(
+        raise _images.Refused(
             f"has values up to {values.white}, but intensity {reading.intensity} is "
             f"for those up to {white}: give all images the same depth, or take "
             "intensity 'percentile'"
@@ -256,23 +233,20 @@ def image_files(source: Any) -> list[pathlib.Path]:
 def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Reading:
     """Replaces the intensity ``"range"`` by the lowest and the highest value of images.
 
-    Unreadable images are left out: the reader of the example reports them.
-
     Raises:
         InputError: the images differ in depth, have one value only, or cannot be read.
     """
     if reading.intensity != "range":
         return reading
-    low, high, white, first = 0, 0, 0, None
+    low, high, white, first = _images.WHITE, 0, 0, None
     for file in files:
         try:
             values = read_values(file, Reading(page=reading.page))
         except FileError:
-            continue
+            continue  # the reader of the example reports it
         present = np.flatnonzero(values.counts())
         if first is None:
             first, white = file, values.white
-            low, high = int(present[0]), int(present[-1])
         if values.white != white:
             raise InputError(
                 "intensity 'range' needs images of one depth, but the values of "
@@ -281,19 +255,15 @@ def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Read
             )
         low, high = min(low, int(present[0])), max(high, int(present[-1]))
     if first is None or low == high:
+        found = "none" if first is None else f"only {low}"
         raise InputError(
-            "intensity 'range' needs training images with more than one value, got "
-            f"{'none' if first is None else f'only {low}'}"
+            f"intensity 'range' needs training images of several values, got {found}"
         )
     return Reading(reading.page, f"{low}..{high}/{white}")
 
 
 class ImageValues:
-    """Collects warnings about the image files of a data set.
-
-    Args:
-        reading: what is read of them.
-    """
+    """Collects warnings about the image files of a data set."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -309,12 +279,9 @@ class ImageValues:
         drawn_on: tuple[int, int] | None = None,
         masked: bool = False,
     ) -> None:
-        """Looks at an image; an unreadable one is left out.
+        """Adds an image, if it is readable.
 
-        Args:
-            file: the image.
-            drawn_on: (H, W) that its outlines are drawn on, if it has outlines.
-            masked: whether it has a mask file.
+        It has a mask file, or outlines that are ``drawn_on`` an image of (H, W).
         """
         try:
             header = read_header(file, self._reading)
@@ -333,7 +300,7 @@ class ImageValues:
             return
 
     @property
-    def findings(self) -> list[Finding]:
+    def findings(self) -> list[_images.Finding]:
         """One warning for each kind of file, not for each file."""
         found = []
         for kind, paged in self._paged.items():
@@ -358,18 +325,14 @@ class ImageValues:
 
 def _warning(
     kind: str, files: Sequence[pathlib.Path], what: str, advice: str = ""
-) -> Finding:
+) -> _images.Finding:
     images = f"{len(files)} image{'s' * (len(files) != 1)}"
     message = f"{images} {what}, the first is {files[0]}{advice}"
-    return Finding("warning", kind, message, tuple(map(str, files)))
+    return _images.Finding("warning", kind, message, tuple(map(str, files)))
 
 
 def _unused_bits(counts: np.ndarray) -> str:
-    """A clause about values that use few of their bits; empty where they use enough.
-
-    Args:
-        counts: int [white + 1], how often each value occurs.
-    """
+    """A clause about values that use few of their bits; empty where they use enough."""
     white = len(counts) - 1
     present = np.flatnonzero(counts)
     low, high = int(present[0]), int(present[-1])
@@ -401,14 +364,10 @@ def _written_whole(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
 
 
 def write_image(path: PathLike, image: np.ndarray) -> None:
-    """Writes a PNG, whole or not at all.
-
-    Args:
-        path: the file, ending in ``.png``; an existing file is replaced.
-        image: uint8 [H, W, 3], or uint16 [H, W] for gray, with at least one pixel.
+    """Writes uint8 [H, W, 3], or uint16 [H, W] for gray, as PNG, whole or not at all.
 
     Raises:
-        InputError: another shape or dtype, or the file cannot be written.
+        InputError: another shape, dtype or ending, or the file cannot be written.
     """
     image = np.asarray(image)
     color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
@@ -431,12 +390,11 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
     labels = np.asarray(labels)
     check_shape("labels", labels, "H W")
     check_integer("labels", labels)
-    if labels.size == 0:
-        raise InputError(f"labels must hold at least one pixel, got {labels.shape}")
-    if labels.min() < 0 or labels.max() > _MOST_LABELS:
+    low, high = labels.min(initial=0), labels.max(initial=0)
+    if low < 0 or high > _images.WHITE:
         raise InputError(
-            f"labels must lie in 0 .. {_MOST_LABELS} to be written as 16-bit PNG, got "
-            f"{labels.min()} to {labels.max()}"
+            f"labels must lie in 0 .. {_images.WHITE} to be written as 16-bit PNG, got "
+            f"{low} to {high}"
         )
     write_image(path, labels.astype(np.uint16))
 
@@ -452,7 +410,7 @@ def write_tiff(
     """Writes a compressed TIFF in parts, whole or not at all.
 
     Args:
-        path: the file, ending in ``.tif``; an existing file is replaced.
+        path: the file, ending in ``.tif``.
         rows: gives the pixels from one row up to another, [h, W] or [h, W, 3].
         size: (H, W).
         dtype: of the pixels, an unsigned integer.

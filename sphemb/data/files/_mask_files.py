@@ -19,46 +19,28 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb._labels import VOID
+from sphemb.data.files import _images, _tiff
 from sphemb.data.files._image_files import read_header, read_values
-from sphemb.data.files._images import (
-    DAMAGED,
-    FileError,
-    Header,
-    Refused,
-    check_limit,
-    decoding,
-    readable,
-)
-from sphemb.data.files._tiff import (
-    Page,
-    Undecoded,
-    decoded,
-    tiff_header,
-    tiff_palette,
-    white_is_zero,
-)
 
 Color = tuple[int, ...]
 
 _BYTE = 255
 _VOID_INDEX = 255  # of palettes; its color means nothing
 _FEW_BITS = {"L;2": 85, "L;4": 17}  # by which Pillow multiplies 2 and 4 bits
+_WIDE_COLORS = (
+    "must have one channel of ids or 8-bit colors, got several channels of 16 bits: "
+    "save the ids as one gray channel of 16 bits"
+)
 _LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP")
 _LOSSY_TIFF = (6, 7, 33003, 33005, 34712, 34892, 50001)  # JPEG, JPEG 2000 and WebP
 
 
 class Stored(NamedTuple):
-    """The content of a mask file.
+    """The content of a mask file."""
 
-    Attributes:
-        values: [H, W] integers; colors as 65536 R + 256 G + B.
-        kind: ``"labels"`` (gray), ``"palette"`` (the indices) or ``"colors"``.
-        palette: [K, 3] the colors of the indices, 8 bits, where a palette has them.
-    """
-
-    values: np.ndarray
-    kind: str
-    palette: np.ndarray | None = None
+    values: np.ndarray  # integers [H, W]; colors as 65536 R + 256 G + B
+    kind: str  # "labels" (gray), "palette" (the indices) or "colors"
+    palette: np.ndarray | None = None  # uint8 [K, 3], the colors of the indices
 
 
 def read_stored(path: pathlib.Path) -> Stored:
@@ -71,7 +53,7 @@ def read_stored(path: pathlib.Path) -> Stored:
             keep values; it has several pages, holds no integers, or colors of more
             than 8 bits.
     """
-    with decoding(path, f"mask {path}"):
+    with _images.decoding(path, f"mask {path}"):
         if path.suffix.lower() in (".tif", ".tiff"):
             return _read_tiff(path)
         return _read_with_pillow(path)
@@ -80,46 +62,36 @@ def read_stored(path: pathlib.Path) -> Stored:
 def _read_with_pillow(path: pathlib.Path) -> Stored:
     with Image.open(path) as image:
         _check_form(image.size, str(image.format), getattr(image, "n_frames", 1))
-        encoding = _encoding(image)
-        gray = image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16")
-        if not gray and (";16" in encoding[0] or encoding[1] > _BYTE):
-            raise _wide_colors()
-        image.load()
+        pixels = _stored_pixels(image)
         if image.mode in ("P", "PA"):
-            indices = np.asarray(image)
-            indices = indices[..., 0] if indices.ndim == 3 else indices
             colors = np.array(image.getpalette() or (), np.uint8).reshape(-1, 3)
+            indices = pixels[..., 0] if pixels.ndim == 3 else pixels
             return Stored(indices, "palette", colors)
-        if not gray and image.mode not in ("LA", "RGB", "RGBA"):
-            image = image.convert("RGB")
-        return _sort_channels(_as_stored(np.asarray(image), *encoding))
+        return _sort_channels(pixels)
 
 
-def _encoding(image: Image.Image) -> tuple[str, int]:
-    """How the pixels of an image that is not loaded lie in its file.
-
-    Returns:
-        Pillow's name of it, such as ``"L;4"``, and the largest value that a file of the
-        PGM family declares, else 0.
-    """
+def _stored_pixels(image: Image.Image) -> np.ndarray:
+    """Decodes pixels, without the scaling by which Pillow shows few bits as more."""
     tiles: Any = getattr(image, "tile", ())
-    tile = tiles[0] if tiles else None
-    arguments = tile[3] if tile else ""
-    first, *rest = arguments if isinstance(arguments, tuple) else (arguments,)
-    of_pgm = tile is not None and str(tile[0]).startswith("ppm") and rest
-    return str(first), int(rest[0]) if of_pgm else 0
-
-
-def _as_stored(values: np.ndarray, encoding: str, largest: int) -> np.ndarray:
-    """Undoes the scaling by which Pillow shows few bits in the range of more."""
+    tile = tiles[0] if tiles else ("", None, 0, "")
+    encoding, *rest = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+    # The largest value that a file of the PGM family declares.
+    largest = int(rest[0]) if rest and str(tile[0]).startswith("ppm") else 0
+    kept = image.mode in ("1", "L", "I", "F", "P", "PA") or image.mode[:4] == "I;16"
+    if not kept and (";16" in str(encoding) or largest > _BYTE):
+        raise _not_ids(_WIDE_COLORS)
+    image.load()
+    if not kept and image.mode not in ("LA", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    values = np.array(image)
     if values.ndim > 2:
         return values
     if largest:
         shown = _BYTE if values.dtype == np.uint8 else 2**16 - 1
         return np.rint(values * (largest / shown)).astype(values.dtype)
-    if encoding.startswith("L;") and encoding.endswith("I"):  # white is 0
+    if str(encoding).startswith("L;") and encoding.endswith("I"):  # white is 0
         values = _BYTE - values
-    factor = _FEW_BITS.get(encoding[:3])
+    factor = _FEW_BITS.get(str(encoding)[:3])
     return values // factor if factor else values
 
 
@@ -129,14 +101,14 @@ def _read_tiff(path: pathlib.Path) -> Stored:
             raise OSError("the file is cut short")
         page: Any = tiff.pages.first
         lossy = "JPEG" if page.compression in _LOSSY_TIFF else "TIFF"
-        _check_form(tiff_header(page).stored, lossy, len(tiff.pages))
+        _check_form(_tiff.tiff_header(page).stored, lossy, len(tiff.pages))
         try:
-            pixels = decoded(path, tiff, Page(page))
-        except Undecoded:
+            pixels = _tiff.decoded(path, tiff, _tiff.Page(page))
+        except _tiff.Undecoded:
             return _read_with_pillow(path)
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            return Stored(pixels[..., 0], "palette", tiff_palette(page))
-        if pixels.dtype == bool and white_is_zero(page):
+            return Stored(pixels[..., 0], "palette", _tiff.tiff_palette(page))
+        if pixels.dtype == bool and _tiff.white_is_zero(page):
             pixels = ~pixels
         return _sort_channels(pixels)
 
@@ -144,22 +116,17 @@ def _read_tiff(path: pathlib.Path) -> Stored:
 def _sort_channels(pixels: np.ndarray) -> Stored:
     """Distinguishes gray from color, [H, W] or [H, W, C]."""
     if pixels.dtype.kind not in "biu":
-        raise Refused(
-            "holds floating-point values: save ids as integers", kind="not ids"
-        )
+        raise _not_ids("holds floating-point values: save ids as integers")
     if pixels.dtype == bool:
         pixels = pixels.astype(np.uint8)
     if pixels.ndim == 2:
         return Stored(pixels, "labels")
     channels = pixels.shape[2]
     if channels in (3, 4) and pixels.dtype == np.uint16:
-        raise _wide_colors()
+        raise _not_ids(_WIDE_COLORS)
     if channels not in (1, 2, 3, 4) or (channels >= 3 and pixels.dtype != np.uint8):
-        raise Refused(
-            "must have one channel of ids or 8-bit colors, got "
-            f"{channels} channels of {pixels.dtype}",
-            kind="not ids",
-        )
+        got = f"{channels} channels of {pixels.dtype}"
+        raise _not_ids(f"must have one channel of ids or 8-bit colors, got {got}")
     if channels in (2, 4):
         pixels = np.where(pixels[..., -1:] > 0, pixels[..., :-1], 0)
     if (pixels == pixels[..., :1]).all():
@@ -168,25 +135,16 @@ def _sort_channels(pixels: np.ndarray) -> Stored:
 
 
 def _check_form(size: tuple[int, ...], encoding: str, pages: int) -> None:
-    check_limit(size)
+    _images.check_limit(size)
     if encoding in _LOSSY:
-        raise Refused(
-            f"is encoded as {encoding}, which does not keep ids: save masks as PNG or "
-            "TIFF",
-            kind="not ids",
-        )
+        text = f"is encoded as {encoding}, which does not keep ids"
+        raise _not_ids(f"{text}: save masks as PNG or TIFF")
     if pages != 1:
-        raise Refused(
-            f"must have one page, got {pages}: save one file for each", kind="not ids"
-        )
+        raise _not_ids(f"must have one page, got {pages}: save one file for each")
 
 
-def _wide_colors() -> Refused:
-    return Refused(
-        "must have one channel of ids or 8-bit colors, got several channels of 16 "
-        "bits: save the ids as one gray channel of 16 bits",
-        kind="not ids",
-    )
+def _not_ids(text: str) -> _images.Refused:
+    return _images.Refused(text, kind="not ids")
 
 
 class PaletteColors:
@@ -214,12 +172,9 @@ class PaletteColors:
         colors: Mapping[int, Color] | None,
         used: Iterable[int] | None = None,
     ) -> None:
-        """Compares the colors of a file with those of the files before.
+        """Compares the palette of a file with those of the files before.
 
-        Args:
-            file: its name in messages.
-            colors: index -> color of its palette; None without palette.
-            used: the indices of its pixels; all by default.
+        ``used`` are the indices of its pixels; by default all.
 
         Raises:
             FileError: a used index has another color in another file, or a color that
@@ -237,7 +192,7 @@ class PaletteColors:
                 first, other = self._indices.setdefault(color, (index, file))
                 difference = "" if first == index else f"which {other} has as {first}"
             if difference:
-                raise FileError(
+                raise _images.FileError(
                     f"mask {file} must have the palette of the others, but shows class "
                     f"{index} as {color}, {difference}: save the numbers of classes in "
                     "gray, or with one palette",
@@ -249,15 +204,10 @@ def check_palettes(
     paths: Iterable[pathlib.Path],
     read: Callable[[pathlib.Path], tuple[Mapping[int, Color] | None, Iterable[int]]],
 ) -> None:
-    """Compares the palettes of files of classes.
+    """Compares the palettes of files of classes; see `PaletteColors.add`.
 
-    Args:
-        paths: the files. An unreadable one is left to its reader.
-        read: gives the palette of a file and the indices of its pixels. It is called
-            where the palettes in the headers differ.
-
-    Raises:
-        FileError: see `PaletteColors.add`.
+    Where the palettes in the headers differ, ``read`` gives the palette of a file and
+    the indices of its pixels. An unreadable file is left to its reader.
     """
     paths = list(paths)
     declared = PaletteColors()
@@ -268,12 +218,12 @@ def check_palettes(
                 with Image.open(path) as image:
                     declared.add(path, _palette(image))
         return
-    except (*DAMAGED, Image.DecompressionBombError):
+    except (*_images.DAMAGED, Image.DecompressionBombError):
         seen = PaletteColors()
     for path in paths:
         try:
             found = read(path)
-        except FileError:
+        except _images.FileError:
             continue
         seen.add(path, *found)
 
@@ -296,10 +246,8 @@ def to_png(array: np.ndarray) -> bytes:
 def encode_labels(labels: np.ndarray, dtype: Any, *, who: str) -> bytes:
     """Encodes labels as PNG, void as the largest number of the dtype.
 
-    Args:
-        labels: int [H, W] with -1 for void, 0 for background and 1, 2, ...
-        dtype: ``np.uint8`` or ``np.uint16``.
-        who: the name of the labels in messages.
+    Labels are int [H, W] with -1 for void, the dtype ``np.uint8`` or ``np.uint16``;
+    ``who`` names the labels in messages, here and below.
 
     Raises:
         InputError: a label is too large for the dtype, or negative and not void.
@@ -332,22 +280,16 @@ def decode_image(data: bytes, *, who: str) -> np.ndarray:
 
 def decode_colors(data: bytes, *, who: str) -> np.ndarray:
     """Decodes a mask whose colors are numbers, as uint8 [H, W, 3]."""
-    with decoding(data, who), Image.open(readable(data)) as image:
+    with _images.decoding(data, who), Image.open(_images.readable(data)) as image:
         return np.array(image.convert("RGB"))
 
 
 def decode_indices(
     data: bytes, *, who: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
-    """Decodes a mask whose pixels are numbers: a palette's indices, or gray values.
+    """Decodes a mask of a palette's indices, or of gray values, as uint8 [H, W].
 
-    Args:
-        data: the file's bytes.
-        who: the name of the mask in messages.
-        palettes: of the masks before, if the numbers are classes.
-
-    Returns:
-        uint8 [H, W].
+    ``palettes`` are those of the masks before, if the numbers are classes.
 
     Raises:
         InputError: the mask cannot be read, holds colors instead of numbers, or has
@@ -363,41 +305,35 @@ def decode_indices(
 def _decode(
     data: bytes, who: str, modes: tuple[str, ...]
 ) -> tuple[np.ndarray, dict[int, Color]]:
-    with decoding(data, who), Image.open(readable(data)) as image:
-        encoding = _encoding(image)
+    with _images.decoding(data, who), Image.open(_images.readable(data)) as image:
         if image.mode not in modes:
-            raise Refused(
+            raise _images.Refused(
                 f"must be an image of mode {' or '.join(modes)} (its pixels are "
                 f"numbers), got {image.mode}"
             )
-        return _as_stored(np.array(image), *encoding), _palette(image)
+        return _stored_pixels(image), _palette(image)
 
 
-def check_encoded(data: bytes, *, who: str) -> Header:
+def check_encoded(data: bytes, *, who: str) -> _images.Header:
     """Refuses an image that cannot be decoded to its end, and returns its header.
 
     Damaged images are found while a data set is prepared, not during training.
-
-    Args:
-        data: the file's bytes.
-        who: the name of the image in messages.
-
-    Raises:
-        InputError: not an image, damaged, cut short, or one that is not read.
     """
     header = read_header(data, who=who)
     limit = Image.MAX_IMAGE_PIXELS or math.inf
     if header.kind != "JPEG" or math.prod(header.stored) > limit:
         read_values(data, who=who)
         return header
-    with decoding(data, who), Image.open(readable(data)) as image:
+    with _images.decoding(data, who), Image.open(_images.readable(data)) as image:
         # An eighth of the resolution still reads a JPEG to its end, much faster.
         image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()
     return header
 
 
-def check_label_size(size: tuple[int, ...], header: Header, *, who: str) -> None:
+def check_label_size(
+    size: tuple[int, ...], header: _images.Header, *, who: str
+) -> None:
     """Refuses labels (H, W) of another size than their image, stored or upright."""
     if not header.fits(size):
         raise InputError(

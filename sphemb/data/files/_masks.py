@@ -14,7 +14,7 @@ import scipy.ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sphemb._checks import InputError, check_choice, check_count
+from sphemb._checks import check_choice, check_count
 from sphemb._labels import VOID
 from sphemb.data.files._images import FileError, Finding, PathLike
 from sphemb.data.files._mask_files import Color, Stored, read_stored
@@ -43,25 +43,14 @@ _SQUARE = np.ones((3, 3))
 
 
 class Mask(NamedTuple):
-    """A mask file, read.
+    """A mask file, read; maps have -1 for void and 0 for the background."""
 
-    Attributes:
-        instances: int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
-        kind: what it was read from: ``"labels"``, ``"palette"``, ``"colors"`` or
-            ``"annotations"``.
-        only: the value, if only one is neither background nor void; else None.
-        findings: what is doubtful about it.
-        semantic: int32 [H, W], -1 void, 0 background, 1, 2, .. classes, if it holds
-            classes.
-        colors: index -> color of the palette of a file of classes, if it has one.
-    """
-
-    instances: np.ndarray
-    kind: str
-    only: int | None = None
-    findings: tuple[Finding, ...] = ()
-    semantic: np.ndarray | None = None
-    colors: Mapping[int, Color] | None = None
+    instances: np.ndarray  # int32 [H, W]
+    kind: str  # "labels", "palette", "colors" or "annotations"
+    only: int | None = None  # the value of the foreground, if it has one value
+    findings: tuple[Finding, ...] = ()  # what is doubtful about it
+    semantic: np.ndarray | None = None  # int32 [H, W], the classes, if it holds some
+    colors: Mapping[int, Color] | None = None  # of the indices of classes
 
     @property
     def classes(self) -> list[int]:
@@ -107,22 +96,15 @@ def inspect_mask(
 ) -> Mask:
     """Reads a mask file together with what is doubtful; see `read_mask`.
 
-    Args:
-        path: the file.
-        masks: see `read_mask`.
-        void: see `read_mask`.
-        soft: accept soft edges, which predicted masks may have.
+    ``soft`` accepts soft edges, which predicted masks may have.
     """
     check_mask_settings(masks, void)
     path = pathlib.Path(path)
     stored = read_stored(path)
     low, high = (int(end(stored.values, initial=0)) for end in (np.min, np.max))
     if low < VOID or high > _HIGHEST:
-        raise FileError(
-            f"mask {path} must have values from -1 (void) to {_HIGHEST}, got {low} to "
-            f"{high}",
-            kind="not ids",
-        )
+        text = f"must have values from -1 (void) to {_HIGHEST}, got {low} to {high}"
+        raise FileError(f"mask {path} {text}", kind="not ids")
     values = stored.values.astype(np.int32)
     is_void = _void_pixels(stored.kind, values, void)
     known = np.where(is_void, 0, values)
@@ -136,11 +118,8 @@ def inspect_mask(
     semantic = colors = None
     if masks == "classes":
         if stored.kind == "colors":
-            raise FileError(
-                f"mask {path} must hold the numbers of classes, in gray or as a "
-                "palette, but holds colors",
-                kind="not ids",
-            )
+            text = "must hold the numbers of classes, in gray or as a palette"
+            raise FileError(f"mask {path} {text}, but holds colors", kind="not ids")
         semantic = np.where(is_void, VOID, values)
         if stored.palette is not None:
             colors = dict(enumerate(map(tuple, stored.palette.tolist())))
@@ -159,19 +138,13 @@ def check_mask_settings(masks: str, void: int | None) -> None:
     """Checks settings of `read_mask`."""
     check_choice("masks", masks, _MASKS)
     if void is not None:
-        check_count("void", void)
-        if void == 0:
-            raise InputError("void must be an id that is not 0, the background")
+        check_count("void", void, at_least=1, hint="0 is the background")
 
 
 def number_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers the values that are not 0 by 1, 2, .. in their order.
+    """Numbers the values above 0 of int [H, W] by 1, 2, .. in their order.
 
-    Args:
-        values: int [H, W], none below 0.
-
-    Returns:
-        int32 [H, W], and the values, ascending, of 1, 2, ..
+    Returns int32 [H, W], and the values, ascending, of 1, 2, ..
     """
     if values.size == 0 or values.max() < _TABLE:
         seen = np.bincount(values.ravel(), minlength=1) > 0
@@ -194,24 +167,19 @@ def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
 
 def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None:
     """Refuses a photograph in the place of a label image."""
-    height, width = numbered.shape
     found = ""
     if number * _FEWEST_PIXELS > max(numbered.size, _FEWEST_PIXELS):
+        height, width = numbered.shape
         found = f"has {number} different values on {height} x {width} pixels"
     elif number >= _PHOTO_LABELS:
         left, right = numbered[:, :-1], numbered[:, 1:]
         inside = (left > 0) & (right > 0)
         changes = float(np.mean(left[inside] != right[inside])) if inside.any() else 0.0
         if changes > _PHOTO_CHANGES:
-            found = (
-                f"{changes:.0%} of its neighboring pixels differ and it has {number} "
-                "values"
-            )
+            found = f"has {number} values and {changes:.0%} of neighbors differ"
     if found:
-        raise FileError(
-            f"mask {path} must hold ids, but {found}: is it a photograph?",
-            kind="too many labels",
-        )
+        text = f"mask {path} must hold ids, but {found}: is it a photograph?"
+        raise FileError(text, kind="too many labels")
 
 
 def _as_shown(values: np.ndarray, stored: Stored) -> np.ndarray:
@@ -306,7 +274,7 @@ def check_edges(who: str, numbered: np.ndarray, shown: np.ndarray) -> None:
 
 
 def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
-    """Counts the pieces of a mask that exist because its edges are soft.
+    """Counts the pieces of a mask that exist because its edges are soft; 0 if hard.
 
     A piece is a connected part of one value. It is thin if none of its pixels has four
     neighbors of the piece. Thin pieces come from soft edges if they are most of all
@@ -317,9 +285,6 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
     Args:
         numbered: int [H, W], the values by number, 0 for the background.
         shown: [H, W, C] the values: colors, or one channel of gray.
-
-    Returns:
-        The number of such pieces; 0 if the edges are hard.
 
     >>> hard = np.pad(np.full((9, 9), 9), 9)
     >>> soft = np.round(scipy.ndimage.gaussian_filter(20.0 * hard, 1)).astype(int)
@@ -401,22 +366,19 @@ def _between(
 def _pieces(numbered: np.ndarray) -> np.ndarray:
     """Numbers the connected parts of each value from 1 on; corners connect."""
     places = np.arange(numbered.size).reshape(numbered.shape)
+    all_of, first, rest = slice(None), slice(-1), slice(1, None)
     ends = []
     for one, other in (
-        ((slice(1, None),), (slice(-1),)),
-        ((slice(None), slice(1, None)), (slice(None), slice(-1))),
-        ((slice(1, None), slice(1, None)), (slice(-1), slice(-1))),
-        ((slice(1, None), slice(-1)), (slice(-1), slice(1, None))),
+        ((rest, all_of), (first, all_of)),
+        ((all_of, rest), (all_of, first)),
+        ((rest, rest), (first, first)),
+        ((rest, first), (first, rest)),
     ):
         same = (numbered[one] == numbered[other]) & (numbered[one] > 0)
         ends.append((places[one][same], places[other][same]))
-    rows, columns = (np.concatenate(end) for end in zip(*ends, strict=True))
-    pairs = coo_array(
-        (np.ones(len(rows), bool), (rows, columns)), shape=(numbered.size,) * 2
-    )
-    _, found = connected_components(pairs, directed=False)
-    foreground = numbered > 0
+    pairs = tuple(np.concatenate(end) for end in zip(*ends, strict=True))
+    graph = coo_array((np.ones(len(pairs[0]), bool), pairs), shape=(numbered.size,) * 2)
+    found = connected_components(graph, directed=False)[1].reshape(numbered.shape)
     pieces = np.zeros(numbered.shape, np.int64)
-    inside = found.reshape(numbered.shape)[foreground]
-    pieces[foreground] = np.unique(inside, return_inverse=True)[1] + 1
+    pieces[numbered > 0] = np.unique(found[numbered > 0], return_inverse=True)[1] + 1
     return pieces

@@ -25,13 +25,8 @@ _MEMORY = 2**32  # bytes that the reading process may address
 def load_variable(data: bytes, name: str) -> Any:
     """Reads one variable of a MATLAB file, as `scipy.io.loadmat` does.
 
-    Args:
-        data: the file's bytes.
-        name: of the variable.
-
-    Returns:
-        Numbers as an array of MATLAB's shape; a cell array as an array of objects; an
-        array of structures as a structured array.
+    Numbers are an array of MATLAB's shape, a cell array is an array of objects, an
+    array of structures a structured array.
 
     Raises:
         ValueError: no such variable, a damaged file, or one of version 7.3.

@@ -18,25 +18,15 @@ from sphemb._checks import InputError
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Publication:
-    """A published tar archive.
+    """A published tar archive."""
 
-    Attributes:
-        what: its name, for messages.
-        url: where it can be downloaded.
-        algorithm: of the digest, as `hashlib` calls it.
-        digest: of the whole archive, in hexadecimal.
-        root: the folder inside that holds the data.
-        landmark: a file or folder in it by which an unpacked one is recognized.
-        folders: the folders in it that are read.
-    """
-
-    what: str
+    what: str  # its name, for messages
     url: str
-    algorithm: str
-    digest: str
-    root: str
-    landmark: str
-    folders: tuple[str, ...]
+    algorithm: str  # of the digest, as `hashlib` calls it
+    digest: str  # of the whole archive, in hexadecimal
+    root: str  # the folder inside that holds the data
+    landmark: str  # a file or folder in it by which an unpacked one is recognized
+    folders: tuple[str, ...]  # the folders in it that are read
 
     @property
     def filename(self) -> str:
@@ -84,8 +74,7 @@ class TarFiles:
         self, path: str | os.PathLike[str], *, root: str, folders: tuple[str, ...]
     ) -> None:
         self._path, self._root = pathlib.Path(path), root
-        self._places: dict[str, tuple[int, int]] = {}
-        self._contents: dict[str, bytes] = {}
+        self._members: dict[str, tarfile.TarInfo | bytes] = {}
         wanted = tuple(f"{root}/{folder}/" for folder in folders)
         try:
             with tarfile.open(self._path) as archive:
@@ -99,12 +88,9 @@ class TarFiles:
                     name = member.name.removeprefix("./")
                     if not member.isfile() or not name.startswith(wanted):
                         continue
-                    name = name.removeprefix(f"{root}/")
-                    if plain:
-                        self._places[name] = (member.offset_data, member.size)
-                    else:
-                        file = archive.extractfile(member)
-                        self._contents[name] = file.read() if file else b""
+                    file = None if plain else archive.extractfile(member)
+                    held = member if file is None else file.read()
+                    self._members[name.removeprefix(f"{root}/")] = held
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise InputError(
                 f"archive {self._path} cannot be read: {' '.join(str(error).split())}"
@@ -118,21 +104,21 @@ class TarFiles:
         """Lists the files of a folder, sorted, without the suffix."""
         inside = [
             name.removeprefix(f"{folder}/").removesuffix(suffix)
-            for name in (*self._places, *self._contents)
+            for name in self._members
             if name.startswith(f"{folder}/") and name.endswith(suffix)
         ]
         return sorted(name for name in inside if "/" not in name)
 
     def read(self, name: str) -> bytes:
         """Reads a file; raises InputError where it is missing."""
-        if name in self._contents:
-            return self._contents[name]
-        if name not in self._places:
+        held = self._members.get(name)
+        if held is None:
             raise InputError(f"{self.where(name)} cannot be read: no such file")
-        offset, size = self._places[name]
+        if isinstance(held, bytes):
+            return held
         with self._path.open("rb") as archive:
-            archive.seek(offset)
-            return archive.read(size)
+            archive.seek(held.offset_data)
+            return archive.read(held.size)
 
 
 Files = FolderFiles | TarFiles
@@ -143,12 +129,9 @@ def open_publication(
 ) -> Files:
     """Finds published files, or downloads them.
 
-    Args:
-        publication: what is wanted.
-        manual_dir: a folder with the archive or with what it unpacks to; nothing is
-            downloaded then. By default ``downloads/manual`` in data_dir, into which
-            a missing archive is downloaded.
-        data_dir: where prepared data sets are kept.
+    ``manual_dir`` holds the archive or its unpacked content, and nothing is downloaded.
+    By default it is ``downloads/manual`` in ``data_dir``, to which a missing archive is
+    downloaded.
 
     Raises:
         InputError: manual_dir has neither, the download fails, or the archive is not

@@ -21,24 +21,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sphemb.data.files._images import (
-    DAMAGED,
-    FLOATING,
-    ORIENTATION,
-    WHITE,
-    Header,
-    Refused,
-    Source,
-    Values,
-    check_limit,
-    first_bytes,
-    make_header,
-    readable,
-    refuse_page,
-    shown_by_pillow,
-    upright,
-    within_16_bits,
-)
+from sphemb.data.files import _images
 
 logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are enough
 
@@ -63,7 +46,7 @@ class Page(NamedTuple):
 class TiffImage:
     """A TIFF that tifffile has opened."""
 
-    def __init__(self, source: Source, tiff: Any) -> None:
+    def __init__(self, source: _images.Source, tiff: Any) -> None:
         self._source, self._tiff = source, tiff
 
     @functools.cached_property
@@ -88,25 +71,25 @@ class TiffImage:
         if number == 0:
             return Page(self._tiff.pages.first)
         if number >= self.num_pages:
-            raise refuse_page(number, self.num_pages)
+            raise _images.refuse_page(number, self.num_pages)
         return self._pages[number]
 
-    def header(self, page: int) -> Header:
+    def header(self, page: int) -> _images.Header:
         """The header of a page."""
         return tiff_header(self._page(page).page)
 
-    def values(self, page: int) -> Values:
+    def values(self, page: int) -> _images.Values:
         """Decodes a page."""
         return _values(self._source, self._tiff, self._page(page))
 
 
 @contextlib.contextmanager
-def opened_tiff(source: Source) -> Iterator[TiffImage | None]:
+def opened_tiff(source: _images.Source) -> Iterator[TiffImage | None]:
     """Opens a TIFF; None for other files and where tifffile cannot, but Pillow may."""
     file, known = None, False
-    if first_bytes(source, 4) in _BEGINNINGS:
-        with contextlib.suppress(*DAMAGED):
-            file = tifffile.TiffFile(readable(source))
+    if _images.first_bytes(source, 4) in _BEGINNINGS:
+        with contextlib.suppress(*_images.DAMAGED):
+            file = tifffile.TiffFile(_images.readable(source))
             known = isinstance(file.pages.first, tifffile.TiffPage)
     try:
         yield TiffImage(source, file) if known else None
@@ -116,11 +99,8 @@ def opened_tiff(source: Source) -> Iterator[TiffImage | None]:
 
 
 def _described_images(tiff: Any) -> int:
-    """How many images the description counts, of which only the first has a page.
-
-    ImageJ stores stacks above 4 GiB so, and tifffile those that it truncates.
-    """
-    if tiff.is_imagej:
+    """How many images the description counts, of which only the first has a page."""
+    if tiff.is_imagej:  # stacks above 4 GiB
         return int((tiff.imagej_metadata or {}).get("images", 1))
     notes = tiff.shaped_metadata[0] if tiff.is_shaped else {}
     if not notes.get("truncated"):
@@ -128,12 +108,12 @@ def _described_images(tiff: Any) -> int:
     return math.prod(notes["shape"]) // max(math.prod(tiff.pages.first.shape), 1)
 
 
-def tiff_header(page: Any) -> Header:
+def tiff_header(page: Any) -> _images.Header:
     """The header of a page."""
-    tag = page.tags.get(ORIENTATION)
+    tag = page.tags.get(_images.ORIENTATION)
     size = page.imagelength, page.imagewidth
     orientation = tag.value if tag is not None else 1
-    return make_header(size, orientation, "TIFF", bits=page.bitspersample)
+    return _images.make_header(size, orientation, "TIFF", bits=page.bitspersample)
 
 
 def white_is_zero(page: Any) -> bool:
@@ -150,13 +130,11 @@ def tiff_palette(page: Any) -> np.ndarray:
     return (colors if eight else colors >> 8).astype(np.uint8)
 
 
-def _values(source: Source, tiff: Any, found: Page) -> Values:
-    """Decodes a page."""
-    page = found.page
-    header = tiff_header(page)
-    check_limit(header.stored)
+def _values(source: _images.Source, tiff: Any, found: Page) -> _images.Values:
+    page, header = found.page, tiff_header(found.page)
+    _images.check_limit(header.stored)
     if page.dtype is not None and page.dtype.kind not in "bui":
-        raise Refused(FLOATING)
+        raise _images.Refused(_images.FLOATING)
     colors = _COLOR_SAMPLES.get(page.photometric)
     paletted = page.photometric == tifffile.PHOTOMETRIC.PALETTE
     packed = colors is None or page.dtype is None
@@ -165,10 +143,8 @@ def _values(source: Source, tiff: Any, found: Page) -> Values:
     opacity, premultiplied = _opacity(page, colors)
     inverted = white_is_zero(page)
     if inverted and premultiplied:
-        raise Refused(
-            "counts from white down and has colors multiplied by their opacity: save "
-            "it with black at 0"
-        )
+        text = "counts from white down and has colors multiplied by their opacity"
+        raise _images.Refused(f"{text}: save it with black at 0")
     try:
         samples = decoded(source, tiff, found)
     except Undecoded:
@@ -179,12 +155,12 @@ def _values(source: Source, tiff: Any, found: Page) -> Values:
     elif page.dtype in (np.uint8, np.uint16):
         white = 2**page.bitspersample - 1
     else:
-        samples = within_16_bits(samples)
-        white = 255 if page.dtype == np.int8 else WHITE
+        samples = _images.within_16_bits(samples)
+        white = 255 if page.dtype == np.int8 else _images.WHITE
     if paletted:
         palette, white = tiff_palette(page), 255
-    return Values(
-        upright(samples, header.orientation),
+    return _images.Values(
+        _images.upright(samples, header.orientation),
         white=white,
         colors=colors,
         inverted=inverted,
@@ -194,22 +170,21 @@ def _values(source: Source, tiff: Any, found: Page) -> Values:
 
 
 def _opacity(page: Any, colors: int) -> tuple[int | None, bool]:
-    """The index of the declared opacity, and whether colors are multiplied by it.
-
-    Other samples beside the color are ignored.
-    """
+    """The index of the declared opacity, and whether colors are multiplied by it."""
     kinds = [int(kind) for kind in page.extrasamples]
     extra = page.samplesperpixel - colors
     if extra < 0:
-        raise Refused(f"must have {colors} samples a pixel, got {colors + extra}")
+        raise _images.Refused(
+            f"must have {colors} samples a pixel, got {colors + extra}"
+        )
     if extra > len(kinds):
-        raise Refused(
+        raise _images.Refused(
             f"has {page.samplesperpixel} samples a pixel, {colors} of them the color, "
             "and no tag ExtraSamples that declares another to be its opacity: save it "
             "with that tag, or as gray or RGB"
         )
     if colors == 1 and kinds.count(0) > 1:
-        raise Refused(
+        raise _images.Refused(
             f"must be gray or RGB, got {page.samplesperpixel} channels without a "
             "color: save the channels to be seen"
         )
@@ -223,24 +198,20 @@ class Undecoded(Exception):
     """An encoding that tifffile cannot undo."""
 
 
-def decoded(source: Source, tiff: Any, found: Page) -> np.ndarray:
+def decoded(source: _images.Source, tiff: Any, found: Page) -> np.ndarray:
     """Samples [H, W, C] as stored, mapped from the file where they are not encoded."""
     page, place = found
     if page.axes not in ("YX", "YXS", "SYX"):
-        raise Refused(f"must be flat, got a page with the axes {page.axes}")
+        raise _images.Refused(f"must be flat, got a page with the axes {page.axes}")
     parts = zip(page.dataoffsets, page.databytecounts, strict=True)
     end = max((start + count for start, count in parts), default=0)
     # Without this a file that was cut short could come out as zeros.
     if end + place * page.nbytes > tiff.filehandle.size:
         raise OSError("the file is cut short")
-    if place:
-        samples = tiff.filehandle.memmap_array(
-            page.dtype.newbyteorder(tiff.byteorder),
-            page.shape,
-            page.dataoffsets[0] + place * page.nbytes,
-        )
-    elif page.is_memmappable and isinstance(source, pathlib.Path):
-        samples = tifffile.memmap(source, page=page.index, mode="r")
+    if place or (page.is_memmappable and isinstance(source, pathlib.Path)):
+        dtype = page.dtype.newbyteorder(tiff.byteorder)
+        offset = page.dataoffsets[0] + place * page.nbytes
+        samples = tiff.filehandle.memmap_array(dtype, page.shape, offset)
     elif page.compression not in tifffile.TIFF.DECOMPRESSORS or (
         page.compression in _PACKED and page.bitspersample % 8
     ):
@@ -270,18 +241,16 @@ def _unpack(data: bytes, compression: int, out: int) -> bytes:
 
 
 # tifffile unpacks LZW and ZSTD only with imagecodecs, a large library.
-_PACKED = [
-    int(code)
+_CODECS: Any = tifffile.TIFF.DECOMPRESSORS
+_PACKED: dict[int, Any] = {
+    code: functools.partial(_unpack, compression=int(code))
     for code in (tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
-    if code not in tifffile.TIFF.DECOMPRESSORS
-]
-tifffile.TIFF.DECOMPRESSORS = ChainMap(
-    {code: functools.partial(_unpack, compression=code) for code in _PACKED},
-    tifffile.TIFF.DECOMPRESSORS,
-)
+    if code not in _CODECS
+}
+tifffile.TIFF.DECOMPRESSORS = ChainMap(_PACKED, _CODECS)
 
 
-def _by_pillow(source: Source, page: Any) -> Values:
+def _by_pillow(source: _images.Source, page: Any) -> _images.Values:
     """What libtiff shows of a page, where it follows the same rules."""
     bits, samples = page.bitspersample, page.samplesperpixel
     if (
@@ -290,19 +259,19 @@ def _by_pillow(source: Source, page: Any) -> Values:
         or (page.planarconfig == 2 and samples > 1)
     ):
         compression = getattr(page.compression, "name", page.compression)
-        raise Refused(
+        raise _images.Refused(
             f"has {samples} samples of {bits} bits a pixel in an encoding that cannot "
             f"be read ({compression}): save it uncompressed, with deflate or with LZW"
         )
-    with Image.open(readable(source)) as image:
+    with Image.open(_images.readable(source)) as image:
         image.seek(page.index)
         image.load()  # Pillow turns a TIFF itself
-        values = shown_by_pillow(image)
+        values = _images.shown_by_pillow(image)
     if image.size[::-1] != tiff_header(page).size:
         raise OSError("its tags of size and orientation disagree")
-    if values.white == WHITE:
+    if values.white == _images.WHITE:
         # Pillow gives deep values as they are stored.
         inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        white = 2**bits - 1 if bits < 16 else WHITE
+        white = 2**bits - 1 if bits < 16 else _images.WHITE
         values = dataclasses.replace(values, inverted=inverted, white=white)
     return values

@@ -40,35 +40,22 @@ class Box(NamedTuple):
 
     def clipped(self, height: int, width: int) -> Box:
         """The part of it that lies in an image."""
-        return Box(
-            max(self.top, 0),
-            max(self.left, 0),
-            min(self.bottom, height),
-            min(self.right, width),
-        )
+        top, left, bottom, right = self
+        return Box(max(top, 0), max(left, 0), min(bottom, height), min(right, width))
 
     def within(self, outer: Box) -> Box:
         """The same pixels, counted from the upper left corner of another box."""
+        top, left = outer[:2]
         return Box(
-            self.top - outer.top,
-            self.left - outer.left,
-            self.bottom - outer.top,
-            self.right - outer.left,
+            self.top - top, self.left - left, self.bottom - top, self.right - left
         )
 
 
 class Tile(NamedTuple):
-    """One tile of an image.
+    """One tile of an image; the cores of all tiles cover it without overlap."""
 
-    Attributes:
-        outer: the input of the network; it may extend beyond the image, below and to
-            the right, where it is padded.
-        core: the part of the result that is kept. The cores of all tiles cover the
-            image without overlap.
-    """
-
-    outer: Box
-    core: Box
+    outer: Box  # the network's input, padded beyond the image, below and to the right
+    core: Box  # the part of the result that is kept
 
 
 def tile_image(
@@ -77,8 +64,7 @@ def tile_image(
     """Cuts an image into tiles of one size, each with a halo around its core.
 
     Tiles and cores begin at multiples of ``multiple``, so that a network's cells lie
-    as in the whole image, and every network is compiled once. The last tiles of a row
-    or column overlap more.
+    as in the whole image. The last tiles of a row or column overlap more.
 
     Args:
         size: (H, W).
@@ -86,9 +72,6 @@ def tile_image(
         halo: the least number of pixels between the core and the border of a tile,
             except at the image's border; rounded up to the multiple.
         multiple: of a network's input.
-
-    Returns:
-        The tiles, row by row.
 
     Raises:
         InputError: a size below 1, or no core left within the halos.
@@ -132,14 +115,9 @@ def _spans(
 class ImageWindows:
     """An image file of any size, read a window at a time.
 
-    An uncompressed TIFF is mapped into memory; so is a large compressed one, by way of
-    a temporary file. Other files are decoded as a whole when the first window is read,
-    and kept until :meth:`close`.
-
-    Args:
-        path: the file.
-        reading: which page, and which of its values become black and white, both of
-            the whole image.
+    TIFF files are mapped into memory, large compressed ones by way of a temporary file.
+    Other files are decoded as a whole when the first window is read, and kept until
+    :meth:`close`. ``reading`` is about the whole image.
 
     Attributes:
         path: the file.
