@@ -1,44 +1,45 @@
-"""Connected parts of label maps: B images of H by W pixels, N = H W."""
+"""Connected components, erosion and dilation of label maps: B images, N = H W."""
 
 from __future__ import annotations
 
 import functools
 import math
-from typing import Literal, NamedTuple, overload
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from sphemb._checks import check_choice, check_count, check_integer, check_shape
 from sphemb._labels import VOID
-from sphemb.instances._group_ids import relabel
+from sphemb.instances._overlap import relabel
 
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
 _CORNERS = ((-1, -1), (-1, 1), (1, -1), (1, 1))
+_LARGEST = jnp.iinfo(jnp.int32).max
 
 
 def connected_components(
     labels: jax.Array, *, connectivity: int = 8, min_size: int = 1
 ) -> jax.Array:
-    """Gives every connected part of equal labels an id of its own.
+    """Numbers the connected components of equal labels.
 
-    Ids are 0, 1, ... in each image, in the order in which the parts begin, line by
-    line. Void pixels belong to no part and part what lies on their two sides.
+    Ids are 0, 1, ... in each image, in the order of the first pixels, line by line.
+    Void pixels belong to no component and separate those on their two sides.
 
-    All pixels point at the first pixel of their row's run. Then what a pixel points at
-    turns to the first pixel that any of its neighbours points at, and all pixels follow
-    the pointers, until nothing changes: some ten rounds, whatever the shapes.
+    Every pixel points at the first pixel of its row's run. In each round that pixel
+    is replaced by the first one that any neighbor points at, and all pixels follow
+    their pointers, until nothing changes: some ten rounds, whatever the shapes.
 
     Args:
         labels: int [..., H, W]; negative ones are void.
         connectivity: 8, or 4 where a common corner does not connect.
-        min_size: the pixels of smaller parts become void.
+        min_size: the pixels of smaller components become void.
 
     Returns:
-        int32 [..., H, W] ids, :data:`sphemb.VOID` where no part is.
+        int32 [..., H, W] ids, :data:`sphemb.VOID` outside of all components.
 
     Raises:
-        InputError: labels that are no integers or have no rows and columns, another
+        InputError: labels that are not integers or have no rows and columns, another
             connectivity, a size below 1.
 
     References:
@@ -50,37 +51,13 @@ def connected_components(
     [[0, 0, 1, 2], [1, 1, 1, 2], [-1, 1, 2, 2]]
     """
     check_integer("labels", labels)
-    check_shape("labels", labels, "... H W", hint="parts need rows and columns")
+    check_shape("labels", labels, "... H W", hint="components need rows and columns")
     check_choice("connectivity", connectivity, (4, 8))
     check_count("min_size", min_size, at_least=1)
     labels = jnp.asarray(labels)
     if labels.size == 0:
         return labels.astype(jnp.int32)
     return _number_lines(labels, min_size, connectivity)
-
-
-@overload
-def split_components(
-    labels: jax.Array,
-    background: jax.Array | int,
-    *,
-    max_components: int,
-    min_size: int = 1,
-    connectivity: int = 8,
-    return_number: Literal[False] = False,
-) -> jax.Array: ...
-
-
-@overload
-def split_components(
-    labels: jax.Array,
-    background: jax.Array | int,
-    *,
-    max_components: int,
-    min_size: int = 1,
-    connectivity: int = 8,
-    return_number: Literal[True],
-) -> tuple[jax.Array, jax.Array]: ...
 
 
 def split_components(
@@ -91,30 +68,29 @@ def split_components(
     min_size: int = 1,
     connectivity: int = 8,
     return_number: bool = False,
-) -> jax.Array | tuple[jax.Array, jax.Array]:
-    """Makes every connected part of every group an instance.
+) -> Any:
+    """Makes every connected component of every group an instance.
 
-    A group whose parts lie apart may be one object behind another, or several that the
-    embedding could not tell apart. Where it is the second, this parts them; where it is
-    the first, :func:`relabel` keeps them together.
+    A group of separate components may be one object behind another, or several that
+    the embedding does not distinguish. This splits both; :func:`relabel` keeps a group
+    whole.
 
-    Parts that are too small become background, and so do the smallest ones beyond
-    ``max_components``: to give them to a neighbour would spoil the mask of an instance
-    for pixels that are most likely noise.
+    Components that are too small become background, and so do the smallest ones beyond
+    ``max_components``: given to a neighbor, they would spoil its mask.
 
     Args:
         labels: int [..., H, W] group ids; negative ones are void.
         background: int, the group that is the background and stays whole, for each of
-            the leading axes of ``labels`` that it has; -1 where no group is.
+            the leading axes of ``labels`` that it has; -1 for none.
         max_components: the most instances of an image; static.
         min_size: the pixels that an instance needs.
         connectivity: 8, or 4 where a common corner does not connect.
-        return_number: return the number of parts, too; static.
+        return_number: return the number of components, too; static.
 
     Returns:
-        int32 [..., H, W]: -1 void, 0 background, 1.. instances by falling size, of
-        equally large ones the one first that begins first. With ``return_number`` a
-        pair of these and int32 [...], the parts that are large enough, also those
+        int32 [..., H, W]: -1 void, 0 background, 1.. instances by falling size, equally
+        large ones in the order of their first pixels. With ``return_number`` a pair of
+        these and int32 [...], the components of ``min_size`` pixels or more, also those
         beyond ``max_components``.
 
     Raises:
@@ -127,7 +103,7 @@ def split_components(
     3
     """
     check_integer("labels", labels)
-    check_shape("labels", labels, "... H W", hint="parts need rows and columns")
+    check_shape("labels", labels, "... H W", hint="components need rows and columns")
     check_count("max_components", max_components, at_least=1)
     check_count("min_size", min_size, at_least=1)
     check_choice("connectivity", connectivity, (4, 8))
@@ -135,36 +111,33 @@ def split_components(
     if groups.size == 0:
         instances, number = groups, jnp.zeros(groups.shape[:-2], jnp.int32)
     else:
-        num_parts = min(max_components, math.prod(groups.shape[-2:]))
-        instances, number = _number_sizes(groups, min_size, num_parts, connectivity)
+        num_components = min(max_components, math.prod(groups.shape[-2:]))
+        instances, number = _number_sizes(
+            groups, min_size, num_components, connectivity
+        )
     return (instances, number) if return_number else instances
 
 
-class _Parts(NamedTuple):
-    """Connected parts, each called by its first pixel.
+class _Components(NamedTuple):
+    """Connected components, each named by its first pixel."""
 
-    Attributes:
-        roots: [B, N] int32, the part's first pixel, counted over all images.
-        sizes: [B, N] int32, the part's size at its first pixel and 0 elsewhere.
-    """
-
-    roots: jax.Array
-    sizes: jax.Array
+    roots: jax.Array  # [B, N], the first pixel, counted over all images
+    sizes: jax.Array  # [B, N], the size at the first pixel and 0 elsewhere
 
 
-def _look_up(values: jax.Array, places: jax.Array) -> jax.Array:
-    """The values at places that are counted over all images."""
-    return values.reshape(-1).at[places].get(mode="promise_in_bounds")
+def _look_up(values: jax.Array, indices: jax.Array) -> jax.Array:
+    """The values at indices that are counted over all images."""
+    return values.reshape(-1).at[indices].get(mode="promise_in_bounds")
 
 
-def _connected(labels: jax.Array, connectivity: int) -> _Parts:
+def _connected(labels: jax.Array, connectivity: int) -> _Components:
     height, width = labels.shape[-2:]
     batch, num_pixels = math.prod(labels.shape[:-2]), height * width
     labels = labels.reshape(batch, height, width)
     offsets = _SIDES + (_CORNERS if connectivity == 8 else ())
 
     def beside(x: jax.Array, fill: int) -> list[jax.Array]:
-        """What stands at every offset from each pixel."""
+        """The values at every offset from each pixel."""
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=fill)
         return [
             x[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
@@ -172,7 +145,7 @@ def _connected(labels: jax.Array, connectivity: int) -> _Parts:
         ]
 
     joined = [(labels >= 0) & (labels == x) for x in beside(labels, VOID)]
-    # One numbering for all images: a batch is one picture whose parts do not touch.
+    # One numbering for all images: a batch is a picture of separate images.
     pixels = jnp.arange(labels.size, dtype=jnp.int32).reshape(labels.shape)
     to_the_left = joined[_SIDES.index((0, -1))]
     starts = jax.lax.cummax(jnp.where(to_the_left, 0, pixels), axis=2)
@@ -184,8 +157,8 @@ def _connected(labels: jax.Array, connectivity: int) -> _Parts:
             lowest = jnp.where(meets, jnp.minimum(lowest, other), lowest)
         old = parent.reshape(-1)
         new = old.at[old].min(lowest.reshape(-1), mode="promise_in_bounds")
-        # Another elementwise step here would make XLA compute all of the above anew for
-        # each of the look-ups.
+        # Another elementwise step here would make XLA compute all of the above again
+        # for each look-up.
         new = _look_up(new, new)
         new = _look_up(new, new)
         return new.reshape(parent.shape), jnp.any(new != old)
@@ -196,32 +169,113 @@ def _connected(labels: jax.Array, connectivity: int) -> _Parts:
     roots = roots.reshape(-1)
     counts = (labels >= 0).reshape(-1).astype(jnp.int32)
     sizes = jnp.zeros_like(roots).at[roots].add(counts, mode="promise_in_bounds")
-    return _Parts(roots.reshape(batch, num_pixels), sizes.reshape(batch, num_pixels))
+    return _Components(
+        roots.reshape(batch, num_pixels), sizes.reshape(batch, num_pixels)
+    )
 
 
 @functools.partial(jax.jit, static_argnames="connectivity")
 def _number_lines(labels: jax.Array, min_size: int, connectivity: int) -> jax.Array:
     """Ids from 0 in the order of the first pixels."""
-    parts = _connected(labels, connectivity)
-    begins = parts.sizes >= min_size
+    found = _connected(labels, connectivity)
+    begins = found.sizes >= min_size
     number = jnp.where(begins, jnp.cumsum(begins, axis=1, dtype=jnp.int32) - 1, VOID)
-    ids = _look_up(number, parts.roots).reshape(labels.shape)
+    ids = _look_up(number, found.roots).reshape(labels.shape)
     return jnp.where(labels < 0, VOID, ids)
 
 
-@functools.partial(jax.jit, static_argnames=("num_parts", "connectivity"))
+@functools.partial(jax.jit, static_argnames=("num_components", "connectivity"))
 def _number_sizes(
-    groups: jax.Array, min_size: int, num_parts: int, connectivity: int
+    groups: jax.Array, min_size: int, num_components: int, connectivity: int
 ) -> tuple[jax.Array, jax.Array]:
-    """Instances from 1 by falling size, of what is not background, and all parts."""
-    parts = _connected(groups, connectivity)
-    batch, num_pixels = parts.roots.shape
-    sizes = jnp.where(groups.reshape(batch, num_pixels) > 0, parts.sizes, 0)
+    """Instances of the foreground by falling size, and the number of components."""
+    found = _connected(groups, connectivity)
+    batch, num_pixels = found.roots.shape
+    sizes = jnp.where(groups.reshape(batch, num_pixels) > 0, found.sizes, 0)
     # In float32, whose top_k is a hundred times as fast on a CPU; exact to 2^24 pixels.
-    largest, places = jax.lax.top_k(sizes.astype(jnp.float32), num_parts)
-    names = jnp.arange(1, num_parts + 1, dtype=jnp.int32)
-    number = jnp.zeros_like(sizes).at[jnp.arange(batch)[:, None], places]
+    largest, pixels = jax.lax.top_k(sizes.astype(jnp.float32), num_components)
+    names = jnp.arange(1, num_components + 1, dtype=jnp.int32)
+    number = jnp.zeros_like(sizes).at[jnp.arange(batch)[:, None], pixels]
     number = number.set(jnp.where(largest >= min_size, names, 0))
-    instances = _look_up(number, parts.roots).reshape(groups.shape)
+    instances = _look_up(number, found.roots).reshape(groups.shape)
     every = jnp.sum(sizes >= min_size, axis=1, dtype=jnp.int32)
     return jnp.where(groups < 0, VOID, instances), every.reshape(groups.shape[:-2])
+
+
+def erode_instances(labels: jax.Array, width: int) -> jax.Array:
+    """Turns the outlines of instances into background, so that none touch.
+
+    A pixel belongs to an outline if the square of ``2 width + 1`` pixels around it
+    holds another label. Void, and what lies outside of the image, are no other label.
+
+    Args:
+        labels: int [..., H, W], 0 the background, 1.. instances, negative ones void.
+        width: pixels.
+
+    Returns:
+        int32 [..., H, W].
+
+    Raises:
+        InputError: labels that are not integers or have no rows and columns, a width
+            below 0.
+
+    >>> erode_instances(jnp.array([[0, 1, 1, 1, 2, 2, 2, -1]]), 1).tolist()
+    [[0, 0, 1, 0, 0, 2, 2, -1]]
+    """
+    labels = _checked(labels, width)
+    void = labels < 0
+    highest = _over_squares(labels, width, jax.lax.max, -_LARGEST)
+    lowest = _over_squares(
+        jnp.where(void, _LARGEST, labels), width, jax.lax.min, _LARGEST
+    )
+    outline = (highest > labels) | (lowest < labels)
+    return jnp.where(~void & outline, 0, labels)
+
+
+def dilate_instances(labels: jax.Array, width: int) -> jax.Array:
+    """Extends instances into the background around them.
+
+    Inverts :func:`erode_instances` where instances are convex and at least
+    ``2 width + 1`` pixels wide. They extend by a pixel on all sides, ``width`` times;
+    where two meet, the higher label takes the pixel.
+
+    Args:
+        labels: int [..., H, W], 0 the background, 1.. instances, negative ones void.
+        width: pixels.
+
+    Returns:
+        int32 [..., H, W].
+
+    Raises:
+        InputError: labels that are not integers or have no rows and columns, a width
+            below 0.
+
+    >>> dilate_instances(jnp.array([[0, 0, 1, 0, 0, 2, 0, -1]]), 1).tolist()
+    [[0, 1, 1, 1, 2, 2, 2, -1]]
+    """
+    labels = _checked(labels, width)
+
+    def extend(labels: jax.Array, _) -> tuple[jax.Array, None]:
+        around = _over_squares(labels, 1, jax.lax.max, -_LARGEST)
+        return jnp.where(labels == 0, around, labels), None
+
+    return jax.lax.scan(extend, labels, length=width)[0]
+
+
+def _checked(labels: jax.Array, width: int) -> jax.Array:
+    check_integer("labels", labels)
+    check_shape("labels", labels, "... H W", hint="instances need rows and columns")
+    check_count("width", width)
+    labels = jnp.asarray(labels).astype(jnp.int32)
+    return jnp.where(labels < 0, VOID, labels)
+
+
+def _over_squares(values: jax.Array, width: int, combine, start: int) -> jax.Array:
+    """The largest or least of the values in the square around each pixel."""
+    ones = [1] * values.ndim
+    first = jnp.int32(start)
+    for axis in (-2, -1):
+        window = list(ones)
+        window[axis] = 2 * width + 1
+        values = jax.lax.reduce_window(values, first, combine, window, ones, "SAME")
+    return values

@@ -16,20 +16,28 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
+from sphemb._labels import VOID
 
 TABLE_BYTES = 2**28
-"""Beyond it the host counts the pairs that there are, and not a table of all pairs."""
+"""Larger tables are replaced by the nonzero pairs, which are counted on the host."""
 
 
 def table_fits(cells: int, *labels: Any) -> bool:
-    """Whether tables with so many cells in all are made, of int32.
+    """Whether int32 tables of so many cells in all are small enough to be made.
 
     Args:
         cells: of the tables of all images.
-        labels: what is counted; where a tracer is among them there is no other way.
+        labels: what is counted; with a tracer among them only tables are possible.
     """
     traced = any(isinstance(one, jax.core.Tracer) for one in labels)
     return traced or 4 * cells <= TABLE_BYTES
+
+
+def _check_labelings(predicted: Any, truth: Any, num_predicted: int, num_true: int):
+    check_integer("predicted", predicted)
+    check_integer("truth", truth)
+    check_count("num_predicted", num_predicted)
+    check_count("num_true", num_true)
 
 
 def overlap_table(
@@ -44,11 +52,11 @@ def overlap_table(
 
     .. math:: n_{pq} = |\{i : \hat y_i = p,\ y_i = q\}|
 
-    No point that counts is lost: one more row takes the points whose predicted label
-    is not in 0..P-1 (stray points too, which carry a negative one), and one more
-    column those whose true label is Q or above. Void points (truth below 0) and points
-    outside the mask count nowhere, so that sums over rows and columns are the sizes of
-    the groups and of the objects with the void removed.
+    Every valid point is counted: the last row has the points whose predicted label is
+    not in 0..P-1, such as unassigned points, and the last column those whose true label
+    is Q or above. Void points (truth below 0) and points outside the mask count
+    nowhere, so that sums over rows and columns are the sizes of the groups and of the
+    objects without the void.
 
     Args:
         predicted: int [..., N] labels; row p counts the points labelled p.
@@ -56,44 +64,41 @@ def overlap_table(
         num_predicted: P, the number of rows before the last; static.
         num_true: Q, the number of columns before the last; static. A label map with
             background 0 and instances 1..n needs Q = n + 1.
-        mask: bool [..., N], True = counts.
+        mask: bool [..., N], True = valid.
 
     Returns:
         int32 [..., P+1, Q+1] counts.
 
     Raises:
-        InputError: shapes that differ, labels that are not integers, a mask that is
-            not bool, a negative size, 2^31 cells of an image or more.
+        InputError: shapes or dtypes that do not fit, a negative size, 2^31 cells of an
+            image or more.
 
     >>> predicted = jnp.array([0, 0, 1, 1, -1])
     >>> truth = jnp.array([0, 1, 1, -1, 1])
     >>> overlap_table(predicted, truth, num_predicted=2, num_true=2).tolist()
     [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
     """
-    check_integer("predicted", predicted)
-    check_integer("truth", truth)
-    check_count("num_predicted", num_predicted)
-    check_count("num_true", num_true)
+    _check_labelings(predicted, truth, num_predicted, num_true)
     dims = check_shape("predicted", predicted, "... N")
     check_shape("truth", truth, "... N", dims=dims, beside="predicted")
     predicted, truth = jnp.asarray(predicted), jnp.asarray(truth)
-    counts = truth >= 0
+    valid = truth >= 0
     if mask is not None:
         check_boolean("mask", mask)
         check_shape("mask", mask, "... N", dims=dims, beside="predicted")
-        counts &= jnp.asarray(mask)
+        valid &= jnp.asarray(mask)
 
     rows, columns = num_predicted + 1, num_true + 1
     if rows * columns >= 2**31:
         raise InputError(
             f"num_predicted {num_predicted} and num_true {num_true} must give a table "
-            f"of fewer than 2^31 cells, got {rows * columns:,}: count pairs on the host"
+            f"of fewer than 2^31 cells, got {rows * columns:,}: use overlap_pairs"
         )
     in_range = (predicted >= 0) & (predicted < num_predicted)
     row = jnp.where(in_range, predicted, num_predicted).astype(jnp.int32)
     column = jnp.clip(truth, 0, num_true).astype(jnp.int32)
     # A scatter is linear in N whatever P and Q are; a product of one-hot rows is not.
-    cell = jnp.where(counts, row * columns + column, rows * columns)
+    cell = jnp.where(valid, row * columns + column, rows * columns)
 
     def count(cells: jax.Array) -> jax.Array:
         return jnp.zeros(rows * columns, jnp.int32).at[cells].add(1, mode="drop")
@@ -106,16 +111,15 @@ def overlap_table(
 def overlap_counts(
     predicted: np.ndarray, truth: np.ndarray, *, num_predicted: int, num_true: int
 ) -> np.ndarray:
-    """Counts as :func:`overlap_table` does, on the host and without remainders.
+    """Counts as :func:`overlap_table` does, in NumPy and without the last row, column.
 
-    For the host's own work, where numbers differ from image to image, and compiling for
-    each would take longer than counting.
+    For sizes that differ from image to image: each would be compiled anew.
 
     Args:
         predicted: int [...]; row p counts the points labelled p.
         truth: int, the same shape; column q counts the points labelled q.
-        num_predicted: P. Points with another label count nowhere.
-        num_true: Q. Points with another label count nowhere.
+        num_predicted: P. Points with another label are not counted.
+        num_true: Q. Points with another label are not counted.
 
     Returns:
         int64 [P, Q].
@@ -127,22 +131,19 @@ def overlap_counts(
     ...                num_predicted=2, num_true=2).tolist()
     [[1, 1], [0, 1]]
     """
-    check_integer("predicted", predicted)
-    check_integer("truth", truth)
-    check_count("num_predicted", num_predicted)
-    check_count("num_true", num_true)
+    _check_labelings(predicted, truth, num_predicted, num_true)
     predicted, truth = np.asarray(predicted).ravel(), np.asarray(truth).ravel()
     sizes = {"N": len(predicted)}
     check_shape("truth", truth, "N", dims=sizes, beside="predicted")
-    counts = (predicted >= 0) & (predicted < num_predicted)
-    counts &= (truth >= 0) & (truth < num_true)
-    pairs = predicted[counts].astype(np.int64) * num_true + truth[counts]
+    valid = (predicted >= 0) & (predicted < num_predicted)
+    valid &= (truth >= 0) & (truth < num_true)
+    pairs = predicted[valid].astype(np.int64) * num_true + truth[valid]
     table = np.bincount(pairs, minlength=num_predicted * num_true)
     return table.reshape(num_predicted, num_true)
 
 
 class OverlapPairs(NamedTuple):
-    """The cells of an :func:`overlap_table` of one image that are not 0.
+    """The nonzero cells of an :func:`overlap_table` of one image.
 
     Attributes:
         rows: int64 [M], in rising order.
@@ -180,7 +181,7 @@ def overlap_pairs(
     num_true: int,
     mask: np.ndarray | None = None,
 ) -> OverlapPairs:
-    """Counts as :func:`overlap_table` does, on the host, without a cell for each pair.
+    """Counts the nonzero cells of an :func:`overlap_table`, in NumPy.
 
     O(N log N) time and O(N + P + Q) memory: for images with thousands of labels.
 
@@ -189,7 +190,7 @@ def overlap_pairs(
         truth: int, the same shape; column Q takes those of Q or above.
         num_predicted: P.
         num_true: Q.
-        mask: bool, the same shape, True = counts; void counts nowhere.
+        mask: bool, the same shape, True = valid; void is never counted.
 
     Returns:
         The :class:`OverlapPairs`.
@@ -202,22 +203,19 @@ def overlap_pairs(
     >>> list(zip(pairs.rows.tolist(), pairs.columns.tolist(), pairs.counts.tolist()))
     [(0, 0, 1), (0, 1, 1), (1, 1, 1), (2, 1, 1)]
     """
-    check_integer("predicted", predicted)
-    check_integer("truth", truth)
-    check_count("num_predicted", num_predicted)
-    check_count("num_true", num_true)
+    _check_labelings(predicted, truth, num_predicted, num_true)
     predicted, truth = np.asarray(predicted).ravel(), np.asarray(truth).ravel()
     sizes = {"N": len(predicted)}
     check_shape("truth", truth, "N", dims=sizes, beside="predicted")
-    counts = truth >= 0
+    valid = truth >= 0
     if mask is not None:
         check_boolean("mask", mask)
         flat = np.asarray(mask).ravel()
         check_shape("mask", flat, "N", dims=sizes, beside="predicted")
-        counts = counts & flat
-    row = predicted[counts].astype(np.int64)
+        valid = valid & flat
+    row = predicted[valid].astype(np.int64)
     row = np.where((row >= 0) & (row < num_predicted), row, num_predicted)
-    column = np.minimum(truth[counts].astype(np.int64), num_true)
+    column = np.minimum(truth[valid].astype(np.int64), num_true)
     cells, numbers = np.unique(row * (num_true + 1) + column, return_counts=True)
     rows, columns = np.divmod(cells, num_true + 1)
     return OverlapPairs(
@@ -227,3 +225,43 @@ def overlap_pairs(
         np.bincount(row, minlength=num_predicted + 1),
         np.bincount(column, minlength=num_true + 1),
     )
+
+
+def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
+    """Turns group ids 0..G-1 into instance ids with 0 for the background.
+
+    The background's group becomes 0 and the others 1..G-1 in the order of their ids,
+    without gaps where the ids had none. Negative labels become void.
+
+    Args:
+        labels: int [..., H, W] or [..., N] group ids.
+        background: int, the background's group, for each of the leading axes of
+            ``labels`` that it has; -1 for none, and then ids run 1..G.
+
+    Returns:
+        int32 of the shape of ``labels``.
+
+    Raises:
+        InputError: labels or background that are not integers, or a background whose
+            axes are not the leading axes of the labels.
+
+    >>> relabel(jnp.array([0, 1, 2, -1]), 1).tolist()
+    [1, 0, 2, -1]
+    """
+    check_integer("labels", labels)
+    check_integer("background", background)
+    labels, background = jnp.asarray(labels), jnp.asarray(background)
+    leading = background.shape
+    check_shape(
+        "background",
+        background,
+        "...",
+        dims={"...": labels.shape[: len(leading)]},
+        beside="labels",
+        hint="one group id per image",
+    )
+    background = background.reshape(leading + (1,) * (labels.ndim - len(leading)))
+    above = (labels < background) | (background < 0)
+    shifted = labels + above.astype(labels.dtype)
+    instances = jnp.where(labels == background, 0, shifted)
+    return jnp.where(labels < 0, VOID, instances).astype(jnp.int32)

@@ -23,17 +23,16 @@ from sphemb.instances._overlap import overlap_pairs, overlap_table, table_fits
 class ProposalPool(NamedTuple):
     """C = K G candidates: map by map, and within a map by falling size.
 
-    The mask of a candidate is where map ``source`` bears the label ``group``. No mask
-    is held, so that the pool stays true when the maps are enlarged.
+    The mask of a candidate is where map ``source`` has the label ``group``. The pool
+    holds no masks, so that it stays valid when the maps are enlarged.
 
     Attributes:
-        source: [..., C] int32, the map that the candidate is of.
-        group: [..., C] int32, its group there.
+        source: [..., C] int32, the map of the candidate.
+        group: [..., C] int32, its group in this map.
         size: [..., C] int32, its pixels.
         keep: [..., C] bool, False for empty, small and duplicate candidates.
-        rank: [..., C] int32, 0, 1, ... among those that are kept, in their order; the
-            largest int32 for the others, so that ``rank < n`` are the first n
-            proposals, whatever n.
+        rank: [..., C] int32, 0, 1, ... of the kept ones, in their order; the largest
+            int32 for the others: ``rank < n`` are the first n proposals, whatever n.
     """
 
     source: jax.Array
@@ -52,27 +51,26 @@ def pool_proposals(
 ) -> ProposalPool:
     r"""Pools the groups of several label maps and drops duplicates.
 
-    Every group of every map is a candidate. They go map by map, so the map of the
-    native concentration should come first, and within a map by falling size (of equally
-    large groups, the lower id first). A candidate p is dropped where
+    Every group of every map is a candidate, map by map, so that the map of the native
+    concentration should come first; within a map by falling size, and equally large
+    groups by their ids. A candidate p is dropped if
 
     .. math:: \frac{|R_p \cap R_q|}{|R_p \cup R_q|} > \text{max_iou}
 
-    for a q that comes before it and is kept.
+    for an earlier q that is kept.
 
     Args:
         label_maps: int [..., K, N], labels 0..max_groups-1 as
-            :func:`sphemb.label_modes` gives them; the others are in no group.
+            :func:`sphemb.label_modes` gives them; pixels of others are in no group.
         max_groups: G; static.
-        max_iou: the overlap, compared in float32, up to which two proposals are
-            different ones; 1 drops none.
+        max_iou: the largest IoU of two proposals, compared in float32; 1 drops none.
         min_size: the pixels that a proposal needs.
 
     Returns:
         A :class:`ProposalPool`.
 
     Raises:
-        InputError: no map, labels that are no integers, a setting out of its range.
+        InputError: no map, labels that are not integers, a setting out of its range.
 
     References:
         Kong and Fowlkes (2018), section 5.3, footnote: mean shift with several
@@ -103,8 +101,7 @@ def _pool(
     num_maps = label_maps.shape[-2]
     sizes = _sizes(label_maps, max_groups)
     keep = sizes >= min_size
-    # Groups of one map are disjoint, so a map is compared with the maps before it, and
-    # all of its groups at once.
+    # Groups of one map are disjoint: all are compared with earlier maps at once.
     for k in range(1, num_maps):
         before = label_maps[..., :k, :]
         both = overlap_table(
@@ -123,7 +120,7 @@ def _pool(
 def _pool_on_host(
     label_maps: jax.Array, max_iou: float, min_size: int, max_groups: int
 ) -> ProposalPool:
-    """The same where tables of all pairs of groups would be too large."""
+    """The same where tables of all pairs of groups are too large."""
     num_maps, num_points = label_maps.shape[-2:]
     sizes = _sizes(label_maps, max_groups)
     areas = np.asarray(sizes).reshape(-1, num_maps, max_groups)
@@ -154,7 +151,7 @@ def _sizes(label_maps: jax.Array, max_groups: int) -> jax.Array:
 
 
 def _ordered(sizes: jax.Array, keep: jax.Array) -> ProposalPool:
-    """The candidates in their order, from sizes and what is kept, [..., K, G]."""
+    """The candidates in their order, from sizes and kept ones, [..., K, G]."""
     num_maps, max_groups = sizes.shape[-2:]
     order = jnp.argsort(-sizes, axis=-1, stable=True).astype(jnp.int32)
     num_candidates = num_maps * max_groups
@@ -163,12 +160,12 @@ def _ordered(sizes: jax.Array, keep: jax.Array) -> ProposalPool:
         return x.reshape(*x.shape[:-2], num_candidates)
 
     keep = flat(jnp.take_along_axis(keep, order, axis=-1))
-    place = jnp.cumsum(keep, axis=-1, dtype=jnp.int32) - 1
+    rank = jnp.cumsum(keep, axis=-1, dtype=jnp.int32) - 1
     sources = jnp.arange(num_maps, dtype=jnp.int32)[:, None]
     return ProposalPool(
         source=flat(jnp.broadcast_to(sources, order.shape)),
         group=flat(order),
         size=flat(jnp.take_along_axis(sizes, order, axis=-1)),
         keep=keep,
-        rank=jnp.where(keep, place, jnp.iinfo(jnp.int32).max),
+        rank=jnp.where(keep, rank, jnp.iinfo(jnp.int32).max),
     )

@@ -1,7 +1,4 @@
-r"""Label maps of overlapping tiles as one, on the host.
-
-Shape letters: H W image size, h w size of a tile's map, P pairs, N pieces, M instances.
-"""
+r"""Joins label maps of tiles: H W image, h w a tile's map, N pieces, M instances."""
 
 from __future__ import annotations
 
@@ -20,20 +17,20 @@ from sphemb._checks import (
     check_shape,
 )
 
-_ROWS = 512  # of a label map that are looked at together
+_ROWS = 512  # of a label map that are processed at once
 
 Corner = tuple[int, int]
 
 
 class Piece(NamedTuple):
-    """What a tile says about its part of an image.
+    """The label map of a tile.
 
     Attributes:
         labels: int [h, w], 0 for the background and void, 1, 2, .. its instances.
         corner: row and column of its upper left pixel in the image.
-        core: (top, left, bottom, right) of what it answers for, in the image, ends
-            exclusive. Cores of all pieces cover the image and do not overlap; around
-            its core a piece says more, for its instances to be known again.
+        core: (top, left, bottom, right) in the image, ends exclusive. The result takes
+            these pixels from this piece: the cores of all pieces cover the image and do
+            not overlap. The margin around the core is compared with other pieces.
     """
 
     labels: np.ndarray
@@ -46,10 +43,10 @@ class Stitched(NamedTuple):
 
     Attributes:
         labels: int32 [H, W], 0 for the background, 1..M the instances by falling size,
-            of equally large ones the one first that begins first.
-        names: int [N + 1]: the instance that each label of each piece has become, the
-            pieces' labels counted one piece after another; 0 for what has no pixel in
-            the core, or too few in all. ``names[0]`` is 0.
+            equally large ones in the order of their first pixels.
+        names: int [N + 1]: the instance of each label of each piece, the pieces' labels
+            counted one piece after another; 0 for a label without a pixel in the core,
+            or of a smaller instance than allowed. ``names[0]`` is 0.
         sizes: int [M + 1], pixels of the background and of every instance.
     """
 
@@ -67,45 +64,45 @@ def stitch_labels(
     min_size: int = 1,
     kinds: list[np.ndarray] | None = None,
 ) -> Stitched:
-    r"""Puts label maps of tiles together, and what their seams have cut.
+    r"""Joins the label maps of tiles, and the instances that seams have cut.
 
-    Two neighbours both say something about the pixels on the two sides of their seam.
-    Let :math:`a` be an instance of the one and :math:`b` of the other, as far as they
-    lie in the band of so many pixels on both sides. They are one instance if
+    Two neighbors both label the pixels near their seam. Let :math:`a` be an instance of
+    the one and :math:`b` of the other, restricted to the band of so many pixels on both
+    sides. They are one instance if
 
     .. math:: |a \cap b| > 0 \quad\text{and}\quad
         |a \cap b| \ge \text{min\_share} \cdot \min(|a|, |b|),
 
-    and so are all that hang together by such pairs. An object may thus cross any number
-    of seams. The measure is the overlap over the smaller of the two, because a tile may
-    see but the end of an object.
+    and so is every set that such pairs connect: an object may cross any number of
+    seams. The overlap is divided by the smaller of the two, since a tile may contain
+    only the end of an object.
 
-    With ``min_share=0`` any common pixel is enough. If the pieces are the connected
-    parts of one foreground, each of its core and a pixel around it, then a band of 1
-    makes the result the connected parts of the whole foreground, exactly: a path from
-    pixel to pixel steps over a seam between two pixels that both sides see.
+    With ``min_share=0`` one common pixel is enough. If the pieces are the connected
+    components of one foreground, each of its core and a pixel around it, a band of 1
+    gives exactly the components of the whole foreground: a path crosses a seam between
+    two pixels that both pieces contain.
 
     Args:
         pieces: line by line, as `sphemb.data.tile_image` gives the tiles.
         size: (H, W).
         band: pixels on each side of a seam that are compared.
         min_share: see above.
-        min_size: pixels that an instance needs; smaller ones become background. They
-            are counted after the merge, so that no object is lost for being cut.
+        min_size: pixels that an instance needs, counted after joining; smaller ones
+            become background.
         kinds: the class of each label of each piece, from the background's on, in the
-            order of ``pieces``; only instances of one class are one. The list may grow
-            while the pieces come.
+            order of ``pieces``; only instances of one class are joined. The list may
+            grow while ``pieces`` is iterated.
 
     Returns:
         The `Stitched` map.
 
     Raises:
-        InputError: labels that are no integers or negative, a piece beyond the image, a
-            setting out of range.
+        InputError: labels that are not integers or negative, a piece beyond the image,
+            a setting out of range.
 
     References:
-        Overlap over the smaller region is what SAHI matches detections of slices by
-        (Akyon et al., ICIP 2022).
+        SAHI matches detections of slices by the overlap over the smaller region (Akyon
+        et al., ICIP 2022).
 
     >>> left = Piece(np.array([[1, 1, 1, 0]]), (0, 0), (0, 0, 1, 3))
     >>> right = Piece(np.array([[1, 1, 0, 2]]), (0, 2), (0, 3, 1, 6))
@@ -117,24 +114,24 @@ def stitch_labels(
     check_count("min_size", min_size, at_least=1)
     canvas = np.zeros(size, np.int32)
     pairs: list[np.ndarray] = [np.zeros((0, 2), np.int64)]
-    open_pieces: list[tuple[Piece, int, int]] = []  # with their first label and place
+    open_pieces: list[tuple[Piece, int, int]] = []  # with their first label and index
     number = 0
-    for place, piece in enumerate(pieces):
+    for index, piece in enumerate(pieces):
         _check_piece(piece, size)
         top, left, bottom, right = piece.core
         below = piece.labels[_within(piece, piece.core)]
         canvas[top:bottom, left:right] = np.where(below > 0, below + number, 0)
-        # Cores come line by line: what ends above this one has met all its neighbours.
+        # Cores come line by line: a piece that ends above has met all its neighbors.
         open_pieces = [p for p in open_pieces if p[0].core[2] + band > top]
         for other, first, earlier in open_pieces:
-            found = _same(other, piece, band, min_share)
+            found = _joined(other, piece, band, min_share)
             if kinds is not None and len(found):
-                alike = kinds[earlier][found[:, 0]] == kinds[place][found[:, 1]]
+                alike = kinds[earlier][found[:, 0]] == kinds[index][found[:, 1]]
                 found = found[alike]
             pairs.append(found + np.array([first, number]))
-        open_pieces.append((piece, number, place))
+        open_pieces.append((piece, number, index))
         number += int(piece.labels.max(initial=0))
-    return _named(canvas, np.concatenate(pairs), number, min_size)
+    return _numbered(canvas, np.concatenate(pairs), number, min_size)
 
 
 def _check_piece(piece: Piece, size: tuple[int, int]) -> None:
@@ -157,13 +154,13 @@ def _check_piece(piece: Piece, size: tuple[int, int]) -> None:
 
 
 def _within(piece: Piece, box: tuple[int, int, int, int]) -> tuple[slice, slice]:
-    """What cuts a box of the image out of a piece."""
+    """The slices of a piece that are a box of the image."""
     top, left = piece.corner
     return slice(box[0] - top, box[2] - top), slice(box[1] - left, box[3] - left)
 
 
-def _reach(piece: Piece, band: int) -> tuple[int, int, int, int]:
-    """The core and the band around it, as far as the piece goes."""
+def _banded(piece: Piece, band: int) -> tuple[int, int, int, int]:
+    """The core and the band around it, within the piece."""
     top, left = piece.corner
     height, width = piece.labels.shape
     core = piece.core
@@ -175,9 +172,9 @@ def _reach(piece: Piece, band: int) -> tuple[int, int, int, int]:
     )
 
 
-def _same(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
+def _joined(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
     """Pairs [P, 2] of labels of two pieces that are one instance."""
-    first, second = _reach(one, band), _reach(two, band)
+    first, second = _banded(one, band), _banded(two, band)
     box = (
         max(first[0], second[0]),
         max(first[1], second[1]),
@@ -196,10 +193,10 @@ def _same(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
     return found[overlaps >= min_share * sizes]
 
 
-def _named(
+def _numbered(
     canvas: np.ndarray, pairs: np.ndarray, number: int, min_size: int
 ) -> Stitched:
-    """Joins the pairs, orders the instances, and renames the map in place."""
+    """Joins the pairs, orders the instances, and renumbers the map in place."""
     links = coo_array(
         (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])),
         shape=(number + 1, number + 1),
@@ -210,11 +207,10 @@ def _named(
     starts = np.full(groups, canvas.size, np.int64)
     for first in range(0, len(canvas), _ROWS):
         rows = joined[canvas[first : first + _ROWS]].ravel()
-        there, begins = np.unique(rows, return_index=True)
+        present, begins = np.unique(rows, return_index=True)
         sizes += np.bincount(rows, minlength=groups)
-        starts[there] = np.minimum(starts[there], begins + first * canvas.shape[1])
-    ground = joined[0]
-    kept = np.flatnonzero((sizes >= min_size) & (np.arange(groups) != ground))
+        starts[present] = np.minimum(starts[present], begins + first * canvas.shape[1])
+    kept = np.flatnonzero((sizes >= min_size) & (np.arange(groups) != joined[0]))
     kept = kept[np.lexsort((starts[kept], -sizes[kept]))]
     order = np.zeros(groups, np.int32)
     order[kept] = np.arange(1, len(kept) + 1)

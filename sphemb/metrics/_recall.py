@@ -1,46 +1,43 @@
-"""Recall of objects by groups: B images, N pixels, P groups, Q objects."""
+"""Recall of objects by groups, of one label map and of pooled proposals.
+
+B images, K maps of N pixels and G groups, Q objects, M budgets, S = 3 classes of size.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Self
+import itertools
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._checks import check_count, check_shape
-from sphemb.instances import overlap_table, table_fits
-from sphemb.metrics._overlaps import (
+from sphemb._checks import InputError, check_count, check_integer, check_shape
+from sphemb.instances import ProposalPool, overlap_table, table_fits
+from sphemb.metrics._metric import (
+    LEVEL_UNIT,
     LEVELS,
+    Metric,
+    flatten_images,
+    flatten_pair,
     images_pairs,
-    overlaps,
-    pair_overlaps,
-    recall_scores,
+    ratio,
     refuse_lost,
+    valid_images,
 )
-from sphemb.metrics._sums import Sums, flatten_images, valid_images
+
+_SIZES = ("small", "medium", "large")
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class AverageRecall(Sums):
+class AverageRecall(Metric):
     r"""How well the best group covers each true object, over a whole data set.
 
     .. math:: J^*_q = \max_p \frac{|\hat R_p \cap R_q|}{|\hat R_p \cup R_q|}
 
-    is taken over all groups of the image, without one-to-one matching, and void pixels
-    are removed from both masks. The recall at a level is the share of objects with
+    is taken over all groups of the image, without one-to-one matching; void pixels are
+    removed from both masks. The recall at a level is the share of objects with
     :math:`J^*_q` at or above it; average recall is the mean over levels.
-
-    Attributes:
-        sum_best_iou: the sum of J* over objects.
-        sum_excess: the sum of max(J* - .5, 0).
-        hits: int [11], the objects that reach each of the levels .5, .55, ..., 1.
-        num_objects: the number of true objects.
-        lost_true: the number of pixels of objects numbered above ``max_true``.
-        lost_predicted: the number of pixels of groups numbered ``max_predicted`` and
-            above.
 
     References:
         Kong and Fowlkes (2018), Table 1 and Fig. 8; Hosang et al. (2016) for the
@@ -55,12 +52,12 @@ class AverageRecall(Sums):
     (0.75, 1.0, 0.6)
     """
 
-    sum_best_iou: jax.Array
-    sum_excess: jax.Array
-    hits: jax.Array
+    sum_best_iou: jax.Array  # of J* over objects
+    sum_excess: jax.Array  # of max(J* - .5, 0)
+    hits: jax.Array  # int [11], objects that reach .5, .55, ..., 1
     num_objects: jax.Array
-    lost_true: jax.Array
-    lost_predicted: jax.Array
+    lost_true: jax.Array  # pixels of objects numbered above max_true
+    lost_predicted: jax.Array  # pixels of groups from max_predicted on
 
     @classmethod
     def from_batch(
@@ -75,91 +72,40 @@ class AverageRecall(Sums):
         """Scores a batch of label maps.
 
         Args:
-            predicted: int [B, H, W] or [B, N] group ids in 0..max_predicted-1; every
-                one is a candidate, the background's group too. Negative: no group.
+            predicted: int [B, H, W] or [B, N] group ids in 0..max_predicted-1; each is
+                a candidate, the background's group too. Negative: no group.
             truth: int, the same shape; -1 void, 0 background, 1..max_true objects.
-            max_predicted: the largest number of groups an image may have; static.
+            max_predicted: the largest number of groups of an image; static.
             max_true: the largest object number; static.
-            valid: bool [B], False for images that only fill up the batch.
-
-        Returns:
-            The metric of this batch. Images of up to 10^8 pixels count exactly.
-
-        Raises:
-            InputError: shapes that differ, labels that are no integers.
+            valid: bool [B], False for images that fill up the batch.
         """
         check_count("max_predicted", max_predicted, at_least=1)
         check_count("max_true", max_true, at_least=1)
-        dims = check_shape("predicted", predicted, "... N")
-        check_shape("truth", truth, "... N", dims=dims, beside="predicted")
-        predicted = flatten_images("predicted", predicted)
-        truth = flatten_images("truth", truth)
-        counts = valid_images(valid, truth.shape[0], "predicted")[:, None] & (
-            truth >= 0
+        predicted, truth, valid = flatten_pair(predicted, truth, valid)
+        inside = valid[:, None] & (truth >= 0)
+        best_iou, best_level, object_size = _best_overlaps(
+            predicted[:, None],
+            truth,
+            inside,
+            jnp.ones((1, 1, max_predicted), bool),
+            num_groups=max_predicted,
+            num_true=max_true,
         )
-        lost = jnp.sum(counts & (predicted >= max_predicted), dtype=jnp.int32)
-        sizes = {"num_predicted": max_predicted, "num_true": max_true + 1}
-        cells = len(truth) * (max_predicted + 1) * (max_true + 2)
-        if not table_fits(cells, predicted, counts):
-            return cls._of_pairs(predicted, truth, counts, lost, sizes)
-
-        table = overlap_table(predicted, truth, **sizes, mask=counts)
-        both = table[:, :max_predicted, 1 : max_true + 1]
-        group_size = table.sum(axis=2)[:, :max_predicted, None]
-        object_size = table.sum(axis=1)[:, None, 1 : max_true + 1]
-        found = overlaps(both, group_size, object_size)
-        is_object = object_size[:, 0] > 0
-        best_iou = jnp.where(is_object, jnp.max(found.iou, axis=1), 0.0)
-        best_level = jnp.max(found.twentieths, axis=1)
-        levels = jnp.asarray(LEVELS, best_level.dtype)[None, None]
-        reached = is_object[..., None] & (best_level[..., None] >= levels)
+        best_iou, is_object = best_iou[:, 0], object_size > 0
+        reached = best_level[:, 0, :, None] >= jnp.asarray(LEVELS, best_level.dtype)
+        reached &= is_object[..., None]
+        lost = inside & (predicted >= max_predicted)
         return cls(
             sum_best_iou=jnp.sum(best_iou),
             sum_excess=jnp.sum(jnp.maximum(best_iou - 0.5, 0.0)),
             hits=jnp.sum(reached, axis=(0, 1), dtype=jnp.int32),
             num_objects=jnp.sum(is_object, dtype=jnp.int32),
-            lost_true=jnp.sum(table[:, :, -1], dtype=jnp.int32),
-            lost_predicted=lost,
-        )
-
-    @classmethod
-    def _of_pairs(
-        cls,
-        predicted: jax.Array,
-        truth: jax.Array,
-        counts: jax.Array,
-        lost: jax.Array,
-        sizes: dict[str, int],
-    ) -> Self:
-        """The same on the host, where a table of all pairs would be too large."""
-        total = np.zeros(2)
-        hits = np.zeros(len(LEVELS), np.int64)
-        objects = lost_true = 0
-        num_groups, num_true = sizes["num_predicted"], sizes["num_true"]
-        for pairs in images_pairs(predicted, truth, counts, **sizes):
-            of_objects = pairs.within(slice(num_groups), slice(1, num_true))
-            found = pair_overlaps(of_objects)
-            best_iou = np.zeros(num_true, np.float32)
-            best_level = np.zeros(num_true, np.int64)
-            np.maximum.at(best_iou, of_objects.columns, found.iou)
-            np.maximum.at(best_level, of_objects.columns, found.twentieths)
-            is_object = pairs.column_sizes[1:num_true] > 0
-            best_iou, best_level = best_iou[1:][is_object], best_level[1:][is_object]
-            total += best_iou.sum(dtype=float), np.maximum(best_iou - 0.5, 0).sum()
-            hits += (best_level[:, None] >= LEVELS).sum(axis=0)
-            objects += len(best_iou)
-            lost_true += pairs.column_sizes[num_true]
-        return cls(
-            sum_best_iou=jnp.float32(total[0]),
-            sum_excess=jnp.float32(total[1]),
-            hits=jnp.asarray(hits, jnp.int32),
-            num_objects=jnp.int32(objects),
-            lost_true=jnp.int32(lost_true),
-            lost_predicted=lost,
+            lost_true=jnp.sum(inside & (truth > max_true), dtype=jnp.int32),
+            lost_predicted=jnp.sum(lost, dtype=jnp.int32),
         )
 
     def compute(self) -> dict[str, float]:
-        """The scores, each the mean over all objects; NaN where there is none.
+        """The scores, each the mean over all objects; NaN without objects.
 
         Returns:
             ``mean_best_iou``: the mean of J*;
@@ -169,13 +115,267 @@ class AverageRecall(Sums):
             ``average_recall_hosang``: 2 mean(max(J* - .5, 0)), the integral over all
             levels (Hosang et al.);
             ``num_objects``.
-
-        Raises:
-            InputError: a label above ``max_true`` or ``max_predicted`` was met, so that
-                the scores would be of other objects than those asked for.
         """
         refuse_lost(max_true=self.lost_true, max_predicted=self.lost_predicted)
-        scores = recall_scores(
+        scores = _recall_scores(
             self.sum_best_iou, self.sum_excess, self.hits, self.num_objects
         )
         return scores | {"num_objects": float(self.num_objects)}
+
+
+class ProposalRecall(Metric):
+    r"""How well the first n proposals cover the true objects, for several n.
+
+    .. math:: J^*_q(n) = \max_{p\,:\ \text{rank}_p < n}
+              \frac{|\hat R_p \cap R_q|}{|\hat R_p \cup R_q|}
+
+    as in :class:`AverageRecall`, which is the case of one map and all its groups.
+
+    References:
+        Kong and Fowlkes (2018), Table 1 and Fig. 8; Hosang et al. (2016); Lin et al.
+        (2014) for the classes of size.
+
+    >>> from sphemb.instances import pool_proposals
+    >>> maps = jnp.array([[[0, 0, 1, 1, 1, 1]]])
+    >>> truth = jnp.array([[0, 0, 0, 0, 1, 1]])
+    >>> scores = ProposalRecall.from_batch(
+    ...     maps, pool_proposals(maps, max_groups=2), truth, max_true=1, budgets=(1, 2)
+    ... ).compute()
+    >>> scores["recall@0.5@1"], scores["average_recall@1"], scores["num_proposals@2"]
+    (1.0, 0.1, 2.0)
+    """
+
+    sum_best_iou: jax.Array  # [M, S], the sum of J* over objects
+    sum_excess: jax.Array  # [M, S], the sum of max(J* - .5, 0)
+    # Int [M, S, 11], the objects that reach each of the levels .5, .55, ..., 1.
+    hits: jax.Array
+    num_objects: jax.Array  # int [S]
+    num_proposals: jax.Array  # int [M], proposals used, over all images
+    num_images: jax.Array  # int
+    lost_true: jax.Array  # pixels of objects numbered above max_true
+    lost_predicted: jax.Array  # pixels, over all maps, of groups not in the pool
+    budgets: tuple[int, ...] = dataclasses.field(metadata={"static": True})
+    areas: tuple[int, int] = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def from_batch(
+        cls,
+        label_maps: jax.Array,
+        proposals: ProposalPool,
+        truth: jax.Array,
+        *,
+        max_true: int,
+        budgets: tuple[int, ...] = (1, 2, 5, 10, 20, 30, 60, 100),
+        areas: tuple[int, int] = (32**2, 96**2),
+        valid: jax.Array | None = None,
+    ) -> Self:
+        """Scores a batch of pooled proposals.
+
+        Args:
+            label_maps: int [B, K, H, W] or [B, K, N] group ids, in the resolution of
+                the truth.
+            proposals: of these maps, or of the same maps in another resolution.
+            truth: int [B, H, W] or [B, N]; -1 void, 0 background, 1..max_true objects.
+            max_true: Q, the largest object number; static.
+            budgets: rising numbers of proposals; static.
+            areas: pixels from which on objects are medium and large; static.
+            valid: bool [B], False for images that fill up the batch.
+
+
+        Raises:
+            InputError: shapes that do not fit, labels that are not integers, budgets or
+                areas that do not rise.
+        """
+        check_count("max_true", max_true, at_least=1)
+        _check_rising("budgets", budgets)
+        _check_rising("areas", areas)
+        if len(areas) != 2:
+            raise InputError(f"areas must be two numbers of pixels, got {areas}")
+        check_integer("label_maps", label_maps)
+        truth = flatten_images("truth", truth)
+        sizes = {"B": truth.shape[0], "N": truth.shape[1]}
+        label_maps = jnp.asarray(label_maps)
+        label_maps = label_maps.reshape(*label_maps.shape[:2], -1)
+        num_maps = check_shape(
+            "label_maps",
+            label_maps,
+            "B K N",
+            dims=sizes,
+            beside="truth",
+            hint="the second axis counts maps",
+        )["K"]
+        num_candidates = check_shape(
+            "proposals.rank", proposals.rank, "B C", dims=sizes, beside="truth"
+        )["C"]
+        num_groups = num_candidates // max(num_maps, 1)
+        if num_groups * num_maps != num_candidates:
+            raise InputError(
+                f"proposals must be of the {num_maps} maps of label_maps, got "
+                f"{num_candidates} candidates"
+            )
+        valid = valid_images(valid, len(truth), "truth")
+        inside = valid[:, None] & (truth >= 0)
+        # The pool orders candidates by size, a table by map and group.
+        group = proposals.source * num_groups + proposals.group
+        order = jnp.argsort(group, axis=-1)
+        rank = jnp.take_along_axis(proposals.rank, order, axis=-1)
+        within = rank[:, None] < jnp.asarray(budgets)[None, :, None]  # [B, M, K G]
+        best_iou, best_level, object_size = _best_overlaps(
+            label_maps, truth, inside, within, num_groups=num_groups, num_true=max_true
+        )
+        size = jnp.sum(
+            object_size[..., None] >= jnp.asarray(areas)[None, None], axis=-1
+        )
+        of_size = size[..., None] == jnp.arange(len(_SIZES))[None, None]
+        of_size &= (object_size > 0)[..., None]  # [B, Q, S]
+
+        def total(x: jax.Array) -> jax.Array:
+            """Sums [B, M, Q] over images and objects, to [M, S]."""
+            return jnp.sum(jnp.where(of_size[:, None], x[..., None], 0), axis=(0, 2))
+
+        hits = [total((best_level >= level).astype(jnp.int32)) for level in LEVELS]
+        used = within & valid[:, None, None]
+        lost = inside[:, None] & (label_maps >= num_groups)
+        return cls(
+            sum_best_iou=total(best_iou),
+            sum_excess=total(jnp.maximum(best_iou - 0.5, 0.0)),
+            hits=jnp.stack(hits, axis=-1),
+            num_objects=jnp.sum(of_size, axis=(0, 1), dtype=jnp.int32),
+            num_proposals=jnp.sum(used, axis=(0, 2), dtype=jnp.int32),
+            num_images=jnp.sum(valid, dtype=jnp.int32),
+            lost_true=jnp.sum(inside & (truth > max_true), dtype=jnp.int32),
+            lost_predicted=jnp.sum(lost, dtype=jnp.int32),
+            budgets=tuple(budgets),
+            areas=tuple(areas),
+        )
+
+    def compute(self) -> dict[str, float]:
+        """The scores at every budget n, each the mean over objects; NaN without any.
+
+        Returns:
+            The names of :meth:`AverageRecall.compute` with ``@n`` after them, such as
+            ``average_recall@10``; ``recall@0.5@n`` and ``average_recall@n`` also with
+            ``/small``, ``/medium`` and ``/large`` after that; ``num_proposals@n``, the
+            mean number per image, which is below n where an image has fewer;
+            ``num_objects``, also by size.
+
+        Raises:
+            InputError: a label above ``max_true``, or a group that is not in the pool.
+        """
+        refuse_lost(max_true=self.lost_true, max_groups=self.lost_predicted)
+        objects, images = np.asarray(self.num_objects), int(self.num_images)
+        scores = {"num_objects": float(objects.sum())}
+        scores |= {f"num_objects/{s}": float(objects[i]) for i, s in enumerate(_SIZES)}
+        sums = [np.asarray(x) for x in (self.sum_best_iou, self.sum_excess, self.hits)]
+        for m, budget in enumerate(self.budgets):
+            iou, excess, hits = (x[m] for x in sums)
+            every = _recall_scores(iou.sum(), excess.sum(), hits.sum(0), objects.sum())
+            scores |= {f"{name}@{budget}": value for name, value in every.items()}
+            for i, size in enumerate(_SIZES):
+                part = _recall_scores(iou[i], excess[i], hits[i], objects[i])
+                for name in ("recall@0.5", "average_recall"):
+                    scores[f"{name}@{budget}/{size}"] = part[name]
+            proposals = np.asarray(self.num_proposals)[m]
+            scores[f"num_proposals@{budget}"] = ratio(proposals, images)
+        return scores
+
+
+def _best_overlaps(
+    label_maps: jax.Array,
+    truth: jax.Array,
+    inside: jax.Array,
+    within: jax.Array,
+    *,
+    num_groups: int,
+    num_true: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The best overlap of every object with the groups of each budget.
+
+    Args:
+        label_maps: [B, K, N].
+        truth: [B, N].
+        inside: bool [B, N], valid pixels.
+        within: bool [B, M, K G], the groups of each budget, map by map.
+        num_groups: G.
+        num_true: Q.
+
+    Returns:
+        [B, M, Q] IoU; int32 [B, M, Q], how many twentieths of it are full, exact for
+        images of up to 10^8 pixels; int32 [B, Q] sizes of the objects.
+    """
+    batch, num_maps, _ = label_maps.shape
+    sizes = {"num_predicted": num_groups, "num_true": num_true + 1}
+    cells = batch * num_maps * (num_groups + 1) * (num_true + 2) * within.shape[1]
+    if not table_fits(cells, label_maps, inside, within):
+        return _best_overlaps_of_pairs(label_maps, truth, inside, within, sizes)
+    table = overlap_table(
+        label_maps,
+        jnp.broadcast_to(truth[:, None], label_maps.shape),
+        **sizes,
+        mask=jnp.broadcast_to(inside[:, None], label_maps.shape),
+    )
+    object_size = table[:, 0].sum(axis=1)[:, 1 : num_true + 1]
+    table = table[:, :, :num_groups].reshape(batch, num_maps * num_groups, -1)
+    both = table[..., 1 : num_true + 1]
+    either = table.sum(axis=2)[..., None] + object_size[:, None] - both
+    either = jnp.maximum(either, 1)
+
+    def best(x: jax.Array) -> jax.Array:
+        x = jnp.where(within[..., None], x[:, None], 0)
+        return jnp.max(x, axis=2, initial=0)
+
+    return best(both / either), best(LEVEL_UNIT * both // either), object_size
+
+
+def _best_overlaps_of_pairs(
+    label_maps: jax.Array,
+    truth: jax.Array,
+    inside: jax.Array,
+    within: jax.Array,
+    sizes: dict[str, int],
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The same on the host, where a table of all pairs is too large."""
+    num_groups, columns = sizes["num_predicted"], sizes["num_true"]
+    batch, num_maps, _ = label_maps.shape
+    chosen = np.broadcast_to(within, (batch, *within.shape[1:]))
+    best_iou = np.zeros((*chosen.shape[:2], columns), np.float32)
+    best_level = np.zeros(best_iou.shape, np.int32)
+    object_size = np.zeros((batch, columns), np.int32)
+    for k in range(num_maps):
+        images = images_pairs(label_maps[:, k], truth, inside, **sizes)
+        for b, pairs in enumerate(images):
+            object_size[b] = pairs.column_sizes[:columns]
+            pairs = pairs.within(slice(num_groups), slice(1, columns))
+            unions = np.maximum(pairs.unions, 1)
+            iou = pairs.counts.astype(np.float32) / unions.astype(np.float32)
+            level = LEVEL_UNIT * pairs.counts // unions
+            for m, allowed in enumerate(chosen[b]):
+                kept = allowed[k * num_groups + pairs.rows]
+                objects = pairs.columns[kept]
+                np.maximum.at(best_iou[b, m], objects, iou[kept])
+                np.maximum.at(best_level[b, m], objects, level[kept])
+    arrays = (best_iou[..., 1:], best_level[..., 1:], object_size[:, 1:])
+    return jax.tree.map(jnp.asarray, arrays)
+
+
+def _recall_scores(
+    sum_best_iou: Any, sum_excess: Any, hits: Any, num_objects: Any
+) -> dict[str, float]:
+    """Means over objects, from the sums over J*; NaN without objects."""
+    hits, objects = np.asarray(hits), int(num_objects)
+    return {
+        "mean_best_iou": ratio(sum_best_iou, objects),
+        "recall@0.5": ratio(hits[0], objects),
+        "average_recall": ratio(hits[:10].sum(), 10 * objects),
+        "average_recall_mcg": ratio(hits.sum(), 11 * objects),
+        "average_recall_hosang": ratio(2.0 * sum_excess, objects),
+    }
+
+
+def _check_rising(name: str, values: Any) -> None:
+    if not isinstance(values, tuple) or not values:
+        raise InputError(f"{name} must be a tuple of numbers, got {values!r}")
+    for value in values:
+        check_count(f"each of {name}", value, at_least=1)
+    if any(b <= a for a, b in itertools.pairwise(values)):
+        raise InputError(f"{name} must rise, got {values}")

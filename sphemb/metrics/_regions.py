@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-import jax
 import numpy as np
-import scipy.sparse
 
 from sphemb._checks import (
     InputError,
-    InputTypeError,
     check_count,
     check_floating,
     check_integer,
     check_shape,
 )
-from sphemb.instances import OverlapPairs, overlap_pairs
-from sphemb.metrics._mean_iou import mean_of
-from sphemb.metrics._sums import Metric
+from sphemb.instances import overlap_pairs
+from sphemb.metrics._metric import Metric, check_names, mean_of
 
 REGION_LEVELS = np.linspace(0.1, 0.9, 9)
 """IoU levels of AP^r_vol; .5 is the fifth."""
 _HALF = 4
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
 class RegionPrecision(Metric):
     r"""AP^r: average precision of detected regions, per class, and its mean.
 
     In each image, the detections of a class take their turn by falling score, and each
-    takes the true object of its class that it overlaps most, of those not yet taken. It
-    is right if the IoU is *above* the level, and then the object is taken. Over all
+    takes the true object of its class with the largest overlap, of those not yet taken.
+    It is right if the IoU is *above* the level, and then the object is taken. Over all
     images, by falling score,
 
     .. math:: AP = \sum_i (r_i - r_{i-1}) \max_{j \ge i} p_j
 
     of recall r and precision p after each distinct score. AP^r is that at an IoU of .5;
-    AP^r_vol its mean over .1, .2, .., .9. COCO's AP is another one: a detection needs
-    the level and no more, the levels begin at .5, and the recall is sampled.
-
-    Attributes:
-        scores: float64 [M].
-        classes: int [M], 1..C-1.
-        right: bool [M, L], at every level.
-        num_objects: int [C], true objects of each class; the first is the background's.
-        name: of the scores.
+    AP^r_vol its mean over .1, .2, .., .9. COCO's AP differs: a detection is right at
+    the level itself, the levels begin at .5, and the recall is sampled.
 
     References:
         Hariharan et al., "Simultaneous detection and segmentation", ECCV 2014, section
@@ -67,9 +53,10 @@ class RegionPrecision(Metric):
     """
 
     per_class: ClassVar[bool] = True
-    scores: np.ndarray
-    classes: np.ndarray
-    right: np.ndarray
+    scores: np.ndarray  # float64 [M]
+    classes: np.ndarray  # int [M], 1..C-1
+    right: np.ndarray  # bool [M, L], at every level
+    # Int [C], true objects of each class; the first is the background's.
     num_objects: np.ndarray
     name: str = dataclasses.field(default="ap_r", metadata={"static": True})
 
@@ -91,53 +78,55 @@ class RegionPrecision(Metric):
             label_maps: int [H, W] or [K, H, W], groups 0..G-1; masks of different maps
                 may overlap.
             truth: int [H, W]; -1 void, removed from all masks; 0 background; 1..Q.
-            scores: float [G] or [K, G], how sure each group is; -inf for none.
+            scores: float [G] or [K, G], the confidence of each group; -inf for no
+                detection.
             classes: int [G] or [K, G], the class 1..C-1 of each group.
             true_classes: int [Q + 1], the class of every object; the first, of the
-                background, is not looked at. Objects of class 0 or below count for
-                nothing, and their pixels are void.
-            num_classes: C, the background among them.
+                background, is not read. Objects of class 0 or below are void.
+            num_classes: C, with the background.
             name: of the scores.
 
         Returns:
             The metric of this image. Of equal scores, the first in the maps goes first.
 
         Raises:
-            InputError: shapes that do not go together, NaN, a class out of range.
+            InputError: shapes that do not fit, NaN, a class out of range.
         """
-        label_maps, truth, scores, classes, true_classes = _checked(
-            label_maps, truth, scores, classes, true_classes, num_classes
+        check_count("num_classes", num_classes, at_least=2)
+        label_maps, truth, scores, classes, true_classes = check_detections(
+            label_maps, truth, scores, classes, true_classes
         )
-        counts = (truth >= 0) & ((truth == 0) | (true_classes[truth] > 0))
-        number = len(true_classes)
-        sizes = np.bincount(truth[counts], minlength=number)
-        # An object that is all void, or has no pixel, is none.
-        kept = np.flatnonzero(
-            (sizes > 0) & (true_classes > 0) & (np.arange(number) > 0)
-        )
-        ious, found = [], []
-        groups = scores.shape[1]
+        for what, values in (("classes", classes), ("true_classes", true_classes)):
+            if values.max(initial=-1) >= num_classes:
+                raise InputError(
+                    f"{what} must be numbers below {num_classes}, got {values.max()}"
+                )
+        valid = (truth >= 0) & ((truth == 0) | (true_classes[truth] > 0))
+        number, groups = len(true_classes), scores.shape[1]
+        # An object without valid pixels is none.
+        is_object = np.bincount(truth[valid], minlength=number) > 0
+        is_object[0] = False
+        object_class = np.where(is_object & (true_classes > 0), true_classes, 0)
+        detections = []  # score, class, overlapping objects and their IoU
         for k, labels in enumerate(label_maps):
             pairs = overlap_pairs(
-                labels, truth, num_predicted=groups, num_true=number, mask=counts
+                labels, truth, num_predicted=groups, num_true=number, mask=valid
             )
-            area = pairs.row_sizes[:groups]
-            there = np.isfinite(scores[k]) & (area > 0) & (classes[k] > 0)
-            ious.append(_ious(pairs)[np.flatnonzero(there)][:, kept])
-            found += [(k, g) for g in np.flatnonzero(there)]
-        iou: Any = scipy.sparse.vstack(
-            [scipy.sparse.csr_array((0, len(kept))), *ious], format="csr"
-        )
-        iou.sort_indices()
-        place = tuple(np.array(found, int).reshape(-1, 2).T)
-        score, group_class = scores[place], classes[place]
-        order = np.argsort(-score, kind="stable")
-        right = _take_turns(iou[order], group_class[order], true_classes[kept])
+            iou = pairs.counts / pairs.unions
+            starts = np.searchsorted(pairs.rows, np.arange(groups + 1))
+            used = np.isfinite(scores[k]) & (pairs.row_sizes[:groups] > 0)
+            for g in np.flatnonzero(used & (classes[k] > 0)):
+                cut = slice(starts[g], starts[g + 1])
+                overlap = (pairs.columns[cut], iou[cut])
+                detections.append((scores[k, g], classes[k, g], *overlap))
+        detections.sort(key=lambda detection: -detection[0])
         return cls(
-            scores=score[order].astype(np.float64),
-            classes=group_class[order],
-            right=right,
-            num_objects=np.bincount(true_classes[kept], minlength=num_classes),
+            scores=np.array([d[0] for d in detections], np.float64),
+            classes=np.array([d[1] for d in detections], classes.dtype),
+            right=_take_turns(detections, object_class),
+            num_objects=np.bincount(
+                object_class[object_class > 0], minlength=num_classes
+            ),
             name=name,
         )
 
@@ -145,39 +134,18 @@ class RegionPrecision(Metric):
     def empty(cls, *, num_classes: int, name: str = "ap_r") -> Self:
         """The metric of no image."""
         check_count("num_classes", num_classes, at_least=2)
-        return cls(
-            np.zeros(0),
-            np.zeros(0, int),
-            np.zeros((0, len(REGION_LEVELS)), bool),
-            np.zeros(num_classes, int),
-            name,
-        )
+        right = np.zeros((0, len(REGION_LEVELS)), bool)
+        none, objects = np.zeros(0, int), np.zeros(num_classes, int)
+        return cls(np.zeros(0), none, right, objects, name)
 
-    def merge(self, other: Self) -> Self:
-        """Puts the detections of two sets of images together.
-
-        Raises:
-            InputError: another kind of metric, or other classes.
-        """
-        if type(other) is not type(self):
-            raise InputTypeError(
-                f"other must be {type(self).__name__}, got {type(other).__name__}"
-            )
-        if len(other.num_objects) != len(self.num_objects):
-            raise InputError(
-                f"other must have the same num_classes, {len(self.num_objects)}, got "
-                f"{len(other.num_objects)}"
-            )
-        return type(self)(
-            np.concatenate([self.scores, other.scores]),
-            np.concatenate([self.classes, other.classes]),
-            np.concatenate([self.right, other.right]),
-            np.asarray(self.num_objects) + np.asarray(other.num_objects),
-            self.name,
-        )
+    def _merge_sums(self, name: str, mine: Any, theirs: Any) -> Any:
+        """Appends the rows of detections, adds the numbers of objects."""
+        if name == "num_objects":
+            return super()._merge_sums(name, mine, theirs)
+        return np.concatenate([mine, theirs])
 
     def class_precisions(self) -> np.ndarray:
-        """AP of every class at every level, [C, L]; NaN where there is no object."""
+        """AP of every class at every level, [C, L]; NaN without objects."""
         precisions = np.full((len(self.num_objects), len(REGION_LEVELS)), np.nan)
         for c in np.flatnonzero(self.num_objects):
             mine = np.asarray(self.classes) == c
@@ -196,55 +164,95 @@ class RegionPrecision(Metric):
 
         Returns:
             ``ap_r@0.5``, ``ap_r@0.7``, ``ap_r_vol``: means over the classes that have
-            objects; ``ap_r@0.5/{name}``. NaN where there is none.
+            objects; ``ap_r@0.5/{name}``. NaN without objects.
 
         Raises:
             InputError: another number of names.
         """
         precisions = self.class_precisions()
-        if names and len(names) != len(precisions):
-            raise InputError(
-                f"names must be those of {len(precisions)} classes, got {len(names)}"
-            )
+        check_names(names, len(precisions))
+        at_half = f"{self.name}@0.5"
         return {
-            f"{self.name}@0.5": mean_of(precisions[:, _HALF]),
+            at_half: mean_of(precisions[:, _HALF]),
             f"{self.name}@0.7": mean_of(precisions[:, _HALF + 2]),
             f"{self.name}_vol": mean_of(precisions.mean(axis=1)),
-            **{
-                f"{self.name}@0.5/{name}": float(precisions[c, _HALF])
-                for c, name in enumerate(names)
-                if c
-            },
+        } | {
+            f"{at_half}/{name}": float(precisions[c, _HALF])
+            for c, name in enumerate(names)
+            if c
         }
 
 
-def _ious(pairs: OverlapPairs) -> Any:
-    """The IoU of rows and columns, sparse [P + 1, Q + 1]: most pairs share no pixel."""
-    return scipy.sparse.csr_array(
-        (pairs.counts / pairs.unions, (pairs.rows, pairs.columns)),
-        shape=(len(pairs.row_sizes), len(pairs.column_sizes)),
-    )
-
-
-def _take_turns(iou: Any, classes: np.ndarray, true_classes: np.ndarray) -> np.ndarray:
-    """Which of the detections [M], in their order, are right at every level [M, L].
+def check_detections(
+    label_maps: Any,
+    truth: Any,
+    scores: Any,
+    classes: Any,
+    true_classes: Any,
+    *,
+    at: str = "",
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One image's maps [K, H, W], truth [H, W], scores and classes [K, G], [Q + 1].
 
     Args:
-        iou: sparse [M, Q].
-        classes: [M].
-        true_classes: [Q].
+        label_maps: or [H, W], and then scores and classes [G].
+        truth: int.
+        scores: no NaN and no inf; of every label.
+        classes: None makes all classes 1.
+        true_classes: of every object; None likewise.
+        at: follows the names in messages.
     """
-    right = np.zeros((iou.shape[0], len(REGION_LEVELS)), bool)
-    free = np.ones((len(true_classes), len(REGION_LEVELS)), bool)
-    for i, (first, last) in enumerate(itertools.pairwise(iou.indptr)):
-        objects, row = iou.indices[first:last], iou.data[first:last]
-        open_to = np.where(true_classes[objects] == classes[i], row, -1.0)
-        for level, wanted in enumerate(REGION_LEVELS):
-            left = np.where(free[objects, level], open_to, -1.0)
-            if left.size and left.max() > wanted + 1e-12:
-                best = int(np.argmax(left))
-                right[i, level] = True
-                free[objects[best], level] = False
+    check_integer(f"label_maps{at}", label_maps)
+    check_integer(f"truth{at}", truth)
+    check_floating(f"scores{at}", scores)
+    label_maps, truth, scores = map(np.asarray, (label_maps, truth, scores))
+    if classes is None:
+        classes = np.ones(scores.shape, int)
+        true_classes = np.ones(int(truth.max(initial=0)) + 1, int)
+    check_integer(f"classes{at}", classes)
+    check_integer(f"true_classes{at}", true_classes)
+    classes, true_classes = np.asarray(classes), np.asarray(true_classes)
+    label_maps = label_maps[None] if label_maps.ndim == 2 else label_maps
+    scores = scores[None] if scores.ndim == 1 else scores
+    classes = classes[None] if classes.ndim == 1 else classes
+    beside = f"truth{at}"
+    dims = check_shape(beside, truth, "H W")
+    dims |= check_shape(
+        f"label_maps{at}", label_maps, "K H W", dims=dims, beside=beside
+    )
+    beside = f"label_maps{at}"
+    dims |= check_shape(f"scores{at}", scores, "K G", dims=dims, beside=beside)
+    check_shape(f"classes{at}", classes, "K G", dims=dims, beside=f"scores{at}")
+    check_shape(f"true_classes{at}", true_classes, "Q")
+    if np.isnan(scores).any() or np.isposinf(scores).any():
+        raise InputError(f"scores{at} must be numbers or -inf, got NaN or inf")
+    if label_maps.max(initial=-1) >= scores.shape[1]:
+        raise InputError(
+            f"scores{at} must have a score for every label, got {scores.shape[1]} for "
+            f"labels up to {label_maps.max()}: -inf means that a label is no object"
+        )
+    if truth.max(initial=0) >= len(true_classes):
+        raise InputError(
+            f"true_classes{at} must have a class for every object, got "
+            f"{len(true_classes)} for labels up to {truth.max()}: the first is that of "
+            "label 0"
+        )
+    return label_maps, truth, scores, classes, true_classes
+
+
+def _take_turns(detections: list[tuple], object_class: np.ndarray) -> np.ndarray:
+    """Which of the M detections, in their order, are right at every level [M, L]."""
+    right = np.zeros((len(detections), len(REGION_LEVELS)), bool)
+    free = np.ones((len(object_class), len(REGION_LEVELS)), bool)
+    for i, (_, kind, objects, iou) in enumerate(detections):
+        alike = object_class[objects] == kind
+        objects, iou = objects[alike], iou[alike]
+        if not len(objects):
+            continue
+        left = np.where(free[objects], iou[:, None], -1.0)
+        right[i] = left.max(axis=0) > REGION_LEVELS + 1e-12
+        best = objects[left.argmax(axis=0)]
+        free[best[right[i]], np.flatnonzero(right[i])] = False
     return right
 
 
@@ -254,40 +262,9 @@ def _area(scores: np.ndarray, right: np.ndarray, number: int) -> float:
         return 0.0
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(right[order])
-    # Detections of one score come together: their order means nothing.
+    # Detections of one score come together: their order has no meaning.
     last = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
     recall = np.concatenate([[0.0], hits[last] / number])
     precision = hits[last] / (last + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return float(np.sum(np.diff(recall) * envelope))
-
-
-def _checked(label_maps, truth, scores, classes, true_classes, num_classes):
-    check_count("num_classes", num_classes, at_least=2)
-    check_integer("label_maps", label_maps)
-    check_integer("truth", truth)
-    check_floating("scores", scores)
-    check_integer("classes", classes)
-    check_integer("true_classes", true_classes)
-    label_maps, truth = np.asarray(label_maps), np.asarray(truth)
-    scores, classes = np.asarray(scores), np.asarray(classes)
-    true_classes = np.asarray(true_classes)
-    label_maps = label_maps[None] if label_maps.ndim == 2 else label_maps
-    scores = scores[None] if scores.ndim == 1 else scores
-    classes = classes[None] if classes.ndim == 1 else classes
-    dims = check_shape("truth", truth, "H W")
-    dims |= check_shape("label_maps", label_maps, "K H W", dims=dims, beside="truth")
-    dims |= check_shape("scores", scores, "K G", dims=dims, beside="label_maps")
-    check_shape("classes", classes, "K G", dims=dims, beside="scores")
-    check_shape("true_classes", true_classes, "Q")
-    if np.isnan(scores).any():
-        raise InputError("scores must be numbers, -inf for what is none, got NaN")
-    for name, values, most in (
-        ("label_maps", label_maps, scores.shape[1]),
-        ("truth", truth, len(true_classes)),
-        ("classes", classes, num_classes),
-        ("true_classes", true_classes, num_classes),
-    ):
-        if values.max(initial=-1) >= most:
-            raise InputError(f"{name} must be numbers below {most}, got {values.max()}")
-    return label_maps, truth, scores, classes, true_classes

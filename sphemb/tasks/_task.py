@@ -205,8 +205,7 @@ def compute_scores(
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
         try:
-            named = (class_names,) if metric.per_class else ()
-            scores |= metric.report(*named)
+            scores |= metric.report(class_names)
         except InputError as error:
             raise InputError(
                 f"{name} of the {split} split cannot be computed, where max_true is "

@@ -124,7 +124,7 @@ class TestConnectedComponents:
         labels = jnp.zeros((H, W), jnp.int32)
         with pytest.raises(InputError, match="labels must be integers"):
             connected_components(labels * 1.0)
-        with pytest.raises(InputError, match="parts need rows and columns"):
+        with pytest.raises(InputError, match="components need rows and columns"):
             connected_components(labels[0])
         with pytest.raises(InputError, match="connectivity must be one of 4, 8"):
             connected_components(labels, connectivity=6)

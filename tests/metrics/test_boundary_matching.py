@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 
 from sphemb._checks import InputError
 from sphemb.metrics import match_boundaries
-from sphemb.metrics._boundary_matching import choose_pairs, find_pairs
+from sphemb.metrics._boundary_pixels import choose_pairs, find_pairs
 
 
 def maps(seed, shape=(14, 17), share=(0.2, 0.2)):

@@ -7,7 +7,7 @@ import pytest
 
 from sphemb._checks import InputError
 from sphemb.metrics import BoundaryScores, boundary_counts, match_boundaries
-from sphemb.metrics._boundary_counts import spread_thresholds
+from sphemb.metrics._boundary_benchmark import spread_thresholds
 
 SHAPE = (40, 60)  # a diagonal of 72 pixels
 PIXEL = 1 / np.hypot(*SHAPE)

@@ -7,7 +7,7 @@ import pytest
 
 from sphemb._checks import InputError
 from sphemb.metrics import suppress_non_maxima
-from sphemb.metrics._boundary_thinning import thin_curves
+from sphemb.metrics._boundary_pixels import thin_curves
 
 
 def blobs(seed, shape=(40, 50), share=0.5, radius=1.5):

@@ -6,7 +6,7 @@ from sklearn.metrics import recall_score
 
 from sphemb import VOID
 from sphemb.metrics import MeanIoU, RegionPrecision, TrimapIoU
-from sphemb.metrics._trimap import boundary_distance
+from sphemb.metrics._iou import boundary_distance
 
 H, W, K = 15, 18, 4
 

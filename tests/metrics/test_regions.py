@@ -164,7 +164,10 @@ class TestRegionPrecision:
         [
             ({"scores": np.full((2, 7), np.nan)}, "scores must be numbers"),
             ({"classes": np.full((2, 7), C)}, "classes must be numbers below 4"),
-            ({"true_classes": np.array([0, 1])}, "truth must be numbers below 2"),
+            (
+                {"true_classes": np.array([0, 1])},
+                "true_classes must have a class for every object, got 2",
+            ),
             ({"truth": np.zeros((3, 3), int)}, "label_maps must have shape"),
         ],
     )
@@ -173,7 +176,9 @@ class TestRegionPrecision:
             metric_of([image(0) | change])
 
     def test_other_metrics_are_not_merged(self):
-        with pytest.raises(InputError, match="same num_classes, 4, got 5"):
+        with pytest.raises(
+            InputError, match=r"same shape of num_objects, \(4,\), got \(5,\)"
+        ):
             RegionPrecision.empty(num_classes=4).merge(
                 RegionPrecision.empty(num_classes=5)
             )

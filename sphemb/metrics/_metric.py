@@ -1,0 +1,206 @@
+"""The base of all metrics, and helpers that several of them use."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, Self, dataclass_transform
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sphemb._checks import (
+    InputError,
+    InputTypeError,
+    check_boolean,
+    check_integer,
+    check_shape,
+)
+from sphemb.instances import OverlapPairs, overlap_pairs
+
+# The IoU levels .5, .55, ..., 1 are 10/20 ... 20/20: as integers they compare without
+# rounding, which decides at an IoU of exactly .6 or .7.
+LEVEL_UNIT = 20
+LEVELS = np.arange(10, 21)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+class Metric:
+    """Base class of scores that add up over batches, devices and hosts.
+
+    A subclass becomes a frozen dataclass and a pytree. Its fields are sums, except
+    those with ``metadata={"static": True}``, which are settings. It defines two
+    methods: ``from_batch``, a classmethod that sums up a batch under ``jax.jit``, and
+    ``compute``, which turns the sums into scores on the host. `merge` adds the sums of
+    two metrics with the same settings; across devices, ``jax.lax.psum`` does.
+
+    Attributes:
+        per_class: whether ``compute`` takes the names of the classes.
+
+    >>> class PixelAccuracy(Metric):
+    ...     right: jax.Array
+    ...     number: jax.Array
+    ...
+    ...     @classmethod
+    ...     def from_batch(cls, predicted, truth):
+    ...         valid = truth >= 0
+    ...         return cls(jnp.sum(valid & (predicted == truth)), jnp.sum(valid))
+    ...
+    ...     def compute(self):
+    ...         return {"pixel_accuracy": float(self.right) / float(self.number)}
+    >>> truth = jnp.array([[0, 1, 1, -1]])
+    >>> total = PixelAccuracy.empty(truth, truth)
+    >>> for predicted in (truth, truth * 0):
+    ...     total = total.merge(jax.jit(PixelAccuracy.from_batch)(predicted, truth))
+    >>> round(total.compute()["pixel_accuracy"], 3)
+    0.667
+    """
+
+    per_class: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+
+    @classmethod
+    def from_batch(cls, *args: Any, **kwargs: Any) -> Any:
+        """Sums up a batch."""
+        raise NotImplementedError(f"{cls.__name__} has no from_batch")
+
+    @classmethod
+    def empty(cls, *batch: Any, **settings: Any) -> Any:
+        """The metric of no batch: sums of 0.
+
+        Args:
+            *batch: as for ``from_batch``; only shapes and dtypes are read.
+            **settings: as for ``from_batch``.
+        """
+        state = jax.eval_shape(functools.partial(cls.from_batch, **settings), *batch)
+        return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
+
+    def merge(self, other: Self) -> Self:
+        """Adds the sums of two metrics, in float64 and int64 outside of ``jax.jit``.
+
+        Args:
+            other: the same class, from other batches.
+
+        Raises:
+            InputError: another class of metric, other settings, other shapes.
+        """
+        if type(other) is not type(self):
+            raise InputTypeError(
+                f"other must be {type(self).__name__}, got {type(other).__name__}"
+            )
+        fields: Any = dataclasses.fields(self)  # type: ignore  # of the subclass
+        values = {
+            f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields
+        }
+        static = {f.name for f in fields if f.metadata.get("static")}
+        for name, (mine, theirs) in values.items():
+            if name in static and mine != theirs:
+                raise InputError(
+                    f"other must have the same {name}, {mine}, got {theirs}"
+                )
+        return type(self)(
+            **{
+                name: pair[0] if name in static else self._merge_sums(name, *pair)
+                for name, pair in values.items()
+            }
+        )
+
+    def _merge_sums(self, name: str, mine: Any, theirs: Any) -> Any:
+        if isinstance(mine, jax.core.Tracer) or isinstance(theirs, jax.core.Tracer):
+            return mine + theirs
+        if np.shape(mine) != np.shape(theirs):
+            raise InputError(
+                f"other must have the same shape of {name}, {np.shape(mine)}, got "
+                f"{np.shape(theirs)}"
+            )
+        # float32 sums of batches would drift over a data set of many of them.
+        floating = jnp.issubdtype(jnp.result_type(mine), jnp.floating)
+        dtype = np.float64 if floating else np.int64
+        return np.asarray(mine, dtype) + np.asarray(theirs, dtype)
+
+    def compute(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """The scores by name, on the host."""
+        raise NotImplementedError(f"{type(self).__name__} has no compute")
+
+    def report(self, class_names: Sequence[str] = ()) -> dict[str, float]:
+        """The scores of ``compute`` by the names that a run reports them under.
+
+        Args:
+            class_names: for the scores of single classes, if ``per_class``.
+        """
+        return self.compute(class_names) if self.per_class else self.compute()
+
+
+def ratio(total: Any, number: Any) -> float:
+    """``total / number`` on the host; NaN for 0 / 0."""
+    return float(total) / float(number) if float(number) != 0.0 else float("nan")
+
+
+def mean_of(values: np.ndarray) -> float:
+    """The mean of the finite values; NaN if all are NaN."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def check_names(names: Sequence[str], number: int) -> None:
+    """Refuses another number of names than there are classes."""
+    if names and len(names) != number:
+        raise InputError(f"names must be those of {number} classes, got {len(names)}")
+
+
+def refuse_lost(**lost: Any) -> None:
+    """Refuses labels beyond a limit, by the number of their pixels."""
+    for name, pixels in lost.items():
+        if int(pixels):
+            raise InputError(
+                f"{name} must be as large as the labels need, got {int(pixels)} "
+                f"pixels with larger ones: raise {name}"
+            )
+
+
+def flatten_images(name: str, labels: jax.Array) -> jax.Array:
+    """Brings label maps [B, H, W] or [B, N] to [B, N]."""
+    check_integer(name, labels)
+    labels = jnp.asarray(labels)
+    check_shape(name, labels, "... B N", hint="the first axis counts images")
+    points = int(np.prod(labels.shape[1:]))
+    return labels.reshape(labels.shape[0], points)
+
+
+def valid_images(valid: jax.Array | None, num_images: int, beside: str) -> jax.Array:
+    """The bool [B] of valid images; by default all."""
+    if valid is None:
+        return jnp.ones(num_images, bool)
+    check_boolean("valid", valid)
+    check_shape("valid", valid, "B", dims={"B": num_images}, beside=beside)
+    return jnp.asarray(valid)
+
+
+def flatten_pair(
+    predicted: jax.Array,
+    truth: jax.Array,
+    valid: jax.Array | None,
+    name: str = "predicted",
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Checks two label maps of one shape; returns both [B, N], and valid images [B]."""
+    dims = check_shape(name, predicted, "... N")
+    check_shape("truth", truth, "... N", dims=dims, beside=name)
+    predicted = flatten_images(name, predicted)
+    truth = flatten_images("truth", truth)
+    return predicted, truth, valid_images(valid, len(truth), name)
+
+
+def images_pairs(
+    predicted: Any, truth: Any, mask: Any, *, num_predicted: int, num_true: int
+) -> Iterator[OverlapPairs]:
+    """The overlaps of images [B, N] one by one, see `overlap_pairs`."""
+    arrays = (np.asarray(x) for x in (predicted, truth, mask))
+    for labels, known, inside in zip(*arrays, strict=True):
+        yield overlap_pairs(
+            labels, known, num_predicted=num_predicted, num_true=num_true, mask=inside
+        )
