@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import pathlib
 import shlex
 import time
-from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -20,14 +20,7 @@ from absl import logging
 from sphemb._checks import InputError, check_count
 from sphemb.cli._flags import FolderFlags, OptionalPath, read_config
 from sphemb.cli._results import check_results, make_folder, progress, writing_results
-from sphemb.data import (
-    FolderDataset,
-    ImageValues,
-    InstanceSizes,
-    image_files,
-    measure_instances,
-    open_folder,
-)
+from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.tasks import embed_pixels
 from sphemb.training import (
@@ -110,11 +103,8 @@ class Advise(FolderFlags):
         trained = load_run(self.workdir) if self.workdir is not None else None
         data = trained.experiment if trained else open_folder(self.dir, **self.folder)
         sizes = _measure_instances(data, self.images)
-        record: dict[str, Any] = {
-            "data": _spreads(sizes),
-            "warnings": _warnings(data, self.images),
-        }
-        print("\n".join([*_data_lines(record["data"]), *record["warnings"]]))
+        record: dict[str, Any] = {"data": _spreads(sizes)}
+        print("\n".join(_data_lines(record["data"])))
         advice, changes, config = [], [], self.config
         if trained:
             settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
@@ -186,24 +176,24 @@ class Advise(FolderFlags):
         return settings
 
 
-def _chosen(data: Any, number: int) -> Iterator[tuple[str, Any, list[int]]]:
-    """The splits that exist, their examples, and evenly spaced indices of them."""
-    sources: list[Any] = []
+def _sources(data: Any) -> dict[str, Any]:
+    """The examples of each split that has any."""
+    sources: dict[str, Any] = {}
     for split in _SPLITS:
-        try:
+        with contextlib.suppress(InputError):  # so few images that a split has none
             source = data.source(split)
-        except InputError:  # so few images that a split has none
-            continue
-        if any(source is other for other in sources):
-            continue  # a folder's test split may be its validation split
-        sources.append(source)
-        last, wanted = len(source) - 1, min(number, len(source))
-        yield split, source, np.linspace(0, last, wanted).astype(int).tolist()
+            # A folder's test split may be its validation split.
+            if not any(source is other for other in sources.values()):
+                sources[split] = source
+    return sources
 
 
 def _measure_instances(data: Any, number: int) -> InstanceSizes:
+    """Measures evenly spaced images of every split."""
     sizes = None
-    for split, source, chosen in _chosen(data, number):
+    for split, source in _sources(data).items():
+        last, wanted = len(source) - 1, min(number, len(source))
+        chosen = np.linspace(0, last, wanted).astype(int).tolist()
         found = measure_instances(source, indices=progress(chosen, split))
         sizes = sizes.merge(found) if sizes else found
     if sizes is None or not sizes.areas.size:
@@ -212,22 +202,6 @@ def _measure_instances(data: Any, number: int) -> InstanceSizes:
             "check-data lists the errors and what the masks hold"
         )
     return sizes
-
-
-def _warnings(data: Any, number: int) -> list[str]:
-    """What is doubtful about the measured images, and the splits without any."""
-    lines = []
-    for split in _SPLITS if isinstance(data, FolderDataset) else ():
-        try:
-            data.source(split)
-        except InputError as error:
-            lines.append(f"warning: {error}")
-    images = ImageValues(data.reading)
-    for _, source, chosen in _chosen(data, number):
-        files = image_files(source)
-        for i in chosen if files else ():
-            images.add(files[i])
-    return lines + [f"warning: {found.message}" for found in images.findings]
 
 
 def _spreads(sizes: InstanceSizes) -> dict[str, Any]:
@@ -392,7 +366,7 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
         )
     pairs: dict[bool, list[np.ndarray]] = {True: [], False: []}
     typical, largest = [], []
-    split = next(name for name, *_ in _chosen(experiment, 1))
+    split = next(iter(_sources(experiment)))
     chosen = list(experiment.usable(split, _EMBEDDED))
     for batch in experiment.one_pass(split, chosen, batch_size=1):
         labels = np.asarray(batch["instances"]).reshape(-1)
@@ -454,13 +428,11 @@ def concentration_bounds(
 ) -> tuple[float, float]:
     r"""Between which concentrations a mean shift separates what a network has learned.
 
-    The kernel of two points at a calibrated similarity s is
-    :math:`e^{2\kappa(s - 1)}` of that of a point with itself. A group of R times as
-    many points pulls :math:`R\, e^{-2 \kappa (s_{within} - s_{between})}` times as much
-    as the own instance: more than a hundredth below the lower bound. An instance of n
-    points pulls a point at its edge :math:`n\, e^{-2\kappa(1 - s_{low})}` times as much
-    as that point itself: less than once above the upper bound, and instances may break.
-    The arguments are those of `_measure_similarities`.
+    By the kernel :math:`e^{2\kappa(s - 1)}` of two points at a calibrated similarity s,
+    a group of R times as many points pulls :math:`R\, e^{-2 \kappa (s_{within} -
+    s_{between})}` times as much as the own instance, at most a hundredth from the lower
+    bound on; and an instance of n points pulls a point at its edge :math:`n\,
+    e^{-2\kappa(1 - s_{low})}` times as much as itself, at least once up to the upper.
 
     >>> bounds = concentration_bounds(
     ...     within=0.98, within_low=0.95, between=0.5, instance=300, largest=3000

@@ -87,7 +87,7 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
     Args:
         kind: a dataclass, or a union of annotated ones, one for each verb.
         prog: the command, for help and errors.
-        arguments: the words after it.
+        arguments: its words.
     """
     told = io.StringIO()
     before = os.environ.get("COLUMNS")
@@ -95,7 +95,7 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
         os.environ["COLUMNS"] = _WIDE
     try:
         with contextlib.redirect_stderr(told):
-            return tyro.cli(kind, prog=prog, args=list(arguments), config=_MARKERS)
+            return tyro.cli(kind, prog=prog, args=arguments, config=_MARKERS)
     except SystemExit as stop:
         if not stop.code:  # help was asked for
             raise
@@ -150,10 +150,7 @@ def read_config(
 
     Args:
         config: a configuration of the package by its name, such as ``"digits"``, or a
-            Python file; then a colon and the variant, if any. Where no file
-            ``configs/NAME.py`` exists, that path means the one of the package: an
-            installed package has no such folder, and git on Windows may write the link
-            ``configs`` as a text file.
+            Python file; then a colon and the variant, if any.
         overrides: flags such as ``--config.train.num_steps=4``.
 
     Returns:
@@ -215,7 +212,7 @@ def _find(name: str) -> pathlib.Path:
         return shipped[name]
     if not path.is_file():
         if path.parent == pathlib.Path("configs") and path.stem in shipped:
-            return shipped[path.stem]
+            return shipped[path.stem]  # an installed package has no link "configs"
         hint = f"; --config={path.stem} comes along" if path.stem in shipped else ""
         raise InputError(f"--config cannot be loaded: no such file {name}{hint}")
     return path
@@ -254,12 +251,9 @@ def _lost_its_reader(stream: TextIO) -> bool:
 def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turns a user's error into one line on stderr and exit status 2.
 
-    Other statuses: 130 after Ctrl-C; 143 for a training that SIGTERM stopped and that
-    was saved; 75 where other processes of a training have ended. A bug keeps its
-    traceback.
-
-    Args:
-        interrupted: the line on Ctrl-C.
+    The status is 130 after Ctrl-C, with the line ``interrupted``; 143 for a training
+    that SIGTERM stopped and that was saved; 75 where other processes of a training have
+    ended. A bug keeps its traceback.
     """
     with pipe_may_close(), _errors(interrupted):
         yield
@@ -299,9 +293,8 @@ def _errors(interrupted: str) -> Iterator[None]:
 def _leave_others(status: int) -> None:
     """Ends this process of several, after a short wait for the others.
 
-    If the error is everyone's, they end too. If it is of this process alone, they wait
-    in a collective operation: JAX would wait for them for minutes, and they for this
-    process.
+    Where the error is of this process alone, they are in a collective operation: JAX
+    would wait for them for minutes, and they for this process.
     """
     if not jax.distributed.is_initialized():
         return

@@ -23,43 +23,43 @@ def read_table(
     kinds: Mapping[str, int],
     scored: bool,
 ) -> Rows:
-    """Reads what is known about the instances of a label image.
+    """Reads the classes and scores of the instances of a label image.
 
     Args:
         path: of the label image, ``NAME.png`` or with a tail after the name; the table
             has the name of either, and ends in ``.csv`` or ``.json``.
         name: of the image.
-        values: int [H, W], what the label image holds.
-        kinds: see :func:`class_number`.
-        scored: whether there is a ``score`` beside ``label`` and ``class``.
+        values: int [H, W], the label image.
+        kinds: see `class_number`.
+        scored: whether a column ``score`` is read beside ``label`` and ``class``.
 
     Returns:
-        label -> class and score; 0 for the score where there is none to read.
+        label -> class and score, 0 where none is read.
 
     Raises:
-        InputError: no table, one that cannot be read, or a label that is not in it.
+        InputError: a missing or unreadable table, or one without a label.
     """
     stems = dict.fromkeys((path.stem, name.rpartition("/")[2]))
     tables = [path.with_name(stem + end) for stem in stems for end in (".csv", ".json")]
-    columns = ("label", "class", *(("score",) * scored))
+    columns = ", ".join(("label", "class", *(("score",) * scored)))
     table = next((t for t in tables if t.is_file()), None)
     labels = {int(label) for label in np.unique(values[values > 0])}
     if table is None:
         if not labels:
             return {}
         raise InputError(
-            f"{path} must have {', '.join(columns)} of its instances beside it in "
+            f"{path} must have {columns} of its instances beside it in "
             f"{' or '.join(t.name for t in tables)}, got none"
         )
     rows: Rows = {}
-    for row in _rows(table):
+    for row in _read_rows(table):
         try:
             label, kind = int(row["label"]), class_number(row["class"], kinds)
             score = float(row["score"]) if scored else 0.0
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{table} must have {', '.join(columns)} of every instance, with "
-                f"numbers or known classes, but has not: {error}"
+                f"{table} must have {columns} of every instance, with numbers or known "
+                f"classes, but has not: {error}"
             ) from error
         if label in rows or not np.isfinite(score):
             raise InputError(
@@ -78,28 +78,16 @@ def read_table(
 
 
 def class_number(value: Any, kinds: Mapping[str, int]) -> int:
-    """The number of a class that is written as a number or as a name.
-
-    Args:
-        value: as it is written.
-        kinds: what it may be -> number; whatever is a number if empty.
-
-    Raises:
-        KeyError: no such class.
-        ValueError: no number, where any may be.
-    """
+    """The number of a class, by its number or name where ``kinds`` are known."""
     return kinds[str(value)] if kinds else int(value)
 
 
 def vote_objects(values: np.ndarray, semantic: np.ndarray) -> Rows:
-    """The commonest class of the pixels of every object, 0 where they have none.
+    """The commonest class of each object's pixels, with score 0; 0 where it has none.
 
     Args:
         values: int [H, W] objects; below 1 is none.
         semantic: int [H, W] classes; below 1 is none.
-
-    Returns:
-        label -> class and 0.
     """
     rows: Rows = {}
     for label in np.unique(values[values > 0]):
@@ -110,7 +98,7 @@ def vote_objects(values: np.ndarray, semantic: np.ndarray) -> Rows:
     return rows
 
 
-def _rows(table: pathlib.Path) -> list[Any]:
+def _read_rows(table: pathlib.Path) -> list[Any]:
     if table.suffix == ".json":
         rows = read_json(table)
         if not isinstance(rows, list):

@@ -7,11 +7,9 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import re
 import sys
 from typing import Any
 
-import jax
 import tyro
 
 import sphemb
@@ -24,15 +22,16 @@ from sphemb.data import Finding, Report, check_data, tfds_data_dir
 from sphemb.models import import_weights, list_weights, weights_dir
 from sphemb.training import devices
 
-_COLUMNS = (
-    *("split", "images", "usable", "instances", "median", "most", "vanish"),
-    *("masks", "sizes"),
-)
+_COLUMNS = {
+    **{name: name for name in ("images", "usable", "instances")},
+    "median": "median_instances",
+    "most": "most_instances",
+    "vanish": "vanishing",
+}
 _PACKAGES = (
     *("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain"),
     *("tensorflow-datasets", "ml-collections", "numpy", "scipy"),
 )
-_OF_EXTRA = re.compile(r"""([\w.-]+).*;.*\bextra\s*==\s*['"]([\w-]+)['"]""")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +53,7 @@ class CheckData(FolderFlags):
     limit: int = 5
 
     def run(self) -> int:
-        """Prints a table and the findings.
-
-        Returns:
-            The exit status.
-
-        Raises:
-            InputError: a missing folder, a setting out of range, or a report that
-                cannot be written.
-        """
+        """Prints a table and the findings, and returns the exit status."""
         check_count("limit", self.limit)
         progress = _show_progress if sys.stderr.isatty() else None
         report = check_data(
@@ -80,8 +71,7 @@ class CheckData(FolderFlags):
                     f"--out must be a file to write to: {error}"
                 ) from error
         lines = [f"{one_line(self.dir)}: {report.layout}", "", *_table(report)]
-        lines += _findings(report, self.limit)
-        print("\n".join(lines), flush=True)
+        print("\n".join([*lines, *_findings(report, self.limit)]), flush=True)
         return 1 if report.errors else 0
 
 
@@ -100,44 +90,30 @@ def _show_progress(split: str, done: int, number: int) -> None:
 
 
 def _table(report: Report) -> list[str]:
-    rows: list[tuple[str, ...]] = [_COLUMNS]
-    for split, total in report.totals().items():
-        smallest, largest = (
-            "x".join(map(str, total[end] or ())) for end in ("smallest", "largest")
-        )
-        sizes = smallest if smallest == largest else f"{smallest} to {largest}"
-        cells = (
-            total["images"],
-            total["usable"],
-            total["instances"],
-            f"{total['median_instances']:g}",
-            total["most_instances"],
-            total["vanishing"],
-            ", ".join(total["masks"]) or "-",
-            sizes or "-",
-        )
-        rows.append((split, *map(str, cells)))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    return [
-        "  ".join(
-            [*(c.ljust(w) for c, w in zip(row[:-1], widths, strict=True)), row[-1]]
-        )
+    totals = report.totals()
+    rows: list[tuple[str, ...]] = [("split", *_COLUMNS, "masks", "sizes")]
+    for split, total in totals.items():
+        numbers = (f"{total[key]:g}" for key in _COLUMNS.values())
+        ends = ("x".join(map(str, total[e] or ())) for e in ("smallest", "largest"))
+        sizes = " to ".join(dict.fromkeys(ends)) or "-"
+        rows.append((split, *numbers, ", ".join(total["masks"]) or "-", sizes))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+    most = max((total["most_instances"] for total in totals.values()), default=0)
+    if most:
+        limits = (f"config.task.{k} {v}" for k, v in limits_for(most).items())
+        lines += [
+            "",
+            f"limits for the fullest image, of {most} instances: {', '.join(limits)}",
+        ]
+    return lines
 
 
 def _findings(report: Report, limit: int) -> list[str]:
-    lines = []
-    most = max((t["most_instances"] for t in report.totals().values()), default=0)
-    if most:
-        limits = limits_for(most)
-        lines += [
-            "",
-            f"limits for the fullest image, of {most} instances: "
-            f"config.task.max_objects {limits['max_objects']}, and "
-            f"config.task.max_groups {limits['max_groups']} or, with components, "
-            f"config.task.max_components {limits['max_components']}",
-        ]
+    lines: list[str] = []
     kinds: dict[tuple[str, str], list[Finding]] = {}
     for finding in report.all_findings:
         kinds.setdefault((finding.level, finding.kind), []).append(finding)
@@ -168,14 +144,7 @@ class ImportWeights:
     overwrite: bool = False
 
     def run(self) -> pathlib.Path:
-        """Imports the weights and prints their name.
-
-        Returns:
-            The file that was written.
-
-        Raises:
-            InputError: an unreadable file, one of another network, or a used name.
-        """
+        """Imports the weights, prints their name and returns their file."""
         path = import_weights(
             self.source,
             backbone=self.backbone,
@@ -188,26 +157,30 @@ class ImportWeights:
 
 @dataclasses.dataclass(frozen=True)
 class Info:
-    """Print versions, devices, folders and missing extras."""
+    """Print versions, devices and folders."""
 
     def run(self) -> dict[str, str]:
         """Prints a line for each subject; returns subject -> line."""
         versions = {name: _version(name) for name in _PACKAGES}
-        folder = pathlib.Path(sphemb.__file__).parent
-        system = platform.platform(terse=True)
+        system, folder = platform.platform(terse=True), pathlib.Path(sphemb.__file__)
+        sets = pathlib.Path(tfds_data_dir())
+        prepared = sorted(p.name for p in sets.glob("*") if p.is_dir())
+        weights = [
+            name if name == backbone else f"{name} (of {backbone or 'no backbone'})"
+            for name, backbone in list_weights().items()
+        ]
         lines = {
-            "sphemb": f"{sphemb.__version__}, in {folder}",
+            "sphemb": f"{sphemb.__version__}, in {folder.parent}",
             "python": f"{platform.python_version()}, on {system}",
             "packages": ", ".join(f"{k} {v or 'missing'}" for k, v in versions.items()),
             "devices": devices(),
-            "compiled": _compiled(),
-            "data sets": _datasets(),
-            "weights": _weights(),
-            "extras": _extras(),
+            "data sets": f"{', '.join(prepared) or 'none prepared'}, in {sets} "
+            "(TFDS_DATA_DIR)",
+            "weights": f"{', '.join(weights) or 'none imported'}, in {weights_dir()} "
+            "(SPHEMB_WEIGHTS_DIR)",
         }
-        width = max(map(len, lines))
         for name, text in lines.items():
-            print(f"{name:{width}}  {text}")
+            print(f"{name:9}  {text}")
         return lines
 
 
@@ -216,50 +189,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _compiled() -> str:
-    chosen = getattr(jax.config, "jax_compilation_cache_dir", None)
-    if not chosen:
-        return (
-            "programs are not kept; JAX_COMPILATION_CACHE_DIR=DIR keeps them from one "
-            "start to the next"
-        )
-    files = [p for p in pathlib.Path(chosen).glob("*-cache") if p.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    return f"{len(files)} programs, {size / 2**20:.0f} MiB, in {chosen}"
-
-
-def _datasets() -> str:
-    folder = pathlib.Path(tfds_data_dir())
-    found = sorted(p.name for p in folder.glob("*") if p.is_dir())
-    return f"{', '.join(found) or 'none prepared'}, in {folder} (TFDS_DATA_DIR)"
-
-
-def _weights() -> str:
-    found = [
-        name if name == backbone else f"{name} (of {backbone or 'no backbone'})"
-        for name, backbone in list_weights().items()
-    ]
-    where = f"in {weights_dir()} (SPHEMB_WEIGHTS_DIR)"
-    return f"{', '.join(found) or 'none imported'}, {where}"
-
-
-def _extras() -> str:
-    """The optional packages, and the command that installs missing ones."""
-    try:
-        wanted = importlib.metadata.requires("sphemb") or []
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown: sphemb runs from a folder that is not installed"
-    extras: dict[str, list[str]] = {}
-    for package, extra in (m.groups() for m in map(_OF_EXTRA.match, wanted) if m):
-        extras.setdefault(extra, []).append(package)
-    lines = []
-    for extra, packages in extras.items():
-        missing = [package for package in packages if _version(package) is None]
-        lines.append(
-            f"{extra}: pip install 'sphemb[{extra}]' brings {', '.join(missing)}"
-            if missing
-            else f"{extra}: installed"
-        )
-    return "; ".join(lines)

@@ -124,14 +124,10 @@ def default_workdir(config_name: str) -> pathlib.Path:
 def run_training(
     config: ml_collections.ConfigDict, workdir: str | pathlib.Path
 ) -> dict[str, Any]:
-    """Trains, evaluates the test split and draws.
-
-    Args:
-        config: see ``configs/common.py``.
-        workdir: the run's folder.
+    """Trains by a configuration, evaluates the test split and draws.
 
     Returns:
-        The content of ``summary.json``.
+        The content of ``summary.json`` in the workdir.
     """
     workdir = pathlib.Path(workdir)
 
@@ -237,15 +233,7 @@ class Export:
     overwrite: bool = False
 
     def run(self) -> dict[str, Any]:
-        """Writes the files; an error leaves none.
-
-        Returns:
-            The content of ``export.json``.
-
-        Raises:
-            InputError: files that exist, a folder that cannot be written, or settings
-                that `sphemb.training.export_prediction` refuses.
-        """
+        """Writes the files, and returns the content of ``export.json``."""
         check_results(self.out, (_FUNCTION, _DESCRIPTION), overwrite=self.overwrite)
         trained = load_run(self.workdir)
         exported = export_prediction(

@@ -20,6 +20,7 @@ import numpy as np
 import tyro
 from tyro.conf import subcommand
 
+from sphemb import metrics, viz
 from sphemb._checks import InputError, check_count, check_number
 from sphemb._coco import paint_annotations
 from sphemb._labels import VOID
@@ -41,22 +42,7 @@ from sphemb.cli._results import (
     writing_results,
 )
 from sphemb.data import PaletteColors
-from sphemb.metrics import (
-    BoundaryScores,
-    MeanIoU,
-    RegionPrecision,
-    TrimapIoU,
-    boundary_counts,
-    coco_file_scores,
-    suppress_non_maxima,
-)
 from sphemb.training import write_json
-from sphemb.viz import (
-    draw_precision_curve,
-    draw_region_levels,
-    draw_trimap_curves,
-    save_figure,
-)
 
 _BYTE, _MOST_CLASSES = 255, 1024  # larger values, and 255, are rarely classes
 _OF_IMAGES = ("mean_iou", "pixel_accuracy")
@@ -91,7 +77,7 @@ class _Results:
             for name, (columns, rows) in tables.items():
                 write_table(self.out / name, columns, rows)
             for name, figure in figures.items():
-                save_figure(figure, self.out / name)
+                viz.save_figure(figure, self.out / name)
             write_json(self.out / "scores.json", record)  # last: it means all is there
 
     def _say(
@@ -145,17 +131,14 @@ class ScoreBoundaries(_Results):
         counts = np.stack([*progress(self._counts(pairs), "scoring", len(pairs))])
         if not counts[..., 1].any():
             raise InputError(f"{self.groundtruth} must have boundary pixels, got none")
-        scores = BoundaryScores.from_counts(counts, thresholds=self.thresholds)
-        curve = scores.curve()._asdict()
+        scores = metrics.BoundaryScores.from_counts(counts, thresholds=self.thresholds)
         record: dict[str, Any] = {
             **scores.compute(),
             "num_images": int(scores.num_images),
             "num_unpredicted": left,
             "nms": self.nms,
             "tolerance": self.tolerance,
-            "curve": {
-                k: curve[k].tolist() for k in ("threshold", "recall", "precision", "f")
-            },
+            "curve": {k: v.tolist() for k, v in scores.curve()._asdict().items()},
         }
         measures = ("recall", "precision", "f")
         columns = ("image", "best_threshold", *(f"best_{m}" for m in measures))
@@ -166,7 +149,7 @@ class ScoreBoundaries(_Results):
         self._write(
             record,
             {table: ((*columns, *(f"ods_{m}" for m in measures)), rows)},
-            {picture: draw_precision_curve(scores)},
+            {picture: viz.draw_precision_curve(scores)},
         )
         lines = ["      score  recall  precision  threshold"]
         for name, at in {
@@ -185,10 +168,12 @@ class ScoreBoundaries(_Results):
     def _counts(self, pairs: Sequence[Any]) -> Iterator[np.ndarray]:
         """The counts of each image, in processes that hold few images at a time."""
         count = functools.partial(
-            boundary_counts, thresholds=self.thresholds, tolerance=self.tolerance
+            metrics.boundary_counts,
+            thresholds=self.thresholds,
+            tolerance=self.tolerance,
         )
         jobs = (
-            (suppress_non_maxima(soft) if self.nms else soft, curves)
+            (metrics.suppress_non_maxima(soft) if self.nms else soft, curves)
             for soft, curves in map(read_pair, pairs)
         )
         number = min(self.processes or os.cpu_count() or 1, len(pairs))
@@ -219,7 +204,7 @@ def _boundary_row(
     counts: np.ndarray, thresholds: Sequence[float], ods_threshold: float
 ) -> list[str]:
     """An image's best threshold, recall, precision and F, and the three at ODS's."""
-    alone = BoundaryScores.from_counts(counts[None], thresholds=thresholds)
+    alone = metrics.BoundaryScores.from_counts(counts[None], thresholds=thresholds)
     best, curve = alone.compute(), alone.curve()
     recall, precision = (
         float(np.interp(ods_threshold, curve.threshold, rate))
@@ -279,14 +264,14 @@ class ScoreClasses(_Results):
         for pair in progress(both.pairs, "scoring"):
             found = read_values(pair.predicted, None, soft=True)
             truth = read_values(pair.true, self.void, soft=True)  # checked before
-            one = MeanIoU.from_batch(
+            one = metrics.MeanIoU.from_batch(
                 _few_sizes(found), _few_sizes(truth), num_classes=len(titles)
             )
             total = one if total is None else total.merge(one)
             own = one.compute()
             rows.append((pair.name, *(f"{own[name]:.6f}" for name in _OF_IMAGES)))
             if self.trimap:
-                near = TrimapIoU.from_image(
+                near = metrics.TrimapIoU.from_image(
                     found, truth, num_classes=len(titles), max_width=self.trimap
                 )
                 bands = near if bands is None else bands.merge(near)
@@ -306,7 +291,9 @@ class ScoreClasses(_Results):
             curve = bands.curve()
             record |= bands.compute()
             record["trimap"] = {k: v.tolist() for k, v in curve._asdict().items()}
-            figures["trimap.png"] = draw_trimap_curves({self.predictions.name: curve})
+            figures["trimap.png"] = viz.draw_trimap_curves(
+                {self.predictions.name: curve}
+            )
         of_classes = [
             (name, f"{record[f'iou/{name}']:.6f}", int(count))
             for name, count in zip(titles, pixels, strict=True)
@@ -415,7 +402,7 @@ class ScoreInstances(_Results):
         titles = ["background", *(categories[c] for c in sorted(categories))]
         record: dict[str, Any] = {
             **total.compute(titles),
-            **coco_file_scores(read.content, read.results),
+            **metrics.coco_file_scores(read.content, read.results),
             "num_images": len(read.content["images"]),
             "num_unpredicted": read.unpredicted,
         }
@@ -441,7 +428,7 @@ class ScoreInstances(_Results):
         self._write(
             record,
             {"classes.csv": (columns, rows)},
-            {"levels.png": draw_region_levels({self.predictions.stem: total})},
+            {"levels.png": viz.draw_region_levels({self.predictions.stem: total})},
         )
         numbers = Counter((r["image_id"], r["category_id"]) for r in read.results)
         many = {image for (image, _), n in numbers.items() if n > _COCO_DETECTIONS}
@@ -454,7 +441,9 @@ class ScoreInstances(_Results):
         self._say((f"{name:9} {record[name]:.4f}" for name in _PRINTED), record)
         return record
 
-    def _regions(self, files: InstanceFiles, categories: list[int]) -> RegionPrecision:
+    def _regions(
+        self, files: InstanceFiles, categories: list[int]
+    ) -> metrics.RegionPrecision:
         """AP^r of all images, one at a time."""
         true, detected = defaultdict(list), defaultdict(list)
         for annotation in files.content["annotations"]:
@@ -462,7 +451,7 @@ class ScoreInstances(_Results):
         for result in files.results:
             detected[result["image_id"]].append(result)
         numbers = {c: n for n, c in enumerate(categories, start=1)}
-        total = RegionPrecision.empty(num_classes=len(numbers) + 1)
+        total = metrics.RegionPrecision.empty(num_classes=len(numbers) + 1)
         for image in progress(files.content["images"], "scoring"):
             number, size = image["id"], (image["height"], image["width"])
             where = f"annotations of {number} in {self.groundtruth}"
@@ -481,7 +470,7 @@ class ScoreInstances(_Results):
             for place, result in zip(places, found, strict=True):
                 scores[place] = float(result["score"])
                 classes[place] = numbers[result["category_id"]]
-            one = RegionPrecision.from_image(
+            one = metrics.RegionPrecision.from_image(
                 maps,
                 truth.instances,
                 scores=scores,
@@ -516,11 +505,7 @@ def _label_maps(
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Score result files by a benchmark.
-
-    Attributes:
-        benchmark: which.
-    """
+    """Score result files by a benchmark."""
 
     benchmark: (
         Annotated[ScoreClasses, subcommand("semantic")]

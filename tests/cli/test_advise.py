@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tifffile
 from PIL import Image
 
 import sphemb
@@ -90,34 +89,12 @@ class TestFolder:
         with Image.open(tmp_path / "out" / "instances.png") as picture:
             assert picture.width > 600
 
-    def test_pages_and_unused_bits_are_warned_of(self, tmp_path, capsys):
-        write_folder(tmp_path)
-        for path in list((tmp_path / "images").iterdir()):
-            grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
-            path.unlink()
-            pages = np.stack([16 * grey, 0 * grey])
-            tifffile.imwrite(path.with_suffix(".tif"), pages, photometric="minisblack")
-        _, out = advised(capsys, tmp_path, "--no-costs", "--out", tmp_path / "out")
-        assert "warning: 12 images (TIFF) of 2 pages, of which page 0 is read" in out
-        assert "% of the 65535 that their bits can hold" in out
-        assert "config.data.intensity=range" in out
-        record = json.loads((tmp_path / "out" / "advice.json").read_text())
-        assert len(record["warnings"]) == 2
-        flags = ("--page", "max", "--intensity", "percentile")
-        _, out = advised(capsys, tmp_path, "--no-costs", *flags)
-        assert "warning:" not in out
+    def test_settings_of_the_folder_are_those_of_the_command(self, folder, capsys):
+        flags = ("--page", "max", "--intensity", "percentile", "--void", "255")
+        _, out = advised(capsys, folder, "--no-costs", *flags)
         command = shlex.split(out.splitlines()[-1])
         data = read_config("folder", command[3:]).data
-        assert (data.page, data.intensity) == ("max", "percentile")
-
-    def test_a_split_without_images_is_warned_of(self, tmp_path, capsys):
-        """Training stops there, and the command that is printed with it."""
-        write_cells(tmp_path, 2)
-        for name in "bc":
-            for kind in ("images", "masks"):
-                (tmp_path / kind / f"{name}.png").unlink()
-        _, out = advised(capsys, tmp_path, "--no-costs")
-        assert "must have at least one of its 1 images" in out
+        assert (data.page, data.intensity, data.void) == ("max", "percentile", 255)
 
     def test_what_is_given_stays(self, folder, capsys):
         advice, out = advised(capsys, folder, "--no-costs", "--config.task.margin=0.3")

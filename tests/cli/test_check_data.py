@@ -39,7 +39,7 @@ def test_a_good_folder_is_a_table_and_status_0(folder, capsys):
     assert lines[0] == f"{folder}: a folder for each split"
     numbers = ["3", "3", "6", "2", "2", "0"]
     assert lines[3].split() == ["train", *numbers, "labels", "32x32"]
-    limits = "max_objects 16, and config.task.max_groups 8 or, with components, config"
+    limits = "max_components 50, config.task.max_groups 8, config.task.max_objects 16"
     assert f"limits for the fullest image, of 2 instances: config.task.{limits}" in out
     assert lines[-1] == "0 errors, 0 warnings"
 

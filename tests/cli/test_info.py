@@ -41,12 +41,3 @@ def test_weights_are_listed_with_their_backbone(tmp_path, monkeypatch, capsys):
     assert list_weights() == {"broken": "", "mine": "resnet18", "resnet18": "resnet18"}
     told = info(capsys)["weights"]
     assert "broken (of no backbone), mine (of resnet18), resnet18, in" in told
-
-
-def test_a_missing_extra_comes_with_the_line_that_installs_it(monkeypatch, capsys):
-    wanted = ['absent-package>=1; extra == "later"', 'numpy>=2; extra == "now"', "jax"]
-    monkeypatch.setattr(importlib.metadata, "requires", lambda name: wanted)
-    told = info(capsys)["extras"]
-    assert told == (
-        "later: pip install 'sphemb[later]' brings absent-package; now: installed"
-    )
