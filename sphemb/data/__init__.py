@@ -62,7 +62,6 @@ from sphemb.data._prepared import (
     BuilderDataset,
     BuilderExamples,
     LabelledBuilder,
-    as_dataset,
     only_prepared,
     tfds_data_dir,
 )
@@ -93,9 +92,9 @@ from sphemb.data.files import (
 )
 
 DATASETS = {
-    "digits": as_dataset(prepare_digits),
-    "voc": as_dataset(prepare_voc),
-    "coco": as_dataset(prepare_coco),
+    "digits": prepare_digits,
+    "voc": prepare_voc,
+    "coco": prepare_coco,
     "bsds": BoundaryDataset,
     "folder": open_folder,
     "images": ImageDataset,

@@ -75,17 +75,14 @@ class ImageAugmentation(grain.transforms.RandomMap):
     r"""Scales, rotates, mirrors, crops and recolors an example at random.
 
     All changes of geometry are one affine map from output to input pixels, by which
-    the image is read bilinearly and the labels by nearest neighbor: nothing is
-    resampled twice. Outside of the example, the result is black and void.
+    the image is read bilinearly and the labels by nearest neighbor. Outside of the
+    example, the result is black and void. The instances of an example with
+    ``"boundaries"`` are curves, which stay connected; the result has no boundaries.
 
-    The instances of an example with ``"boundaries"`` are curves, which nearest neighbor
-    would break. They are traced from pixel to pixel as well, and stay connected. The
-    result has no boundaries of single annotators.
-
-    With a ``size``, the result has that size, as batches need: a window at a random
-    position in the scaled example, or around it where it is smaller. Without one, up to
-    ``margin`` pixels are cut off at each side and the rest is cut to a multiple of
-    ``multiple``, as the authors cropped; a network is compiled for every such size.
+    With a ``size``, the result is a window at a random position in the scaled example,
+    or around it where it is smaller. Without one, up to ``margin`` pixels are cut off
+    at each side and the rest is cut to a multiple of ``multiple``, as the authors
+    cropped; a network is compiled for every such size.
 
     Attributes:
         size: (h, w), or None.
@@ -100,9 +97,6 @@ class ImageAugmentation(grain.transforms.RandomMap):
         contrast: of the distance from the mean gray.
         saturation: of the distance from gray.
         hue: largest rotation of the color circle, as a fraction of it.
-
-    Raises:
-        InputError: a setting out of range.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 5.1: scale .5 to 1.5, rotation by 10 degrees,
@@ -314,11 +308,7 @@ def _mend_curves(
 ) -> dict[str, Any]:
     """Closes the gaps in the curves of an example that has ``"boundaries"``.
 
-    Args:
-        moved: the result, with boundaries where they were read.
-        example: the input.
-        linear: [2, 2], from rows and columns of the result to those of the input.
-        offset: [2]; the result at p was read at linear p + offset.
+    ``moved`` at p was read in ``example`` at linear p + offset.
     """
     if "boundaries" not in example:
         return moved

@@ -120,10 +120,8 @@ class BsdsBoundaries(LabelledBuilder, skip_registration=True):
     Features: image, the JPEG file unchanged; boundaries, PNG uint8 [A * H, W, 1] with
     the maps of the annotators below each other (1 boundary, 0 none); name, text.
 
-    Splits: train, validation (the folder ``val``), test.
-
-    The name of a tree's config depends on its annotations and the sizes of its images,
-    not on its path, so that a tree that was changed is prepared anew.
+    Splits: train, validation (the folder ``val``), test. A tree whose annotations or
+    sizes of images changed is prepared anew.
 
     Args:
         bsds_dir: a tree with ``images/{train,val,test}/NAME.jpg`` and
@@ -133,9 +131,6 @@ class BsdsBoundaries(LabelledBuilder, skip_registration=True):
         manual_dir: a folder with the published archive, packed or unpacked; by default
             ``downloads/manual`` in data_dir, into which it is downloaded.
         data_dir: the folder of prepared data sets, see `LabelledBuilder`.
-
-    Raises:
-        InputError: bsds_dir is not in the form of BSDS500.
 
     References:
         Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image

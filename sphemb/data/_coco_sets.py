@@ -164,9 +164,8 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
     [H, W, 1] (0 background, 255 void), the rank of the category's id in the file, the
     class of VOC, or the coarse class; name, text. Splits: train and validation.
 
-    The config's name has a digest of the annotation files, so that another part of COCO
-    is another data set. Images are not read for it: after replacing some of them,
-    delete what was prepared.
+    With other annotation files it is prepared anew; after replacing images, delete what
+    was prepared.
 
     Args:
         coco_dir: the folder with the images in ``train2017`` and ``val2017`` and with
@@ -183,9 +182,6 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
             only, and the rest is 0.
         year: in the names of files and folders.
         data_dir: the folder of prepared data sets, see `LabelledBuilder`.
-
-    Raises:
-        InputError: a setting does not fit, or coco_dir has no such annotations.
 
     References:
         Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Kirillov et

@@ -145,20 +145,13 @@ def check_data(
     one value where no mask has a second one, 255 among ids, an instance around all
     others, palettes whose background is not black, mostly void, no instances, one image
     in two splits, images with several pages or with values that use a small part of
-    their bits, and instances that vanish at the output stride (fewer pixels than a cell
-    of stride x stride, or none at the center of a cell).
+    their bits, and instances that vanish at the output stride.
 
     Args:
         data: a folder, or a data set.
         stride: of the network's output.
         progress: called with the split, the number of examples read and of all.
         **settings: for a folder: those of `FolderDataset`.
-
-    Returns:
-        The report.
-
-    Raises:
-        InputError: a setting does not fit, or the folder does not exist.
     """
     check_count("stride", stride, at_least=1)
     if isinstance(data, str | os.PathLike):

@@ -174,7 +174,8 @@ def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
     parts = []
     for split in ("train", "test"):
         try:
-            records = tfds.builder_from_directory(folder).as_data_source(split)
+            builder: Any = tfds.builder_from_directory(folder)
+            records = builder.as_data_source(split)
             glyphs = np.stack([record["image"][..., 0] for record in records])
             classes = np.array([record["label"] for record in records])
         except (NotImplementedError, KeyError, ValueError, ImportError) as error:
@@ -232,9 +233,6 @@ def render_digits(
         ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``;
         instances are numbered 1, 2, .. in the order of pasting, completely covered
         digits left out; 0 is background.
-
-    Raises:
-        InputError: shapes, dtypes or the size do not fit.
 
     References:
         Kong & Fowlkes 2018, Fig. 4 and the authors' demo.
@@ -330,9 +328,6 @@ class DrawnDigits(LabelledBuilder, skip_registration=True):
         mnist_path: an ``mnist.npz``, see `load_handwriting`; with ``"mnist"`` only.
         data_dir: the folder of prepared data sets, see `LabelledBuilder`; of TFDS's
             ``mnist`` too.
-
-    Raises:
-        InputError: a setting does not fit, or mnist_path is missing or not used.
     """
 
     VERSION = tfds.core.Version("1.0.0")

@@ -162,13 +162,9 @@ class _SplitFolder:
         raise NotImplementedError
 
     def source(self, split: str) -> FolderExamples:
-        """Returns the examples of ``"train"``, ``"validation"`` or ``"test"``.
+        """Returns the examples of a split, always the same object.
 
-        ``"test"`` is ``"validation"`` where there are no images to test. It is always
-        the same object for one split.
-
-        Raises:
-            InputError: an unknown split, or one without images.
+        Without images to test, ``"test"`` is ``"validation"``.
         """
         check_choice("split", split, SPLITS)
         if split == "test" and not self._pairs["test"]:
@@ -185,11 +181,7 @@ class _SplitFolder:
 
     @functools.cached_property
     def reading(self) -> Reading:
-        """How images are read, intensity ``"range"`` measured in the training images.
-
-        Raises:
-            InputError: the training images have no range.
-        """
+        """How images are read; intensity ``"range"`` is that of the training images."""
         images = [pair.image for pair in self._pairs["train"]]
         return files.with_measured_range(self._reading, images)
 
@@ -255,20 +247,14 @@ class FolderDataset(_SplitFolder):
         validation_fraction: of the images, if there is no folder for validation.
         test_fraction: of the images, if there are no folders for splits.
         seed: of the split, which goes by a hash of each name: one more image leaves all
-            others in their splits. Only if a split would be empty, because there are
-            few images, it takes one from training.
+            others in their splits. A split that would be empty takes one from training.
         page: of image files with several, see `Reading`.
         intensity: which values become black and white, see `Reading`; ``"range"`` are
             the lowest and the highest of the training images.
 
     Attributes:
-        dir: the folder.
-        masks: as given.
         layout: of the folder, in words.
         problems: images without a mask and masks without an image.
-
-    Raises:
-        InputError: a setting does not fit, or the layout is unknown.
     """
 
     _holds = "images and masks"
@@ -335,11 +321,7 @@ class FolderDataset(_SplitFolder):
 
 @functools.wraps(FolderDataset, assigned=(), updated=())
 def open_folder(*args: Any, **settings: Any) -> FolderDataset:
-    """Opens a folder of images and masks, and raises an error if it is faulty.
-
-    Args:
-        *args: as of `FolderDataset`.
-        **settings: as of `FolderDataset`.
+    """Opens a `FolderDataset`, whose settings it takes, and checks it.
 
     Raises:
         InputError: a setting does not fit; an unknown layout; images without a mask or
@@ -356,7 +338,7 @@ def _divide(
     found: dict[str, list[Pair]], shares: dict[str, float], seed: int
 ) -> dict[str, list[Pair]]:
     """Divides the images that the folder itself does not divide, by their names."""
-    pairs = {split: found.get(split, []) for split in SPLITS}
+    pairs = {split: list(found.get(split, ())) for split in SPLITS}
     if pairs["validation"]:
         return pairs
 
@@ -367,14 +349,10 @@ def _divide(
     if "" not in found:
         shares = {"validation": shares["validation"]}
     undivided = sorted(found.get("", pairs["train"]), key=position)
-    pairs["train"] = []
+    pairs["train"], bounds = [], np.cumsum([*shares.values()])
     for pair in undivided:
-        offset, chosen = position(pair), "train"
-        for split, share in shares.items():
-            if 0 <= offset < share:
-                chosen = split
-            offset -= share
-        pairs[chosen] = [*pairs[chosen], pair]
+        chosen = np.searchsorted(bounds, position(pair), side="right")
+        pairs[[*shares, "train"][chosen]].append(pair)
     for split, share in shares.items():
         if share and not pairs[split] and len(pairs["train"]) > 1:
             pairs[split] = [pairs["train"].pop(0)]

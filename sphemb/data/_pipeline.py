@@ -208,11 +208,7 @@ class PadExample(grain.transforms.Map):
     def map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any]
     ) -> dict[str, Any]:
-        """Returns the example with image [H, W, 3] and maps [..., H, W].
-
-        Raises:
-            InputError: it is larger, or a map does not have the size of its image.
-        """
+        """Returns the example with image [H, W, 3] and maps [..., H, W]."""
         height, width = element["image"].shape[:2]
         below, right = self.size[0] - height, self.size[1] - width
         if below < 0 or right < 0:
@@ -299,8 +295,8 @@ def make_loader(
         ``"mask"``, bool [B, H, W].
 
     Raises:
-        InputError: a setting does not fit; while iterating: an image with NaN or
-            values outside [0, 1], impossible instances, or unequal sizes in a batch.
+        InputError: while iterating: an image with NaN or values outside [0, 1],
+            impossible instances, or unequal sizes in a batch.
 
     >>> drawing = {"image": np.zeros((8, 8, 3), np.uint8),
     ...            "instances": np.zeros((8, 8), np.int32), "name": "empty"}

@@ -34,7 +34,9 @@ def tfds_data_dir(data_dir: PathLike | None = None) -> str:
 
 # Not registered by name: `tfds.load` does not know its settings.
 class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The base of the TFDS builders of labelled images, stored as array_record.
+    """The base of the TFDS builders of labelled images, each of which is a `Dataset`.
+
+    Examples are stored as array_record.
 
     Args:
         name: of the config; differs where what is prepared differs.
@@ -60,6 +62,10 @@ class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def features(self) -> tfds.features.FeaturesDict:
         """Returns the features of an example; made by `image_features`."""
         raise NotImplementedError
+
+    def source(self, split: str) -> BuilderExamples:
+        """Opens a split, see `BuilderDataset`."""
+        return BuilderDataset(self).source(split)
 
     def _info(self) -> tfds.core.DatasetInfo:
         names, metadata = self.class_names, None
@@ -177,9 +183,9 @@ def _quietly() -> Iterator[None]:
 class BuilderExamples:
     """The examples of one split of a prepared TFDS builder, an `ExampleSource`.
 
-    An image comes as uint8 [H, W, 3] even where it is stored in gray. Every other image
-    of one channel is a label map and comes as int32 [H, W], in which the largest number
-    that its bits hold (255 or 65535) has become -1, void. Other features are unchanged.
+    The image is uint8 [H, W, 3]. Every image of one channel is a label map, int32
+    [H, W], in which the largest number that its bits hold (255 or 65535) has become -1,
+    void. Other features are unchanged.
 
     Args:
         builder: a prepared builder with the features image, instances and name, in a
@@ -187,11 +193,7 @@ class BuilderExamples:
         split: ``"train"``, or a part such as ``"train[:10%]"``.
 
     Attributes:
-        class_names: what the numbers in ``"semantic"`` stand for, from 0 on; empty
-            where the builder's metadata do not say.
-
-    Raises:
-        InputError: the split does not exist, or needs TensorFlow to be read.
+        class_names: from class 0 on, of the builder's metadata; empty without.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -267,15 +269,3 @@ class BuilderDataset:
         if split == "test" and "test" not in self.builder.info.splits:
             split = "validation"
         return BuilderExamples(self.builder, split)
-
-
-def as_dataset(
-    prepare: Callable[..., tfds.core.DatasetBuilder],
-) -> Callable[..., BuilderDataset]:
-    """Makes a function that prepares a builder return its `BuilderDataset`."""
-
-    @functools.wraps(prepare)
-    def opened(*args: Any, **settings: Any) -> BuilderDataset:
-        return BuilderDataset(prepare(*args, **settings))
-
-    return opened

@@ -72,10 +72,8 @@ class VocMasks(LabelledBuilder, skip_registration=True):
     VOC's are taken, because SBD has no void.
 
     Splits: train, VOC's and all of SBD's images that are not in validation;
-    validation, VOC's val; test, the images of validation that SBD has too.
-
-    The name of a tree's config depends on its lists and masks and the sizes of its
-    images, not on its path, so that a tree that was changed is prepared anew.
+    validation, VOC's val; test, the images of validation that SBD has too. A tree whose
+    lists, masks or sizes of images changed is prepared anew.
 
     Args:
         sbd: take the masks of the Semantic Boundaries Dataset where VOC has none, which
@@ -87,9 +85,6 @@ class VocMasks(LabelledBuilder, skip_registration=True):
         manual_dir: a folder with the archives of VOC and SBD, packed or unpacked; by
             default ``downloads/manual`` in data_dir, into which they are downloaded.
         data_dir: the folder of prepared data sets, see `LabelledBuilder`.
-
-    Raises:
-        InputError: voc_dir is not in VOC's form.
 
     References:
         Everingham et al., "The PASCAL Visual Object Classes Challenge: A
