@@ -110,11 +110,6 @@ class Proposals(Readoff, Stateless):
             )
 
     @property
-    def readoff(self) -> Readoff:
-        """The read-off: the task itself, which inherits its settings."""
-        return self
-
-    @property
     def label_maps(self) -> tuple[LabelMap, ...]:
         """The instances."""
         return (LabelMap("instances"),)

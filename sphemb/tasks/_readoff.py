@@ -42,7 +42,7 @@ class Readoff:
     interpolated between the cells. The largest group is the background.
 
     A task inherits from it, so that these are settings of the task
-    (``config.task.threshold``), or has one in its attribute ``readoff``.
+    (``config.task.threshold``), or has another one in its attribute ``readoff``.
 
     Attributes:
         concentration: :math:`\kappa` of the kernel :math:`\exp(\kappa\cos\theta)`;
@@ -120,6 +120,11 @@ class Readoff:
             check_number(
                 f"{where}.foreground_below", self.foreground_below, above=-1, below=1
             )
+
+    @property
+    def readoff(self) -> Readoff:
+        """That of a task which inherits from it: the task itself."""
+        return self
 
     @property
     def num_labels(self) -> int:

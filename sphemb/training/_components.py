@@ -14,12 +14,10 @@ from typing import Any
 from sphemb._checks import InputError, InputTypeError
 
 
-def component(package: Any, section: Mapping[str, Any], where: str) -> Any:
+def component(known: Mapping[str, Any], section: Mapping[str, Any], where: str) -> Any:
     """An object of the class that a section names, with the rest as settings."""
     settings = entries(section)
-    classes = {n: getattr(package, n) for n in package.__all__}
-    classes = {n: found for n, found in classes.items() if inspect.isclass(found)}
-    return call(named(classes, settings.pop("name"), where), settings, where)
+    return call(named(known, settings.pop("name"), where), settings, where)
 
 
 def named(known: Mapping[str, Any], name: Any, where: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import pathlib
 from collections.abc import Callable
@@ -50,7 +51,8 @@ class Experiment(ExperimentData):
     @functools.cached_property
     def model(self) -> nn.Module:
         """The network."""
-        return component(sphemb.models, self.config.model, "config.model")
+        known = _classes(sphemb.models, lambda kind: issubclass(kind, nn.Module))
+        return component(known, self.config.model, "config.model")
 
     @property
     def stride(self) -> int:
@@ -60,7 +62,8 @@ class Experiment(ExperimentData):
     @functools.cached_property
     def task(self) -> Task:
         """The task."""
-        return component(sphemb.tasks, self.config.task, "config.task")
+        known = _classes(sphemb.tasks, lambda kind: hasattr(kind, "prediction"))
+        return component(known, self.config.task, "config.task")
 
     def schedule(self, update: Any) -> Any:
         """The learning rate of an update, which may be an array."""
@@ -204,6 +207,12 @@ class Experiment(ExperimentData):
     def abstract_state(self) -> TrainState:
         """The state's shapes and dtypes."""
         return jax.eval_shape(self.init_state)
+
+
+def _classes(package: Any, keeps: Callable[[type], bool]) -> dict[str, type]:
+    """The public classes of a package that a configuration may name."""
+    found = {name: getattr(package, name) for name in package.__all__}
+    return {n: c for n, c in found.items() if inspect.isclass(c) and keeps(c)}
 
 
 def _run_variables(workdir: str) -> tuple[str, dict[str, Any]]:
