@@ -41,8 +41,7 @@ from sphemb.data import (
 )
 from sphemb.data._coco_sets import choose_classes
 from sphemb.data.files import by_image, load_annotations
-from sphemb.models import read_state_dict
-from sphemb.models._archives import read_npz
+from sphemb.models import load_weights, read_state_dict
 from sphemb.training import load_run, read_log
 from sphemb.training._workdir import load_class_names
 
@@ -115,7 +114,8 @@ def _weights() -> list[tuple[str, bytes]]:
 
 def _arrays() -> list[tuple[str, bytes]]:
     file = io.BytesIO()
-    np.savez(file, a=np.ones((4, 3), np.float32), b=np.zeros(5, np.uint8))
+    about = json.dumps({"format": 1, "backbone": "resnet18"})
+    np.savez(file, a=np.ones((4, 3), np.float32), b=np.zeros(5, np.uint8), about=about)
     return [(".npz", file.getvalue())]
 
 
@@ -187,7 +187,7 @@ READERS: dict[str, tuple[Callable[[pathlib.Path], object], list[tuple[str, bytes
     "masks": (inspect_mask, _masks()),
     "boundaries": (read_boundaries, _mats()),
     "weights": (read_state_dict, _weights()),
-    "weights by name": (read_npz, _arrays()),
+    "weights by name": (lambda p: load_weights(p, backbone="resnet18"), _arrays()),
     "handwriting": (lambda p: load_handwriting("mnist", mnist_path=p), _handwriting()),
     "annotations": (_read_annotations, _annotations()),
     "configurations": (lambda p: load_run(p.parent), _run("config.json")),

@@ -10,7 +10,7 @@ from unittest import mock
 import ml_collections
 
 from sphemb.configs import digits
-from sphemb.models import _resnet
+from sphemb.models.backbones import _resnet
 
 
 def tiny_config(

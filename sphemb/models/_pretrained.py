@@ -58,8 +58,8 @@ _UNUSED = re.compile(r"(fc|_conv_head|_bn1|_fc)\.\w+|.*\.num_batches_tracked")
 
 def weights_dir() -> pathlib.Path:
     """Returns ``$SPHEMB_WEIGHTS_DIR``, by default ``~/.cache/sphemb/weights``."""
-    chosen = os.environ.get("SPHEMB_WEIGHTS_DIR")
-    return pathlib.Path(chosen or "~/.cache/sphemb/weights").expanduser()
+    chosen = os.environ.get("SPHEMB_WEIGHTS_DIR") or "~/.cache/sphemb/weights"
+    return pathlib.Path(chosen).expanduser()
 
 
 def list_weights() -> dict[str, str]:
@@ -211,7 +211,8 @@ def _leaf_shapes(backbone: str) -> dict[tuple[str, ...], tuple[int, ...]]:
     model = BACKBONES[backbone]()
     image = jax.ShapeDtypeStruct((1, model.stride, model.stride, 3), np.float32)
     tree: Any = jax.eval_shape(model.init, jax.random.key(0), image)
-    return {path: x.shape for path, x in traverse_util.flatten_dict(tree).items()}
+    leaves: Any = traverse_util.flatten_dict(tree)
+    return {path: leaf.shape for path, leaf in leaves.items()}
 
 
 def _torch_name(path: tuple[str, ...], resnet: bool) -> str:

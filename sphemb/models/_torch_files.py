@@ -12,7 +12,7 @@ import pathlib
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,13 +38,12 @@ _NAMES = """
     LONG_BINPUT MARK MEMOIZE NEWFALSE NEWTRUE NONE PROTO REDUCE SHORT_BINSTRING
     SHORT_BINUNICODE STACK_GLOBAL STOP TUPLE TUPLE1 TUPLE2 TUPLE3
 """
+_STANDARD: Any = pickle._Unpickler
 _INSTRUCTIONS = [getattr(pickle, name)[0] for name in _NAMES.split()]
 # Some hundred bytes for each tensor; reading takes sixty times as much memory.
 _MAX_PICKLE = 4 * 2**20
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-Storage = Callable[[np.dtype, str, int], np.ndarray]
-"""From dtype, key and number of entries to a flat array."""
+Storage = Callable[[np.dtype, str, int], np.ndarray]  # of a key and a size
 
 
 def damaged(path: pathlib.Path, error: Exception | str) -> InputError:
@@ -152,7 +151,7 @@ def _read_zip(path: pathlib.Path) -> Any:
     return _Unpickler(head, path, read).load()
 
 
-def _read_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
+def _read_legacy(file: io.BufferedReader, path: pathlib.Path) -> Any:
     """Reads five pickles, and each storage after its number of entries."""
     storages: dict[str, np.ndarray] = {}
     left = path.stat().st_size
@@ -167,7 +166,7 @@ def _read_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
         return storages[key]
 
     head = io.BytesIO(file.read(_MAX_PICKLE))
-    if _Unpickler(head, path, allocate).load() != _LEGACY_MAGIC:
+    if _Unpickler(head, path, allocate).load() != 0x1950A86A20F9469CFC6C:
         raise InputError(f"{path} must be a file of torch.save, got another pickle")
     protocol, system, content, keys = (
         _Unpickler(head, path, allocate).load() for _ in range(4)
@@ -176,24 +175,24 @@ def _read_legacy(file: BinaryIO, path: pathlib.Path) -> Any:
         raise InputError(f"{path} must be a little-endian file of torch.save")
     file.seek(head.tell())
     for key in keys:
-        size = int.from_bytes(file.read(8), "little", signed=True)
-        storage = storages.pop(key)
-        data = storage.view(np.uint8)
-        if size != storage.size or file.readinto(data) != data.size:
+        size, storage = file.read(8), storages.pop(key)
+        data: Any = storage.view(np.uint8)
+        complete = size == storage.size.to_bytes(8, "little")
+        if not complete or file.readinto(data) != data.size:
             raise ValueError(f"storage {key[:40]!r} is incomplete")
     if storages:
         raise ValueError(f"storage {min(storages)[:40]!r} is missing")
     return content
 
 
-class _Unpickler(pickle._Unpickler):
+class _Unpickler(_STANDARD):
     """Unpickles tensors, numbers, strings, lists, tuples and dicts, and nothing else.
 
     The base is the standard library's unpickler in Python: its instructions can be
     restricted, and its memo is a dict, so that an index takes no memory.
     """
 
-    def __init__(self, stream: BinaryIO, path: pathlib.Path, storage: Storage):
+    def __init__(self, stream: io.BytesIO, path: pathlib.Path, storage: Storage):
         super().__init__(stream, encoding="utf-8")
         self.path, self.storage = path, storage
 
@@ -216,8 +215,8 @@ class _Unpickler(pickle._Unpickler):
             raise self.refusal(repr(f"{module}.{name}"[:100]))
         return _FUNCTIONS[module, name]
 
-    def persistent_load(self, reference: Any) -> np.ndarray:
-        word, dtype, key, _, size, *view = reference
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        word, dtype, key, _, size, *view = pid
         wanted = isinstance(dtype, np.dtype) and type(key) is str and type(size) is int
         if not wanted or word != "storage" or view not in ([], [None]):
             raise TypeError("a reference to something other than a storage")
@@ -235,7 +234,7 @@ class _Unpickler(pickle._Unpickler):
         self.stack.pop()  # the version numbers that torch attaches to a state dict
 
     dispatch = {  # noqa: RUF012
-        **{code: pickle._Unpickler.dispatch[code] for code in _INSTRUCTIONS},
+        **{code: _STANDARD.dispatch[code] for code in _INSTRUCTIONS},
         pickle.SETITEM[0]: load_setitem,
         pickle.SETITEMS[0]: load_setitems,
         pickle.BUILD[0]: load_build,

@@ -30,7 +30,7 @@ def test_a_file_becomes_weights_with_a_name(source, capsys):
 
 
 def test_mistakes_are_one_line(source, capsys, tmp_path):
-    assert "net.pth lacks what resnet50 needs" in refused(
+    assert "net.pth lacks entries of resnet50" in refused(
         capsys, source, "--backbone", "resnet50"
     )
     assert "backbone must be one of" in refused(capsys, source, "--backbone", "vgg")

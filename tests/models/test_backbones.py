@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.models import (
-    BACKBONES,
-    EfficientNetLite0,
-    ResNet,
-    convert_state_dict,
-    last_map_at,
-)
+from sphemb.models import BACKBONES, convert_state_dict
+from sphemb.models.backbones import EfficientNetLite0, ResNet, last_map_at
 from tests.models.peers import import_timm
 from tests.models.states import efficientnet_state, resnet_state
 
@@ -68,7 +63,7 @@ class TestSizes:
             (lambda: ResNet(dtype="float16"), "dtype must be one of 'float32', 'bfl"),
         ],
     )
-    def test_settings_that_make_no_network_are_named(self, make, message):
+    def test_wrong_settings_are_named(self, make, message):
         with pytest.raises(InputError, match=message):
             make()
 

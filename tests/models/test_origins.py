@@ -1,7 +1,7 @@
 """Every map says where its cells lie, and what reads it, adds it or mirrors it does so.
 
 Kernels are averages, but in the last test: the gradient of a cell's value is then
-where the cell looks, without a sign, and its centroid is the centre of the cell. The
+where the cell looks, without a sign, and its centroid is the center of the cell. The
 ResNet has a block a stage and few channels: where its cells lie depends on neither.
 """
 

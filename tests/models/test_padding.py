@@ -1,4 +1,4 @@
-"""The padding of an image changes nothing of what a network says of its pixels."""
+"""The padding of an image does not change a network's output at its pixels."""
 
 from __future__ import annotations
 

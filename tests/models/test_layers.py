@@ -1,4 +1,4 @@
-"""Batch normalisation: what moves, what does not, and over which batch."""
+"""Layers: normalization, depthwise convolutions, the pyramid, rearrangements."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.models import BatchNorm
+from sphemb.models import (
+    AtrousPyramid,
+    BatchNorm,
+    _layers,
+    chromaticity,
+    depth_to_space,
+    pixel_coordinates,
+    space_to_depth,
+)
 
 X = np.random.default_rng(0).normal(2, 3, (4, 3, 5, 6)).astype(np.float32)
 
@@ -58,7 +66,7 @@ class TestFixed:
 
 
 class TestTrained:
-    def test_the_batch_is_normalised_over_all_devices(self):
+    def test_the_batch_is_normalized_over_all_devices(self):
         v = variables()
         layer = BatchNorm("trained", epsilon=1e-3, momentum=0.25)
 
@@ -114,6 +122,97 @@ class TestTrained:
         ({"momentum": 2.0}, "momentum must satisfy 0 <= momentum <= 1"),
     ],
 )
-def test_settings_that_make_no_layer_are_named(settings, message):
+def test_wrong_settings_are_named(settings, message):
     with pytest.raises(InputError, match=message):
         BatchNorm(**settings)
+
+
+B, C = 2, 8
+SETTINGS = [
+    # side of the kernel, stride, dilation, (height, width)
+    (3, 1, 1, (9, 12)),
+    (3, 2, 1, (8, 9)),
+    (5, 1, 2, (7, 6)),
+    (5, 2, 1, (10, 7)),
+    (3, 1, 4, (5, 5)),
+]
+
+
+@pytest.mark.parametrize(("side", "stride", "dilation", "size"), SETTINGS)
+def test_they_are_xlas_grouped_convolution_and_so_is_their_gradient(
+    side, stride, dilation, size
+):
+    keys = jax.random.split(jax.random.key(0), 2)
+    x = jax.random.normal(keys[0], (B, *size, C))
+    kernel = jax.random.normal(keys[1], (side, side, 1, C))
+    settings = {"stride": stride, "dilation": dilation}
+
+    def both(function):
+        def loss(x, kernel):
+            out = function(x, kernel, **settings)
+            return jnp.sum(jnp.sin(out)), out
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
+
+    wanted = both(_layers._grouped_convolution)
+    found = both(_layers._shifted_products)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_on_a_cpu_no_convolution_is_left():
+    x, kernel = jnp.ones((1, 4, 4, C)), jnp.ones((3, 3, 1, C))
+    lowered = jax.jit(_layers.depthwise_convolution).lower(x, kernel)
+    assert "convolution(" not in lowered.compile().as_text()
+
+
+class TestAtrousPyramid:
+    def test_every_rate_widens_what_a_cell_sees(self):
+        pyramid = AtrousPyramid(8, (1, 3))
+        x = jnp.zeros((1, 9, 9, 4))
+        variables = pyramid.init(jax.random.key(0), x)
+        kernels = variables["params"]
+        assert kernels["point"]["kernel"].shape == (1, 1, 4, 8)
+        assert kernels["rate1"]["kernel"].shape == (3, 3, 4, 8)
+        assert kernels["mix"]["kernel"].shape == (1, 1, 24, 8)
+        expected = jax.lax.conv_general_dilated(
+            jnp.eye(81)[40].reshape(1, 9, 9, 1).repeat(4, axis=3),
+            kernels["rate3"]["kernel"],
+            (1, 1),
+            "SAME",
+            rhs_dilation=(3, 3),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )
+        seen = np.argwhere(np.abs(expected).sum(axis=(0, 3)) > 0)
+        assert {tuple(s) for s in seen} == {
+            (r, c) for r in (1, 4, 7) for c in (1, 4, 7)
+        }
+        _, maps = pyramid.apply(
+            variables,
+            jnp.eye(81)[40].reshape(1, 9, 9, 1).repeat(4, axis=3),
+            capture_intermediates=True,
+        )
+        found = maps["intermediates"]["rate3"]["__call__"][0]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_folding_keeps_each_patch_together():
+    image = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
+    folded = np.asarray(space_to_depth(jnp.asarray(image)))
+    np.testing.assert_array_equal(folded[1, 1, 2], image[1, 2:4, 4:6].reshape(-1))
+    np.testing.assert_array_equal(depth_to_space(jnp.asarray(folded)), image)
+
+
+def test_coordinates_are_centered_and_measured_in_pixels():
+    small, large = pixel_coordinates(4, 4), pixel_coordinates(8, 12)
+    np.testing.assert_allclose(small.mean((0, 1)), 0, atol=1e-7)
+    np.testing.assert_allclose(large[1, 0] - large[0, 0], [1 / 32, 0], atol=1e-7)
+    np.testing.assert_allclose(small[0, 1] - small[0, 0], [0, 1 / 32], atol=1e-7)
+
+
+def test_chromaticity_forgets_brightness_and_keeps_black():
+    color = jnp.array([0.8, 0.4, 0.0])
+    bright, faint = chromaticity(color), chromaticity(0.1 * color)
+    np.testing.assert_allclose(bright, faint, atol=0.05)
+    assert not np.any(chromaticity(jnp.zeros(3)))
