@@ -111,12 +111,7 @@ def _even_side(num_points: int, largest: int) -> int:
 
 
 def choose_tiling(
-    num_rows: int,
-    num_columns: int,
-    block_size: int | None = None,
-    *,
-    precision: jax.lax.PrecisionLike,
-    axis_name: AxisName = None,
+    num_rows, num_columns, block_size=None, *, precision, axis_name=None
 ) -> Tiling:
     """Chooses evenly filled tiles of at most ``block_size``, None for the fastest."""
     return Tiling(
@@ -139,13 +134,7 @@ def _cut(tree: Any, side: int) -> Any:
     return jax.tree.map(cut, tree)
 
 
-def fold_tiles(
-    tile: Callable[[Any, Any, Any], Any],
-    initial: Any,
-    rows: Any,
-    columns: Any,
-    tiling: Tiling,
-) -> Any:
+def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
     """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
 
     Every level is checkpointed: derivatives recompute the tiles, in every mode. Rows of

@@ -17,6 +17,18 @@ def test_the_import_loads_jax_and_numpy_and_no_framework():
     assert done.stdout.strip() == "[]"
 
 
+def test_the_other_packages_load_on_first_access():
+    code = (
+        "import sys, sphemb; assert 'sphemb.models' not in sys.modules; "
+        "print(sphemb.models.__name__, 'tasks' in dir(sphemb), "
+        "hasattr(sphemb, 'nothing'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "sphemb.models True False"
+
+
 def test_every_public_name_has_a_docstring():
     import sphemb
 

@@ -95,9 +95,6 @@ def accelerated_gbms(
     Returns:
         [..., N, D] the points after the last step, in the dtype of ``embeddings``.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Carreira-Perpinan, Fast nonparametric clustering with Gaussian blurring
         mean-shift, ICML 2006; Kong and Fowlkes, CVPR 2018, section 4.
@@ -149,13 +146,7 @@ class _State(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames="settings")
-def _images(
-    x: jax.Array,
-    mask: jax.Array | None,
-    numbers: tuple[jax.Array, ...],
-    *,
-    settings: _Settings,
-) -> tuple[jax.Array, jax.Array]:
+def _images(x, mask, numbers, *, settings) -> tuple[jax.Array, jax.Array]:
     """The moved points, and the number of steps of each image."""
     dtype = numbers[0].dtype
     flat = x.astype(dtype).reshape(-1, *x.shape[-2:])
@@ -173,12 +164,7 @@ def _images(
     return moved, taken.reshape(x.shape[:-2])
 
 
-def _one_image(
-    settings: _Settings,
-    x: jax.Array,
-    weights: jax.Array,
-    numbers: tuple[jax.Array, ...],
-) -> tuple[jax.Array, jax.Array]:
+def _one_image(settings, x, weights, numbers) -> tuple[jax.Array, jax.Array]:
     num_points, most = x.shape[0], settings.max_points
     num_cells = min(_MOST_CELLS, max(1, most // _FEWER))
     start = _State(x, jnp.zeros((), jnp.int32), jnp.array(True))
@@ -219,12 +205,7 @@ def _one_image(
     return jax.lax.cond(merged, settled, lambda: (x, taken))
 
 
-def _settle(
-    settings: _Settings,
-    state: _State,
-    weights: jax.Array,
-    numbers: tuple[jax.Array, ...],
-) -> _State:
+def _settle(settings, state, weights, numbers) -> _State:
     """Makes the rest of the steps with few points, or until none moves any more."""
     kappa, eta, tolerance, _ = numbers
     count = state.points.shape[0]

@@ -107,9 +107,6 @@ def gbms(
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Kong and Fowlkes, Recurrent Pixel Embedding for Instance Grouping, CVPR 2018:
         section 4.1, and Eq. 5 of the supplement with kappa = delta^2.
@@ -284,12 +281,7 @@ def _step_of(options: _Options, tiling: Tiling, masked: bool) -> Callable:
 
 
 def _attended_step(
-    attention: Attention,
-    masked: bool,
-    x: jax.Array,
-    weights: jax.Array,
-    concentration: jax.Array,
-    step_size: jax.Array,
+    attention, masked, x, weights, concentration, step_size
 ) -> jax.Array:
     """Makes one step by attention with queries kappa x, keys and values x.
 

@@ -78,9 +78,6 @@ def assign_clusters(
         centroids: [K, D].
         metric: ``"euclidean"``, or ``"spherical"``, which compares directions.
 
-    Raises:
-        InputError: an argument has the wrong shape or dtype.
-
     >>> centroids = jnp.array([[1.0, 0.0], [0.0, 0.2]])
     >>> assign_clusters(jnp.array([[0.5, 0.5]]), centroids).tolist()
     [1]
@@ -121,9 +118,6 @@ def init_centroids(
         weights: [N] of the points, to which their probability is proportional.
         mask: bool [N], True = may be sampled. With fewer than K of them,
             ``"k-means++"`` repeats some.
-
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
 
     References:
         Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA
@@ -189,9 +183,6 @@ def k_means(
     Returns:
         A `KMeans`, with labels, counts and inertia of its centroids.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Lloyd, Least squares quantization in PCM, IEEE Trans. Inf. Theory 1982; Dhillon
         and Modha, Concept decompositions, Machine Learning 2001.
@@ -202,19 +193,11 @@ def k_means(
     ([[0.5], [8.5]], [0, 0, 1, 1], 1.0)
     """
     weights = _checked_weights(points, weights, mask)
-    _check_settings("start", start, points, metric, block_size, axis_name)
+    options = _checked("start", start, points, metric, block_size, axis_name)
     check_count("num_steps", num_steps)
     check_choice("empty", empty, _EMPTY)
-    return _lloyd(
-        jnp.asarray(points),
-        jnp.asarray(start),
-        weights,
-        num_steps=int(num_steps),
-        metric=metric,
-        empty=empty,
-        block=block_size or _BLOCK,
-        axis_name=axis_name,
-    )
+    arrays = jnp.asarray(points), jnp.asarray(start), weights
+    return _lloyd(*arrays, num_steps=int(num_steps), empty=empty, options=options)
 
 
 def update_k_means(
@@ -247,17 +230,12 @@ def update_k_means(
     """
     weights = _checked_weights(points, weights, mask)
     centroids = state.centroids
-    _check_settings("state.centroids", centroids, points, metric, block_size, axis_name)
+    name = "state.centroids"
+    options = _checked(name, centroids, points, metric, block_size, axis_name)
     clusters = {"K": jnp.shape(centroids)[0]}
     check_shape("state.counts", state.counts, "K", dims=clusters, beside="centroids")
-    return _updated(
-        KMeansState(*(jnp.asarray(leaf) for leaf in state)),
-        jnp.asarray(points),
-        weights,
-        metric=metric,
-        block=block_size or _BLOCK,
-        axis_name=axis_name,
-    )
+    state = KMeansState(*(jnp.asarray(leaf) for leaf in state))
+    return _updated(state, jnp.asarray(points), weights, options=options)
 
 
 def _check_centroids(name: str, centroids: jax.Array, dim: int) -> None:
@@ -267,11 +245,20 @@ def _check_centroids(name: str, centroids: jax.Array, dim: int) -> None:
         raise InputError(f"{name} must hold one centroid at least, got none")
 
 
-def _check_settings(name, centroids, points, metric, block_size, axis_name) -> None:
+class _Options(NamedTuple):
+    """The static settings that both ways share."""
+
+    metric: str
+    block: int
+    axis_name: AxisName
+
+
+def _checked(name, centroids, points, metric, block_size, axis_name) -> _Options:
     _check_centroids(name, centroids, jnp.shape(points)[1])
     check_choice("metric", metric, _METRICS)
     check_block_size(block_size)
     check_axis_name("axis_name", axis_name)
+    return _Options(metric, block_size or _BLOCK, axis_name)
 
 
 def _checked_weights(points, weights, mask) -> jax.Array:
@@ -321,32 +308,33 @@ def _spread(key, points, weights, *, num_clusters, metric):
     return jax.lax.fori_loop(1, num_clusters, step, (start, nearest))[0]
 
 
-@functools.partial(
-    jax.jit, static_argnames=("num_steps", "metric", "empty", "block", "axis_name")
-)
-def _lloyd(points, start, weights, *, num_steps, metric, empty, block, axis_name):
+@functools.partial(jax.jit, static_argnames=("num_steps", "empty", "options"))
+def _lloyd(points, start, weights, *, num_steps, empty, options: _Options) -> KMeans:
+    metric = options.metric
     points, start = _comparable(points, metric), _comparable(start, metric)
     points, weights = jax.lax.stop_gradient((points, weights))
-    add_up = functools.partial(_add_up, block=block, axis_name=axis_name)
 
     def step(_: int, centroids: jax.Array) -> jax.Array:
-        found, _labels, distances = add_up(points, centroids, weights)
+        found, _labels, distances = _add_up(points, centroids, weights, options)
         means = _cluster_means(found, centroids, metric)
         if empty == "keep":
             return means
-        return _reseed_empty(means, found, points, distances, weights, axis_name)
+        return _reseed_empty(
+            means, found, points, distances, weights, options.axis_name
+        )
 
     centroids = jax.lax.fori_loop(0, num_steps, step, jax.lax.stop_gradient(start))
-    found, labels, _ = add_up(points, centroids, weights)
+    found, labels, _ = _add_up(points, centroids, weights, options)
     labels = jnp.where(weights > 0, labels, VOID)
     return KMeans(centroids, found.counts, labels, found.inertia)
 
 
-@functools.partial(jax.jit, static_argnames=("metric", "block", "axis_name"))
-def _updated(state, points, weights, *, metric, block, axis_name):
+@functools.partial(jax.jit, static_argnames="options")
+def _updated(state, points, weights, *, options: _Options) -> KMeansState:
+    metric = options.metric
     points = _comparable(points, metric)
     centroids = _comparable(state.centroids, metric)
-    found, _, _ = _add_up(points, centroids, weights, block=block, axis_name=axis_name)
+    found, _, _ = _add_up(points, centroids, weights, options)
     counts = state.counts + found.counts
     share = found.counts / jnp.where(counts > 0, counts, 1.0)
     means = _cluster_means(found, centroids, "euclidean")
@@ -376,16 +364,11 @@ def _half_scores(points: jax.Array, centroids: jax.Array) -> jax.Array:
 
 
 def _add_up(
-    points: jax.Array,
-    centroids: jax.Array,
-    weights: jax.Array,
-    *,
-    block: int,
-    axis_name: AxisName,
+    points, centroids, weights, options: _Options
 ) -> tuple[_ClusterSums, jax.Array, jax.Array]:
     """Sums of the clusters over all devices; labels [N] and squared distances [N]."""
     (number, dim), clusters = points.shape, centroids.shape[0]
-    block = max(1, min(block, number))
+    block = max(1, min(options.block, number))
     missing = -number % block
     # Values of invalid points, NaN included, must not reach a matmul.
     points = jnp.where(weights[:, None] > 0, points, 0.0)
@@ -410,9 +393,9 @@ def _add_up(
         return carry + added, (labels.astype(jnp.int32), distances)
 
     zeros = jnp.zeros(clusters * (dim + 1) + 1, points.dtype)
-    zeros, centroids, blocks = vary((zeros, centroids, blocks), axis_name)
+    zeros, centroids, blocks = vary((zeros, centroids, blocks), options.axis_name)
     total, (labels, distances) = jax.lax.scan(visit, zeros, blocks)
-    total = add_devices(total, axis_name)
+    total = add_devices(total, options.axis_name)
     table = total[:-1].reshape(clusters, dim + 1)
     return (
         _ClusterSums(table[:, :-1], table[:, -1], total[-1]),
@@ -430,14 +413,7 @@ def _cluster_means(found: _ClusterSums, centroids: jax.Array, metric: str) -> ja
     return jnp.where(filled, means, centroids)
 
 
-def _reseed_empty(
-    means: jax.Array,
-    found: _ClusterSums,
-    points: jax.Array,
-    distances: jax.Array,
-    weights: jax.Array,
-    axis_name: AxisName,
-) -> jax.Array:
+def _reseed_empty(means, found, points, distances, weights, axis_name) -> jax.Array:
     """Moves the j-th empty cluster to the j-th farthest of all points."""
     most = min(means.shape[0], points.shape[0])
     far, index = jax.lax.top_k(jnp.where(weights > 0, distances, -1.0), most)

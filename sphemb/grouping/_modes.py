@@ -7,7 +7,7 @@ axes.
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -95,9 +95,6 @@ def label_modes(
     Returns:
         A :class:`Grouping`; groups are numbered by falling size, then by their seeds.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Kong and Fowlkes, CVPR 2018, section 4, which does not specify this step.
 
@@ -109,53 +106,54 @@ def label_modes(
     2
     """
     x, valid = valid_points(embeddings, mask)
-    check_grouping(max_groups, threshold, min_size, unassigned)
     check_axis_name("axis_name", axis_name)
+    options = group_options(max_groups, min_size, unassigned, precision, axis_name)
     *batch, num_points, dim = x.shape
     if x.size == 0:
-        return no_groups(x, max_groups)
+        return no_groups(x, options.max_groups)
     grouping = _images(
         x.reshape(-1, num_points, dim),
         valid.reshape(-1, num_points),
-        jnp.asarray(threshold, x.dtype),
-        max_groups=int(max_groups),
-        min_size=int(min_size),
-        unassigned=unassigned,
-        precision=precision,
-        axis_name=axis_name,
+        check_threshold(threshold, x.dtype),
+        options=options,
     )
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), grouping)
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("max_groups", "min_size", "unassigned", "precision", "axis_name"),
-)
-def _images(
-    x, valid, threshold, *, max_groups, min_size, unassigned, precision, axis_name
-) -> Grouping:
+@functools.partial(jax.jit, static_argnames="options")
+def _images(x, valid, threshold, *, options: GroupOptions) -> Grouping:
     """Groups every image of a batch [B, N, D]."""
 
     def one(x: jax.Array, valid: jax.Array) -> Grouping:
         return number_groups(
-            find_groups(x, valid, threshold, max_groups, precision, axis_name),
-            x,
-            valid,
-            min_size=min_size,
-            unassigned=unassigned,
-            precision=precision,
-            axis_name=axis_name,
+            find_groups(x, valid, threshold, options), x, valid, options
         )
 
     return jax.vmap(one)(x, valid)
 
 
-def check_grouping(max_groups, threshold, min_size, unassigned) -> None:
-    """Checks the settings of groups within a threshold."""
+class GroupOptions(NamedTuple):
+    """The static settings of groups."""
+
+    max_groups: int
+    min_size: int
+    unassigned: str
+    precision: jax.lax.PrecisionLike
+    axis_name: AxisName = None
+
+
+def group_options(max_groups, min_size, unassigned, *rest) -> GroupOptions:
+    """Checks the static settings of groups."""
     check_count("max_groups", max_groups, at_least=1)
-    check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
     check_count("min_size", min_size, at_least=1)
     check_choice("unassigned", unassigned, ("nearest", "void"))
+    return GroupOptions(int(max_groups), int(min_size), unassigned, *rest)
+
+
+def check_threshold(threshold, dtype) -> jax.Array:
+    """Checks the cosine beyond which points are grouped."""
+    check_scalar("threshold", threshold, above=-1.0, below=1.0, hint="it is a cosine")
+    return jnp.asarray(threshold, dtype)
 
 
 def valid_points(
@@ -218,23 +216,17 @@ def _seed(
 
 
 def find_groups(
-    x: jax.Array,
-    valid: jax.Array,
-    threshold: Any,
-    max_groups: int,
-    precision: jax.lax.PrecisionLike,
-    axis_name: AxisName,
-    *,
-    recenter: bool = True,
+    x, valid, threshold, options: GroupOptions, *, recenter: bool = True
 ) -> FoundGroups:
     """Makes a group around one seed after another until no point is free.
 
     A group lies around the mean direction of the points near the seed if ``recenter``,
     else around the seed.
     """
+    max_groups, axis_name = options.max_groups, options.axis_name
 
     def cosine(center: jax.Array) -> jax.Array:
-        return jnp.matmul(x, center, precision=precision)
+        return jnp.matmul(x, center, precision=options.precision)
 
     def go_on(state: FoundGroups) -> jax.Array:
         return (state.found < max_groups) & state.left
@@ -243,7 +235,7 @@ def find_groups(
         point, chosen = _seed(x, state.free, axis_name)
         near, center = state.free & (cosine(point) > threshold), point
         if recenter:
-            total = jnp.matmul(near.astype(x.dtype), x, precision=precision)
+            total = jnp.matmul(near.astype(x.dtype), x, precision=options.precision)
             total = add_devices(total, axis_name)
             center = l2_normalize(jnp.where(_any(near, axis_name), total, point))
             near = state.free & (cosine(center) > threshold)
@@ -269,29 +261,20 @@ def find_groups(
     return jax.lax.while_loop(go_on, next_group, start)
 
 
-def number_groups(
-    found: FoundGroups,
-    x: jax.Array,
-    valid: jax.Array,
-    *,
-    min_size: int,
-    unassigned: str,
-    precision: jax.lax.PrecisionLike,
-    axis_name: AxisName = None,
-) -> Grouping:
+def number_groups(found: FoundGroups, x, valid, options: GroupOptions) -> Grouping:
     """Numbers the groups of an image by size, and treats its unassigned points."""
-    max_groups = found.modes.shape[0]
+    max_groups, axis_name = options.max_groups, options.axis_name
 
     def count(labels: jax.Array) -> jax.Array:
         slots = jnp.where(labels == VOID, max_groups, labels)
         counts = jnp.zeros(max_groups, jnp.int32).at[slots].add(1, mode="drop")
         return add_devices(counts, axis_name)
 
-    large = count(found.labels) >= min_size
+    large = count(found.labels) >= options.min_size
     kept = (found.labels != VOID) & large[found.labels]
     labels = jnp.where(kept, found.labels, VOID)
-    if unassigned == "nearest":
-        cosine = jnp.matmul(x, found.modes.T, precision=precision)
+    if options.unassigned == "nearest":
+        cosine = jnp.matmul(x, found.modes.T, precision=options.precision)
         nearest = jnp.argmax(jnp.where(large, cosine, -jnp.inf), axis=1)
         adopted = valid & ~kept & jnp.any(large)
         labels = jnp.where(adopted, nearest.astype(jnp.int32), labels)

@@ -57,9 +57,6 @@ def bucket_size(num_points: int) -> int:
 
     The sizes are 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, ...
 
-    Raises:
-        InputError: ``num_points`` is not an int of at least 0.
-
     >>> [bucket_size(n) for n in (7, 9, 4096, 4097, 154401)]
     [7, 10, 4096, 5120, 163840]
     """
@@ -78,9 +75,6 @@ def pad_points(points: jax.Array, *, mask: jax.Array | None = None) -> PaddedPoi
     Args:
         points: [..., N, D].
         mask: [..., N] bool, True = valid; None takes all points as valid.
-
-    Raises:
-        InputError: an argument has the wrong shape or dtype.
 
     >>> padded = pad_points(jnp.ones((9, 3)))
     >>> padded.points.shape, padded.mask.sum().item()
@@ -210,9 +204,6 @@ def append_positions(
 
     Returns:
         The joint points, and their concentration :math:`\kappa + 8 K`.
-
-    Raises:
-        InputError: shapes that do not fit, or numbers out of range.
 
     References:
         Comaniciu & Meer, "Mean shift: a robust approach toward feature space analysis",

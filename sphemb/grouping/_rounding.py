@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,9 +17,11 @@ from sphemb._checks import VOID, check_count, check_key
 from sphemb.grouping._modes import (
     FoundGroups,
     Grouping,
+    GroupOptions,
     Unassigned,
-    check_grouping,
+    check_threshold,
     find_groups,
+    group_options,
     no_groups,
     number_groups,
     valid_points,
@@ -94,9 +95,6 @@ def kwik_cluster(
     Returns:
         A :class:`Rounding`; groups are numbered by falling size, then by their pivots.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Ailon, Charikar & Newman, "Aggregating inconsistent information: ranking and
         clustering", JACM 2008; Barnes & Dubrawski, "Deep spectral clustering for object
@@ -108,18 +106,15 @@ def kwik_cluster(
     ([1, 0, 0], [2, 1, 0, 0], 2)
     """
     x, valid = valid_points(embeddings, mask)
-    check_grouping(max_groups, threshold, min_size, unassigned)
+    options = group_options(max_groups, min_size, unassigned, precision)
     check_count("num_orders", num_orders, at_least=1)
     return _pivots(
         check_key("key", key),
         x,
         valid,
-        jnp.asarray(threshold, x.dtype),
-        max_groups=int(max_groups),
+        check_threshold(threshold, x.dtype),
         num_orders=int(num_orders),
-        min_size=int(min_size),
-        unassigned=unassigned,
-        precision=precision,
+        options=options,
     )
 
 
@@ -164,9 +159,6 @@ def orthogonal_rounding(
     Returns:
         A :class:`Rounding` of at most D groups; ``num_left`` is 0.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Yu & Shi, "Multiclass spectral clustering", ICCV 2003; Damle, Minden & Ying,
         "Simple, direct and efficient multi-way spectral clustering", Information and
@@ -181,55 +173,35 @@ def orthogonal_rounding(
     check_count("num_steps", num_steps, at_least=1)
     check_count("num_starts", num_starts, at_least=1)
     check_count("min_size", min_size, at_least=1)
+    options = GroupOptions(x.shape[-1], int(min_size), "nearest", precision)
     return _rotations(
         check_key("key", key),
         x,
         valid,
         num_steps=int(num_steps),
         num_starts=int(num_starts),
-        min_size=int(min_size),
-        precision=precision,
+        options=options,
     )
 
 
-@functools.partial(
-    jax.jit,
-    static_argnames=("max_groups", "num_orders", "min_size", "unassigned", "precision"),
-)
-def _pivots(
-    key, x, valid, threshold, *, max_groups, num_orders, min_size, unassigned, precision
-) -> Rounding:
+@functools.partial(jax.jit, static_argnames=("num_orders", "options"))
+def _pivots(key, x, valid, threshold, *, num_orders, options: GroupOptions) -> Rounding:
     def one_order(key: jax.Array, x: jax.Array, valid: jax.Array) -> Grouping:
         order = jnp.argsort(_random_numbers(key, valid), stable=True)
-        found = find_groups(
-            x[order],
-            valid[order],
-            threshold,
-            max_groups,
-            precision,
-            None,
-            recenter=False,
-        )
+        found = find_groups(x[order], valid[order], threshold, options, recenter=False)
         labels = jnp.zeros_like(found.labels)
         labels = labels.at[order].set(found.labels, unique_indices=True)
-        return number_groups(
-            found._replace(labels=labels),
-            x,
-            valid,
-            min_size=min_size,
-            unassigned=unassigned,
-            precision=precision,
-        )
+        return number_groups(found._replace(labels=labels), x, valid, options)
 
-    return _best_of(one_order, key, x, valid, num_orders, max_groups, precision)
+    return _best_of(one_order, key, x, valid, num_orders, options)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("num_steps", "num_starts", "min_size", "precision")
-)
+@functools.partial(jax.jit, static_argnames=("num_steps", "num_starts", "options"))
 def _rotations(
-    key, x, valid, *, num_steps, num_starts, min_size, precision
+    key, x, valid, *, num_steps, num_starts, options: GroupOptions
 ) -> Rounding:
+    precision = options.precision
+
     def one_start(key: jax.Array, x: jax.Array, valid: jax.Array) -> Grouping:
         directions = _spread_directions(key, x, valid, precision)
 
@@ -257,16 +229,9 @@ def _rotations(
             found=jnp.int32(x.shape[1]),
             left=jnp.asarray(False),
         )
-        return number_groups(
-            found,
-            x,
-            valid,
-            min_size=min_size,
-            unassigned="nearest",
-            precision=precision,
-        )
+        return number_groups(found, x, valid, options)
 
-    return _best_of(one_start, key, x, valid, num_starts, x.shape[-1], precision)
+    return _best_of(one_start, key, x, valid, num_starts, options)
 
 
 def _spread_directions(
@@ -312,23 +277,15 @@ def _random_numbers(key: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.where(valid, numbers, jnp.inf)
 
 
-def _best_of(
-    attempt: Callable[[jax.Array, jax.Array, jax.Array], Grouping],
-    key: jax.Array,
-    x: jax.Array,
-    valid: jax.Array,
-    number: int,
-    max_groups: int,
-    precision: jax.lax.PrecisionLike,
-) -> Rounding:
+def _best_of(attempt, key, x, valid, number: int, options: GroupOptions) -> Rounding:
     """Groups each image several times and keeps the grouping of the least error."""
     *batch, num_points, dim = x.shape
     if x.size == 0:
         errors = jnp.zeros((*batch, number), x.dtype)
-        return Rounding(*no_groups(x, max_groups), errors=errors)
+        return Rounding(*no_groups(x, options.max_groups), errors=errors)
 
     def image(keys: jax.Array, x: jax.Array, valid: jax.Array) -> Rounding:
-        gram = jnp.matmul(x.T, x, precision=precision)
+        gram = jnp.matmul(x.T, x, precision=options.precision)
 
         def one(key: jax.Array) -> tuple[Grouping, jax.Array]:
             grouping = attempt(key, x, valid)

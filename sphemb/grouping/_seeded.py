@@ -63,9 +63,6 @@ def mean_shift(
     Returns:
         [..., M, D] the seeds after T steps.
 
-    Raises:
-        InputError: an argument has the wrong shape, dtype or range.
-
     References:
         Kobayashi and Otsu, Von Mises-Fisher mean shift for clustering on a hypersphere,
         ICPR 2010; Kong and Fowlkes, CVPR 2018, section 4.1.

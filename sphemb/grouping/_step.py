@@ -92,13 +92,7 @@ def _falling_exp_jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]
     return value, value * tangents[0]
 
 
-def kernel(
-    x: jax.Array,
-    y: jax.Array,
-    concentration: jax.Array,
-    *,
-    precision: jax.lax.PrecisionLike,
-) -> jax.Array:
+def kernel(x, y, concentration, *, precision) -> jax.Array:
     """Returns exp(kappa (x_i . y_j - 1)), [N, M], of unit rows."""
     cosine = pairwise_dot(x, y, precision=precision)
     return falling_exp(concentration * (cosine - 1.0))
@@ -121,13 +115,7 @@ def _moving(weights: jax.Array, degree: jax.Array) -> jax.Array:
     return (weights > 0) & reached(degree)
 
 
-def _mean(
-    tiling: Tiling,
-    x: jax.Array,
-    keys: jax.Array,
-    key_weights: jax.Array,
-    concentration: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
+def _mean(tiling, x, keys, key_weights, concentration) -> tuple[jax.Array, jax.Array]:
     """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
@@ -150,36 +138,20 @@ def _move(
 
 
 def step_on(
-    tiling: Tiling,
-    x: jax.Array,
-    weights: jax.Array,
-    keys: jax.Array,
-    key_weights: jax.Array,
-    concentration: jax.Array,
-    step_size: jax.Array,
+    tiling, x, weights, keys, key_weights, concentration, step_size
 ) -> jax.Array:
     """Makes one step of the rows with a weight, on the density of other points."""
     mean, degree = _mean(tiling, x, keys, key_weights, concentration)
     return _move(x, mean, _moving(weights, degree), step_size)
 
 
-def plain_step(
-    tiling: Tiling,
-    x: jax.Array,
-    weights: jax.Array,
-    concentration: jax.Array,
-    step_size: jax.Array,
-) -> jax.Array:
+def plain_step(tiling, x, weights, concentration, step_size) -> jax.Array:
     """Makes one step; JAX differentiates it, in every mode, through the tiles."""
     return step_on(tiling, x, weights, x, weights, concentration, step_size)
 
 
 def _forward(
-    tiling: Tiling,
-    x: jax.Array,
-    weights: jax.Array,
-    concentration: jax.Array,
-    step_size: jax.Array,
+    tiling, x, weights, concentration, step_size
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     mean, degree = _mean(tiling, x, x, weights, concentration)
     moved = _move(x, mean, _moving(weights, degree), step_size)
@@ -234,13 +206,7 @@ def _backward(
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def step(
-    tiling: Tiling,
-    x: jax.Array,
-    weights: jax.Array,
-    concentration: jax.Array,
-    step_size: jax.Array,
-) -> jax.Array:
+def step(tiling, x, weights, concentration, step_size) -> jax.Array:
     """Makes one step of [N, D] unit rows; reverse mode takes the rule above.
 
     Rows without a weight do not move; weights are [N], concentration and step size [].

@@ -53,9 +53,6 @@ def cross_entropy(
     Returns:
         [...] losses, in float32 at least; 0 without valid pixels.
 
-    Raises:
-        InputError: an argument of the wrong shape or dtype.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4.
 
@@ -95,9 +92,6 @@ def balanced_logistic_loss(
 
     Returns:
         [...] losses, in float32 at least.
-
-    Raises:
-        InputError: an argument of the wrong shape or dtype.
 
     References:
         Xie & Tu, "Holistically-Nested Edge Detection", ICCV 2015, Eq. 2.
@@ -152,9 +146,6 @@ def prototype_cross_entropy(
 
     Returns:
         [...] losses, in float32 at least.
-
-    Raises:
-        InputError: an argument of the wrong shape or dtype.
 
     References:
         Cho et al., "PiCIE: Unsupervised Semantic Segmentation using Invariance and
@@ -211,9 +202,6 @@ def cluster_weights(counts: jax.Array, *, balance: str) -> jax.Array:
     Returns:
         [..., K]; 0 for empty clusters, except with ``"none"``.
 
-    Raises:
-        InputError: counts that are not floating point, an unknown balance.
-
     >>> counts = jnp.array([3.0, 1.0])
     >>> for balance in ("inverse", "proportional"):
     ...     weights = cluster_weights(counts, balance=balance)
@@ -245,9 +233,6 @@ def overclustering_weights(
               \lambda_2 = \frac{\ln K_1}{\ln K_1 + \ln K_2}
 
     A cross-entropy grows with ln K.
-
-    Raises:
-        InputError: fewer than two clusters.
 
     References:
         Cho et al., "PiCIE", CVPR 2021, section 3.4.

@@ -36,7 +36,6 @@ from sphemb._checks import (
 )
 from sphemb._tiles import (
     AxisName,
-    Tiling,
     add_devices,
     choose_tiling,
     fold_tiles,
@@ -125,9 +124,6 @@ def margin_loss(
     Returns:
         [...] losses, in float32 at least; 0 without valid pixels.
 
-    Raises:
-        InputError: an argument of the wrong shape, dtype or range.
-
     References:
         Kong & Fowlkes, CVPR 2018, Eq. 1 and 2.
 
@@ -212,9 +208,6 @@ def trajectory_margin_loss(
 
     Returns:
         [...] losses.
-
-    Raises:
-        InputError: an argument of the wrong shape, dtype or range.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 4.2.
@@ -311,8 +304,8 @@ def _terms(x, labels, weights, margin, *, options: _Options) -> MarginLossTerms:
         within = add_devices(jnp.sum(total[slot] * weights), axis_name)
         if options.power == 1:
             same = _within_sum(x, weights, ids, axis_name=axis_name)
-            return same, pairs("hinge"), within
-        return pairs("squared_fall"), pairs("squared_hinge"), within
+            return same, pairs(_hinge), within
+        return pairs(_squared_fall), pairs(_squared_hinge), within
 
     def each_image(array, *tail):
         shape = (math.prod(batch), *tail)
@@ -352,6 +345,9 @@ class _Rows(NamedTuple):
     step: jax.Array | None  # [N] sum over j of w_j times the slope
 
 
+# The terms return [N, M] values of pairs, and slopes in the cosine.
+
+
 def _hinge(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
     """Different instances above the margin: s - alpha."""
     active = ~same & (cosine > 2.0 * margin - 1.0)
@@ -373,23 +369,8 @@ def _squared_fall(cosine, same, margin) -> tuple[jax.Array, jax.Array]:
     return value, jnp.where(same, -similarity, 0.0)
 
 
-# Each returns [N, M] values and slopes in the cosine.
-_TERMS = {
-    "hinge": _hinge,
-    "squared_hinge": _squared_hinge,
-    "squared_fall": _squared_fall,
-}
-
-
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _pair_sum(
-    term: str,
-    tiling: Tiling,
-    x: jax.Array,
-    weights: jax.Array,
-    ids: jax.Array,
-    margin: jax.Array,
-) -> jax.Array:
+def _pair_sum(term, tiling, x, weights, ids, margin) -> jax.Array:
     """Weighted sum [] of a term over all ordered pairs of one image [N, D]."""
     rows = _row_sums(term, tiling, x, weights, ids, margin)
     return add_devices(jnp.sum(weights * rows.value), tiling.axis_name)
@@ -402,7 +383,7 @@ def _pair_sum_jvp(term, tiling, primals, tangents):
         None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents
     )
     # s - alpha falls by one where the cosine, half of which is in s, rises by two.
-    margin_moves = margin_tangent is not None and term != "squared_fall"
+    margin_moves = margin_tangent is not None and term is not _squared_fall
     rows = _row_sums(
         term,
         tiling,
@@ -432,7 +413,7 @@ def _row_sums(
     def tile(total: _Rows, row, column) -> _Rows:
         cosine = pairwise_dot(row["x"], column["x"], precision=precision)
         same = row["ids"][:, None] == column["ids"][None, :]
-        value, slope = _TERMS[term](cosine, same, margin)
+        value, slope = term(cosine, same, margin)
 
         # Matmuls, because a reduction along the rows of a tile is slower on CPUs. One
         # for each, because one column more than D would make a matmul slower.

@@ -53,9 +53,6 @@ def sample_pixels(
         num_samples: M, static, at most N; the authors take a fifth to a third of the
             pixels, and 4000 at most.
 
-    Raises:
-        InputError: more samples than pixels, or labels of the wrong dtype.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 3.1.
 
@@ -101,9 +98,6 @@ def instance_weights(
 
     Returns:
         [..., N] weights; 0 for pixels that are excluded.
-
-    Raises:
-        InputError: labels that are not integers, or a mask of another shape.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 3.1.
@@ -199,13 +193,7 @@ def instance_sums(
     return sums, jnp.searchsorted(ordered, ids)
 
 
-def inverse_counts(
-    labels: jax.Array,
-    ids: jax.Array,
-    *,
-    dtype: jnp.dtype,
-    axis_name: AxisName = None,
-) -> jax.Array:
+def inverse_counts(labels, ids, *, dtype, axis_name=None) -> jax.Array:
     """One over the number of pixels of the same instance, and zero for void."""
 
     def weigh(labels: jax.Array, ids: jax.Array) -> jax.Array:

@@ -59,9 +59,6 @@ def spectral_loss(
         [...] losses, in float32 at least; 0 with fewer than two valid pixels, for
         ``"pairs"``.
 
-    Raises:
-        InputError: an argument of the wrong shape, dtype or range.
-
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
         ICLR 2018 workshop, section 2.2.

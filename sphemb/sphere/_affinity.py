@@ -40,9 +40,6 @@ def oracle_affinity(labels: jax.Array) -> jax.Array:
     Returns:
         float32 [..., N, N].
 
-    Raises:
-        InputError: labels that are not integers.
-
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
         ICLR 2018 workshop, section 2.1.
@@ -86,9 +83,6 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
     Args:
         labels: int [..., N].
         num_groups: K; static, at least the number of groups.
-
-    Raises:
-        InputError: labels that are not integers, or a K below 1.
 
     References:
         Barnes & Dubrawski, Theorem 2.1.
@@ -139,9 +133,6 @@ def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.
 
     Returns:
         [...] sums over all ordered pairs, :math:`i = j` included.
-
-    Raises:
-        InputError: shapes that do not fit.
 
     >>> v, labels = jnp.eye(2)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1])
     >>> one_hot = jax.nn.one_hot(labels, 2)

@@ -36,9 +36,6 @@ def concentration_from_bandwidth(bandwidth: ArrayLike) -> jax.Array:
     Args:
         bandwidth: standard deviation b > 0 of the kernel, as a distance on the chord.
 
-    Raises:
-        InputError: a bandwidth that is not positive.
-
     >>> round(float(concentration_from_bandwidth(0.2)), 3)
     25.0
     """
@@ -51,9 +48,6 @@ def bandwidth_from_concentration(concentration: ArrayLike) -> jax.Array:
 
     Args:
         concentration: kappa > 0.
-
-    Raises:
-        InputError: a concentration that is not positive.
 
     >>> round(float(bandwidth_from_concentration(100.0)), 3)
     0.1
@@ -77,9 +71,6 @@ def concentration_from_margin(
     Args:
         margin: alpha in [0, 1).
         convention: ``"supplement"`` or ``"paper"``.
-
-    Raises:
-        InputError: a margin outside [0, 1), or an unknown convention.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 4.1, and supplement, section 2.
@@ -108,9 +99,6 @@ def margin_from_concentration(
             negative, and no margin leads to it.
         convention: ``"supplement"`` or ``"paper"``.
 
-    Raises:
-        InputError: a concentration that is not positive, or an unknown convention.
-
     >>> float(margin_from_concentration(36.0))
     0.5
     """
@@ -131,9 +119,6 @@ def margin_angle(margin: ArrayLike) -> jax.Array:
     Args:
         margin: alpha in [0, 1].
 
-    Raises:
-        InputError: a margin outside [0, 1].
-
     >>> round(float(jnp.degrees(margin_angle(0.5))), 3)
     90.0
     """
@@ -146,9 +131,6 @@ def margin_from_angle(angle: ArrayLike) -> jax.Array:
 
     Args:
         angle: theta in [0, pi], in radians.
-
-    Raises:
-        InputError: a negative angle.
 
     >>> float(margin_from_angle(0.0))
     1.0

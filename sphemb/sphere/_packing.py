@@ -121,9 +121,6 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
         n: number of groups, background included; at least 1.
         dim: dimension D of the embedding; at least 1.
 
-    Raises:
-        InputError: ``n`` or ``dim`` is not an int of at least 1.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 3.2; R. A. Rankin, The closest packing of
         spherical caps in n dimensions, 1955; A. D. Wyner, Capabilities of bounded
@@ -231,9 +228,6 @@ def total_similarity(embeddings: jax.Array) -> jax.Array:
     Returns:
         [...] sums; at least :func:`total_similarity_bound` of the same vectors.
 
-    Raises:
-        InputError: ``embeddings`` is not a floating-point [..., N, D] array.
-
     >>> float(total_similarity(jnp.array([[1.0, 0.0], [-1.0, 0.0]])))
     -2.0
     """
@@ -269,9 +263,6 @@ def necessary_margin(n: int) -> float:
     The paper uses the values for 4 to 7 points as margins; they are necessary but not
     sufficient: four points need one third. Choose a margin by :func:`margin_for`.
 
-    Raises:
-        InputError: ``n`` is not an int of at least 3.
-
     References:
         Kong & Fowlkes, CVPR 2018, Proposition 2.
 
@@ -288,9 +279,6 @@ def fejes_toth_margin(n: int) -> float:
     .. math:: \frac{1}{4 \sin^2 \omega}, \qquad \omega = \frac{\pi n}{6 (n - 2)}
 
     It is sharper than :func:`necessary_margin`, and reached by 3, 4, 6 and 12 points.
-
-    Raises:
-        InputError: ``n`` is not an int of at least 3.
 
     References:
         L. Fejes Toth, Jahresber. Deutsche Math.-Verein. 53, 1943.

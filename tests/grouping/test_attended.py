@@ -108,6 +108,8 @@ def test_a_mistake_is_named(points):
     settings = {"concentration": KAPPA, "num_steps": 2}
     with pytest.raises(InputError, match="attention must be a function, got 'cudnn'"):
         grouping.gbms(points, attention="cudnn", **settings)
+    with pytest.raises(InputError, match="weights must be None where attention"):
+        grouping.gbms(points, attention=full, weights=np.ones(N), **settings)
     mesh = jax.make_mesh((2,), ("points",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec("points")
     shift = functools.partial(

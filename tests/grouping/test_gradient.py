@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 
 import sphemb.grouping as grouping
-from sphemb import _tiles
-from sphemb.grouping import _step
 from tests.references import grouping as reference
 from tests.references.derivatives import finite_differences
 
 N, D, STEPS = 20, 3, 5
 KAPPA, ETA = 9.0, 0.8
-HIGHEST = jax.lax.Precision.HIGHEST
 
 
 @pytest.fixture(scope="module")
@@ -129,27 +126,52 @@ class TestFirstOrder:
         np.testing.assert_array_equal(found[~mask], targets[~mask])
         np.testing.assert_allclose(found[mask], whole[mask], rtol=1e-12)
 
-    def test_a_point_of_mass_n_is_n_points(self, points, targets):
-        counts = np.random.default_rng(5).integers(1, 4, size=N)
-        tiling = _tiles.Tiling(8, 8, HIGHEST)
-        settings = (jnp.asarray(KAPPA), jnp.asarray(ETA))
-        step = jax.jit(_step.step, static_argnums=0)
-        merged = step(tiling, points, counts * 1.0, *settings)
+    @pytest.mark.parametrize("custom_gradient", [True, False])
+    def test_a_point_of_weight_n_is_n_points(self, points, targets, custom_gradient):
+        counts = np.random.default_rng(5).integers(0, 4, size=N)
+        settings = dict(concentration=KAPPA, step_size=ETA, block_size=8)
+        settings["custom_gradient"] = custom_gradient
+        merged = grouping.gbms(points, weights=1.0 * counts, num_steps=2, **settings)
         copies = np.repeat(points, counts, axis=0)
-        spread = step(tiling, copies, np.ones(len(copies)), *settings)
+        spread = grouping.gbms(copies, num_steps=2, **settings)
         np.testing.assert_allclose(
             np.repeat(merged, counts, axis=0), spread, atol=1e-12
         )
+        np.testing.assert_array_equal(merged[counts == 0], points[counts == 0])
 
-        def value(mass):
-            moved = [reference.shifted(x, points, mass, KAPPA, ETA) for x in points]
+        def value(weights):
+            moved = [reference.shifted(x, points, weights, KAPPA, ETA) for x in points]
             return np.sum(targets * np.stack(moved))
 
-        mass = counts * 1.0
+        weights = counts + 1.0
         found = jax.grad(
-            lambda w: jnp.sum(targets * step(tiling, points, w, *settings))
-        )(jnp.asarray(mass))
-        assert_close(found, finite_differences(value, mass), 1e-7)
+            lambda w: jnp.sum(
+                targets * grouping.gbms_step(points, weights=w, **settings)
+            )
+        )(jnp.asarray(weights))
+        assert_close(found, finite_differences(value, weights), 1e-7)
+
+    @pytest.mark.parametrize("custom_gradient", [True, False])
+    def test_each_image_has_its_concentration(self, points, targets, custom_gradient):
+        x = np.stack([points, -points[::-1], points[:, ::-1]]).reshape(3, 1, N, D)
+        kappas, y = np.array([4.0, 9.0, 30.0])[:, None], targets[None, None]
+
+        def loss(x, kappa):
+            settings = dict(concentration=kappa, custom_gradient=custom_gradient)
+            end = grouping.gbms(x, num_steps=2, step_size=ETA, block_size=8, **settings)
+            path = grouping.gbms_trajectory(x, num_steps=2, **settings)
+            step = grouping.gbms_step(x, **settings)
+            return jnp.sum(y * end) + jnp.sum(y * path) + jnp.sum(y * step)
+
+        both = jax.jit(jax.value_and_grad(loss, (0, 1)))
+        value, (x_bar, kappa_bar) = both(x, kappas)
+        one = jax.jit(jax.value_and_grad(loss, (0, 1)))
+        alone = [one(*image) for image in zip(x, kappas[:, 0], strict=True)]
+        np.testing.assert_allclose(value, sum(v for v, _ in alone), rtol=1e-12)
+        np.testing.assert_allclose(x_bar, [g[0] for _, g in alone], atol=1e-10)
+        np.testing.assert_allclose(
+            kappa_bar[:, 0], [g[1] for _, g in alone], atol=1e-10
+        )
 
     def test_the_repaired_formulas_of_the_supplement_give_it(self, points, targets):
         settings = dict(concentration=KAPPA, step_size=ETA)
