@@ -7,6 +7,8 @@
 * `_rounding`: partitions from products of embeddings (spectral clustering)
 * `_kmeans`: k-means, also on a stream of batches
 * `_points`: padding to shared sizes, and points with positions
+
+All functions raise `InputError` for an argument of a wrong shape, dtype or range.
 """
 
 from sphemb.grouping._accelerated import accelerated_gbms

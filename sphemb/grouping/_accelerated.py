@@ -80,12 +80,10 @@ def accelerated_gbms(
 
     Args:
         embeddings: [..., N, D] unit rows.
-        concentration: kappa > 0 of the kernel exp(kappa cos), a number or a traced
-            scalar.
+        concentration: kappa > 0, a number or a traced scalar.
         num_steps: T >= 0, static: the most steps.
         step_size: eta in (0, 2], a number or a traced scalar.
-        mask: [..., N] bool, True = valid; the other rows are returned unchanged, but
-            count towards N.
+        mask: [..., N] bool, True = valid; the other rows are returned unchanged.
         max_points: M >= 8, static. More takes longer, and has smaller cells.
         merge_distance: the largest distance (along the chord) of a point from the mean
             that it is merged into.
@@ -157,7 +155,7 @@ def _images(x, mask, numbers, *, settings) -> tuple[jax.Array, jax.Array]:
         flat = jnp.where(weights[..., None] > 0, flat, 0.0)
     # One after another: side by side, every image would wait for the slowest.
     moved, taken = jax.lax.map(
-        lambda image: _one_image(settings, *image, numbers), (flat, weights)
+        lambda image: _one_image(settings, image[0], image[1], numbers), (flat, weights)
     )
     moved = moved.reshape(x.shape).astype(x.dtype)
     moved = moved if mask is None else jnp.where(mask[..., None], moved, x)
@@ -253,19 +251,12 @@ def _merge(
 
 
 class Cells(NamedTuple):
-    """Points gathered in cells.
+    """Points gathered in cells; means and weights of unused cells are zero."""
 
-    Attributes:
-        index: [N] int32, the cell of every point; at least M for cells beyond M.
-        means: [M, D] weighted means; zero rows of unused cells.
-        weights: [M] total weights; 0 for unused cells.
-        number: [] int32, the number of cells, those beyond M included.
-    """
-
-    index: jax.Array
-    means: jax.Array
-    weights: jax.Array
-    number: jax.Array
+    index: jax.Array  # [N] int32, the cell of every point; >= M for cells beyond M
+    means: jax.Array  # [M, D] weighted means
+    weights: jax.Array  # [M] total weights
+    number: jax.Array  # [] int32, the number of cells, those beyond M included
 
 
 class Codes(NamedTuple):

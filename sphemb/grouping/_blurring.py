@@ -137,7 +137,7 @@ def gbms_step(
     axis_name: AxisName = None,
     attention: Attention | None = None,
 ) -> jax.Array:
-    r"""Makes one step of :func:`gbms`, with the same arguments and errors.
+    r"""Makes one step of :func:`gbms`, with the same arguments.
 
     .. math:: x_i \leftarrow \frac{y_i}{\|y_i\|}, \qquad
         y_i = (1 - \eta)\, x_i + \eta \sum_j P_{ij} x_j
@@ -169,7 +169,7 @@ def gbms_trajectory(
 
     .. math:: x^{(0)} = x, \qquad x^{(t + 1)} = \mathrm{step}(x^{(t)})
 
-    Arguments and errors are those of :func:`gbms`; the result is [T + 1, ..., N, D].
+    Arguments are those of :func:`gbms`; the result is [T + 1, ..., N, D].
 
     References:
         Kong and Fowlkes, CVPR 2018: section 4.2, where the loss is taken on every step.

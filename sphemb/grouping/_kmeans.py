@@ -217,8 +217,8 @@ def update_k_means(
 
     for the n_k points of the batch that are nearest to centroid k, with mean
     :math:`\bar x_k`. Start from ``KMeansState(start, jnp.zeros(K))``, or with the
-    centroids and counts of `k_means` on the first batches. The other arguments and
-    errors are those of :func:`k_means`.
+    centroids and counts of `k_means` on the first batches. The other arguments are
+    those of :func:`k_means`.
 
     References:
         Sculley, Web-scale k-means clustering, WWW 2010.

@@ -52,8 +52,7 @@ def mean_shift(
     Args:
         seeds: [..., M, D] unit rows that move.
         points: [..., N, D] unit rows of the density, with the same leading axes.
-        concentration: kappa > 0 of the kernel exp(kappa cos), a number or a traced
-            scalar.
+        concentration: kappa > 0, a number or a traced scalar.
         num_steps: T >= 0, static.
         step_size: eta in (0, 2], a number or a traced scalar.
         mask: [..., N] bool, True = valid; without valid points the seeds stay.
@@ -128,9 +127,8 @@ def _moved(
             _, sums = fold_tiles(tile, start, s, (x, weight, value), tiling)
             moving = reached(sums[:, -1:])
             mean = sums[:, :-1] / jnp.where(moving, sums[:, -1:], 1.0)
-            return jnp.where(
-                moving, l2_normalize((1.0 - eta) * s + eta * mean), s
-            ), None
+            moved = l2_normalize((1.0 - eta) * s + eta * mean)
+            return jnp.where(moving, moved, s), None
 
         return jax.lax.scan(body, s, None, length=num_steps)[0]
 

@@ -7,6 +7,8 @@
   centroids :func:`prototype_cross_entropy` with :func:`cluster_weights` and
   :func:`overclustering_weights`
 * pixels: :func:`instance_weights`, :func:`sample_pixels`
+
+All functions raise `InputError` for an argument of a wrong shape, dtype or range.
 """
 
 from sphemb.losses._classes import (

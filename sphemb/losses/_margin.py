@@ -158,8 +158,7 @@ def margin_loss_terms(
 ) -> MarginLossTerms:
     r"""The two halves of :func:`margin_loss`, to log or weight them separately.
 
-    ``margin_loss`` is ``positive + negative_weight * negative``; arguments and errors
-    are the same.
+    ``margin_loss`` is ``positive + negative_weight * negative``, of the same arguments.
 
     >>> terms = margin_loss_terms(jnp.ones((4, 1)), jnp.array([1, 1, 2, 2]), margin=0.0)
     >>> float(terms.positive), float(terms.negative)
@@ -197,10 +196,10 @@ def trajectory_margin_loss(
         margin: alpha in [0, 1], one for all steps or [T+1] (the authors' digits: .1 for
             the first, .07 for the others).
         step_weights: [T+1] weight v of every step; None for 1.
-        weights: as the other arguments, see :func:`margin_loss`.
+        negative_weight: lambda, one for all steps or [T+1].
+        weights: as the next three, see :func:`margin_loss`.
         mask: [..., N] True = valid.
         normalize: ``"pixels"``, ``"pairs"`` or ``"terms"``.
-        negative_weight: lambda, one for all steps or [T+1].
         power: 1 or 2.
         block_size: largest side of the tiles of pairs.
         precision: of the matmuls.

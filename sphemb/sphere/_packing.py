@@ -242,7 +242,7 @@ def total_similarity_bound(embeddings: jax.Array) -> jax.Array:
 
     It is -N on the sphere in every dimension, and reached where the vectors sum to
     zero. Hence the weights of the loss: with one over its number of pixels, an instance
-    counts as one vector. Arguments and errors are those of :func:`total_similarity`.
+    counts as one vector. Arguments are those of :func:`total_similarity`.
 
     References:
         Kong & Fowlkes, CVPR 2018, Proposition 1.

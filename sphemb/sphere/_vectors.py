@@ -107,8 +107,8 @@ def cosine_similarity(
 
     .. math:: c_{ij} = \frac{x_i^\top y_j}{\lVert x_i \rVert \lVert y_j \rVert}
 
-    Arguments, shapes and errors are those of :func:`pairwise_dot`; a zero vector has
-    cosine 0 with every vector.
+    Arguments and shapes are those of :func:`pairwise_dot`; a zero vector has cosine 0
+    with every vector.
 
     >>> cosine_similarity(jnp.array([[0.0, 9.0]]), jnp.eye(2)).tolist()
     [[0.0, 1.0]]
@@ -129,8 +129,8 @@ def calibrated_similarity(
 
     .. math:: s_{ij} = \tfrac12 (1 + x_i^\top y_j)
 
-    It is 1 for equal directions and 0 for opposite ones. Arguments, shapes and errors
-    are those of :func:`pairwise_dot`; the vectors are not normalized again.
+    It is 1 for equal directions and 0 for opposite ones. Arguments and shapes are those
+    of :func:`pairwise_dot`; the vectors are not normalized again.
 
     References:
         Kong & Fowlkes, CVPR 2018, Eq. 1.

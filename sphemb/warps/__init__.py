@@ -2,7 +2,8 @@
 
 A transform is sampled once and applied to any number of maps of any size: its box is in
 fractions of the image's sides. Leading axes of a transform are batch axes:
-``jax.vmap(sample_geometric)(keys)`` samples many.
+``jax.vmap(sample_geometric)(keys)`` samples many. All functions raise `InputError` for
+an argument of a wrong shape, dtype or range.
 """
 
 from sphemb.warps._geometric import (
