@@ -30,7 +30,7 @@ import scipy.io
 import tifffile
 from PIL import Image
 
-from sphemb import InputError
+from sphemb import InputError, __version__
 from sphemb._coco import paint_annotations
 from sphemb.data import (
     inspect_mask,
@@ -42,8 +42,7 @@ from sphemb.data import (
 from sphemb.data._coco_sets import choose_classes
 from sphemb.data.files import by_image, load_annotations
 from sphemb.models import load_weights, read_state_dict
-from sphemb.training import load_run, read_log
-from sphemb.training._workdir import load_class_names
+from sphemb.training import load_class_names, load_run, read_log
 
 _RNG = np.random.default_rng(0)
 _IMAGE = _RNG.integers(256, size=(24, 20, 3)).astype(np.uint8)
@@ -174,7 +173,12 @@ def _run(name: str) -> list[tuple[str, bytes]]:
     from sphemb.configs import digits
 
     content = {
-        "config.json": digits.get_config().to_json_best_effort(),
+        "config.json": json.dumps(
+            {
+                "version": __version__,
+                **json.loads(digits.get_config().to_json_best_effort()),
+            }
+        ),
         "classes.json": json.dumps(["background", "cat"]),
         "metrics.jsonl": '{"step": 1, "loss": 0.5}\n{"step": 2, "loss": null}\n',
     }

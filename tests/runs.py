@@ -5,10 +5,10 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
-import jax
-import numpy as np
+import chex
 
-from sphemb.training import Checkpoints, Experiment, TrainState, load_config, read_log
+from sphemb.training import Experiment, TrainState, load_config, read_log
+from sphemb.training._checkpoints import Checkpoints
 
 
 def records(workdir: pathlib.Path) -> list[dict[str, Any]]:
@@ -30,9 +30,5 @@ def last_state(workdir: pathlib.Path) -> TrainState:
 def assert_same_runs(found: pathlib.Path, expected: pathlib.Path) -> None:
     """Bit by bit: parameters, moments, optimiser, task state, step and records."""
     a, b = last_state(found), last_state(expected)
-    names = [jax.tree_util.keystr(p) for p, _ in jax.tree_util.tree_leaves_with_path(b)]
-    leaves = zip(names, jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    for name, mine, theirs in leaves:
-        assert mine.dtype == theirs.dtype, name
-        np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    chex.assert_trees_all_equal(a, b, strict=True)  # with their dtypes
     assert records(found) == records(expected)

@@ -26,7 +26,7 @@ from sphemb.tasks import (
     Semantic,
     Spectral,
 )
-from sphemb.training import init_state, make_train_step
+from sphemb.training import TrainState, make_train_step
 from sphemb.warps import sample_geometric, sample_photometric
 
 B, N, D = 2, 16, 4
@@ -98,7 +98,14 @@ def task_calls(task):
 def first_step(key):
     task = TASKS[-2]
     sgd = optax.sgd(0.1)
-    state = init_state(task, {"a": jnp.ones(())}, {}, sgd, key, apply)
+    params = {"a": jnp.ones(())}
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats={},
+        opt_state=sgd.init(params),
+        task_state=task.init(key, apply),
+    )
 
     def network(params, batch_stats, image, mask):
         maps = apply(image * params["a"])
@@ -123,7 +130,6 @@ DRAWS = {
     "sample_photometric": sample_photometric,
 }
 CALLS = DRAWS | {
-    "init_state": lambda key: init_state(TASKS[-1], {}, {}, optax.sgd(0.1), key, apply),
     "make_train_step": first_step,
     **{name: call for task in TASKS for name, call in task_calls(task).items()},
 }

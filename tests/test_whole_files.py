@@ -209,9 +209,8 @@ def test_nothing_else_opens_a_file_to_write():
     # A log grows by lines, and its reader leaves out one that is cut short; steps are
     # Orbax's, which writes them whole.
     assert {path for path, _ in found} == {
-        "training/_logs.py",
         "training/_checkpoints.py",
-        "training/_loop.py",
+        "training/_workdir.py",
     }, found
 
 

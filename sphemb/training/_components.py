@@ -1,4 +1,4 @@
-"""From a section of a configuration to the object that it names."""
+"""The entries of a configuration, and the objects that its sections name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sphemb._checks import InputError, InputTypeError
+import ml_collections
+
+from sphemb._checks import InputError, InputTypeError, check_count, check_number
 
 
 def component(known: Mapping[str, Any], section: Mapping[str, Any], where: str) -> Any:
@@ -149,3 +151,93 @@ def _in_words(hint: Any) -> str:
         return f"a tuple, each of it {_in_words(parts[0])}"
     kind = origin or hint
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
+
+
+# The sections that name no class, and what their entries must be: a whole number from
+# that on, a value of that type, or (None) checked by their user.
+_SECTIONS: dict[str, dict[str, Any]] = {
+    "loader": {
+        "batch_size": 1,
+        "images_per_device": 0,
+        "num_threads": 0,
+        "skip_bad": bool,
+    },
+    "optimizer": {
+        "name": None,
+        "learning_rate": None,
+        "power": None,
+        "warmup_steps": None,
+        "momentum": None,
+        "weight_decay": None,
+        "clip_norm": None,
+        "accumulate": 1,
+        "backbone_rate": None,
+    },
+    "train": {
+        "num_epochs": None,
+        "num_steps": 0,
+        "log_every": 1,
+        "eval_every": 0,
+        "checkpoint_every": 1,
+        "weights": str | None,
+        "init_from": str | None,
+    },
+    "evaluation": {
+        "batch_size": 1,
+        "num_validation": 1,
+        "num_test": 1,
+        "size_multiple": 1,
+    },
+}
+_NAMED = ("data", "augmentation", "model", "task")
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses a configuration with missing, unknown or impossible entries.
+
+    Raises:
+        InputError: names the entry.
+    """
+    _check_keys("config", set(config), {"seed", *_NAMED, *_SECTIONS})
+    check_count("config.seed", config.seed)
+    for section in (*_NAMED, *_SECTIONS):
+        if not isinstance(config[section], Mapping | ml_collections.ConfigDict):
+            raise InputTypeError(
+                f"config.{section} must be a section of settings, got "
+                f"{config[section]!r}"
+            )
+    for section in _NAMED:
+        if "name" not in config[section]:
+            raise InputError(f"config.{section}.name is missing")
+    for section, wanted in _SECTIONS.items():
+        _check_keys(f"config.{section}", set(config[section]), set(wanted))
+    if config.loader.batch_size is None:
+        raise InputError(
+            "config.loader.batch_size must be the images of a step that the settings "
+            "are stated for, got None: for one image on each device set "
+            "config.loader.images_per_device=1"
+        )
+    for section, wanted in _SECTIONS.items():
+        for name, rule in wanted.items():
+            entry, value = f"config.{section}.{name}", config[section][name]
+            if isinstance(rule, int):
+                check_count(entry, value, at_least=rule)
+            elif rule is not None:
+                check_type(entry, value, rule)
+    epochs, steps = config.train.num_epochs, config.train.num_steps
+    check_number("config.train.num_epochs", epochs, at_least=0)
+    if (epochs > 0) == (steps > 0):
+        raise InputError(
+            "config.train must have exactly one of num_epochs and num_steps above 0, "
+            f"got num_epochs {epochs:g} and num_steps {steps}"
+        )
+
+
+def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:
+    for key in sorted(found - wanted):
+        raise InputError(
+            f"unknown config key {where}.{key}: it must be one of "
+            f"{', '.join(sorted(wanted))}"
+        )
+    for key in sorted(wanted - found):
+        raise InputError(f"{where}.{key} is missing")

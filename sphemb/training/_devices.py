@@ -1,20 +1,44 @@
-"""Where arrays live: one state on every device, one shard of the batch on each.
+"""Devices and processes: placement of arrays, several processes, SIGTERM.
 
-The only file that knows of ``pmap``. The functions that it maps are pure and speak of
-one device; the mapped axis is called ``"batch"``.
+The only file that uses ``pmap``. The functions that it maps are pure and see one
+device; the mapped axis is named ``"batch"``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
-from typing import Any
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, Self
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from sphemb._checks import InputError
+from sphemb._checks import InputError, check_count
+from sphemb._gathering import gather_objects
+
+# Words in the errors of the libraries below JAX when another process does not answer.
+_SEVERED = re.compile(
+    r"gloo|nccl|heartbeat|barrier|coordination.?service|connection (reset|refused|clos)"
+    r"|socket closed",
+    re.IGNORECASE,
+)
+
+
+class LostProcessError(Exception):
+    """Another process of the run has ended, or does not answer.
+
+    A shutdown of JAX would wait for it: this process should exit without one.
+    """
+
+
+class PreemptedError(Exception):
+    """A SIGTERM stopped training after a step that is saved."""
 
 
 def devices() -> str:
@@ -27,14 +51,27 @@ def devices() -> str:
     return f"{count} {name} ({kind})"
 
 
+def _placed(tree: Any, *axes: str) -> Any:
+    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
+
 def replicate(tree: Any) -> Any:
     """Puts a pytree on every local device, unstacked.
 
-    A donated state must have this placement before the first step, or processes that
-    share a run fail on their second use of it.
+    A donated state needs this placement before the first step; otherwise processes that
+    share a run fail on its second use.
     """
-    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
-    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    return _placed(tree)
+
+
+def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Shards a batch [B, ...] over all local devices.
+
+    For functions under ``jit``, with a state from `replicate`: the compiler divides the
+    images among the devices and adds the reductions.
+    """
+    return _placed(batch, "batch")
 
 
 def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -56,16 +93,6 @@ def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: split(array) for name, array in batch.items()}
 
 
-def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Puts a batch [B, ...] on all local devices, each of which gets some images.
-
-    For functions that are compiled as if there were one device, beside a state from
-    `replicate`: the compiler lets each device look at its own images, and adds up.
-    """
-    mesh = Mesh(np.asarray(jax.local_devices()), ("batch",))
-    return jax.device_put(batch, NamedSharding(mesh, PartitionSpec("batch")))
-
-
 def data_parallel(
     function: Callable[[Any, Any], Any],
     *,
@@ -76,12 +103,12 @@ def data_parallel(
 
     Args:
         function: sees the whole state and one device's shard of the batch.
-        replicated_output: the output is the same on all devices (it was reduced), and
-            comes back unstacked; otherwise with a leading device axis.
+        replicated_output: the output is reduced, equal on all devices, and returned
+            unstacked; otherwise it has a leading device axis.
         donate_state: the state's memory is reused for the output.
 
     Returns:
-        The mapped function; its batch is what `split_batch` gives.
+        The mapped function; its batch comes from `split_batch`.
     """
     return jax.pmap(
         function,
@@ -90,3 +117,113 @@ def data_parallel(
         out_axes=None if replicated_output else 0,
         donate_argnums=(0,) if donate_state else (),
     )
+
+
+@contextlib.contextmanager
+def noticing_lost() -> Iterator[None]:
+    """Turns the errors of JAX about a lost process into one line.
+
+    Raises:
+        LostProcessError: in place of JAX's error.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        mine = isinstance(error, InputError) or jax.process_count() == 1
+        if mine or not _SEVERED.search(str(error)):
+            raise
+        reason = " ".join(str(error).split())
+        raise LostProcessError(
+            "another process of this run has ended or does not answer; start all of "
+            "them again, the same commands resume from the last checkpoint (process "
+            f"{jax.process_index()} got: {reason})"
+        ) from error
+
+
+def join_processes(
+    coordinator: str | None = None,
+    *,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins the processes that share a run; call it before any use of a device.
+
+    Every process runs the same command and trains on its own share of the data; the
+    devices of all form one mesh. Process 0 writes logs and pictures; all write
+    checkpoints, so that all must see the workdir.
+
+    Args:
+        coordinator: ``"HOST:PORT"`` of process 0; ``"auto"`` where JAX can detect it
+            (Cloud TPU pods, Slurm, Open MPI, Kubernetes); None for one process.
+        num_processes: with ``HOST:PORT``.
+        process_id: index of this process, with ``HOST:PORT``.
+
+    Raises:
+        InputError: the settings do not match, or the others do not answer.
+    """
+    if coordinator is None:
+        if num_processes is not None or process_id is not None:
+            raise InputError(
+                "num_processes and process_id must come with coordinator=HOST:PORT"
+            )
+        return
+    address = None
+    if coordinator != "auto":
+        if num_processes is None or process_id is None:
+            raise InputError(
+                f"coordinator {coordinator} must come with num_processes and process_id"
+            )
+        check_count("num_processes", num_processes, at_least=1)
+        check_count("process_id", process_id)
+        if process_id >= num_processes:
+            raise InputError(
+                f"process_id must be below num_processes = {num_processes}, got "
+                f"{process_id}"
+            )
+        address = coordinator
+    try:
+        jax.distributed.initialize(address, num_processes, process_id)
+        # Processes connect at their first exchange, for which gloo waits half a minute;
+        # later one of them may be busy with its data for longer.
+        gather_objects("connected")
+    except (RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"the processes of coordinator {coordinator} cannot be joined: {reason}"
+        ) from error
+
+
+class Preemption:
+    """Within this context a SIGTERM is noted and does not end the process.
+
+    In a run of several processes JAX's own service notes it, in whichever process, and
+    the processes agree on the step to stop after.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is noted yet."""
+        self._asked = False
+        self._listens = False
+        self._before: Any = None
+
+    def __enter__(self) -> Self:
+        """Starts to listen; Python allows it in the main thread only."""
+        main = threading.current_thread() is threading.main_thread()
+        self._listens = main and jax.process_count() == 1
+        if self._listens:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Restores the handler."""
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _note(self, *_: object) -> None:
+        self._asked = True
+
+    def asked(self, step: int) -> bool:
+        """Whether to save after this step and stop; every process must ask."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._asked

@@ -1,4 +1,4 @@
-"""From a configuration to its parts: network, task, optimiser, and the first state."""
+"""From a configuration, or a run's folder, to its parts: network, task, state."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -18,27 +19,42 @@ import optax
 import sphemb.models
 import sphemb.tasks
 from sphemb._checks import InputError
-from sphemb.tasks import Batch, Maps, Task
-from sphemb.training._bound_network import BoundNetwork
+from sphemb.tasks import Apply, Batch, Maps, Task, TaskState
 from sphemb.training._checkpoints import newest_state
-from sphemb.training._components import call, component, entries
-from sphemb.training._config import check_config
+from sphemb.training._components import call, check_config, component, entries
 from sphemb.training._experiment_data import ExperimentData
-from sphemb.training._optimizers import make_optimizer, poly_schedule
-from sphemb.training._state import TrainState, init_state
-from sphemb.training._step import make_train_step
-from sphemb.training._variables import (
-    backbone_of,
-    check_variables,
-    variables_of,
-    with_backbone,
+from sphemb.training._step import (
+    TrainState,
+    make_optimizer,
+    make_train_step,
+    poly_schedule,
 )
-from sphemb.training._workdir import load_config
+from sphemb.training._workdir import load_class_names, load_config
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BoundNetwork:
+    """A network with its parameters: a function of images that is also a pytree.
+
+    Attributes:
+        params: the network's parameters.
+        batch_stats: the moments of its batch normalization.
+        network: of parameters, moments, images and masks; static.
+    """
+
+    params: chex.ArrayTree
+    batch_stats: chex.ArrayTree
+    network: Callable[..., Maps] = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, image: jax.Array, mask: jax.Array | None = None) -> Maps:
+        """The maps of images [B, H, W, 3], with a mask [B, H, W] if they are padded."""
+        return self.network(self.params, self.batch_stats, image, mask)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Experiment(ExperimentData):
-    """The parts that a configuration names, made when they are first asked for.
+    """The parts that a configuration names, each created at its first use.
 
     Attributes:
         config: see ``configs/common.py`` for its sections.
@@ -56,7 +72,7 @@ class Experiment(ExperimentData):
 
     @property
     def stride(self) -> int:
-        """What the sides of the network's images must be divisible by."""
+        """The sides of the network's images are multiples of it."""
         return self.model.stride
 
     @functools.cached_property
@@ -66,10 +82,10 @@ class Experiment(ExperimentData):
         return component(known, self.config.task, "config.task")
 
     def schedule(self, update: Any) -> Any:
-        """The learning rate of an update, which may be an array."""
+        """The learning rate of an update, or of an array of updates."""
         return self._schedule(update)
 
-    @functools.cached_property  # by its first update: to load a run needs no data
+    @functools.cached_property  # at its first use: a run is loaded without its data
     def _schedule(self) -> optax.Schedule:
         settings = self.config.optimizer
         return poly_schedule(
@@ -81,15 +97,15 @@ class Experiment(ExperimentData):
 
     @functools.cached_property
     def optimizer(self) -> optax.GradientTransformation:
-        """The optimiser."""
+        """The optimizer."""
         settings = entries(self.config.optimizer)
         for name in ("learning_rate", "power", "warmup_steps"):
             del settings[name]  # the schedule's
         make = functools.partial(make_optimizer, self.schedule)
         return call(make, settings, "config.optimizer")
 
-    @property  # not kept: a trace may be what asks first, and its values end with it
-    def keys(self) -> dict[str, jax.Array]:
+    @property  # not cached: the first use may be within a trace
+    def keys(self) -> dict[str, chex.PRNGKey]:
         """The run's random keys, one for each use."""
         uses = ("params", "task_state", "step", "update")
         keys = jax.random.split(jax.random.key(self.config.seed), len(uses))
@@ -114,24 +130,26 @@ class Experiment(ExperimentData):
 
     def network(
         self,
-        params: Any,
-        batch_stats: Any,
+        params: chex.ArrayTree,
+        batch_stats: chex.ArrayTree,
         image: jax.Array,
         mask: jax.Array | None = None,
     ) -> Maps:
-        """The network as a function of its variables, as it predicts.
+        """The network as a function of its variables, for prediction.
 
         Args:
             params: its parameters.
-            batch_stats: the moments of its batch normalisation.
+            batch_stats: the moments of its batch normalization.
             image: [B, H, W, 3].
-            mask: [B, H, W], False where pixels are padding, which changes nothing, see
+            mask: [B, H, W], False where pixels are padding, which has no effect, see
                 `sphemb.models.apply_masked`.
         """
         variables = {"params": params, "batch_stats": batch_stats}
         return sphemb.models.apply_masked(self.model, variables, image, mask)
 
-    def bound(self, params: Any, batch_stats: Any) -> BoundNetwork:
+    def bound(
+        self, params: chex.ArrayTree, batch_stats: chex.ArrayTree
+    ) -> BoundNetwork:
         """The network with its parameters; it is compiled once for each size."""
         return BoundNetwork(params, batch_stats, self._compiled_network)
 
@@ -141,12 +159,12 @@ class Experiment(ExperimentData):
 
     def training_network(
         self,
-        params: Any,
-        batch_stats: Any,
+        params: chex.ArrayTree,
+        batch_stats: chex.ArrayTree,
         image: jax.Array,
         mask: jax.Array | None = None,
     ) -> tuple[Maps, Any]:
-        """The network as it learns: with the next batch statistics."""
+        """The network in training: maps, and the next batch statistics."""
         variables = {"params": params, "batch_stats": batch_stats}
         maps, updated = sphemb.models.apply_masked(
             self.model, variables, image, mask, train=True, mutable=["batch_stats"]
@@ -159,21 +177,20 @@ class Experiment(ExperimentData):
             image = jnp.zeros((1, self.stride, self.stride, 3))
             variables = self.model.init(self.keys["params"], image)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
-        return init_state(
-            self.task,
-            params,
-            batch_stats,
-            self.optimizer,
-            self.keys["task_state"],
-            self.bound(params, batch_stats),
+        apply = self.bound(params, batch_stats)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=self.optimizer.init(params),
+            task_state=self.task.init(self.keys["task_state"], apply),
         )
 
     def start_state(self) -> TrainState:
         """The state that training starts from.
 
-        That is the variables of the run ``config.train.init_from``; or new ones, with
-        the backbone's of ``config.train.weights``, by their name or of a run; or new
-        ones.
+        It has the variables of the run ``config.train.init_from``; or new ones, with
+        the backbone of ``config.train.weights``, a file's, a name's or a run's.
 
         Raises:
             InputError: the variables do not fit this network.
@@ -194,13 +211,28 @@ class Experiment(ExperimentData):
             )
         if pathlib.Path(weights, "config.json").is_file():
             network, found = _run_variables(weights)
-            loaded = backbone_of(found, where=where, network=network)
+            if any("backbone" not in part for part in found.values()):
+                raise InputError(
+                    f"{where} must be a run whose network has a backbone, got one of "
+                    f"{network}"
+                )
+            loaded = {name: part["backbone"] for name, part in found.items()}
         else:
             loaded = sphemb.models.load_weights(weights, backbone=backbone)
-        return self._state_with(with_backbone(variables_of(state), loaded), where)
+        variables = {
+            name: {**part, "backbone": loaded[name]}
+            for name, part in _variables(state).items()
+        }
+        return self._state_with(variables, where)
 
     def _state_with(self, variables: Any, where: str) -> TrainState:
-        check_variables(variables, variables_of(self.abstract_state), where)
+        found, wanted = map(_shapes, (variables, _variables(self.abstract_state)))
+        if different := sorted(found ^ wanted):
+            name, shape = different[0]
+            raise InputError(
+                f"{where} must hold this network's parameters, but {len(different)} "
+                f"differ, such as {name} {shape}: is config.model the same?"
+            )
         return self.init_state(variables)
 
     @functools.cached_property
@@ -215,9 +247,78 @@ def _classes(package: Any, keeps: Callable[[type], bool]) -> dict[str, type]:
     return {n: c for n, c in found.items() if inspect.isclass(c) and keeps(c)}
 
 
+def _variables(state: TrainState) -> dict[str, Any]:
+    """The variables of a state as Flax names them."""
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _shapes(tree: Any) -> set[tuple[str, tuple[int, ...]]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {(jax.tree_util.keystr(path), leaf.shape) for path, leaf in leaves}
+
+
 def _run_variables(workdir: str) -> tuple[str, dict[str, Any]]:
     """The name of a run's network, and the variables of its newest checkpoint."""
     folder = pathlib.Path(workdir)
     experiment = Experiment(load_config(folder))
     state = newest_state(folder, experiment.abstract_state)
-    return experiment.config.model.name, variables_of(state)
+    return experiment.config.model.name, _variables(state)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A trained network, ready to predict.
+
+    Attributes:
+        experiment: its configuration.
+        params: the network's parameters.
+        task_state: the task's.
+        step: number of training steps.
+        batch_stats: the moments of the network's batch normalization, if it has any.
+        class_names: of the learned classes, from 0 on, where the data set has names.
+    """
+
+    experiment: Experiment
+    params: chex.ArrayTree
+    task_state: TaskState
+    step: int
+    batch_stats: chex.ArrayTree = dataclasses.field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, experiment: Experiment, state: TrainState, class_names: tuple[str, ...]
+    ) -> Trained:
+        """The network of a state."""
+        return cls(
+            experiment,
+            state.params,
+            state.task_state,
+            int(state.step),
+            state.batch_stats,
+            class_names,
+        )
+
+    @property
+    def apply(self) -> Apply:
+        """The network with its parameters bound."""
+        return self.experiment.bound(self.params, self.batch_stats)
+
+
+def load_run(workdir: str | pathlib.Path) -> Trained:
+    """The newest checkpoint of a run.
+
+    Args:
+        workdir: the run's folder.
+
+    Returns:
+        The trained network.
+
+    Raises:
+        InputError: no run, one of version 0.1, no checkpoint yet, or a damaged one.
+    """
+    workdir = pathlib.Path(workdir)
+    # The run of another person may name folders that it must not write to.
+    experiment = Experiment(load_config(workdir), prepares=False)
+    state = newest_state(workdir, experiment.abstract_state)
+    return Trained.of(experiment, state, load_class_names(workdir))

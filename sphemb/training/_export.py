@@ -19,7 +19,7 @@ from jax.errors import InconclusiveDimensionOperation
 from sphemb._checks import InputError, check_choice, check_count, check_shape
 from sphemb._version import __version__
 from sphemb.tasks import Maps, named_arrays
-from sphemb.training._trained import Trained
+from sphemb.training._experiment import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 # What Python code raises that wants a number where a symbol stands.

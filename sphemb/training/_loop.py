@@ -10,6 +10,7 @@ import itertools
 import math
 import pathlib
 import platform
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+import tqdm
 
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
@@ -24,30 +26,32 @@ from sphemb._version import __version__
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (
+    PreemptedError,
+    Preemption,
     data_parallel,
     devices,
+    noticing_lost,
     replicate,
     split_batch,
     spread_batch,
 )
-from sphemb.training._experiment import Experiment
-from sphemb.training._labels import check_labels
-from sphemb.training._logs import MetricLog, Progress, read_log
-from sphemb.training._object_limit import check_object_limit
-from sphemb.training._preemption import PreemptedError, Preemption
-from sphemb.training._processes import noticing_lost
-from sphemb.training._state import TrainState
-from sphemb.training._trained import Trained
+from sphemb.training._experiment import Experiment, Trained
+from sphemb.training._experiment_data import check_labels
+from sphemb.training._step import TrainState
 from sphemb.training._workdir import (
+    MetricLog,
     check_workdir,
     claimed_workdir,
     load_config,
+    read_log,
     write_json,
+    writing,
 )
 
-_SCORES_SAID = 6  # of a validation; all of them are in the log
-_NAMES_SAID = 8
-_BARREN = 100  # steps in a row without a valid pixel, before a run stops
+_SCORES_SHOWN = 6  # of a validation; the log has all of them
+_NAMES_SHOWN = 8
+_BARREN = 100  # consecutive steps without a valid pixel, before a run stops
+_STEPS_TO_TIME = 5
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -55,11 +59,11 @@ Evaluate = Callable[[Trained, str], dict[str, float]]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss, the gradient or the parameters are no numbers any more; says where."""
+    """The loss, the gradient or the parameters are not finite; names the step."""
 
 
 class NothingValidError(InputError):
-    """No pixel of many steps in a row counts; says which images they were."""
+    """Many consecutive steps had no valid pixel; names their images."""
 
 
 def train(
@@ -68,57 +72,51 @@ def train(
     *,
     evaluate: Evaluate | None = None,
 ) -> Trained:
-    """Trains what a configuration says, or goes on where it was left.
+    """Trains what a configuration says, or resumes a run exactly.
 
     Args:
         config: see ``configs/common.py``.
-        workdir: the run's folder. If it holds a run of the same configuration, that run
-            is continued exactly: parameters, optimiser, order of the data, draws.
-        evaluate: scores the validation split every ``config.train.eval_every``
-            batches of ``config.loader.batch_size`` images.
+        workdir: the run's folder. A run of the same configuration in it is resumed with
+            its parameters, optimizer, order of the data and random choices.
+        evaluate: scores the validation split every ``config.train.eval_every`` batches
+            of ``config.loader.batch_size`` images.
 
     Returns:
         The trained network.
 
     Raises:
-        InputError: the configuration, the data or the workdir does not fit, or a
-            checkpoint cannot be written.
-        NonFiniteLossError: training went astray; the last checkpoint stays.
-        NothingValidError: no pixel of many steps in a row counts.
-        PreemptedError: a SIGTERM came; the step that was on its way is saved.
-        LostProcessError: another process of the run is gone.
+        InputError: the configuration, the data or the workdir does not fit, or a file
+            cannot be written.
+        NonFiniteLossError: training diverged; the last checkpoint stays.
+        NothingValidError: many consecutive steps had no valid pixel.
+        PreemptedError: a SIGTERM came; the step that was being computed is saved.
+        LostProcessError: another process of the run has ended.
     """
     workdir = pathlib.Path(workdir).absolute()
     config = _with_measured_range(config, workdir)
     experiment = Experiment(config)
     check_workdir(workdir, config, experiment.task)
-    # What a run starts from need not be there any more when it goes on. It is looked
-    # for before the data, which may be gigabytes to fetch.
-    goes_on = (workdir / "checkpoints").is_dir()
-    state = experiment.init_state() if goes_on else _start_state(experiment)
+    # A resumed run does not need the run that it started from. A new one looks for it
+    # before the data, which may be gigabytes to download.
+    resumes = (workdir / "checkpoints").is_dir()
+    state = experiment.init_state() if resumes else _start_state(experiment)
     batches = experiment.train_batches()
-    # What the user may have got wrong shows before anything is written.
+    # Errors of the user are reported before anything is written.
     scored = ("validation", "test") if evaluate else ()
     for split in scored:
         if not len(experiment.source(split)):
             raise InputError(f"config.data must have images in the {split} split")
     check_labels(experiment, ("train", *scored))
-    if scored:
-        check_object_limit(experiment, scored)
     _rehearse(experiment, state)
 
     with contextlib.ExitStack() as claim:
         problem: InputError | None = None
         # Processes that share a run share its folder; one of them writes.
         if jax.process_index() == 0:
+            names = experiment.class_names
             try:
                 claim.enter_context(
-                    claimed_workdir(
-                        workdir,
-                        config,
-                        experiment.task,
-                        class_names=experiment.class_names,
-                    )
+                    claimed_workdir(workdir, config, experiment.task, class_names=names)
                 )
             except InputError as error:
                 problem = error
@@ -126,15 +124,15 @@ def train(
             refused = gather_objects(problem and str(problem))[0]
         if refused is not None:
             raise problem or InputError(refused)
-        return _run(experiment, workdir, state, batches, goes_on, evaluate)
+        return _run(experiment, workdir, state, batches, resumes, evaluate)
 
 
 def _with_measured_range(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> ml_collections.ConfigDict:
-    """Replaces the intensity ``"range"`` by numbers, so that the run keeps them.
+    """Replaces the intensity ``"range"`` by numbers, which the run keeps.
 
-    They are those of the run that is in the folder, or else of the training images.
+    They are those of the run in the folder, otherwise of the training images.
     """
     if config.data.get("intensity") != "range":
         return config
@@ -153,10 +151,10 @@ def _run(
     workdir: pathlib.Path,
     state: TrainState,
     batches: Any,
-    goes_on: bool,
+    resumes: bool,
     evaluate: Evaluate | None,
 ) -> Trained:
-    """Trains in a folder that is the run's own, from where it was left."""
+    """Trains in a claimed folder, from its newest checkpoint."""
     config = experiment.config
     settings = config.train
     leads = jax.process_index() == 0
@@ -164,7 +162,7 @@ def _run(
     notes: dict[str, Any] = {}
     if checkpoints.latest is not None:
         state, notes = checkpoints.restore(state, batches)
-    elif goes_on:
+    elif resumes:
         state = _start_state(experiment)
     step = int(state.step)
     _check_batch_size(experiment, notes)
@@ -178,10 +176,10 @@ def _run(
     train_step = data_parallel(
         experiment.train_step, replicated_output=True, donate_state=True
     )
-    # The steps since the last record, of which the next one is the mean.
+    # The steps since the last record; a record is their mean.
     window: list[dict[str, float]] = notes.get("window", [])
     first, busy = step, 0.0
-    barren = notes.get("barren", 0)  # steps in a row without a valid pixel
+    barren = notes.get("barren", 0)  # consecutive steps without a valid pixel
     update_every, updates = experiment.update_every, []
     start = time.monotonic()
 
@@ -201,15 +199,15 @@ def _run(
         return times(every, step) > times(every, step - 1)
 
     def rate() -> float:
-        updates = (step - 1) // config.optimizer.accumulate
-        return float(np.asarray(experiment.schedule(updates)))
+        update = (step - 1) // config.optimizer.accumulate
+        return float(np.asarray(experiment.schedule(update)))
 
     def validate(state: TrainState) -> None:
         if not evaluate or not due(settings.eval_every):
             return
         scores = evaluate(_trained(experiment, state), "validation")
         write({f"validation/{k}": v for k, v in scores.items()})
-        first_scores = dict(itertools.islice(scores.items(), _SCORES_SAID))
+        first_scores = dict(itertools.islice(scores.items(), _SCORES_SHOWN))
         progress.say(f"step {step}: validation " + _listed(first_scores))
 
     together = True
@@ -226,12 +224,12 @@ def _run(
                 state, scalars = train_step(state, split_batch(batch))
                 step += 1
                 # Waiting for every step keeps simulated devices from overtaking each
-                # other and finds a loss that is no number before it is saved.
+                # other, and finds a loss that is not finite before it is saved.
                 scalars = {k: float(v) for k, v in jax.device_get(scalars).items()}
                 if step > first + 1:  # the first step waits for the compiler
                     busy += time.monotonic() - began
                 if not all(map(math.isfinite, scalars.values())):
-                    raise _astray(step, scalars, rate(), experiment.names(batch))
+                    raise _not_finite(step, scalars, rate(), experiment.names(batch))
                 barren = 0 if scalars.get("valid_share", 1.0) else barren + 1
                 if barren >= _BARREN or barren == step == experiment.num_steps:
                     raise _nothing_valid(step, barren, experiment, batch)
@@ -239,28 +237,31 @@ def _run(
                 progress.advance(scalars["loss"])
                 last = step == experiment.num_steps
                 if due(settings.log_every) or last:
-                    record = {k: _mean(window, k) for k in scalars}
-                    write({**record, "learning_rate": rate()})
+                    means = {
+                        k: sum(record[k] for record in window) / len(window)
+                        for k in scalars
+                    }
+                    write({**means, "learning_rate": rate()})
                     window = []
                 if update_every and last:
-                    # The task state that is kept is that of the network that is kept.
+                    # The final task state belongs to the final network.
                     state = updated(state)
                 stopping = preemption.asked(step) and not last
-                if not stopping:  # scoring may take longer than there is time
+                if not stopping:  # scoring may take longer than the time left
                     validate(state)
-                # After the records: whatever happened up to a checkpoint is in the log.
+                # After the records: the log has all that happened up to a checkpoint.
                 if due(settings.checkpoint_every) or last or stopping:
-                    told = {
+                    kept = {
                         "window": window,
                         "unscored": stopping,
                         "barren": barren,
                         "batch_size": experiment.batch_size,
                     }
-                    checkpoints.save(step, state, batches, told)
+                    checkpoints.save(step, state, batches, kept)
                 if stopping:
                     raise PreemptedError(
                         f"stopped by SIGTERM after step {step}, which is saved; the "
-                        "same command goes on from there"
+                        "same command resumes there"
                     )
     except (NonFiniteLossError, NothingValidError, PreemptedError):
         raise  # as every process does after the same step
@@ -268,62 +269,58 @@ def _run(
         together = jax.process_count() == 1
         raise
     finally:
-        if together:  # as checkpoints are finished, or each would wait for the others
+        if together:  # to finish checkpoints processes wait for each other
             checkpoints.close()
         if log:
             log.close()
         progress.close()
     if leads and step > first + 1:
         images = (step - first - 1) * experiment.batch_size
-        told = _machine(images / busy)
+        facts = _machine(images / busy)
         if update_every > 0 and len(updates) > 1:
-            # Of an epoch: a update and the steps up to the next; the first one waits
-            # for the compiler.
+            # The first update waits for the compiler.
             cost = sum(updates[1:]) / len(updates[1:])
             epoch = cost + update_every * busy / (step - first - 1)
-            told["update_share"] = round(cost / epoch, 4)
+            facts["update_share"] = round(cost / epoch, 4)
         if config.loader.skip_bad:
-            told["skipped"] = len(experiment.skipped)
+            facts["skipped"] = len(experiment.skipped)
             progress.say(f"{len(experiment.skipped)} examples could not be used")
-        write_json(workdir / "training.json", told)
+        with writing(f"{workdir} cannot be written to"):
+            write_json(workdir / "training.json", facts)
     return _trained(experiment, state)
 
 
 def _check_batch_size(experiment: Experiment, notes: dict[str, Any]) -> None:
-    """Refuses other batches than before: they would start elsewhere in the data."""
+    """Refuses other batches than before, whose position in the data would differ."""
     now, count = experiment.batch_size, jax.device_count()
-    before = notes.get("batch_size", experiment.config.loader.batch_size)
-    if notes and before != now:
+    before = notes.get("batch_size", now)
+    if before != now:
         hint = (
             f"set config.loader.images_per_device={before // count}"
             if before % count == 0
-            else f"use a number of devices that {before} can be divided by"
+            else f"use a number of devices that divides {before}"
         )
         raise InputError(
-            f"this run has had {before} images in a step, and cannot go on with {now} "
-            f"on the {count} devices that there are now: {hint}"
+            f"this run has had {before} images in a step, and cannot resume with {now} "
+            f"on {count} devices: {hint}"
         )
 
 
 def _start_state(experiment: Experiment) -> TrainState:
-    """The state that training starts from, the same for every process."""
+    """The state that training starts from, equal in all processes."""
     state = experiment.start_state()
     if len(set(gather_objects(checksum(jax.device_get(state))))) > 1:
         train = experiment.config.train
         raise InputError(
-            "the processes of a run must start from the same parameters, but those "
-            "that they have differ: config.seed, config.train.init_from "
-            f"{train.init_from} and config.train.weights {train.weights} must be the "
-            "same for all"
+            "the processes of a run must start from the same parameters, but theirs "
+            f"differ: config.seed, config.train.init_from {train.init_from} and "
+            f"config.train.weights {train.weights} must be the same for all"
         )
     return state
 
 
 def _rehearse(experiment: Experiment, state: TrainState) -> None:
-    """Traces a step and a prediction, and scores a batch as if nothing were found.
-
-    Nothing is compiled but what a host's metrics compile themselves.
-    """
+    """Traces a step and a prediction, and scores a batch of zeros; compiles neither."""
     batch = next(experiment.train_batches())
     step = experiment.train_step
     mapped = jax.vmap(step, axis_name="batch", in_axes=(None, 0), out_axes=None)
@@ -353,7 +350,7 @@ def _rehearse(experiment: Experiment, state: TrainState) -> None:
 
 
 def _first_batch(experiment: Experiment) -> tuple[str, dict[str, Any]]:
-    """What is scored first, of the training images where none are held out."""
+    """The first scored batch, of training images if no others are usable."""
     split, settings = "validation", experiment.config.evaluation
     try:
         indices = experiment.usable(split, settings.num_validation)
@@ -379,11 +376,11 @@ def _machine(images_per_second: float) -> dict[str, Any]:
 
 
 def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
-    """Renews what the task remembers, from a pass over the training images.
+    """Updates the task state by a pass over the training images.
 
     Args:
-        experiment: whose task and data they are.
-        state: placed by `replicate`; the pass and its draws go by its step.
+        experiment: task and data.
+        state: placed by `replicate`; its step is the seed of the pass.
 
     Returns:
         The state with the new task state.
@@ -398,37 +395,28 @@ def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
 
 
 def _trained(experiment: Experiment, state: TrainState) -> Trained:
-    return Trained(
-        experiment,
-        state.params,
-        state.task_state,
-        int(state.step),
-        state.batch_stats,
-        experiment.class_names,
-    )
+    return Trained.of(experiment, state, experiment.class_names)
 
 
 def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
-    batch_size = experiment.batch_size
-    total = experiment.num_steps
-    going_on = f", going on after step {int(state.step)}" if int(state.step) else ""
+    resumed = f", resumed after step {int(state.step)}" if int(state.step) else ""
     return (
         f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; "
-        f"{total} steps of {batch_size} images{going_on}; everything is written to "
-        f"{workdir}"
+        f"{experiment.num_steps} steps of {experiment.batch_size} images{resumed}; "
+        f"everything is written to {workdir}"
     )
 
 
-def _astray(
+def _not_finite(
     step: int, scalars: dict[str, float], rate: float, names: list[str]
 ) -> NonFiniteLossError:
-    astray = [name for name, value in scalars.items() if not math.isfinite(value)]
+    bad = [name for name, value in scalars.items() if not math.isfinite(value)]
     return NonFiniteLossError(
-        f"training stopped at step {step}: {', '.join(astray)} not finite, of "
+        f"training stopped at step {step}: {', '.join(bad)} not finite, of "
         f"{_listed(scalars)}, at a learning rate of {rate:.4g}, on the images "
-        f"{_first_names(names)}; the last checkpoint is kept. A "
-        "smaller config.optimizer.learning_rate or config.optimizer.clip_norm may help"
+        f"{_first_names(names)}; the last checkpoint is kept. A smaller "
+        "config.optimizer.learning_rate or config.optimizer.clip_norm may help"
     )
 
 
@@ -438,22 +426,76 @@ def _nothing_valid(
     maps = " or ".join(m.name for m in experiment.task.label_maps if m.learned)
     return NothingValidError(
         f"training stopped at step {step}: valid_share was 0 in the last {barren} "
-        f"steps, {maps} being void in all pixels of their images, the last of which "
-        f"are {_first_names(experiment.names(batch))}: look at the labels, "
+        f"steps, since {maps} is void in all pixels; the last images are "
+        f"{_first_names(experiment.names(batch))}: look at the labels, "
         "config.data.void and the size of config.augmentation"
     )
 
 
 def _first_names(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMES_SAID} more" if len(names) > _NAMES_SAID else ""
-    return ", ".join(names[:_NAMES_SAID]) + more
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _listed(scalars: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in scalars.items())
 
 
-def _mean(records: list[dict[str, float]], name: str) -> float:
-    # A run that an earlier version began may have records without the name.
-    values = [record[name] for record in records if name in record]
-    return sum(values) / len(values)
+class Progress:
+    """A bar with the time left on a terminal; elsewhere a line every minute."""
+
+    def __init__(self, total: int, *, step: int = 0, shown: bool = True):
+        """Starts the clock at a step; ``shown=False`` prints nothing."""
+        self._total, self._first, self._done = total, step, step
+        self._shown = shown
+        self._compiled = self._last_line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=step,
+            unit="step",
+            disable=not (shown and sys.stderr.isatty()),
+            dynamic_ncols=True,
+        )
+
+    def advance(self, loss: float) -> None:
+        """Counts a step."""
+        self._done += 1
+        self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        self._bar.update()
+        now = time.monotonic()
+        taken = self._done - self._first
+        if taken == 1:
+            self._compiled = now  # the first step waits for the compiler
+        pace = (now - self._compiled) / max(taken - 1, 1)
+        left = pace * (self._total - self._done)
+        if taken == _STEPS_TO_TIME:
+            self.say(
+                f"{pace:.2f} s a step: training takes about {duration(left)}, without "
+                "evaluations"
+            )
+        elif self._bar.disable and now - self._last_line > 60:
+            self._last_line = now
+            where = f"step {self._done}/{self._total}"
+            self.say(f"{where}, loss {loss:.4f}, {duration(left)} left")
+
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        if self._shown:
+            tqdm.tqdm.write(text)
+            sys.stdout.flush()
+
+    def close(self) -> None:
+        """Closes the bar."""
+        self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    >>> duration(42), duration(250), duration(5400)
+    ('42 s', '4 min', '1 h 30 min')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,56 +1,77 @@
-"""The training step: the only place that differentiates a task's loss."""
+"""The state, the step and the optimizer: the only place that takes a gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
+from sphemb._checks import check_choice, check_count, check_number
 from sphemb._labels import VOID
-from sphemb.tasks import Batch, Maps, Task
-from sphemb.training._state import TrainState
+from sphemb.tasks import Batch, Maps, Task, TaskState
 
 Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]
 """(parameters, batch statistics, images, mask of valid pixels or None) -> (named maps,
 next batch statistics)."""
 
 
+@chex.dataclass(frozen=True, mappable_dataclass=False)
+class TrainState:
+    """The content of a checkpoint that an exact resume needs.
+
+    It has no random key: the key of a step is the run's key folded with `step`.
+
+    Attributes:
+        step: int32 scalar, the number of steps taken.
+        params: the network's parameters.
+        batch_stats: the moments of its batch normalization; empty without one.
+        opt_state: the optimizer's state.
+        task_state: the task's, see `sphemb.tasks.Task`.
+    """
+
+    step: chex.Array
+    params: optax.Params
+    batch_stats: chex.ArrayTree
+    opt_state: optax.OptState
+    task_state: TaskState
+
+
 def make_train_step(
     task: Task,
     network: Network,
     optimizer: optax.GradientTransformation,
-    key: jax.Array,
+    key: chex.PRNGKey,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Builds the pure step of one device.
 
-    It reduces with ``lax.pmean(..., "batch")``, so it must run where an axis of that
-    name is mapped: under `data_parallel`, or under ``jax.shard_map``.
+    It reduces with ``lax.pmean(..., "batch")``: map it over an axis of that name, by
+    `data_parallel` or ``jax.shard_map``.
 
     Args:
-        task: gives the loss.
-        network: is given the parameters and the batch statistics. What it returns of
-            the latter must be the same on all devices.
+        task: its loss is differentiated.
+        network: see `Network`; its batch statistics must be equal on all devices.
         optimizer: turns gradients into updates.
-        key: the run's; folded with the step for the task's draws.
+        key: the run's; folded with the step for the task's random choices.
 
     Returns:
-        (state, the device's batch) -> (next state, scalars: ``loss``, the task's
-        ``loss/...`` terms; ``valid_share``, if the loss reads labels, the share of the
-        batch's pixels that are not void, in the label map where fewest are;
-        ``gradient_norm`` and, of the next state, ``parameter_max``, the largest of its
-        parameters and statistics by absolute value).
+        (state, the device's batch) -> (next state, scalars). The scalars are ``loss``;
+        the task's ``loss/...`` terms; ``valid_share``, if the loss reads labels: the
+        smallest share of valid pixels of a label map; ``gradient_norm``; and
+        ``parameter_max``, the largest absolute value of the next parameters and
+        statistics.
     """
 
     def step(state: TrainState, batch: Batch):
         def objective(params):
             batch_stats = state.batch_stats
 
-            # A task may look at several images one after the other, but not under a
-            # transformation of its own, out of which the statistics would not come.
+            # A task may apply the network several times, but not within a
+            # transformation of its own: the statistics could not leave it.
             def apply(image, mask=None):
                 nonlocal batch_stats
                 maps, batch_stats = network(params, batch_stats, image, mask)
@@ -88,10 +109,92 @@ def make_train_step(
 
 
 def _valid_share(task: Task, batch: Batch) -> dict[str, jax.Array]:
-    """The smallest share of valid pixels, of all devices, if the loss reads labels."""
     shares = [
         lax.pmean(jnp.mean(batch[one.name] != VOID, dtype=jnp.float32), "batch")
         for one in task.label_maps
         if one.learned
     ]
     return {"valid_share": jnp.min(jnp.stack(shares))} if shares else {}
+
+
+def poly_schedule(
+    learning_rate: float, num_steps: int, *, power: float = 0.9, warmup_steps: int = 0
+) -> optax.Schedule:
+    r"""The "poly" policy :math:`\lambda (1 - t/T)^p` after a linear warm-up.
+
+    Args:
+        learning_rate: :math:`\lambda`.
+        num_steps: T, where the rate reaches zero.
+        power: p.
+        warmup_steps: steps in which the rate rises from near zero.
+
+    Returns:
+        step -> learning rate.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, section 5.1.
+
+    >>> round(float(poly_schedule(1.0, 100, power=1.0)(25)), 6)
+    0.75
+    """
+    check_number("learning_rate", learning_rate, above=0)
+    check_count("num_steps", num_steps, at_least=1)
+    check_number("power", power, at_least=0)
+    check_count("warmup_steps", warmup_steps)
+    poly = optax.polynomial_schedule(learning_rate, 0.0, power, num_steps)
+    if not warmup_steps:
+        return poly
+    ramp = optax.linear_schedule(1 / (warmup_steps + 1), 1.0, warmup_steps)
+    return lambda step: poly(step) * ramp(step)
+
+
+def make_optimizer(
+    schedule: optax.Schedule,
+    *,
+    name: str,
+    momentum: float = 0.9,
+    weight_decay: float = 0.0,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    backbone_rate: float = 1.0,
+) -> optax.GradientTransformation:
+    """An optimizer by name.
+
+    Args:
+        schedule: update -> learning rate.
+        name: ``"sgd"`` with momentum, as in the paper, or ``"adamw"``.
+        momentum: of SGD.
+        weight_decay: added to the gradient by SGD, decoupled in AdamW.
+        clip_norm: largest global norm of a gradient, None for no limit.
+        accumulate: steps whose mean gradient makes one update.
+        backbone_rate: factor of the learning rate for the parameters below
+            ``backbone``, smaller than 1 for pretrained ones; 0 freezes them.
+
+    Returns:
+        The optax transformation.
+    """
+    where = "config.optimizer"
+    check_choice(f"{where}.name", name, ("sgd", "adamw"))
+    check_number(f"{where}.weight_decay", weight_decay, at_least=0)
+    check_number(f"{where}.momentum", momentum, at_least=0, below=1)
+    check_count(f"{where}.accumulate", accumulate, at_least=1)
+    check_number(f"{where}.backbone_rate", backbone_rate, at_least=0)
+    clip = optax.identity()
+    if clip_norm is not None:
+        check_number(f"{where}.clip_norm", clip_norm, above=0)
+        clip = optax.clip_by_global_norm(clip_norm)
+    if name == "sgd":
+        decay = optax.add_decayed_weights(weight_decay)
+        update = optax.chain(clip, decay, optax.sgd(schedule, momentum=momentum))
+    else:
+        update = optax.chain(clip, optax.adamw(schedule, weight_decay=weight_decay))
+    if backbone_rate != 1:
+        slow = optax.masked(optax.scale(backbone_rate), _is_backbone)
+        update = optax.chain(update, slow)
+    if accumulate == 1:
+        return update
+    return optax.MultiSteps(update, accumulate).gradient_transformation()
+
+
+def _is_backbone(params: Mapping[str, Any]) -> dict[str, bool]:
+    return {name: name == "backbone" for name in params}

@@ -1,7 +1,8 @@
-"""A run's folder: which configuration it belongs to, and what is written there.
+"""A run's folder: its configuration, its lock, JSON files and the log.
 
-``config.json``, ``.lock``, ``metrics.jsonl``, ``tensorboard/``, ``checkpoints/``,
-``training.json`` (machine and speed), ``pictures/``, ``summary.json``.
+``config.json`` (with the version), ``classes.json``, ``.lock``, ``metrics.jsonl``,
+``tensorboard/``, ``checkpoints/``, ``training.json`` (machine and speed),
+``pictures/``, ``summary.json``.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ml_collections
+import tensorboardX
 
 from sphemb._checks import InputError
+from sphemb._version import __version__
 from sphemb._whole_files import written_whole
 from sphemb.tasks import Task
 
-_CLASSES = "classes.json"
-_LOCK = ".lock"
+_CLASSES, _LOCK = "classes.json", ".lock"
 _FOLDERS = ("checkpoints", "damaged", "pictures", "tensorboard")
-# What may change when a run resumes, beside what its task declares: nothing that is
-# stored depends on it.
+# Settings that may change when a run resumes, beside those that its task declares:
+# nothing that is stored depends on them.
 _FREE = (
     "config.evaluation.",
     "config.loader.images_per_device",  # checkpoints have the size of their batches
@@ -38,22 +40,20 @@ _FREE = (
 def check_workdir(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, task: Task
 ) -> None:
-    """Makes sure that a folder is new, or that of a run with this configuration.
+    """Checks that a folder is new, or holds a run of this configuration.
 
     Args:
-        workdir: the folder.
-        config: of the run.
-        task: its task, whose ``scoring_settings`` may differ.
+        workdir: the folder, which is only read.
+        config: of the run; settings that only scoring reads may differ.
+        task: its task, with ``scoring_settings``.
 
     Raises:
-        InputError: it holds a run of another configuration (what scoring alone reads
-            may differ), links that lead out of it, or something that is no run; nothing
-            is touched.
+        InputError: it holds a run of another configuration or of version 0.1, links
+            that lead out of it, or other files.
     """
-    path = workdir / "config.json"
     # First, as another process of the run may be writing its configuration now.
     foreign = workdir.exists() and (not workdir.is_dir() or _foreign(workdir))
-    if path.is_file():
+    if (workdir / "config.json").is_file():
         different = sorted(
             name
             for name in _differences(_plain(load_config(workdir)), _plain(config))
@@ -82,7 +82,7 @@ def _is_free(name: str, task: Task) -> bool:
 
 
 def _foreign(workdir: pathlib.Path) -> bool:
-    """Whether there is more than what a run leaves that was killed as it began."""
+    """Whether the folder has more than the files of a run that was killed at once."""
     return any(
         path.name != _LOCK and not path.match(".config.json.*.part")
         for path in workdir.iterdir()
@@ -90,12 +90,10 @@ def _foreign(workdir: pathlib.Path) -> bool:
 
 
 def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
-    """Refuses a folder of a run that links lead out of it.
-
-    Somebody else's run may hold such links; what is written to it stays in it.
+    """Refuses a folder of a run that is a link to a place outside of the run.
 
     Raises:
-        InputError: as above.
+        InputError: such a link, which the run of another person may have.
     """
     place = os.path.realpath(path)
     if not pathlib.Path(place).is_relative_to(os.path.realpath(workdir)):
@@ -110,45 +108,37 @@ def claimed_workdir(
     *,
     class_names: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Makes a folder the run's own, and keeps other trainings out of it.
+    """Creates a run's folder, and locks it against other trainings.
 
-    The lock is the operating system's, on a file in the folder, and goes with the
-    process however it ends. Where a file system knows no locks, there is none.
+    The lock is one of the operating system on a file in the folder, and ends with the
+    process. File systems without locks have none.
 
     Args:
         workdir: the folder.
         config: of the run.
         task: its task.
-        class_names: what the run goes by when its data are out of reach.
+        class_names: stored, for use without the data.
 
     Raises:
-        InputError: see `check_workdir`; the folder cannot be made; or another training
-            is at work in it.
+        InputError: see `check_workdir`; the folder cannot be created; or another
+            training uses it.
     """
     check_workdir(workdir, config, task)
-    try:
+    with writing(f"workdir {workdir} cannot be made"):
         workdir.mkdir(parents=True, exist_ok=True)
         lock = os.open(workdir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    except OSError as error:
-        raise _not_made(workdir, error) from error
     try:
         _take(lock, workdir)
         check_workdir(workdir, config, task)  # another may have begun in the meantime
-        try:
-            # First, as a folder with anything else and without it is no run.
-            write_json(workdir / "config.json", _plain(config))
+        with writing(f"workdir {workdir} cannot be made"):
+            # First: a folder with other files and without it is not a run.
+            write_config(workdir, config)
             if class_names:
                 write_json(workdir / _CLASSES, list(class_names))
             (workdir / "pictures").mkdir(exist_ok=True)
-        except OSError as error:
-            raise _not_made(workdir, error) from error
         yield
     finally:
         os.close(lock)
-
-
-def _not_made(workdir: pathlib.Path, error: OSError) -> InputError:
-    return InputError(f"workdir {workdir} cannot be made: {error}")
 
 
 def _take(lock: int, workdir: pathlib.Path) -> None:
@@ -156,18 +146,32 @@ def _take(lock: int, workdir: pathlib.Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise InputError(
-            f"workdir {workdir} must be of one training at a time, but another one is "
-            "at work in it: wait until it has ended, or stop it"
+            f"workdir {workdir} must be of one training at a time, but another one "
+            "uses it: wait until it has ended, or stop it"
         ) from error
-    except OSError:  # of network file systems, not all have locks
+    except OSError:  # a network file system without locks
         return
+
+
+@contextlib.contextmanager
+def writing(problem: str) -> Iterator[None]:
+    """Turns an `OSError`, such as a full disk, into one line that begins so."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{problem}: {error}") from error
+
+
+def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Writes ``config.json``: the version of sphemb, and the configuration."""
+    write_json(workdir / "config.json", {"version": __version__, **_plain(config)})
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """The configuration of a run.
 
     Raises:
-        InputError: there is none.
+        InputError: no run, or one of sphemb 0.1, which did not store its version.
     """
     path = workdir / "config.json"
     if not path.is_file():
@@ -177,34 +181,23 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a configuration, got {config!r}")
+    if config.pop("version", None) is None:
+        raise InputError(
+            f"workdir {workdir} holds a run of sphemb 0.1, which this version cannot "
+            "read: train again, or use sphemb 0.1"
+        )
     try:
-        return ml_collections.ConfigDict(_of_this_version(config))
+        return ml_collections.ConfigDict(config)
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         raise InputError(f"{path} must hold a configuration: {line}") from error
 
 
-def _of_this_version(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration that an earlier version wrote, with what has been added."""
-    added: dict[str, dict[str, Any]] = {
-        "loader": {"images_per_device": 0},
-        "train": {"num_epochs": 0.0},
-    }
-    sections = {
-        name: {**new, **config[name]}
-        for name, new in added.items()
-        if isinstance(config.get(name), dict)
-    }
-    if sections.get("loader", {}).get("batch_size", 0) is None:
-        sections["loader"].update(batch_size=1, images_per_device=1)
-    return config | sections
-
-
 def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:
-    """The names of a run's classes, from 0 on; none where it has no names.
+    """The names of a run's classes, from 0 on; empty for classes without names.
 
     Raises:
-        InputError: its file holds something else.
+        InputError: the file holds something else.
     """
     path = workdir / _CLASSES
     names = read_json(path) if path.exists() else []
@@ -214,10 +207,10 @@ def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """What a JSON file holds.
+    """The value in a JSON file.
 
     Raises:
-        InputError: it is no JSON.
+        InputError: it cannot be read, or is not JSON.
     """
     try:
         return json.loads(path.read_bytes())  # which may begin with a byte order mark
@@ -226,14 +219,12 @@ def read_json(path: pathlib.Path) -> Any:
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a JSON file, whole or not at all; see `to_json`."""
+    """Writes a JSON file, whole or not at all; NaN becomes null."""
     with written_whole(path) as unfinished:
-        unfinished.write_text(to_json(value, indent=2) + "\n")
+        unfinished.write_text(_to_json(value, indent=2) + "\n")
 
 
-def to_json(value: Any, *, indent: int | None = None) -> str:
-    """The JSON text of a value; JSON knows no NaN, so a score without one is null."""
-
+def _to_json(value: Any, *, indent: int | None = None) -> str:
     def clean(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: clean(v) for k, v in value.items()}
@@ -246,7 +237,7 @@ def to_json(value: Any, *, indent: int | None = None) -> str:
 
 
 def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
-    """The configuration as JSON gives it back: tuples have become lists."""
+    """The configuration as read from JSON: with lists in place of tuples."""
     return json.loads(config.to_json_best_effort())
 
 
@@ -258,3 +249,60 @@ def _differences(a: Any, b: Any, name: str = "config") -> set[str]:
             for difference in _differences(a.get(key), b.get(key), f"{name}.{key}")
         }
     return set() if a == b else {name}
+
+
+class MetricLog:
+    """Appends records to ``metrics.jsonl`` and to TensorBoard's files.
+
+    Args:
+        workdir: of the run.
+        step: that the run resumes from; later records are dropped.
+    """
+
+    def __init__(self, workdir: pathlib.Path, *, step: int = 0):
+        """Opens the log; see the class."""
+        self._path = workdir / "metrics.jsonl"
+        kept = [record for record in read_log(workdir) if record["step"] <= step]
+        with self._writing():
+            with written_whole(self._path) as unfinished:
+                lines = [_to_json(record) + "\n" for record in kept]
+                unfinished.write_text("".join(lines))
+            self._board = tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=step + 1
+            )
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return writing(f"{self._path} cannot be written to")
+
+    def write(self, step: int, scalars: dict[str, float]) -> None:
+        """Adds one record.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        with self._writing():
+            with self._path.open("a") as file:
+                file.write(_to_json({"step": step, **scalars}) + "\n")
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+            self._board.flush()
+
+    def close(self) -> None:
+        """Closes TensorBoard's file."""
+        self._board.close()
+
+
+def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The records of a run, up to a line that is incomplete or damaged."""
+    path = workdir / "metrics.jsonl"
+    records = []
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    for line in text.split("\n"):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            break
+        records.append(record)
+    return records

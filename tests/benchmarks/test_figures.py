@@ -2,6 +2,7 @@
 
 import json
 
+import ml_collections
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +10,7 @@ from PIL import Image
 from benchmarks._figure_parts import draw_pair_loss, pair_loss, read_trimap
 from benchmarks.figures import FIGURES, main
 from sphemb import InputError
-from sphemb.training import train
+from sphemb.training import train, write_config
 from tests.tiny import tiny_config
 
 
@@ -27,7 +28,7 @@ def scored(root, name, weight, inside, number=6):
     folder = root / name
     folder.mkdir()
     config = {"task": {"name": "Semantic", "embedding_weight": weight}}
-    (folder / "config.json").write_text(json.dumps(config))
+    write_config(folder, ml_collections.ConfigDict(config))
     scores = {f"iou_inside@{w}": inside * w for w in (1, 2, 10)}
     scores |= {f"iou_outside@{w}": 0.5 + inside for w in (1, 2, 10)}
     (folder / "summary.json").write_text(json.dumps(scores | {"num_images": number}))

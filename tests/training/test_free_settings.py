@@ -10,7 +10,7 @@ import pytest
 
 from sphemb import InputError
 from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
-from sphemb.training import write_json
+from sphemb.training import write_config
 from sphemb.training._workdir import check_workdir
 
 B, H, W, D, K = 2, 16, 16, 4, 3
@@ -111,7 +111,7 @@ def test_a_run_resumes_with_other_scoring_settings_and_refuses_all_others(
 ):
     run = tmp_path / "run"
     run.mkdir()
-    write_json(run / "config.json", config_of(task).to_dict())
+    write_config(run, config_of(task))
     names = {field.name for field in dataclasses.fields(task)}
     assert task.scoring_settings < names
     for name in task.scoring_settings:

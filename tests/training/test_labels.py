@@ -1,13 +1,14 @@
-"""Labels are compared with the task before training, and as examples are read."""
+"""Labels and limits are compared with the task before training."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sphemb import InputError
-from sphemb.configs import common
+from sphemb.configs import common, folder, voc_semantic
 from sphemb.training import Experiment, train
-from sphemb.training._labels import check_labels
+from sphemb.training._experiment_data import check_labels
+from tests.scenes import write_folder
 from tests.tiny import tiny_config
 
 SPLITS = ("train", "validation", "test")
@@ -114,7 +115,58 @@ class TestNothingToLearn:
         monkeypatch.setattr(DigitsAugmentation, "random_map", all_void)
         config = tiny_config(drawings_dir)
         config.train.num_steps = 2
-        words = r"stopped at step 2: valid_share was 0 in the last 2 steps, instances"
+        words = r"stopped at step 2: valid_share was 0 in the last 2 steps, since inst"
         with pytest.raises(InputError, match=words):
             train(config, tmp_path / "run")
         assert not any((tmp_path / "run" / "checkpoints").glob("2"))
+
+
+class TestObjectLimit:
+    def test_training_does_not_begin(self, drawings_dir, tmp_path):
+        config = tiny_config(drawings_dir)
+        config.data.size = 64  # for several digits
+        config.task.max_objects = 2
+        words = r"config\.task\.max_objects must be at least \d+, .* got 2$"
+        with pytest.raises(InputError, match=words):
+            train(config, tmp_path / "run", evaluate=lambda trained, split: {})
+        assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("split", ["validation", "test"])
+    def test_the_split_and_the_image_are_named(self, tmp_path, split):
+        config = folder.get_config()
+        config.data.dir = str(write_folder(tmp_path / "scenes"))
+        for limit, skip_bad in ((1, False), (1, True), (2, False)):
+            config.task.max_objects = limit
+            config.loader.skip_bad = skip_bad
+            experiment = Experiment(config)
+            if limit == 2:
+                check_labels(experiment, ("validation", "test"))
+                continue
+            words = rf"must be at least 2, .* the {split} split of .*image \d+\), got 1"
+            with pytest.raises(InputError, match=words):
+                check_labels(experiment, (split,))
+
+    def test_every_scored_example_is_read_once(self, tmp_path):
+        config = folder.get_config()
+        config.data.dir = str(write_folder(tmp_path / "scenes"))
+        experiment = Experiment(config)
+        source, read = experiment.source("test"), []
+
+        class Counted:
+            def __len__(self):
+                return len(source)
+
+            def __getitem__(self, index):
+                read.append(index)
+                return source[index]
+
+            def instances(self, index):
+                read.append(index)
+                return source.instances(index)
+
+        experiment._sources["test"] = Counted()
+        check_labels(experiment, ("test",))
+        assert sorted(read) == list(range(len(source)))
+
+    def test_a_task_that_counts_no_objects_has_no_limit(self):
+        assert Experiment(voc_semantic.get_config()).task.object_limit is None

@@ -94,8 +94,8 @@ import grain
 import numpy as np
 from jax.experimental import multihost_utils
 from sphemb import InputError
-from sphemb.training import Checkpoints, TrainState
-from sphemb.training._checkpoints import newest_state
+from sphemb.training import TrainState
+from sphemb.training._checkpoints import Checkpoints, newest_state
 folder = pathlib.Path(sys.argv[1])
 state = TrainState(np.int32(0), {"w": np.arange(3.0)}, {}, (), ())
 numbers = lambda: iter(grain.MapDataset.range(9).to_iter_dataset())
@@ -230,7 +230,7 @@ if number == 0:  # as another training does
     lock = open(workdir / ".lock", "w")
     fcntl.flock(lock, fcntl.LOCK_EX)
 multihost_utils.sync_global_devices("locked")
-refused("another one is at work in it")
+refused("another one uses it")
 """
 
 

@@ -92,16 +92,15 @@ class TestKilling:
         # The same drawings, wherever they are kept.
         command = [
             *(sys.executable, "-c"),
-            "import json, pathlib, sys, ml_collections\n"
-            "from sphemb.training import load_run, train\n"
+            "import sys\n"
+            "from sphemb.training import load_config, load_run, train\n"
             "from tests.training.test_stops import scored\n"
-            "config = json.loads(pathlib.Path(sys.argv[1]).read_text())\n"
             "def told(trained, split):\n"
             "    print('step', trained.step, flush=True)\n"
             "    return scored(trained, split)\n"
-            "config = ml_collections.ConfigDict(config)\n"
+            "config = load_config(sys.argv[1])\n"
             "train(config, sys.argv[2], evaluate=told)\n",
-            str(unbroken[0] / "config.json"),
+            str(unbroken[0]),
             str(tmp_path / "run"),
         ]
         for wanted in (4, 5):
