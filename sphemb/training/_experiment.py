@@ -43,7 +43,7 @@ class BoundNetwork:
         network: of parameters, moments, images and masks; static.
     """
 
-    params: chex.ArrayTree
+    params: optax.Params
     batch_stats: chex.ArrayTree
     network: Callable[..., Maps] = dataclasses.field(metadata={"static": True})
 
@@ -130,7 +130,7 @@ class Experiment(ExperimentData):
 
     def network(
         self,
-        params: chex.ArrayTree,
+        params: optax.Params,
         batch_stats: chex.ArrayTree,
         image: jax.Array,
         mask: jax.Array | None = None,
@@ -148,7 +148,7 @@ class Experiment(ExperimentData):
         return sphemb.models.apply_masked(self.model, variables, image, mask)
 
     def bound(
-        self, params: chex.ArrayTree, batch_stats: chex.ArrayTree
+        self, params: optax.Params, batch_stats: chex.ArrayTree
     ) -> BoundNetwork:
         """The network with its parameters; it is compiled once for each size."""
         return BoundNetwork(params, batch_stats, self._compiled_network)
@@ -159,7 +159,7 @@ class Experiment(ExperimentData):
 
     def training_network(
         self,
-        params: chex.ArrayTree,
+        params: optax.Params,
         batch_stats: chex.ArrayTree,
         image: jax.Array,
         mask: jax.Array | None = None,
@@ -279,7 +279,7 @@ class Trained:
     """
 
     experiment: Experiment
-    params: chex.ArrayTree
+    params: optax.Params
     task_state: TaskState
     step: int
     batch_stats: chex.ArrayTree = dataclasses.field(default_factory=dict)
