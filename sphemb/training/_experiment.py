@@ -147,9 +147,7 @@ class Experiment(ExperimentData):
         variables = {"params": params, "batch_stats": batch_stats}
         return sphemb.models.apply_masked(self.model, variables, image, mask)
 
-    def bound(
-        self, params: optax.Params, batch_stats: chex.ArrayTree
-    ) -> BoundNetwork:
+    def bound(self, params: optax.Params, batch_stats: chex.ArrayTree) -> BoundNetwork:
         """The network with its parameters; it is compiled once for each size."""
         return BoundNetwork(params, batch_stats, self._compiled_network)
 
