@@ -11,7 +11,8 @@ import dataclasses
 import glob
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,14 @@ _PERCENTILES = (1.0, 99.8)
 _TILE = 512  # the side of a tile in a TIFF, a multiple of 16
 _USED = 0.5  # the least share of the range of the bits without a warning
 _LEVELS = 32  # the least number of the 256 shown that hold nearly all values
-_TURNED = {  # labels are a mask file, or outlines: what is assumed, and when to act
+_TURNED = {  # whether the labels are a mask file: what is assumed, and what to do
     True: (
-        "masks not, which have the size of both",
-        "masks were drawn on the stored pixels, turn them",
+        "turned by a camera's orientation, and the masks not, whose size fits both",
+        ": where masks were drawn on the stored pixels, turn them",
     ),
     False: (
-        "outlines turned too, since they have the size of the stored pixels",
-        "outlines were drawn on the upright image, save it upright",
+        "turned by a camera's orientation, with their outlines, whose size fits both",
+        ": where outlines were drawn on the upright image, save it upright",
     ),
 }
 
@@ -267,10 +268,10 @@ class ImageValues:
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
-        self._paged: dict[str, list[tuple[pathlib.Path, int]]] = {}
-        self._counts: dict[int, np.ndarray] = {}
-        self._deep: dict[int, list[pathlib.Path]] = {}
-        self._turned: dict[bool, list[pathlib.Path]] = {True: [], False: []}
+        # kind of warning, and format, depth or labels -> files
+        self._files: dict[tuple[str, Any], list[pathlib.Path]] = defaultdict(list)
+        self._pages: dict[str, set[int]] = defaultdict(set)
+        self._counts: dict[int, Any] = defaultdict(int)
 
     def add(
         self,
@@ -287,15 +288,15 @@ class ImageValues:
             header = read_header(file, self._reading)
             kept = header.orientation != 1 and header.stored == header.size
             if kept and (masked or drawn_on == header.stored):
-                self._turned[masked].append(file)
+                self._files["turned", masked].append(file)
             pages = count_pages(file)
             if pages > 1 and self._reading.page == 0:
-                self._paged.setdefault(header.kind, []).append((file, pages))
+                self._files["pages", header.kind].append(file)
+                self._pages[header.kind].add(pages)
             if header.bits > 8 and self._reading.intensity == "full":
                 values = read_values(file, self._reading)
-                white = values.white
-                self._counts[white] = self._counts.get(white, 0) + values.counts()
-                self._deep.setdefault(white, []).append(file)
+                self._counts[values.white] += values.counts()
+                self._files["unused bits", values.white].append(file)
         except FileError:
             return
 
@@ -303,32 +304,23 @@ class ImageValues:
     def findings(self) -> list[_images.Finding]:
         """One warning for each kind of file, not for each file."""
         found = []
-        for kind, paged in self._paged.items():
-            numbers = sorted({pages for _, pages in paged})
-            most = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else numbers[0]
-            what = f"({kind}) of {most} pages, of which page 0 is read"
-            advice = ": config.data.page picks another, or max, the maximum of all"
-            files = [file for file, _ in paged]
-            found.append(_warning("pages", files, what, advice))
-        for masked, files in self._turned.items():
-            if files:
-                what, advice = _TURNED[masked]
-                what = f"turned by a camera's orientation, and the {what}"
-                found.append(_warning("turned", files, what, f": where {advice}"))
-        for white, counts in self._counts.items():
-            unused = _unused_bits(counts)
-            if unused:
-                files = self._deep[white]
-                found.append(_warning("unused bits", files, f"with {unused}"))
+        for (kind, key), files in self._files.items():
+            advice = ""
+            if kind == "pages":
+                low, high = min(self._pages[key]), max(self._pages[key])
+                most = low if low == high else f"{low} to {high}"
+                what = f"({key}) of {most} pages, of which page 0 is read"
+                advice = ": config.data.page picks another, or max, the maximum of all"
+            elif kind == "turned":
+                what, advice = _TURNED[key]
+            else:
+                what = _unused_bits(self._counts[key])
+            if what:
+                images = f"{len(files)} image{'s' * (len(files) != 1)}"
+                text = f"{images} {what}, the first is {files[0]}{advice}"
+                names = tuple(map(str, files))
+                found.append(_images.Finding("warning", kind, text, names))
         return found
-
-
-def _warning(
-    kind: str, files: Sequence[pathlib.Path], what: str, advice: str = ""
-) -> _images.Finding:
-    images = f"{len(files)} image{'s' * (len(files) != 1)}"
-    message = f"{images} {what}, the first is {files[0]}{advice}"
-    return _images.Finding("warning", kind, message, tuple(map(str, files)))
 
 
 def _unused_bits(counts: np.ndarray) -> str:
@@ -343,7 +335,7 @@ def _unused_bits(counts: np.ndarray) -> str:
         return ""
     advice = "range" if high - low < _USED * white else "percentile"
     return (
-        f"values from {low} to {high}, {100 * (high - low) / white:.2g} % of the "
+        f"with values from {low} to {high}, {100 * (high - low) / white:.2g} % of the "
         f"{white} that their bits can hold, and 98.8 % of them in {levels} of 256 "
         f"levels of gray: config.data.intensity={advice} would use all"
     )

@@ -101,7 +101,8 @@ def decoding(source: Source, who: str) -> Iterator[None]:
     except Refused as error:
         raise FileError(f"{who} {error}", kind=error.kind) from None
     except Image.DecompressionBombError as error:
-        raise FileError(f"{who} {_too_large()}") from error
+        most = f"more than the {Image.MAX_IMAGE_PIXELS} pixels that are read"
+        raise FileError(f"{who} has {most}: cut or shrink it first") from error
     except InputError:
         raise
     except DAMAGED as error:
@@ -111,17 +112,10 @@ def decoding(source: Source, who: str) -> Iterator[None]:
         raise FileError(f"{who} cannot be read: {reason}") from error
 
 
-def _too_large() -> str:
-    return (
-        f"has more than the {Image.MAX_IMAGE_PIXELS} pixels that are read: cut or "
-        "shrink it first"
-    )
-
-
 def check_limit(size: tuple[int, ...]) -> None:
     """Refuses images of more pixels than ``Image.MAX_IMAGE_PIXELS``."""
     if math.prod(size) > (Image.MAX_IMAGE_PIXELS or math.inf):
-        raise Refused(_too_large())
+        raise Image.DecompressionBombError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ H W image size.
 from __future__ import annotations
 
 import io
-import math
 import pathlib
 import warnings
 from collections import Counter
@@ -320,11 +319,11 @@ def check_encoded(data: bytes, *, who: str) -> _images.Header:
     Damaged images are found while a data set is prepared, not during training.
     """
     header = read_header(data, who=who)
-    limit = Image.MAX_IMAGE_PIXELS or math.inf
-    if header.kind != "JPEG" or math.prod(header.stored) > limit:
+    if header.kind != "JPEG":
         read_values(data, who=who)
         return header
     with _images.decoding(data, who), Image.open(_images.readable(data)) as image:
+        _images.check_limit(header.stored)
         # An eighth of the resolution still reads a JPEG to its end, much faster.
         image.draft("RGB", (max(1, image.width // 8), max(1, image.height // 8)))
         image.load()

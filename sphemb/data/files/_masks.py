@@ -324,20 +324,14 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
 
 def _uncovered(numbered: np.ndarray) -> np.ndarray:
     """Foreground pixels that no cross of five pixels of one value covers."""
-    middle = numbered[1:-1, 1:-1]
-    inside = np.zeros(numbered.shape, bool)
-    inside[1:-1, 1:-1] = (
-        (middle == numbered[:-2, 1:-1])
-        & (middle == numbered[2:, 1:-1])
-        & (middle == numbered[1:-1, :-2])
-        & (middle == numbered[1:-1, 2:])
-    )
-    covered = inside.copy()
-    covered[1:] |= inside[:-1]
-    covered[:-1] |= inside[1:]
-    covered[:, 1:] |= inside[:, :-1]
-    covered[:, :-1] |= inside[:, 1:]
-    return (numbered > 0) & ~covered
+
+    def cross(padded: np.ndarray) -> list[np.ndarray]:
+        rows, columns = padded[:, 1:-1], padded[1:-1]
+        return [columns[:, 1:-1], rows[:-2], rows[2:], columns[:, :-2], columns[:, 2:]]
+
+    middle, *others = cross(np.pad(numbered, 1, constant_values=-1))
+    inside = np.logical_and.reduce([middle == other for other in others])
+    return (numbered > 0) & ~np.logical_or.reduce(cross(np.pad(inside, 1)))
 
 
 def _between(

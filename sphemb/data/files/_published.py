@@ -61,21 +61,18 @@ class FolderFiles:
 
 
 class TarFiles:
-    """The files of a tar archive, by their path in its folder ``root``.
+    """The files of a published archive, by their path in its folder ``root``.
 
-    A compressed archive has no random access: the contents of ``folders`` are kept in
-    memory.
+    A compressed archive has no random access: its content is kept in memory.
 
     Raises:
         InputError: not a tar archive, damaged, or with a path that leads out of it.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, root: str, folders: tuple[str, ...]
-    ) -> None:
-        self._path, self._root = pathlib.Path(path), root
+    def __init__(self, path: pathlib.Path, publication: Publication) -> None:
+        self._path, self._root = path, publication.root
         self._members: dict[str, tarfile.TarInfo | bytes] = {}
-        wanted = tuple(f"{root}/{folder}/" for folder in folders)
+        wanted = tuple(f"{self._root}/{folder}/" for folder in publication.folders)
         try:
             with tarfile.open(self._path) as archive:
                 plain = isinstance(archive.fileobj, io.BufferedReader)
@@ -90,7 +87,7 @@ class TarFiles:
                         continue
                     file = None if plain else archive.extractfile(member)
                     held = member if file is None else file.read()
-                    self._members[name.removeprefix(f"{root}/")] = held
+                    self._members[name.removeprefix(f"{self._root}/")] = held
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
             raise InputError(
                 f"archive {self._path} cannot be read: {' '.join(str(error).split())}"
@@ -157,7 +154,7 @@ def open_publication(
         )
     else:
         _download(publication, path)
-    return TarFiles(path, root=publication.root, folders=publication.folders)
+    return TarFiles(path, publication)
 
 
 def _download(publication: Publication, path: pathlib.Path) -> None:

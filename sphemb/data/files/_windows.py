@@ -126,8 +126,7 @@ class ImageWindows:
         turned_from: (H, W) of the stored pixels, if a camera's orientation turns them.
 
     Raises:
-        InputError: the file is missing or not an image, or larger than 2^31 pixels, or
-            has no such page.
+        InputError: not an image, more than 2^31 pixels, or no such page.
     """
 
     def __init__(self, path: PathLike, reading: Reading = AS_SHOWN) -> None:
@@ -151,10 +150,8 @@ class ImageWindows:
         Raises:
             InputError: the box lies beside the image, or the file cannot be decoded.
         """
-        for name, value in zip(("height", "width"), box.size, strict=True):
-            check_count(f"the box's {name}", value, at_least=1)
         inside = box.clipped(*self.size)
-        if min(inside.size) < 1:
+        if min(*inside.size, *box.size) < 1:
             raise InputError(
                 f"a window must lie in the image {self.path} of size {self.size}, got "
                 f"{tuple(box)}"
