@@ -61,7 +61,7 @@ from sphemb.data._pipeline import (
 from sphemb.data._prepared import (
     BuilderDataset,
     BuilderExamples,
-    LabelledBuilder,
+    LabeledBuilder,
     only_prepared,
     tfds_data_dir,
 )

@@ -13,8 +13,7 @@ import cv2
 import grain
 import numpy as np
 
-from sphemb._checks import InputError, check_count, check_number
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError, check_count, check_number
 from sphemb.data._pipeline import move_pixels
 
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601

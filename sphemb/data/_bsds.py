@@ -15,17 +15,17 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from sphemb._checks import (
+    VOID,
     InputError,
     check_boolean,
     check_choice,
     check_count,
     check_shape,
 )
-from sphemb._labels import VOID
 from sphemb.data import files
 from sphemb.data._prepared import (
     BuilderExamples,
-    LabelledBuilder,
+    LabeledBuilder,
     image_features,
     preparer,
 )
@@ -114,7 +114,7 @@ def boundary_target(boundaries: np.ndarray, *, consensus: int = 1) -> np.ndarray
     return np.where(agreed, 1, np.where(votes > 0, VOID, 0)).astype(np.int32)
 
 
-class BsdsBoundaries(LabelledBuilder, skip_registration=True):
+class BsdsBoundaries(LabeledBuilder, skip_registration=True):
     """BSDS500, or another tree in its form, with the boundaries of each annotator.
 
     Features: image, the JPEG file unchanged; boundaries, PNG uint8 [A * H, W, 1] with
@@ -130,7 +130,7 @@ class BsdsBoundaries(LabelledBuilder, skip_registration=True):
             not counted.
         manual_dir: a folder with the published archive, packed or unpacked; by default
             ``downloads/manual`` in data_dir, into which it is downloaded.
-        data_dir: the folder of prepared data sets, see `LabelledBuilder`.
+        data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
         Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image

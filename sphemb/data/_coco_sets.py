@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sphemb._checks import InputError, check_choice, check_count, check_integer
+from sphemb._checks import VOID, InputError, check_choice, check_count, check_integer
 from sphemb._coco import paint_annotations
-from sphemb._labels import VOID
 from sphemb.data import files
-from sphemb.data._prepared import LabelledBuilder, image_features, preparer
+from sphemb.data._prepared import LabeledBuilder, image_features, preparer
 from sphemb.data._voc import BACKGROUND, VOC_CLASSES
 from sphemb.data.files import Classes, FolderFiles, PaletteColors, PathLike
 
@@ -156,7 +155,7 @@ _SPLITS = {"validation": "val", "train": "train"}
 _STUFF_FOLDERS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations", "")
 
 
-class CocoMasks(LabelledBuilder, skip_registration=True):
+class CocoMasks(LabeledBuilder, skip_registration=True):
     """COCO, or a part of it, with masks of instances and classes.
 
     Features: image, the JPEG file unchanged; instances, PNG uint16 [H, W, 1] (0
@@ -181,7 +180,7 @@ class CocoMasks(LabelledBuilder, skip_registration=True):
             COCO-Stuff, numbered 1 to 27 as in `COARSE_CLASSES`; outlines have things
             only, and the rest is 0.
         year: in the names of files and folders.
-        data_dir: the folder of prepared data sets, see `LabelledBuilder`.
+        data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
         Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Kirillov et

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from sphemb._checks import InputError, check_count
+from sphemb._checks import VOID, InputError, check_count
 from sphemb._grid import Grid
-from sphemb._labels import VOID
 from sphemb.data import files
 from sphemb.data._folder import FolderDataset
 from sphemb.data._pipeline import SPLITS, Dataset, ExampleSource, network_ready

@@ -25,7 +25,7 @@ from sphemb._checks import (
 )
 from sphemb.data._pipeline import SPLITS
 from sphemb.data._prepared import (
-    LabelledBuilder,
+    LabeledBuilder,
     image_features,
     preparer,
     tfds_data_dir,
@@ -308,7 +308,7 @@ def _color_ink(ink: np.ndarray, color: np.ndarray) -> np.ndarray:
     return colored
 
 
-class DrawnDigits(LabelledBuilder, skip_registration=True):
+class DrawnDigits(LabeledBuilder, skip_registration=True):
     """Renderings of colored digits with their instances, as a TFDS builder.
 
     Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
@@ -326,7 +326,7 @@ class DrawnDigits(LabelledBuilder, skip_registration=True):
         test: number of images to report on.
         seed: of the renderings; the splits of the handwriting are fixed.
         mnist_path: an ``mnist.npz``, see `load_handwriting`; with ``"mnist"`` only.
-        data_dir: the folder of prepared data sets, see `LabelledBuilder`; of TFDS's
+        data_dir: the folder of prepared data sets, see `LabeledBuilder`; of TFDS's
             ``mnist`` too.
     """
 

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sphemb._checks import InputError, check_choice, check_count, check_number
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError, check_choice, check_count, check_number
 from sphemb.data import files
 from sphemb.data._pipeline import SPLITS
 from sphemb.data.files import Annotations, FileError, Mask, PathLike, Reading
@@ -227,8 +226,8 @@ class ImageDataset(_SplitFolder):
     def _find(self) -> dict[str, list[Pair]]:
         folders = _splits_of(self.dir)
         if "train" not in folders:
-            return {"": _unlabelled(self.dir)}
-        return {split: _unlabelled(folder) for split, folder in folders.items()}
+            return {"": _unlabeled(self.dir)}
+        return {split: _unlabeled(folder) for split, folder in folders.items()}
 
 
 class FolderDataset(_SplitFolder):
@@ -503,7 +502,7 @@ def _unique(
     return found
 
 
-def _unlabelled(folder: pathlib.Path) -> list[Pair]:
+def _unlabeled(folder: pathlib.Path) -> list[Pair]:
     """The images directly in a folder, or else those in all folders within it."""
     inside = files.each_once(files.images_in(folder))
     inside = inside or files.each_once(_images_within(folder))

@@ -15,8 +15,7 @@ from typing import Any, Protocol
 import grain
 import numpy as np
 
-from sphemb._checks import InputError, InputTypeError, check_count, check_shape
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError, InputTypeError, check_count, check_shape
 
 SPLITS = ("train", "validation", "test")
 

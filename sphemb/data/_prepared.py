@@ -33,8 +33,8 @@ def tfds_data_dir(data_dir: PathLike | None = None) -> str:
 
 
 # Not registered by name: `tfds.load` does not know its settings.
-class LabelledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """The base of the TFDS builders of labelled images, each of which is a `Dataset`.
+class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """The base of the TFDS builders of labeled images, each of which is a `Dataset`.
 
     Examples are stored as array_record.
 
@@ -102,7 +102,7 @@ def image_features(
     )
 
 
-Builder = TypeVar("Builder", bound=LabelledBuilder)
+Builder = TypeVar("Builder", bound=LabeledBuilder)
 _may_prepare = contextvars.ContextVar("may_prepare", default=True)
 
 

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 from sphemb.data import files
-from sphemb.data._prepared import LabelledBuilder, image_features, preparer
+from sphemb.data._prepared import LabeledBuilder, image_features, preparer
 from sphemb.data.files import Files, FolderFiles, PaletteColors, PathLike
 
 VOC_CLASSES = (
@@ -64,7 +63,7 @@ COUNTS = {
 _VOID_CODE = 255
 
 
-class VocMasks(LabelledBuilder, skip_registration=True):
+class VocMasks(LabeledBuilder, skip_registration=True):
     """PASCAL VOC 2012, or another tree in its form, with masks of instances.
 
     Features: image, the JPEG file unchanged; instances and semantic, PNG uint8
@@ -84,7 +83,7 @@ class VocMasks(LabelledBuilder, skip_registration=True):
             place of VOC 2012. Its images are not counted.
         manual_dir: a folder with the archives of VOC and SBD, packed or unpacked; by
             default ``downloads/manual`` in data_dir, into which they are downloaded.
-        data_dir: the folder of prepared data sets, see `LabelledBuilder`.
+        data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
         Everingham et al., "The PASCAL Visual Object Classes Challenge: A

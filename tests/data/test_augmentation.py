@@ -71,12 +71,12 @@ class TestDigits:
         off = digits_changed(drawing, 1, flip=False, turn=False, permute_channels=False)
         np.testing.assert_array_equal(off["image"], drawing["image"])
 
-    def test_refuses_grey_images(self, drawing):
-        grey = {**drawing, "image": drawing["image"][..., 0]}
+    def test_refuses_gray_images(self, drawing):
+        gray = {**drawing, "image": drawing["image"][..., 0]}
         with pytest.raises(
             InputError, match=r"example 'a' .*image \[H, W, 3\].*got \(8, 8\)"
         ):
-            digits_changed(grey, 0)
+            digits_changed(gray, 0)
 
 
 STILL = {
@@ -94,7 +94,7 @@ H, W = 48, 64
 
 @pytest.fixture
 def example():
-    """Instances of different sizes, each in a colour that tells its number."""
+    """Instances of different sizes, each in a color of its own."""
     instances = np.zeros((H, W), np.int32)
     instances[4:20, 8:30] = 3
     instances[24:44, 30:60] = 5
@@ -193,7 +193,7 @@ class TestGeometry:
 
 
 class TestColour:
-    def test_the_instances_stay_and_colours_move_within_their_bounds(self, example):
+    def test_the_instances_stay_and_colors_move_within_their_bounds(self, example):
         settings = STILL | {"brightness": 0.2}
         factors = []
         for seed in range(50):
@@ -203,11 +203,11 @@ class TestColour:
         assert 0.79 < min(factors) < 0.85
         assert 1.15 < max(factors) < 1.21
 
-    def test_grey_has_no_colour_to_jitter(self, example):
-        grey = np.full((H, W, 3), 90, np.uint8)
+    def test_gray_has_no_color_to_jitter(self, example):
+        gray = np.full((H, W, 3), 90, np.uint8)
         settings = STILL | {"hue": 0.1, "saturation": 0.5, "contrast": 0.5}
-        found = changed({**example, "image": grey}, 1, **settings)
-        np.testing.assert_array_equal(found["image"], grey)
+        found = changed({**example, "image": gray}, 1, **settings)
+        np.testing.assert_array_equal(found["image"], gray)
 
     def test_hue_turns_and_keeps_the_brightest_channel_as_bright(self, example):
         settings = STILL | {"hue": 0.3}
@@ -232,7 +232,7 @@ class TestSettings:
         with pytest.raises(InputError, match=words):
             ImageAugmentation(**settings)
 
-    def test_an_image_that_is_no_colour_image_is_named(self, example):
+    def test_an_image_that_is_no_color_image_is_named(self, example):
         with pytest.raises(InputError, match=r"example 'a' must have image uint8"):
             changed({**example, "image": example["image"][..., 0]})
 
@@ -306,7 +306,7 @@ MAPS = ("instances", "semantic", "mask")
 
 
 def mapped_example(height=24, width=36):
-    """Every map says the same of a pixel, and so does its colour."""
+    """Every map says the same of a pixel, and so does its color."""
     blocks = np.random.default_rng(0).integers(2, size=(height // 4, width // 4))
     ones = np.kron(blocks, np.ones((4, 4), np.int32)).astype(np.int32)
     return {

@@ -151,7 +151,7 @@ class TestFiles:
             ({"groundTruth": np.empty((1, 0), object)}, r"of one size, got none"),
         ],
     )
-    def test_a_mat_of_something_else_is_told(self, tmp_path, content, message):
+    def test_a_mat_of_something_else_is_refused(self, tmp_path, content, message):
         scipy.io.savemat(tmp_path / "a.mat", content)
         self.refuses(tmp_path / "a.mat", message)
 
@@ -159,7 +159,7 @@ class TestFiles:
         (tmp_path / "a.mat").write_text("boundaries\n" * 100)
         self.refuses(tmp_path / "a.mat", "cannot be read as a ground truth of BSDS500")
 
-    def test_maps_of_several_sizes_are_told(self, tmp_path):
+    def test_maps_of_several_sizes_are_refused(self, tmp_path):
         maps = [np.zeros(WIDE, np.uint8), np.zeros(TALL, np.uint8)]
         write_truth(tmp_path / "a.mat", maps)
         self.refuses(tmp_path / "a.mat", r"one size, got \[\(8, 12\), \(12, 8\)\]")
@@ -180,7 +180,7 @@ class TestTarget:
         drawn = draw("7", TALL, 1)
         np.testing.assert_array_equal(boundary_target(drawn, consensus=3), drawn[0])
 
-    def test_what_does_not_fit_is_told(self):
+    def test_what_does_not_fit_is_refused(self):
         with pytest.raises(InputError, match=r"boundaries must have shape \[A, H, W\]"):
             boundary_target(np.zeros((2, 2), bool))
         with pytest.raises(InputTypeError, match="boundaries must be bool"):
@@ -232,7 +232,7 @@ class TestDataset:
             np.testing.assert_array_equal(found, wanted)
         assert len(list((prepared_dir / "bsds_boundaries").iterdir())) == 1
 
-    def test_the_size_is_told_without_decoding(self, opened):
+    def test_the_size_is_read_without_decoding(self, opened):
         source = opened().source("train")
         assert [source.size(i) for i in range(3)] == [WIDE, TALL, WIDE]
 
@@ -249,7 +249,7 @@ class TestDataset:
             ({"manual_dir": "there"}, "leave one of them out"),
         ],
     )
-    def test_a_setting_that_does_not_fit_is_told(self, opened, settings, message):
+    def test_a_setting_that_does_not_fit_is_refused(self, opened, settings, message):
         with pytest.raises(InputError, match=message):
             opened(**settings)
 

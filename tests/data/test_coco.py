@@ -123,12 +123,12 @@ def write_panoptic(root):
         {"id": 5, "category_id": PERSON, "iscrowd": 1},
         {"id": 187 + 256 * 3 + 65536 * 90, "category_id": SKY, "iscrowd": 0},
     ]
-    colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
+    colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1)
     for split in ("train", "val"):
         path = root / f"panoptic_{split}2017.json"
         png = path.with_suffix("") / "000000000007.png"
         png.parent.mkdir(parents=True)
-        Image.fromarray(colours.astype(np.uint8)).save(png)
+        Image.fromarray(colors.astype(np.uint8)).save(png)
         found = {"image_id": 7, "file_name": png.name, "segments_info": segments}
         write_json(path, images, [found])
     return root
@@ -382,8 +382,8 @@ class TestRealImages:
         things = {c["id"] for c in content["categories"] if c["isthing"]}
         (found,) = (a for a in content["annotations"] if a["image_id"] == number)
         png = Image.open(coco_dir / f"panoptic_{split}2017" / found["file_name"])
-        colours = np.asarray(png).astype(np.int64)
-        ids = colours[..., 0] + 256 * colours[..., 1] + 65536 * colours[..., 2]
+        colors = np.asarray(png).astype(np.int64)
+        ids = colors[..., 0] + 256 * colors[..., 1] + 65536 * colors[..., 2]
         return content, things, found["segments_info"], ids
 
     def test_has_all_images(self, dataset):
@@ -437,11 +437,11 @@ class TestRealImages:
         builder = prepare_coco(coco_dir=tmp_path, data_dir=tmp_path / "tfds")
         outlined = BuilderDataset(builder).source("train")
         for i in range(len(numbers)):
-            coloured = dataset.source("train")[i]
-            assert outlined[i]["name"] == coloured["name"]
+            colored = dataset.source("train")[i]
+            assert outlined[i]["name"] == colored["name"]
             np.testing.assert_array_equal(
                 np.maximum(outlined[i]["instances"], 0),
-                np.maximum(coloured["instances"], 0),
+                np.maximum(colored["instances"], 0),
             )
 
 
@@ -471,9 +471,7 @@ def codes_of(i):
 
 
 @pytest.mark.parametrize("categories", [None, "coarse27"])
-def test_classes_are_ids_or_coarse_and_nobody_knows_instances(
-    categories, coco, tmp_path
-):
+def test_classes_are_ids_or_coarse_and_instances_are_void(categories, coco, tmp_path):
     settings = {"masks": "stuff", "categories": categories, "data_dir": tmp_path}
     source = BuilderDataset(prepare_coco(coco_dir=coco, **settings)).source("train")
     assert len(source) == 2

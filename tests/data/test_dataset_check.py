@@ -61,11 +61,11 @@ class TestReport:
         assert content["files"][0]["findings"][0]["kind"] == "no instances"
         assert content["files"][1]["size"] == [SIZE, SIZE]
 
-    def test_progress_is_told(self, folder):
-        told = []
-        check_data(folder, progress=lambda *state: told.append(state))
-        assert told[-1] == ("validation", 1, 1)
-        assert told[2] == ("train", 3, 3)
+    def test_progress_is_reported(self, folder):
+        printed = []
+        check_data(folder, progress=lambda *state: printed.append(state))
+        assert printed[-1] == ("validation", 1, 1)
+        assert printed[2] == ("train", 3, 3)
 
     def test_any_data_set_can_be_checked(self):
         class Drawn:
@@ -138,7 +138,7 @@ class TestErrors:
         assert not check_data(folder, masks="components").all_findings
 
     def test_palettes_of_classes_that_differ(self, folder):
-        """The same two colours, by other indices: class 1 is class 2 elsewhere."""
+        """The same two colors, by other indices: class 1 is class 2 elsewhere."""
         red, green = (200, 0, 0), (0, 200, 0)
         for split, names in {"train": "abc", "val": "d"}.items():
             for name in names:
@@ -156,7 +156,7 @@ class TestErrors:
             open_folder(folder, masks="classes")
         assert str(raised.value) == report.errors[0].message
         assert "c.png must have the palette of the others" in str(raised.value)
-        assert not check_data(folder).all_findings  # colours of ids do not matter
+        assert not check_data(folder).all_findings  # colors of ids do not matter
         image.putpalette([0, 0, 0, *red, *green, 9, 9, 9])
         image.save(folder / "train" / "masks" / "c.png")
         assert not check_data(folder, masks="classes").all_findings
@@ -171,14 +171,14 @@ class TestErrors:
         assert f"1 images in {inner} are not read" in report.warnings[0].message
         assert len(report.files) == 3
 
-    def test_a_colour_of_classes_that_has_another_index(self, folder):
+    def test_a_color_of_classes_that_has_another_index(self, folder):
         """Red is class 1, and class 2 elsewhere; the other color is not used."""
-        for name, ids, colours in (
+        for name, ids, colors in (
             ("a", IDS == 2, (200, 0, 0, 0, 200, 0)),
             ("b", 2 * (IDS == 2), (0, 200, 0, 200, 0, 0)),
         ):
             image = Image.fromarray(ids.astype(np.uint8))
-            image.putpalette([0, 0, 0, *colours])
+            image.putpalette([0, 0, 0, *colors])
             image.save(folder / "train" / "masks" / f"{name}.png")
         report = check_data(folder, masks="classes")
         assert found(report) == [("error", "palette")]
@@ -342,7 +342,7 @@ class TestMeasures:
         sides = [max(r.bbox[2] - r.bbox[0], r.bbox[3] - r.bbox[1]) for r in flat]
         assert sizes.sides.tolist() == sides
 
-    def test_neighbours_touch(self, source, sizes):
+    def test_neighbors_touch(self, source, sizes):
         wanted = []
         for example in source:
             padded = np.pad(example["instances"], 1)
@@ -388,7 +388,7 @@ def test_a_folder_loses_what_check_data_says(tmp_path):
     assert sizes.vanishing[8].sum() == total["vanishing"]
 
 
-def test_what_cannot_be_used_is_left_out_and_told(tmp_path):
+def test_what_cannot_be_used_is_left_out_and_reported(tmp_path):
     folder = write_folder(tmp_path / "data")
     source = open_folder(folder).source("train")
     source.pairs[1].mask.write_text("no image")

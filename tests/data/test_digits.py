@@ -294,49 +294,49 @@ class TestProtocol:
         # Five standard deviations of a binomial count with p = 1/10.
         assert np.abs(counts - 50).max() < 5 * np.sqrt(500 * 0.1 * 0.9)
 
-    def test_colours_scale_with_ink_and_are_equal_within_a_class(self, glyphs):
+    def test_colors_scale_with_ink_and_are_equal_within_a_class(self, glyphs):
         drawing = next(
             drawing
             for drawing in (draw(seed, glyphs) for seed in range(99))
             if drawing["instances"].max() >= 7
         )
-        colours = {}
+        colors = {}
         for k in range(1, drawing["instances"].max() + 1):
             y, x, g = find_pasted(drawing["instances"], k, glyphs)
             mask = drawing["instances"] == k
             ink = np.zeros((64, 64))
             ink[y : y + 28, x : x + 28] = glyphs[g]
             pixels, ink = drawing["image"][mask].astype(float), ink[mask][:, None]
-            colour = (pixels * ink).sum(0) / (ink * ink).sum()
-            assert np.abs(pixels - ink * colour).max() < 1.2  # rounding, both ways
-            previous = colours.setdefault(CLASSES[g], colour)
-            np.testing.assert_allclose(colour, previous, atol=0.01)
-        assert len(colours) == 2
-        assert np.abs(colours[4] - colours[7]).max() > 0.1
+            color = (pixels * ink).sum(0) / (ink * ink).sum()
+            assert np.abs(pixels - ink * color).max() < 1.2  # rounding, both ways
+            previous = colors.setdefault(CLASSES[g], color)
+            np.testing.assert_allclose(color, previous, atol=0.01)
+        assert len(colors) == 2
+        assert np.abs(colors[4] - colors[7]).max() > 0.1
 
     def test_every_image_has_a_palette_of_its_own(self):
         full = np.full((1, 28, 28), 255, np.uint8)
-        colours = set()
+        colors = set()
         for seed in range(20):
             drawing = render_digits(
                 np.random.default_rng(seed), full, np.array([5]), size=32
             )
             if drawing["instances"].any():
-                colours.add(tuple(drawing["image"][0, 0]))
-        assert len(colours) > 5
+                colors.add(tuple(drawing["image"][0, 0]))
+        assert len(colors) > 5
 
-    def test_colours_are_bright_and_saturated(self):
+    def test_colors_are_bright_and_saturated(self):
         full = np.full((10, 28, 28), 255, np.uint8)
         for seed in range(20):
             drawing = render_digits(np.random.default_rng(seed), full, np.arange(10))
-            colours = drawing["image"][drawing["instances"] > 0].astype(float)
-            if len(colours):
-                assert colours.max(-1).min() >= 0.7 * 255 - 1
-                assert (colours.min(-1) <= 0.5 * colours.max(-1) + 1).all()
+            colors = drawing["image"][drawing["instances"] > 0].astype(float)
+            if len(colors):
+                assert colors.max(-1).min() >= 0.7 * 255 - 1
+                assert (colors.min(-1) <= 0.5 * colors.max(-1) + 1).all()
 
     def test_a_digit_that_is_covered_completely_leaves_no_gap_in_the_numbers(self):
         # Full squares in overlapping cells: only ever the overlaps are hidden, so let
-        # one glyph have its ink in a corner that the neighbouring cell covers.
+        # one glyph have its ink in a corner that the neighboring cell covers.
         hidden = np.zeros((2, 28, 28), np.uint8)
         hidden[0] = 200
         hidden[1, 20:, 20:] = 200

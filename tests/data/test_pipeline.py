@@ -407,20 +407,20 @@ class Faulty:
 
 
 class TestSkipping:
-    def test_the_next_usable_example_stands_in_and_each_fault_is_told_once(
+    def test_the_next_usable_example_stands_in_and_each_fault_is_printed_once(
         self, capsys
     ):
         source = SkippingSource(Faulty(1, 2))
         names = [source[i]["name"] for i in range(6)] + [source[1]["name"]]
         stand_ins = ["0.png", "3.png", "3.png", "3.png", "4.png", "0.png", "3.png"]
         assert names == stand_ins
-        told = capsys.readouterr().err.splitlines()
-        assert told[:2] == [
+        printed = capsys.readouterr().err.splitlines()
+        assert printed[:2] == [
             "skipped: image 1.png cannot be read: truncated",
             "skipped: image 2.png cannot be read: truncated",
         ]
-        assert "'5.png' must be -1 (void), 0 (background) or 1, 2" in told[2]
-        assert len(told) == 3
+        assert "'5.png' must be -1 (void), 0 (background) or 1, 2" in printed[2]
+        assert len(printed) == 3
         assert sorted(source.skipped) == [1, 2, 5]
 
     def test_the_size_is_that_of_what_stands_in(self):

@@ -1,4 +1,4 @@
-"""VOC and SBD: bytes kept, void told from background, and nothing taken on trust."""
+"""VOC and SBD: bytes kept, void distinct from background, faulty files refused."""
 
 from __future__ import annotations
 
@@ -154,12 +154,12 @@ class TestTree:
             for i in range(len(source)):
                 assert source.size(i) == source[i]["image"].shape[:2]
 
-    def test_a_grey_photograph_becomes_rgb(self, tree, tmp_path):
-        shutil.copytree(tree, tmp_path / "grey")
-        path = tmp_path / f"grey/JPEGImages/{TRAIN[0]}.jpg"
+    def test_a_gray_photograph_becomes_rgb(self, tree, tmp_path):
+        shutil.copytree(tree, tmp_path / "gray")
+        path = tmp_path / f"gray/JPEGImages/{TRAIN[0]}.jpg"
         Image.open(path).convert("L").save(path)
         dataset = BuilderDataset(
-            prepare_voc(voc_dir=tmp_path / "grey", data_dir=tmp_path / "tfds")
+            prepare_voc(voc_dir=tmp_path / "gray", data_dir=tmp_path / "tfds")
         )
         assert dataset.source("train")[0]["image"].shape == (6, 8, 3)
 
@@ -239,7 +239,7 @@ class TestBadTrees:
         path.write_bytes(path.read_bytes()[:-30])
         self.refuses(copy, rf"image .*{TRAIN[0]}\.jpg cannot be read: .*truncated")
 
-    def test_a_mask_of_colours(self, copy):
+    def test_a_mask_of_colors(self, copy):
         path = copy / f"SegmentationObject/{TRAIN[0]}.png"
         Image.open(path).convert("RGB").save(path)
         self.refuses(copy, rf"{TRAIN[0]}\.png must be an image of mode P or L .*RGB")
@@ -391,7 +391,7 @@ class TestArchives:
         wanted = "VOCtrainval_11-May-2012.tar holds .*, which leads out of it"
         self.refuses(wanted, tmp_path, manual_dir=manual_dir)
 
-    def test_may_hold_links_that_nobody_follows(self, manual_dir, publish, tmp_path):
+    def test_may_hold_links_that_are_not_followed(self, manual_dir, publish, tmp_path):
         name = "VOCdevkit/VOC2012/JPEGImages/2009_000001.jpg"
         add_file(manual_dir / "VOCtrainval_11-May-2012.tar", name, tarfile.SYMTYPE)
         publish()
@@ -522,8 +522,8 @@ def test_a_palette_of_classes_that_is_not_that_of_the_others_is_refused(tmp_path
         Image.new("RGB", (8, 8)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
         mask = Image.new("P", (8, 8), 1)
         for folder in ("SegmentationObject", "SegmentationClass"):
-            colours = (1, 2, 3) if split == "train" else (3, 2, 1)
-            mask.putpalette([0, 0, 0, *colours])
+            colors = (1, 2, 3) if split == "train" else (3, 2, 1)
+            mask.putpalette([0, 0, 0, *colors])
             mask.save(tmp_path / folder / f"{name}.png")
     with pytest.raises(InputError, match=r"SegmentationClass/.* must have the pal"):
         prepare_voc(voc_dir=tmp_path, data_dir=tmp_path / "tfds")
