@@ -53,7 +53,7 @@ class Dataset(Protocol):
     """What ``config.data.name`` names: a class or function whose result has `source`.
 
     It is called with the other entries of ``config.data`` as keyword arguments. A data
-    set of your own needs no more than such a class, in any module that can be imported,
+    set of your own is such a class (not a function), in a module that can be imported,
     and ``config.data.name = "package.module:Name"``. Optional attributes: ``reading``,
     the `Reading` of its image files; ``problems``, errors that `check_data` reports.
     """

@@ -16,19 +16,36 @@ import ml_collections
 from sphemb._checks import InputError, InputTypeError, check_count, check_number
 
 
-def component(known: Mapping[str, Any], section: Mapping[str, Any], where: str) -> Any:
-    """An object of the class that a section names, with the rest as settings."""
+def component(
+    package: Any, section: Mapping[str, Any], where: str, *, has: Sequence[str]
+) -> Any:
+    """An object of the class that a section names, with the rest as settings.
+
+    Args:
+        package: its public classes are known by their names.
+        section: of the configuration.
+        where: the section's name, for messages.
+        has: attributes of the class.
+    """
     settings = entries(section)
-    return call(named(known, settings.pop("name"), where), settings, where)
+    public = {name: getattr(package, name) for name in package.__all__}
+    known = {name: kind for name, kind in public.items() if _is_class(kind, has)}
+    return call(named(known, settings.pop("name"), where, has=has), settings, where)
 
 
-def named(known: Mapping[str, Any], name: Any, where: str) -> Any:
+def named(
+    known: Mapping[str, Any], name: Any, where: str, *, has: Sequence[str] = ()
+) -> Any:
     """The object of a name: one of the known ones, or ``"package.module:Name"``.
+
+    The configuration of a run may be a stranger's: anything but a class with certain
+    attributes is refused before it is called.
 
     Args:
         known: objects by their names.
         name: of a section of the configuration.
-        where: the section.
+        where: the section, for messages.
+        has: attributes of a class of another module; any one of a group ``"a|b"``.
 
     Raises:
         InputError: names the setting and the known names.
@@ -40,9 +57,22 @@ def named(known: Mapping[str, Any], name: Any, where: str) -> Any:
         raise InputError(f"{wanted}, got {name!r}")
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"{wanted}, got {name!r} ({error})") from error
+    if not has or not _is_class(found, has):
+        needed = ", ".join(has).replace("|", " or ")
+        raise InputError(
+            f"{where}.name {name} must be a class with {needed}, got {found!r}"
+        )
+    return found
+
+
+def _is_class(found: Any, has: Sequence[str]) -> bool:
+    """Whether an object is a class with some attributes."""
+    return inspect.isclass(found) and all(
+        any(hasattr(found, one) for one in name.split("|")) for name in has
+    )
 
 
 def call(factory: Callable[..., Any], settings: dict[str, Any], where: str) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
 import math
 import pathlib
 from collections.abc import Callable
@@ -67,8 +66,8 @@ class Experiment(ExperimentData):
     @functools.cached_property
     def model(self) -> nn.Module:
         """The network."""
-        known = _classes(sphemb.models, lambda kind: issubclass(kind, nn.Module))
-        return component(known, self.config.model, "config.model")
+        has = ("init", "apply")
+        return component(sphemb.models, self.config.model, "config.model", has=has)
 
     @property
     def stride(self) -> int:
@@ -78,8 +77,8 @@ class Experiment(ExperimentData):
     @functools.cached_property
     def task(self) -> Task:
         """The task."""
-        known = _classes(sphemb.tasks, lambda kind: hasattr(kind, "prediction"))
-        return component(known, self.config.task, "config.task")
+        has = ("prediction", "loss", "predict", "metrics")
+        return component(sphemb.tasks, self.config.task, "config.task", has=has)
 
     def schedule(self, update: Any) -> Any:
         """The learning rate of an update, or of an array of updates."""
@@ -237,12 +236,6 @@ class Experiment(ExperimentData):
     def abstract_state(self) -> TrainState:
         """The state's shapes and dtypes."""
         return jax.eval_shape(self.init_state)
-
-
-def _classes(package: Any, keeps: Callable[[type], bool]) -> dict[str, type]:
-    """The public classes of a package that a configuration may name."""
-    found = {name: getattr(package, name) for name in package.__all__}
-    return {n: c for n, c in found.items() if inspect.isclass(c) and keeps(c)}
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

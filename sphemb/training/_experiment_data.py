@@ -66,7 +66,8 @@ class ExperimentData(abc.ABC):
     @functools.cached_property
     def _dataset(self) -> Any:
         settings = entries(self.config.data)
-        prepare = named(sphemb.data.DATASETS, settings.pop("name"), "config.data")
+        name, known = settings.pop("name"), sphemb.data.DATASETS
+        prepare = named(known, name, "config.data", has=("source",))
         reads = sphemb.data.only_prepared()
         with contextlib.nullcontext() if self.prepares else reads:
             return call(prepare, settings, "config.data")
@@ -218,8 +219,9 @@ class ExperimentData(abc.ABC):
         name = settings.pop("name")
         if not name:
             return ()
-        augmentation = named(sphemb.data.AUGMENTATIONS, name, "config.augmentation")
-        return (call(augmentation, settings, "config.augmentation"),)
+        where, known = "config.augmentation", sphemb.data.AUGMENTATIONS
+        augmentation = named(known, name, where, has=("map|random_map",))
+        return (call(augmentation, settings, where),)
 
     def one_pass(
         self, split: str, indices: list[int], *, batch_size: int

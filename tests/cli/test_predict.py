@@ -25,7 +25,7 @@ from sphemb.cli._label_images import save_labels, save_overlay
 from sphemb.cli._names import spelled
 from sphemb.cli._smaller_tiles import with_smaller_tiles
 from sphemb.data import ImageWindows, read_image
-from sphemb.training import load_run, train
+from sphemb.training import Experiment, load_run, train
 from sphemb.viz import overlay
 from tests.names import ODD_NAMES
 from tests.tiny import tiny_config
@@ -482,7 +482,7 @@ class TestStrangers:
         assert stop.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(
-            f"error: drawings must have been prepared in {ours}, where a run"
+            f"error: digits must have been prepared in {ours}, where a run"
         )
         assert not any(ours.iterdir())
 
@@ -520,6 +520,24 @@ class TestStrangers:
                 continue
             line = refused(capsys, run, [folder / "a.png"], tmp_path / "out")
             assert f"config.{section}.name must be one of" in line
+
+    @pytest.mark.parametrize("section", ["model", "task", "data", "augmentation"])
+    @pytest.mark.parametrize("name", ["os:system", "subprocess:Popen", "builtins:exec"])
+    def test_a_run_calls_nothing_but_a_class_of_its_kind(
+        self, workdir, drawings_dir, section, name
+    ):
+        config = tiny_config(drawings_dir)
+        config[section] = {"name": name, "command": "true"}
+        words = f"config.{section}.name {name} must be a class with "
+        experiment = Experiment(config)
+        parts = {
+            "model": lambda: experiment.model,
+            "task": lambda: experiment.task,
+            "data": lambda: experiment.source("train"),
+            "augmentation": lambda: experiment._augmentation,
+        }
+        with pytest.raises(InputError, match=re.escape(words)):
+            parts[section]()
 
 
 @pytest.fixture(scope="module")
