@@ -143,21 +143,13 @@ def overlap_counts(
 
 
 class OverlapPairs(NamedTuple):
-    """The nonzero cells of an :func:`overlap_table` of one image.
+    """The nonzero cells of an :func:`overlap_table` of one image."""
 
-    Attributes:
-        rows: int64 [M], in rising order.
-        columns: int64 [M], in rising order within a row.
-        counts: int64 [M].
-        row_sizes: int64 [P+1], sums over columns.
-        column_sizes: int64 [Q+1], sums over rows.
-    """
-
-    rows: np.ndarray
-    columns: np.ndarray
-    counts: np.ndarray
-    row_sizes: np.ndarray
-    column_sizes: np.ndarray
+    rows: np.ndarray  # int64 [M], in rising order
+    columns: np.ndarray  # int64 [M], in rising order within a row
+    counts: np.ndarray  # int64 [M]
+    row_sizes: np.ndarray  # int64 [P+1], sums over columns
+    column_sizes: np.ndarray  # int64 [Q+1], sums over rows
 
     def within(self, rows: slice, columns: slice) -> OverlapPairs:
         """The pairs of a range of rows and columns; the sizes stay those of all."""

@@ -25,20 +25,14 @@ class ProposalPool(NamedTuple):
 
     The mask of a candidate is where map ``source`` has the label ``group``. The pool
     holds no masks, so that it stays valid when the maps are enlarged.
-
-    Attributes:
-        source: [..., C] int32, the map of the candidate.
-        group: [..., C] int32, its group in this map.
-        size: [..., C] int32, its pixels.
-        keep: [..., C] bool, False for empty, small and duplicate candidates.
-        rank: [..., C] int32, 0, 1, ... of the kept ones, in their order; the largest
-            int32 for the others: ``rank < n`` are the first n proposals, whatever n.
     """
 
-    source: jax.Array
-    group: jax.Array
-    size: jax.Array
-    keep: jax.Array
+    source: jax.Array  # [..., C] int32, the map of the candidate
+    group: jax.Array  # [..., C] int32, its group in this map
+    size: jax.Array  # [..., C] int32, its pixels
+    keep: jax.Array  # [..., C] bool, False for empty, small and duplicate candidates
+    # [..., C] int32, 0, 1, ... of the kept ones, in their order; the largest int32 for
+    # the others: ``rank < n`` are the first n proposals, whatever n.
     rank: jax.Array
 
 

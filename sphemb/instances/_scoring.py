@@ -21,18 +21,13 @@ from sphemb.instances._components import connected_components
 
 
 class Votes(NamedTuple):
-    """The class of every group by the vote of its pixels.
+    """The class of every group by the vote of its pixels."""
 
-    Attributes:
-        classes: [..., G] int32, 1..C-1, the class other than the background with the
-            largest mean probability; 0 for an empty group.
-        probability: [..., G], that mean.
-        background: [..., G], the mean probability of the background.
-    """
-
+    # [..., G] int32, 1..C-1, the class other than the background with the largest mean
+    # probability; 0 for an empty group.
     classes: jax.Array
-    probability: jax.Array
-    background: jax.Array
+    probability: jax.Array  # [..., G], that mean
+    background: jax.Array  # [..., G], the mean probability of the background
 
 
 def vote_classes(
@@ -200,11 +195,15 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
 
     top, bottom = extent(rows, height)
     left, right = extent(columns, width)
-    high, wide = bottom - top + 1, right - left + 1
+    high, wide = (
+        (last - first + 1).astype(jnp.float32)
+        for first, last in ((top, bottom), (left, right))
+    )
     # The image without its padding, which lies below and to the right of it.
     tall = jnp.max(jnp.where(mask.any(axis=1), jnp.arange(height) + 1, 0))
     broad = jnp.max(jnp.where(mask.any(axis=0), jnp.arange(width) + 1, 0))
     at_border = (top == 0) | (left == 0) | (bottom == tall - 1) | (right == broad - 1)
+    tall, broad = tall.astype(jnp.float32), broad.astype(jnp.float32)
 
     component = jnp.where(components >= 0, components, labels.size).reshape(-1)
     component_sizes = jnp.zeros(labels.size).at[component].add(1.0, mode="drop")
@@ -213,7 +212,9 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
 
     voted = jnp.append(votes.classes, -1)[group].reshape(labels.shape)
     agreeing = count((classes == voted) & (labels >= 0))
-    of_class = jax.vmap(lambda c: jnp.sum((classes == c) & mask))(votes.classes)
+    of_class = jax.vmap(lambda c: jnp.sum((classes == c) & mask, dtype=jnp.float32))(
+        votes.classes
+    )
     features = [
         jnp.sqrt(sizes / jnp.maximum(tall * broad, 1)),
         largest / jnp.maximum(sizes, 1.0),
@@ -230,19 +231,12 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
 
 
 class LinearScore(NamedTuple):
-    """A linear function of standardized features; a pytree of float32 arrays.
+    """A linear function of standardized features; a pytree of float32 arrays."""
 
-    Attributes:
-        mean: [F], subtracted from the features.
-        scale: [F], the divisor of the difference.
-        slope: [F].
-        offset: [], the score of mean features.
-    """
-
-    mean: jax.Array
-    scale: jax.Array
-    slope: jax.Array
-    offset: jax.Array
+    mean: jax.Array  # [F], subtracted from the features
+    scale: jax.Array  # [F], the divisor of the difference
+    slope: jax.Array  # [F]
+    offset: jax.Array  # [], the score of mean features
 
 
 def fit_scores(
@@ -319,20 +313,14 @@ def apply_scores(linear: LinearScore, features: jax.Array) -> jax.Array:
 
 
 class SelectedDetections(NamedTuple):
-    """The detections of one image.
+    """The detections of one image."""
 
-    Attributes:
-        labels: int32 [H, W], 0 for none, 1.. the detections, the best first; where two
-            overlap, the better one is on top.
-        classes: int [M], the class of detection 1, 2, ..
-        scores: float [M].
-        masks: bool [M, H, W], each whole, with what others cover.
-    """
-
+    # Int32 [H, W], 0 for none, 1.. the detections, the best first; where two overlap,
+    # the better one is on top.
     labels: np.ndarray
-    classes: np.ndarray
-    scores: np.ndarray
-    masks: np.ndarray
+    classes: np.ndarray  # int [M], the class of detection 1, 2,
+    scores: np.ndarray  # float [M]
+    masks: np.ndarray  # bool [M, H, W], each whole, with what others cover
 
 
 def select_detections(

@@ -23,36 +23,28 @@ Corner = tuple[int, int]
 
 
 class Piece(NamedTuple):
-    """The label map of a tile.
+    """The label map of a tile."""
 
-    Attributes:
-        labels: int [h, w], 0 for the background and void, 1, 2, .. its instances.
-        corner: row and column of its upper left pixel in the image.
-        core: (top, left, bottom, right) in the image, ends exclusive. The result takes
-            these pixels from this piece: the cores of all pieces cover the image and do
-            not overlap. The margin around the core is compared with other pieces.
-    """
-
+    # Int [h, w], 0 for the background and void, 1, 2, .. its instances.
     labels: np.ndarray
-    corner: Corner
+    corner: Corner  # row and column of its upper left pixel in the image
+    # (top, left, bottom, right) in the image, ends exclusive. The result takes these
+    # pixels from this piece: the cores of all pieces cover the image and do not
+    # overlap. The margin around the core is compared with other pieces.
     core: tuple[int, int, int, int]
 
 
 class Stitched(NamedTuple):
-    """One label map.
+    """One label map."""
 
-    Attributes:
-        labels: int32 [H, W], 0 for the background, 1..M the instances by falling size,
-            equally large ones in the order of their first pixels.
-        names: int [N + 1]: the instance of each label of each piece, the pieces' labels
-            counted one piece after another; 0 for a label without a pixel in the core,
-            or of a smaller instance than allowed. ``names[0]`` is 0.
-        sizes: int [M + 1], pixels of the background and of every instance.
-    """
-
+    # Int32 [H, W], 0 for the background, 1..M the instances by falling size, equally
+    # large ones in the order of their first pixels.
     labels: np.ndarray
+    # Int [N + 1]: the instance of each label of each piece, the pieces' labels counted
+    # one piece after another; 0 for a label without a pixel in the core, or of a
+    # smaller instance than allowed. ``names[0]`` is 0.
     names: np.ndarray
-    sizes: np.ndarray
+    sizes: np.ndarray  # int [M + 1], pixels of the background and of every instance
 
 
 def stitch_labels(

@@ -92,8 +92,8 @@ class AverageRecall(Metric):
             num_true=max_true,
         )
         best_iou, is_object = best_iou[:, 0], object_size > 0
-        reached = best_level[:, 0, :, None] >= jnp.asarray(LEVELS, best_level.dtype)
-        reached &= is_object[..., None]
+        levels = jnp.asarray(LEVELS, best_level.dtype)[None, None]
+        reached = is_object[..., None] & (best_level[:, 0, :, None] >= levels)
         lost = inside & (predicted >= max_predicted)
         return cls(
             sum_best_iou=jnp.sum(best_iou),
