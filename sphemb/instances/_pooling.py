@@ -37,11 +37,7 @@ class ProposalPool(NamedTuple):
 
 
 def pool_proposals(
-    label_maps: jax.Array,
-    *,
-    max_groups: int,
-    max_iou: float = 0.9,
-    min_size: int = 1,
+    label_maps: jax.Array, *, max_groups: int, max_iou: float = 0.9, min_size: int = 1
 ) -> ProposalPool:
     r"""Pools the groups of several label maps and drops duplicates.
 

@@ -75,11 +75,7 @@ def thin_curves(binary: np.ndarray) -> np.ndarray:
 
 
 def suppress_non_maxima(
-    boundary_map: np.ndarray,
-    *,
-    radius: int = 1,
-    border: int = 5,
-    slack: float = 1.01,
+    boundary_map: np.ndarray, *, radius: int = 1, border: int = 5, slack: float = 1.01
 ) -> np.ndarray:
     r"""Keeps a soft boundary map where it is largest across the boundary.
 
