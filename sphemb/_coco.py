@@ -184,7 +184,7 @@ def paint_annotations(
 
 def evaluate_coco(
     content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
-) -> tuple[dict[str, float], dict[str, float]]:
+) -> dict[str, float]:
     """Computes COCO's AP and AR of masks by pycocotools, which prints nothing.
 
     Args:
@@ -193,8 +193,8 @@ def evaluate_coco(
         results: of each ``image_id``, ``category_id``, ``segmentation``, ``score``.
 
     Returns:
-        ``AP``, ``AP50``, .. ``AR_large``, NaN where no object is; and the AP of each
-        category by its name.
+        ``AP``, ``AP50``, .. ``AR_large``, NaN without objects, and ``AP/{name}`` of
+        each category.
 
     Raises:
         InputError: an outline is missing or damaged, or its image is not listed.
@@ -242,11 +242,12 @@ def evaluate_coco(
     names = {c["id"]: c["name"] for c in content["categories"]}
     # [levels, recalls, classes], of objects of all sizes and 100 detections.
     precision = evaluation.eval["precision"][..., 0, -1]
-    of_classes = {}
+    scores = dict(zip(_STATS, values.tolist(), strict=True))
     for k, category in enumerate(evaluation.params.catIds):
         known = precision[..., k][precision[..., k] > -1]
-        of_classes[names[category]] = float(known.mean()) if known.size else math.nan
-    return dict(zip(_STATS, values.tolist(), strict=True)), of_classes
+        mean = float(known.mean()) if known.size else math.nan
+        scores[f"AP/{names[category]}"] = mean
+    return scores
 
 
 def _as_json(runs: Any) -> dict[str, Any]:

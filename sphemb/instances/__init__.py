@@ -3,8 +3,9 @@
 Overlaps of two labelings, connected components, erosion and dilation, pooling of the
 groups of several label maps, classes and scores of proposals, and stitching of tiles.
 
-A label map holds -1 (:data:`sphemb.VOID`) for void, 0 for the background and 1, 2, ...
-for the instances.
+All functions raise `sphemb.InputError` for shapes or dtypes that do not fit and for
+settings out of range. A label map holds -1 (:data:`sphemb.VOID`) for void, 0 for the
+background and 1, 2, ... for the instances.
 """
 
 from sphemb.instances._components import (
@@ -15,7 +16,6 @@ from sphemb.instances._components import (
 )
 from sphemb.instances._overlap import (
     OverlapPairs,
-    overlap_counts,
     overlap_pairs,
     overlap_table,
     relabel,
@@ -49,7 +49,6 @@ __all__ = [
     "dilate_instances",
     "erode_instances",
     "fit_scores",
-    "overlap_counts",
     "overlap_pairs",
     "overlap_table",
     "pool_proposals",

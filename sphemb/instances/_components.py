@@ -38,10 +38,6 @@ def connected_components(
     Returns:
         int32 [..., H, W] ids, :data:`sphemb.VOID` outside of all components.
 
-    Raises:
-        InputError: labels that are not integers or have no rows and columns, another
-            connectivity, a size below 1.
-
     References:
         Zhang, Azad and Hu (2020), "FastSV: a distributed-memory connected component
         algorithm with fast convergence".
@@ -92,9 +88,6 @@ def split_components(
         large ones in the order of their first pixels. With ``return_number`` a pair of
         these and int32 [...], the components of ``min_size`` pixels or more, also those
         beyond ``max_components``.
-
-    Raises:
-        InputError: as :func:`relabel` and :func:`connected_components`.
 
     >>> labels = jnp.array([[1, 0, 1, 1], [0, 0, 1, 1], [2, 0, 0, -1]])
     >>> split_components(labels, 0, max_components=2).tolist()
@@ -215,10 +208,6 @@ def erode_instances(labels: jax.Array, width: int) -> jax.Array:
     Returns:
         int32 [..., H, W].
 
-    Raises:
-        InputError: labels that are not integers or have no rows and columns, a width
-            below 0.
-
     >>> erode_instances(jnp.array([[0, 1, 1, 1, 2, 2, 2, -1]]), 1).tolist()
     [[0, 0, 1, 0, 0, 2, 2, -1]]
     """
@@ -245,10 +234,6 @@ def dilate_instances(labels: jax.Array, width: int) -> jax.Array:
 
     Returns:
         int32 [..., H, W].
-
-    Raises:
-        InputError: labels that are not integers or have no rows and columns, a width
-            below 0.
 
     >>> dilate_instances(jnp.array([[0, 0, 1, 0, 0, 2, 0, -1]]), 1).tolist()
     [[0, 1, 1, 1, 2, 2, 2, -1]]

@@ -33,11 +33,18 @@ def table_fits(cells: int, *labels: Any) -> bool:
     return traced or 4 * cells <= TABLE_BYTES
 
 
-def _check_labelings(predicted: Any, truth: Any, num_predicted: int, num_true: int):
+def _check_labels(
+    predicted: Any, truth: Any, mask: Any, num_predicted: int, num_true: int
+) -> None:
     check_integer("predicted", predicted)
     check_integer("truth", truth)
     check_count("num_predicted", num_predicted)
     check_count("num_true", num_true)
+    dims = check_shape("predicted", predicted, "... N")
+    check_shape("truth", truth, "... N", dims=dims, beside="predicted")
+    if mask is not None:
+        check_boolean("mask", mask)
+        check_shape("mask", mask, "... N", dims=dims, beside="predicted")
 
 
 def overlap_table(
@@ -59,35 +66,26 @@ def overlap_table(
     objects without the void.
 
     Args:
-        predicted: int [..., N] labels; row p counts the points labelled p.
-        truth: int [..., N] labels; column q counts the points labelled q.
-        num_predicted: P, the number of rows before the last; static.
-        num_true: Q, the number of columns before the last; static. A label map with
-            background 0 and instances 1..n needs Q = n + 1.
+        predicted: int [..., N] labels.
+        truth: int [..., N] labels.
+        num_predicted: P, the rows before the last; static.
+        num_true: Q, the columns before the last; static. A label map with background 0
+            and instances 1..n needs Q = n + 1.
         mask: bool [..., N], True = valid.
 
     Returns:
         int32 [..., P+1, Q+1] counts.
-
-    Raises:
-        InputError: shapes or dtypes that do not fit, a negative size, 2^31 cells of an
-            image or more.
 
     >>> predicted = jnp.array([0, 0, 1, 1, -1])
     >>> truth = jnp.array([0, 1, 1, -1, 1])
     >>> overlap_table(predicted, truth, num_predicted=2, num_true=2).tolist()
     [[1, 1, 0], [0, 1, 0], [0, 1, 0]]
     """
-    _check_labelings(predicted, truth, num_predicted, num_true)
-    dims = check_shape("predicted", predicted, "... N")
-    check_shape("truth", truth, "... N", dims=dims, beside="predicted")
+    _check_labels(predicted, truth, mask, num_predicted, num_true)
     predicted, truth = jnp.asarray(predicted), jnp.asarray(truth)
     valid = truth >= 0
     if mask is not None:
-        check_boolean("mask", mask)
-        check_shape("mask", mask, "... N", dims=dims, beside="predicted")
         valid &= jnp.asarray(mask)
-
     rows, columns = num_predicted + 1, num_true + 1
     if rows * columns >= 2**31:
         raise InputError(
@@ -108,40 +106,6 @@ def overlap_table(
     return table.reshape(*batch, rows, columns)
 
 
-def overlap_counts(
-    predicted: np.ndarray, truth: np.ndarray, *, num_predicted: int, num_true: int
-) -> np.ndarray:
-    """Counts as :func:`overlap_table` does, in NumPy and without the last row, column.
-
-    For sizes that differ from image to image: each would be compiled anew.
-
-    Args:
-        predicted: int [...]; row p counts the points labelled p.
-        truth: int, the same shape; column q counts the points labelled q.
-        num_predicted: P. Points with another label are not counted.
-        num_true: Q. Points with another label are not counted.
-
-    Returns:
-        int64 [P, Q].
-
-    Raises:
-        InputError: shapes that differ, labels that are not integers, a negative size.
-
-    >>> overlap_counts(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]),
-    ...                num_predicted=2, num_true=2).tolist()
-    [[1, 1], [0, 1]]
-    """
-    _check_labelings(predicted, truth, num_predicted, num_true)
-    predicted, truth = np.asarray(predicted).ravel(), np.asarray(truth).ravel()
-    sizes = {"N": len(predicted)}
-    check_shape("truth", truth, "N", dims=sizes, beside="predicted")
-    valid = (predicted >= 0) & (predicted < num_predicted)
-    valid &= (truth >= 0) & (truth < num_true)
-    pairs = predicted[valid].astype(np.int64) * num_true + truth[valid]
-    table = np.bincount(pairs, minlength=num_predicted * num_true)
-    return table.reshape(num_predicted, num_true)
-
-
 class OverlapPairs(NamedTuple):
     """The nonzero cells of an :func:`overlap_table` of one image."""
 
@@ -157,6 +121,13 @@ class OverlapPairs(NamedTuple):
         kept &= (self.columns >= (columns.start or 0)) & (self.columns < columns.stop)
         cells = (self.rows[kept], self.columns[kept], self.counts[kept])
         return OverlapPairs(*cells, self.row_sizes, self.column_sizes)
+
+    @property
+    def table(self) -> np.ndarray:
+        """The counts as a table, int64 [P+1, Q+1]."""
+        table = np.zeros((len(self.row_sizes), len(self.column_sizes)), np.int64)
+        table[self.rows, self.columns] = self.counts
+        return table
 
     @property
     def unions(self) -> np.ndarray:
@@ -178,33 +149,22 @@ def overlap_pairs(
     O(N log N) time and O(N + P + Q) memory: for images with thousands of labels.
 
     Args:
-        predicted: int [...] labels of one image; row P takes those not in 0..P-1.
-        truth: int, the same shape; column Q takes those of Q or above.
+        predicted: int [...] labels of one image.
+        truth: int, the same shape.
         num_predicted: P.
         num_true: Q.
-        mask: bool, the same shape, True = valid; void is never counted.
-
-    Returns:
-        The :class:`OverlapPairs`.
-
-    Raises:
-        InputError: shapes that differ, labels that are not integers, a negative size.
+        mask: bool, the same shape, True = valid.
 
     >>> pairs = overlap_pairs(np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, -1, 1]),
     ...                       num_predicted=2, num_true=2)
     >>> list(zip(pairs.rows.tolist(), pairs.columns.tolist(), pairs.counts.tolist()))
     [(0, 0, 1), (0, 1, 1), (1, 1, 1), (2, 1, 1)]
     """
-    _check_labelings(predicted, truth, num_predicted, num_true)
-    predicted, truth = np.asarray(predicted).ravel(), np.asarray(truth).ravel()
-    sizes = {"N": len(predicted)}
-    check_shape("truth", truth, "N", dims=sizes, beside="predicted")
+    _check_labels(predicted, truth, mask, num_predicted, num_true)
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
     valid = truth >= 0
     if mask is not None:
-        check_boolean("mask", mask)
-        flat = np.asarray(mask).ravel()
-        check_shape("mask", flat, "N", dims=sizes, beside="predicted")
-        valid = valid & flat
+        valid = valid & np.asarray(mask)
     row = predicted[valid].astype(np.int64)
     row = np.where((row >= 0) & (row < num_predicted), row, num_predicted)
     column = np.minimum(truth[valid].astype(np.int64), num_true)
@@ -232,10 +192,6 @@ def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
 
     Returns:
         int32 of the shape of ``labels``.
-
-    Raises:
-        InputError: labels or background that are not integers, or a background whose
-            axes are not the leading axes of the labels.
 
     >>> relabel(jnp.array([0, 1, 2, -1]), 1).tolist()
     [1, 0, 2, -1]

@@ -56,12 +56,6 @@ def pool_proposals(
         max_iou: the largest IoU of two proposals, compared in float32; 1 drops none.
         min_size: the pixels that a proposal needs.
 
-    Returns:
-        A :class:`ProposalPool`.
-
-    Raises:
-        InputError: no map, labels that are not integers, a setting out of its range.
-
     References:
         Kong and Fowlkes (2018), section 5.3, footnote: mean shift with several
         bandwidths, pooled, without redundant proposals.

@@ -43,12 +43,6 @@ def vote_classes(
         probabilities: p, [..., N, C]; class 0 is the background.
         max_groups: G; static.
 
-    Returns:
-        The `Votes`.
-
-    Raises:
-        InputError: shapes or dtypes that do not fit, a single class.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "a simple voting strategy".
 
@@ -136,9 +130,6 @@ def proposal_features(
 
     Returns:
         float32 [..., G, F], F = 9, in the order of `PROPOSAL_FEATURES`.
-
-    Raises:
-        InputError: shapes that do not fit, labels that are not integers.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "its morphology (e.g., size,
@@ -255,9 +246,6 @@ def fit_scores(
     Returns:
         The `LinearScore`. Constant features get the slope 0.
 
-    Raises:
-        InputError: shapes that do not fit, no proposal, NaN.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "a linear regressor".
 
@@ -339,12 +327,6 @@ def select_detections(
         classes: int [G] or [K, G].
         min_score: the least score of a detection.
         max_overlap: the share of a proposal that better ones may cover.
-
-    Returns:
-        The `SelectedDetections`.
-
-    Raises:
-        InputError: shapes that do not fit, a setting out of range.
 
     >>> found = select_detections(np.array([[[0, 0, 1, 1]], [[0, 0, 0, 1]]]),
     ...                           scores=np.array([[0.9, 0.2], [0.3, 0.8]]),

@@ -85,13 +85,6 @@ def stitch_labels(
             order of ``pieces``; only instances of one class are joined. The list may
             grow while ``pieces`` is iterated.
 
-    Returns:
-        The `Stitched` map.
-
-    Raises:
-        InputError: labels that are not integers or negative, a piece beyond the image,
-            a setting out of range.
-
     References:
         SAHI matches detections of slices by the overlap over the smaller region (Akyon
         et al., ICIP 2022).

@@ -2,9 +2,10 @@
 
 A :class:`Metric` is a small pytree of sums and settings. ``from_batch`` makes one
 under ``jax.jit`` (``from_image`` and ``from_counts`` on the host), ``merge`` adds two,
-``compute`` gives the scores on the host. ``from_batch`` raises `sphemb.InputError` for
-shapes that do not fit and labels that are not integers, ``compute`` for labels beyond
-the limits, such as ``max_true``.
+``compute`` gives the scores on the host. All raise `sphemb.InputError`: ``from_batch``
+for shapes or dtypes that do not fit and settings out of range, ``merge`` for other
+settings, ``compute`` for labels beyond a limit such as ``max_true`` and for another
+number of class names.
 
 :func:`coco_scores` and :func:`coco_file_scores` score a whole data set at once.
 """

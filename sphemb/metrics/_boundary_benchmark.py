@@ -68,9 +68,6 @@ def boundary_counts(
         int64 [T, 4]: matched true, true, matched predicted and predicted pixels.
         Recall is the first over the second, precision the third over the fourth.
 
-    Raises:
-        InputError: shapes that do not fit, NaN in the map, or a setting out of range.
-
     References:
         Arbelaez, Maire, Fowlkes and Malik (2011), "Contour detection and hierarchical
         image segmentation", section 3.1.

@@ -98,9 +98,6 @@ def suppress_non_maxima(
     Returns:
         [H, W] of the same dtype; 0 where it was suppressed.
 
-    Raises:
-        InputError: another shape or dtype, or a setting out of range.
-
     References:
         Dollár and Zitnick (2015), "Fast Edge Detection Using Structured Forests".
 
@@ -201,9 +198,6 @@ def match_boundaries(
     Returns:
         The matched pixels of ``predicted`` and those of ``true``, bool [H, W] each,
         with the same number of them.
-
-    Raises:
-        InputError: maps of different shapes, not bool, or a distance below 0.
 
     References:
         Martin, Fowlkes and Malik (2004), "Learning to detect natural image boundaries

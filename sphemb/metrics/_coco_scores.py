@@ -111,8 +111,8 @@ def coco_scores(
             for c in range(1, highest + 1)
         ],
     }
-    values, of_classes = evaluate_coco(content, detections)
-    return values | (_prefixed(of_classes) if names else {})
+    values = evaluate_coco(content, detections)
+    return {n: v for n, v in values.items() if names or not n.startswith("AP/")}
 
 
 def coco_file_scores(
@@ -135,12 +135,7 @@ def coco_file_scores(
     References:
         cocodataset.org/#format-results.
     """
-    values, of_classes = evaluate_coco(annotations, results)
-    return values | _prefixed(of_classes)
-
-
-def _prefixed(of_classes: Mapping[str, float]) -> dict[str, float]:
-    return {f"AP/{name}": value for name, value in of_classes.items()}
+    return evaluate_coco(annotations, results)
 
 
 def _annotation(image: int, category: int, mask: np.ndarray) -> dict[str, Any]:

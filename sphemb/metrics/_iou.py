@@ -9,10 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._checks import InputError, check_count, check_integer, check_shape
-from sphemb._labels import VOID
-from sphemb.instances import overlap_counts, overlap_table
-from sphemb.metrics._metric import Metric, check_names, flatten_pair, mean_of, ratio
+from sphemb._checks import check_count, check_integer, check_shape
+from sphemb.instances import overlap_pairs
+from sphemb.metrics._metric import (
+    Metric,
+    check_names,
+    mean_of,
+    pooled_table,
+    ratio,
+    refuse_lost,
+)
 
 _WIDTHS = (1, 2, 5, 10, 20, 40, 80)  # of the reported bands
 
@@ -60,14 +66,7 @@ class MeanIoU(Metric):
             valid: bool [B], False for images that fill up the batch.
         """
         check_count("num_classes", num_classes, at_least=1)
-        predicted, truth, valid = flatten_pair(predicted, truth, valid)
-        table = overlap_table(
-            predicted,
-            truth,
-            num_predicted=num_classes,
-            num_true=num_classes,
-            mask=jnp.broadcast_to(valid[:, None], truth.shape),
-        ).sum(axis=0)
+        table = pooled_table(predicted, truth, valid, num_classes, num_classes)
         return cls(table[:, :num_classes].T, jnp.sum(table[:, num_classes]))
 
     def compute(self, names: Sequence[str] = ()) -> dict[str, float]:
@@ -80,11 +79,8 @@ class MeanIoU(Metric):
             ``mean_iou``; ``pixel_accuracy``, the share of pixels whose class is right;
             ``mean_accuracy``, the mean of that share over the classes of the set;
             ``iou/{name}``.
-
-        Raises:
-            InputError: a true class above K - 1, or another number of names.
         """
-        _refuse_classes(self.lost_true, len(self.confusion))
+        refuse_lost(num_classes=self.lost_true)
         confusion = np.asarray(self.confusion, np.int64)
         check_names(names, len(confusion))
         ious = _class_ious(confusion)
@@ -101,7 +97,7 @@ class MeanIoU(Metric):
 class TrimapCurve(NamedTuple):
     """Mean IoU against the width of the band."""
 
-    width: np.ndarray  # int [W], 1, 2,
+    width: np.ndarray  # int [W], 1, 2, ..
     inside: np.ndarray  # [W], of the pixels in the band
     outside: np.ndarray  # [W], of all the others
 
@@ -145,11 +141,6 @@ class TrimapIoU(Metric):
             truth: int [H, W]; -1 void, 0..K-1.
             num_classes: K.
             max_width: W, pixels.
-
-
-        Raises:
-            InputError: shapes that differ, labels that are not integers, a number below
-                1.
         """
         check_count("num_classes", num_classes, at_least=1)
         check_count("max_width", max_width, at_least=1)
@@ -162,13 +153,15 @@ class TrimapIoU(Metric):
         valid = (truth >= 0) & (truth < num_classes)
         bins = np.minimum(boundary_distance(truth), max_width).astype(np.int64)
         shape = (max_width + 1, num_classes, num_classes + 1)
-        counts = overlap_counts(
-            np.where(valid, bins * num_classes + truth, VOID),
+        pairs = overlap_pairs(
+            bins * num_classes + truth,
             np.where(known, predicted, num_classes),
             num_predicted=shape[0] * shape[1],
             num_true=shape[2],
+            mask=valid,
         )
-        return cls(counts.reshape(shape), np.asarray(np.sum(truth >= num_classes)))
+        lost = np.asarray(np.sum(truth >= num_classes))
+        return cls(pairs.table[:-1, :-1].reshape(shape), lost)
 
     @classmethod
     def empty(cls, *, num_classes: int, max_width: int) -> Self:
@@ -190,11 +183,8 @@ class TrimapIoU(Metric):
         """The scores ``iou_inside@{w}`` and ``iou_outside@{w}``.
 
         w is 1, 2, 5, 10, 20, 40, 80, up to W.
-
-        Raises:
-            InputError: a true class above K - 1.
         """
-        _refuse_classes(self.lost_true, self.confusion.shape[1])
+        refuse_lost(num_classes=self.lost_true)
         curve = self.curve()
         return {
             f"iou_{name}@{w}": float(getattr(curve, name)[w - 1])
@@ -202,14 +192,6 @@ class TrimapIoU(Metric):
             for w in _WIDTHS
             if w <= len(curve.width)
         }
-
-
-def _refuse_classes(lost: jax.Array | np.ndarray, num_classes: int) -> None:
-    if int(lost):
-        raise InputError(
-            f"truth must have classes below num_classes {num_classes}, but {int(lost)} "
-            "pixels are above: raise num_classes"
-        )
 
 
 def _class_ious(confusion: np.ndarray) -> np.ndarray:

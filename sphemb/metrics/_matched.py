@@ -17,6 +17,7 @@ from sphemb.metrics._metric import (
     Metric,
     flatten_pair,
     images_pairs,
+    pooled_table,
     ratio,
     refuse_lost,
 )
@@ -209,23 +210,14 @@ class MatchedIoU(Metric):
             matching: ``"one_to_one"`` or ``"majority"``.
             valid: bool [B], False for images that fill up the batch.
 
-
-        Raises:
-            InputError: shapes that differ, labels that are not integers, a setting out
-                of range.
         """
         check_count("num_clusters", num_clusters, at_least=1)
         check_count("num_classes", num_classes, at_least=1)
         check_count("num_things", num_things)
         check_choice("matching", matching, ("one_to_one", "majority"))
-        clusters, truth, valid = flatten_pair(clusters, truth, valid, "clusters")
-        table = overlap_table(
-            clusters,
-            truth,
-            num_predicted=num_clusters,
-            num_true=num_classes,
-            mask=jnp.broadcast_to(valid[:, None], truth.shape),
-        ).sum(axis=0)
+        table = pooled_table(
+            clusters, truth, valid, num_clusters, num_classes, name="clusters"
+        )
         lost = jnp.sum(table[:, -1])
         return cls(table[:, :-1].T, lost, num_things=num_things, matching=matching)
 
@@ -252,9 +244,6 @@ class MatchedIoU(Metric):
             ``accuracy_things`` and ``mean_iou_things`` of the pixels and classes that
             are things in the truth, and the same of ``stuff``, under the matching of
             all classes. ``num_clusters_used``: clusters with a pixel.
-
-        Raises:
-            InputError: a class of Q or above.
         """
         refuse_lost(num_classes=self.lost_true)
         table = np.asarray(self.table, np.int64)

@@ -18,7 +18,7 @@ from sphemb._checks import (
     check_integer,
     check_shape,
 )
-from sphemb.instances import OverlapPairs, overlap_pairs
+from sphemb.instances import OverlapPairs, overlap_pairs, overlap_table
 
 # The IoU levels .5, .55, ..., 1 are 10/20 ... 20/20: as integers they compare without
 # rounding, which decides at an IoU of exactly .6 or .7.
@@ -193,6 +193,21 @@ def flatten_pair(
     predicted = flatten_images(name, predicted)
     truth = flatten_images("truth", truth)
     return predicted, truth, valid_images(valid, len(truth), name)
+
+
+def pooled_table(
+    predicted: jax.Array,
+    truth: jax.Array,
+    valid: jax.Array | None,
+    num_predicted: int,
+    num_true: int,
+    name: str = "predicted",
+) -> jax.Array:
+    """The sum of the images' overlap tables, [P + 1, Q + 1]."""
+    predicted, truth, valid = flatten_pair(predicted, truth, valid, name)
+    mask = jnp.broadcast_to(valid[:, None], truth.shape)
+    sizes = {"num_predicted": num_predicted, "num_true": num_true}
+    return overlap_table(predicted, truth, **sizes, mask=mask).sum(axis=0)
 
 
 def images_pairs(

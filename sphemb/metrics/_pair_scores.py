@@ -340,9 +340,6 @@ class ReachedLimit(Metric):
             name: of the setting; static.
             valid: bool [B], False for images that fill up the batch.
 
-
-        Raises:
-            InputError: shapes that differ, values that are not bool.
         """
         check_boolean("reached", reached)
         images = check_shape("reached", reached, "B")["B"]

@@ -181,10 +181,6 @@ class ProposalRecall(Metric):
             areas: pixels from which on objects are medium and large; static.
             valid: bool [B], False for images that fill up the batch.
 
-
-        Raises:
-            InputError: shapes that do not fit, labels that are not integers, budgets or
-                areas that do not rise.
         """
         check_count("max_true", max_true, at_least=1)
         _check_rising("budgets", budgets)
@@ -258,9 +254,6 @@ class ProposalRecall(Metric):
             ``/small``, ``/medium`` and ``/large`` after that; ``num_proposals@n``, the
             mean number per image, which is below n where an image has fewer;
             ``num_objects``, also by size.
-
-        Raises:
-            InputError: a label above ``max_true``, or a group that is not in the pool.
         """
         refuse_lost(max_true=self.lost_true, max_groups=self.lost_predicted)
         objects, images = np.asarray(self.num_objects), int(self.num_images)

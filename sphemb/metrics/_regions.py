@@ -88,9 +88,6 @@ class RegionPrecision(Metric):
 
         Returns:
             The metric of this image. Of equal scores, the first in the maps goes first.
-
-        Raises:
-            InputError: shapes that do not fit, NaN, a class out of range.
         """
         check_count("num_classes", num_classes, at_least=2)
         label_maps, truth, scores, classes, true_classes = check_detections(
@@ -165,9 +162,6 @@ class RegionPrecision(Metric):
         Returns:
             ``ap_r@0.5``, ``ap_r@0.7``, ``ap_r_vol``: means over the classes that have
             objects; ``ap_r@0.5/{name}``. NaN without objects.
-
-        Raises:
-            InputError: another number of names.
         """
         precisions = self.class_precisions()
         check_names(names, len(precisions))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sphemb.instances import overlap_counts, overlap_pairs
+from sphemb.instances import overlap_pairs
 from sphemb.metrics import RegionPrecision
 from sphemb.tasks._predictions import Detections
 from sphemb.tasks._semantic import true_classes
@@ -86,7 +86,8 @@ def majority(
         [Q + 1], -inf there and for label 0.
     """
     number = int(labels.max(initial=0)) + 1
-    table = overlap_counts(labels, classes, num_predicted=number, num_true=num_classes)
+    sizes = {"num_predicted": number, "num_true": num_classes}
+    table = overlap_pairs(labels, classes, **sizes).table[:-1, :-1]
     best = 1 + table[:, 1:].argmax(axis=1)
     votes = table[np.arange(number), best]
     there = (votes > 0) & (np.arange(number) > 0)

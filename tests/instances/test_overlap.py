@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics.cluster
 
 from sphemb._checks import InputError
-from sphemb.instances import overlap_counts, overlap_table
+from sphemb.instances import overlap_table
 from tests.references import metrics as reference
 
 P, Q = 4, 5
@@ -95,24 +95,3 @@ class TestOverlapTable:
             overlap_table(labels, labels, mask=labels, **sizes)
         with pytest.raises(InputError, match="num_true must be >= 0"):
             overlap_table(labels, labels, num_predicted=P, num_true=-1)
-
-
-class TestOverlapCounts:
-    def test_is_the_table_without_its_remainders(self):
-        for predicted, truth, _ in zip(*drawn(), strict=True):
-            counts = overlap_counts(predicted, truth, num_predicted=P, num_true=Q)
-            expected = reference.overlap_table(predicted, truth, P, Q)[:P, :Q]
-            np.testing.assert_array_equal(counts, expected)
-            assert counts.dtype == np.int64
-
-    def test_images_are_counted_whole(self):
-        predicted, truth, _ = drawn()
-        counts = overlap_counts(predicted, truth, num_predicted=P, num_true=Q)
-        tables = table_of(predicted, truth)[:, :P, :Q]
-        np.testing.assert_array_equal(counts, tables.sum(axis=0))
-
-    def test_bad_input_is_named(self):
-        with pytest.raises(InputError, match="truth must have shape"):
-            overlap_counts(
-                np.zeros(3, int), np.zeros(4, int), num_predicted=1, num_true=1
-            )

@@ -95,6 +95,7 @@ def test_pairs_are_the_cells_of_the_table_that_are_not_empty(masked):
         pairs = overlap_pairs(labels, known, mask=mask, **sizes)
         np.testing.assert_array_equal(np.nonzero(table), [pairs.rows, pairs.columns])
         np.testing.assert_array_equal(table[table > 0], pairs.counts)
+        np.testing.assert_array_equal(pairs.table, table)
         np.testing.assert_array_equal(table.sum(axis=1), pairs.row_sizes)
         np.testing.assert_array_equal(table.sum(axis=0), pairs.column_sizes)
 
