@@ -75,15 +75,15 @@ class TestReading:
         assert result.shape[2] == 3
         return result
 
-    def test_colour_comes_back_as_it_is(self, tmp_path, rgb):
+    def test_color_comes_back_as_it_is(self, tmp_path, rgb):
         np.testing.assert_array_equal(self.read(rgb, tmp_path / "a.png"), rgb)
 
-    def test_grey_and_black_and_white_become_rgb(self, tmp_path, rgb):
-        grey = rgb[..., 0]
-        expected = np.repeat(grey[..., None], 3, -1)
-        np.testing.assert_array_equal(self.read(grey, tmp_path / "a.png"), expected)
-        bits = Image.fromarray(grey > 99)
-        expected = 255 * np.repeat((grey > 99)[..., None], 3, -1)
+    def test_gray_and_black_and_white_become_rgb(self, tmp_path, rgb):
+        gray = rgb[..., 0]
+        expected = np.repeat(gray[..., None], 3, -1)
+        np.testing.assert_array_equal(self.read(gray, tmp_path / "a.png"), expected)
+        bits = Image.fromarray(gray > 99)
+        expected = 255 * np.repeat((gray > 99)[..., None], 3, -1)
         np.testing.assert_array_equal(self.read(bits, tmp_path / "b.png"), expected)
 
     def test_transparency_is_laid_over_black(self, tmp_path, rgb):
@@ -205,13 +205,13 @@ class TestWriting:
             write_labels(tmp_path / "folder.png", self.labels)
         assert [path.name for path in tmp_path.iterdir()] == ["folder.png"]
 
-    def test_colour_comes_back_as_it_was_written(self, tmp_path, rgb):
+    def test_color_comes_back_as_it_was_written(self, tmp_path, rgb):
         write_image(tmp_path / "a.png", rgb)
         np.testing.assert_array_equal(read_image(tmp_path / "a.png"), rgb)
         assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
     @pytest.mark.parametrize("dtype", [np.float32, np.uint16])
-    def test_colour_of_other_numbers_is_refused(self, tmp_path, rgb, dtype):
+    def test_color_of_other_numbers_is_refused(self, tmp_path, rgb, dtype):
         with pytest.raises(InputError, match=rf"image must be uint8.*{dtype.__name__}"):
             write_image(tmp_path / "a.png", rgb.astype(dtype))
         assert not list(tmp_path.iterdir())

@@ -154,7 +154,7 @@ TWELVE[0, :2] = 200, 4095
 DEEP_COLORS = RNG.integers(0, 4096, (H, W, 3), dtype=np.uint16)
 
 
-def as_grey(values):
+def as_gray(values):
     return np.repeat(values[..., None], 3, axis=-1)
 
 
@@ -184,7 +184,7 @@ class TestIntensities:
                 continue
             source = dataset.source(split)
             for i, values in enumerate(images):
-                expected = as_grey(stretched(values, 100, 4095))
+                expected = as_gray(stretched(values, 100, 4095))
                 np.testing.assert_array_equal(source[i]["image"], expected)
                 image = ImageWindows(source.pairs[i].image, dataset.reading)
                 np.testing.assert_array_equal(image.whole(), expected)
@@ -214,9 +214,9 @@ class TestIntensities:
         dark = (PAGES[1] // 4).astype(np.uint8)
         path = tmp_path / "a.png"
         Image.fromarray(dark).save(path)
-        np.testing.assert_array_equal(read_image(path), as_grey(dark))
+        np.testing.assert_array_equal(read_image(path), as_gray(dark))
         found = read_image(path, Reading(intensity="0..63/255"))
-        np.testing.assert_array_equal(found, as_grey(stretched(dark, 0, 63)))
+        np.testing.assert_array_equal(found, as_gray(stretched(dark, 0, 63)))
 
     def test_an_image_of_one_value_is_black(self, tmp_path):
         tifffile.imwrite(tmp_path / "a.tif", np.full(SIZE, 700, np.uint16))

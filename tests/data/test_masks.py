@@ -1,4 +1,4 @@
-"""Mask files of every kind give the instances that they stand for, or one line."""
+"""Mask files of every kind give their instances, or one line."""
 
 import contextlib
 import struct
@@ -31,8 +31,8 @@ def save(path, pixels, **settings):
 def save_palette(path, indices, palette=(0, 0, 0)):
     image = Image.fromarray(indices.astype(np.uint8), mode="L").convert("P")
     image.putdata(indices.ravel().tolist())
-    colours = np.random.default_rng(0).integers(1, 256, 768).tolist()
-    image.putpalette([*palette, *colours[3:]])
+    colors = np.random.default_rng(0).integers(1, 256, 768).tolist()
+    image.putpalette([*palette, *colors[3:]])
     image.save(path)
     return path
 
@@ -41,7 +41,7 @@ def kinds(mask):
     return [finding.kind for finding in mask.findings]
 
 
-def png(pixels, colour_type, bits=16):
+def png(pixels, color_type, bits=16):
     """A PNG of 16-bit channels or of few bits, which Pillow cannot write."""
 
     def chunk(kind, data):
@@ -54,7 +54,7 @@ def png(pixels, colour_type, bits=16):
     else:
         digits = np.unpackbits(pixels[..., None], axis=-1)[..., -bits:]
         rows = [row.tobytes() for row in np.packbits(digits.reshape(height, -1), -1)]
-    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0)
     data = zlib.compress(b"".join(b"\0" + row for row in rows))
     chunks = chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + chunks
@@ -62,7 +62,7 @@ def png(pixels, colour_type, bits=16):
 
 class TestValues:
     @pytest.mark.parametrize("bits", [2, 4])
-    def test_grey_of_few_bits_keeps_its_values(self, tmp_path, bits):
+    def test_gray_of_few_bits_keeps_its_values(self, tmp_path, bits):
         values = np.select([STORED == 3, STORED == 7], [1, 3], 0).astype(np.uint8)
         (tmp_path / "a.png").write_bytes(png(values, 0, bits))
         mask = inspect_mask(tmp_path / "a.png", masks="classes")
@@ -77,7 +77,7 @@ class TestValues:
         np.testing.assert_array_equal(mask.semantic, NUMBERED)
 
     @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-    def test_grey_png_holds_ids(self, tmp_path, dtype):
+    def test_gray_png_holds_ids(self, tmp_path, dtype):
         factor = 1 if dtype == np.uint8 else 300
         path = save(tmp_path / "a.png", STORED.astype(dtype) * factor)
         instances = read_mask(path)
@@ -119,32 +119,32 @@ class TestValues:
         assert not mask.findings
 
     def test_a_palette_tiff_holds_indices(self, tmp_path):
-        colours = np.zeros((3, 256), np.uint16)
-        colours[:, 1:] = np.random.default_rng(0).integers(1, 2**16, (3, 255))
-        path = save(tmp_path / "a.tif", STORED, photometric="palette", colormap=colours)
+        colors = np.zeros((3, 256), np.uint16)
+        colors[:, 1:] = np.random.default_rng(0).integers(1, 2**16, (3, 255))
+        path = save(tmp_path / "a.tif", STORED, photometric="palette", colormap=colors)
         mask = inspect_mask(path)
         assert mask.kind == "palette"
         np.testing.assert_array_equal(mask.instances, NUMBERED)
 
-    def test_every_colour_is_an_instance_and_the_voc_border_void(self, tmp_path):
-        colours = np.zeros((*STORED.shape, 3), np.uint8)
-        for number, colour in enumerate([(0, 0, 9), (0, 200, 0), (128, 0, 0)], 1):
-            colours[number == NUMBERED] = colour
-        colours[0] = (224, 224, 192)
+    def test_every_color_is_an_instance_and_the_voc_border_void(self, tmp_path):
+        colors = np.zeros((*STORED.shape, 3), np.uint8)
+        for number, color in enumerate([(0, 0, 9), (0, 200, 0), (128, 0, 0)], 1):
+            colors[number == NUMBERED] = color
+        colors[0] = (224, 224, 192)
         for name in ("a.png", "a.tif"):
-            mask = inspect_mask(save(tmp_path / name, colours))
+            mask = inspect_mask(save(tmp_path / name, colors))
             assert mask.kind == "colors"
             assert (mask.instances[0] == -1).all()
             np.testing.assert_array_equal(mask.instances[1:], NUMBERED[1:])
 
     def test_what_is_transparent_is_background(self, tmp_path):
-        colours = np.full((4, 4, 4), 255, np.uint8)
-        colours[:2, :, :3], colours[2:, :, :3] = (255, 0, 0), (0, 255, 0)
-        colours[:, 3, 3] = 0
-        instances = read_mask(save(tmp_path / "a.png", colours))
+        colors = np.full((4, 4, 4), 255, np.uint8)
+        colors[:2, :, :3], colors[2:, :, :3] = (255, 0, 0), (0, 255, 0)
+        colors[:, 3, 3] = 0
+        instances = read_mask(save(tmp_path / "a.png", colors))
         assert instances.tolist() == [[2, 2, 2, 0]] * 2 + [[1, 1, 1, 0]] * 2
 
-    def test_grey_saved_as_colour_is_grey(self, tmp_path):
+    def test_gray_saved_as_color_is_gray(self, tmp_path):
         path = save(tmp_path / "a.png", np.repeat(STORED[..., None], 3, axis=2))
         assert inspect_mask(path).kind == "labels"
         np.testing.assert_array_equal(read_mask(path), NUMBERED)
@@ -193,9 +193,9 @@ class TestSettings:
         np.testing.assert_array_equal(mask.instances, parts)
         assert inspect_mask(path).semantic is None
 
-    def test_colours_are_no_classes(self, tmp_path):
-        colours = np.stack([STORED, STORED, 0 * STORED], axis=-1)
-        path = save(tmp_path / "a.png", colours)
+    def test_colors_are_no_classes(self, tmp_path):
+        colors = np.stack([STORED, STORED, 0 * STORED], axis=-1)
+        path = save(tmp_path / "a.png", colors)
         with pytest.raises(FileError, match="must hold the numbers of classes"):
             read_mask(path, masks="classes")
 
@@ -312,19 +312,19 @@ class TestRefusals:
         path = save(tmp_path / "a.tif", np.full((4, 4), -2, np.int16))
         self.refused(path, "not ids", "got -2 to 0")
 
-    def test_16_bit_colours_are_refused(self, tmp_path):
+    def test_16_bit_colors_are_refused(self, tmp_path):
         path = save(tmp_path / "a.tif", np.ones((4, 4, 3), np.uint16))
         self.refused(path, "not ids", "got several channels of 16 bits")
 
     @pytest.mark.parametrize("channels", [2, 3, 4])
-    def test_16_bit_colours_of_png_are_refused(self, tmp_path, channels):
+    def test_16_bit_colors_of_png_are_refused(self, tmp_path, channels):
         """Pillow would read their high bytes alone: 300 and 301 would be one id."""
         pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, channels, axis=2)
         path = tmp_path / "a.png"
         path.write_bytes(png(pixels, {2: 4, 3: 2, 4: 6}[channels]))
         self.refused(path, "not ids", "save the ids as one gray channel of 16 bits")
 
-    def test_16_bit_colours_of_compressed_tiff_are_refused(self, tmp_path):
+    def test_16_bit_colors_of_compressed_tiff_are_refused(self, tmp_path):
         pixels = np.repeat(STORED[..., None].astype(np.uint16) * 300, 3, axis=2)
         cv2.imwrite(str(tmp_path / "a.tif"), pixels)  # LZW
         self.refused(tmp_path / "a.tif", "not ids", "several channels of 16 bits")

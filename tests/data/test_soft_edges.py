@@ -1,4 +1,4 @@
-"""Soft edges are told from objects that are small, thin or touch each other."""
+"""Soft edges are distinguished from objects that are small, thin or touching."""
 
 import io
 
@@ -13,8 +13,8 @@ from sphemb.data.files._masks import soft_pieces
 
 SHAPE = (72, 96)
 ROWS, COLUMNS = np.mgrid[: SHAPE[0], : SHAPE[1]]
-GREY = (60, 140, 230)
-COLOURS = ((200, 30, 30), (20, 180, 60), (240, 230, 20))
+GRAY = (60, 140, 230)
+COLORS = ((200, 30, 30), (20, 180, 60), (240, 230, 20))
 
 
 def discs(values):
@@ -48,7 +48,7 @@ SOFT = {
 
 
 @pytest.mark.parametrize("how", SOFT)
-@pytest.mark.parametrize("values", [GREY, COLOURS], ids=["grey", "colours"])
+@pytest.mark.parametrize("values", [GRAY, COLORS], ids=["gray", "colors"])
 @pytest.mark.parametrize("ground", [0, 255], ids=["black", "white"])
 def test_soft_edges_are_refused_and_hard_ones_are_not(tmp_path, how, values, ground):
     mask = discs(values)
@@ -57,7 +57,7 @@ def test_soft_edges_are_refused_and_hard_ones_are_not(tmp_path, how, values, gro
     assert read_mask(tmp_path / "hard.png").max() in (3, 4, 5)
     Image.fromarray(SOFT[how](mask)).save(tmp_path / "soft.png")
     for masks in ("instances", "components", "classes"):
-        if masks == "classes" and values is COLOURS:
+        if masks == "classes" and values is COLORS:
             continue
         with pytest.raises(FileError, match=r"soft\.png must h(ave|old)") as error:
             read_mask(tmp_path / "soft.png", masks=masks)
@@ -67,7 +67,7 @@ def test_soft_edges_are_refused_and_hard_ones_are_not(tmp_path, how, values, gro
 
 
 def test_16_bits_and_rectangles_too(tmp_path):
-    wide = (discs(GREY).astype(np.uint16) * 250)[::2]
+    wide = (discs(GRAY).astype(np.uint16) * 250)[::2]
     soft = cv2.resize(wide, None, fx=0.5, fy=0.5)
     Image.fromarray(soft).save(tmp_path / "a.png")
     with pytest.raises(FileError, match="must have hard edges"):
@@ -81,7 +81,7 @@ def test_16_bits_and_rectangles_too(tmp_path):
 
 
 def test_what_was_predicted_may_have_them(tmp_path):
-    Image.fromarray(SOFT["drawn larger"](discs(GREY))).save(tmp_path / "a.png")
+    Image.fromarray(SOFT["drawn larger"](discs(GRAY))).save(tmp_path / "a.png")
     assert inspect_mask(tmp_path / "a.png", soft=True).instances.max() > 9
 
 
@@ -152,7 +152,7 @@ def test_the_check_reports_them(tmp_path):
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
     for name in "abc":
-        mask = SOFT["bilinear"](discs(GREY))
+        mask = SOFT["bilinear"](discs(GRAY))
         Image.fromarray(mask).save(tmp_path / "masks" / f"{name}.png")
         image = Image.new("RGB", mask.shape[::-1], (ord(name), 0, 0))
         image.save(tmp_path / "images" / f"{name}.png")

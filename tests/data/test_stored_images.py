@@ -37,7 +37,7 @@ ALPHA = RNG.integers(0, 256, (H, W), dtype=np.uint8)
 BITS = RGB[..., 0] > 99
 
 
-def grey(values):
+def gray(values):
     return np.repeat(np.asarray(values)[..., None], 3, axis=-1)
 
 
@@ -140,25 +140,25 @@ MINISBLACK, MINISWHITE = "minisblack", "miniswhite"
 
 # name -> how it is written, and what a viewer shows
 SHOWN = {
-    "grey.tif": (tiff(RGB[..., 0]), grey(RGB[..., 0])),
-    "white_8.tif": (tiff(RGB[..., 0], photometric=MINISWHITE), grey(255 - RGB[..., 0])),
+    "gray.tif": (tiff(RGB[..., 0]), gray(RGB[..., 0])),
+    "white_8.tif": (tiff(RGB[..., 0], photometric=MINISWHITE), gray(255 - RGB[..., 0])),
     "white_16.tif": (
         tiff(DEEP[..., 0], photometric=MINISWHITE),
-        grey(255 - eight(DEEP[..., 0])),
+        gray(255 - eight(DEEP[..., 0])),
     ),
     "white_16_zip.tif": (
         tiff(DEEP[..., 0], photometric=MINISWHITE, compression="zlib"),
-        grey(255 - eight(DEEP[..., 0])),
+        gray(255 - eight(DEEP[..., 0])),
     ),
     "white_16_lzw.tif": (
         lzw(DEEP[..., 0], photometric=MINISWHITE),
-        grey(255 - eight(DEEP[..., 0])),
+        gray(255 - eight(DEEP[..., 0])),
     ),
-    "big_endian.tif": (tiff(DEEP[..., 0], byteorder=">"), grey(eight(DEEP[..., 0]))),
-    "bigtiff.tif": (tiff(DEEP[..., 0], bigtiff=True), grey(eight(DEEP[..., 0]))),
+    "big_endian.tif": (tiff(DEEP[..., 0], byteorder=">"), gray(eight(DEEP[..., 0]))),
+    "bigtiff.tif": (tiff(DEEP[..., 0], bigtiff=True), gray(eight(DEEP[..., 0]))),
     "predictor.tif": (
         tiff(DEEP[..., 0], compression="zlib", predictor=2),
-        grey(eight(DEEP[..., 0])),
+        gray(eight(DEEP[..., 0])),
     ),
     "deep.tif": (tiff(DEEP, photometric="rgb"), eight(DEEP)),
     "deep_lzw.tif": (opencv(DEEP), eight(DEEP)),  # with a predictor
@@ -193,18 +193,18 @@ SHOWN = {
         tiff(EXTRA, photometric="rgb", extrasamples=[2]),
         over_black(RGB, ALPHA),
     ),
-    "grey_and_more.tif": (
+    "gray_and_more.tif": (
         tiff(TWO, photometric=MINISBLACK, planarconfig="contig", extrasamples=[0]),
-        grey(RGB[..., 0]),
+        gray(RGB[..., 0]),
     ),
-    "grey_and_alpha.tif": (
+    "gray_and_alpha.tif": (
         tiff(TWO, photometric=MINISBLACK, planarconfig="contig", extrasamples=[2]),
-        over_black(grey(RGB[..., 0]), ALPHA),
+        over_black(gray(RGB[..., 0]), ALPHA),
     ),
-    "bits.tif": (tiff(BITS, photometric=MINISBLACK), grey(BITS * np.uint8(255))),
+    "bits.tif": (tiff(BITS, photometric=MINISBLACK), gray(BITS * np.uint8(255))),
     "bits_white.tif": (
         pillow(BITS, compression="group4"),
-        grey(BITS * np.uint8(255)),
+        gray(BITS * np.uint8(255)),
     ),
     "palette.tif": (palette, looked_up()),
     "palette_alpha.tif": (
@@ -213,9 +213,9 @@ SHOWN = {
     ),
     "signed.tif": (
         tiff((DEEP[..., 0] >> 1).astype(np.int16)),
-        grey(eight(DEEP[..., 0] >> 1)),
+        gray(eight(DEEP[..., 0] >> 1)),
     ),
-    "long.tif": (tiff(DEEP[..., 0].astype(np.uint32)), grey(eight(DEEP[..., 0]))),
+    "long.tif": (tiff(DEEP[..., 0].astype(np.uint32)), gray(eight(DEEP[..., 0]))),
     **{
         f"turned_{number}.{kind}": (
             pillow(RGB, exif=oriented(number)),
@@ -226,15 +226,15 @@ SHOWN = {
     },
     "exif_behind.png": (png_with_exif_behind, ROTATED[6]),
     "deep.png": (opencv(DEEP), eight(DEEP)),
-    "deep_grey.png": (pillow(DEEP[..., 0]), grey(eight(DEEP[..., 0]))),
+    "deep_gray.png": (pillow(DEEP[..., 0]), gray(eight(DEEP[..., 0]))),
     "alpha.png": (pillow(EXTRA), over_black(RGB, ALPHA)),
-    "grey_and_alpha.png": (pillow(TWO), over_black(grey(RGB[..., 0]), ALPHA)),
+    "gray_and_alpha.png": (pillow(TWO), over_black(gray(RGB[..., 0]), ALPHA)),
     "palette.png": (lambda path: palette(path, transparency=3), looked_up(3)),
     "key.png": (
         pillow(RGB[..., 0], transparency=int(RGB[0, 0, 0])),
-        grey(np.where(RGB[..., 0] == RGB[0, 0, 0], 0, RGB[..., 0])),
+        gray(np.where(RGB[..., 0] == RGB[0, 0, 0], 0, RGB[..., 0])),
     ),
-    "bits.png": (pillow(BITS), grey(BITS * np.uint8(255))),
+    "bits.png": (pillow(BITS), gray(BITS * np.uint8(255))),
 }
 # name -> how it is written, and what the line says
 REFUSED = {

@@ -14,7 +14,7 @@ BOX = Box(3, 5, 20, 31)
 
 
 @pytest.fixture(scope="module")
-def colours():
+def colors():
     return np.random.default_rng(0).integers(0, 256, (24, 37, 3), dtype=np.uint8)
 
 
@@ -35,8 +35,8 @@ def palette(path, pixels):
 
 
 FILES = {
-    "colour.png": with_pillow,
-    "grey.png": lambda path, pixels: with_pillow(path, pixels[..., 0]),
+    "color.png": with_pillow,
+    "gray.png": lambda path, pixels: with_pillow(path, pixels[..., 0]),
     "deep.png": lambda path, pixels: with_pillow(path, pixels[..., 0] * np.uint16(257)),
     "alpha.png": lambda path, p: with_pillow(path, np.dstack([p, p[..., 0]])),
     "palette.png": palette,
@@ -44,7 +44,7 @@ FILES = {
     "pillow.tif": with_pillow,
     "lzw.tif": lambda path, pixels: with_pillow(path, pixels, compression="tiff_lzw"),
     "mapped.tif": tifffile.imwrite,
-    "grey.tif": lambda path, pixels: tifffile.imwrite(path, pixels[..., 0]),
+    "gray.tif": lambda path, pixels: tifffile.imwrite(path, pixels[..., 0]),
     "deep.tif": lambda path, pixels: tifffile.imwrite(
         path, pixels[..., 0] * np.uint16(257)
     ),
@@ -62,8 +62,8 @@ FILES = {
 
 class TestWindows:
     @pytest.mark.parametrize("name", FILES)
-    def test_a_window_is_what_the_whole_image_has_there(self, name, colours, tmp_path):
-        FILES[name](tmp_path / name, colours)
+    def test_a_window_is_what_the_whole_image_has_there(self, name, colors, tmp_path):
+        FILES[name](tmp_path / name, colors)
         whole = read_image(tmp_path / name)
         image = ImageWindows(tmp_path / name)
         assert image.size == whole.shape[:2]
@@ -72,29 +72,29 @@ class TestWindows:
         np.testing.assert_array_equal(image.whole(), whole)
 
     @pytest.mark.parametrize("scale", [1, 257])
-    def test_colours_of_16_bits_are_scaled_to_8(self, scale, colours, tmp_path):
+    def test_colors_of_16_bits_are_scaled_to_8(self, scale, colors, tmp_path):
         path = tmp_path / "deep.tif"
-        tifffile.imwrite(path, colours.astype(np.uint16) * np.uint16(scale))
-        wanted = colours if scale == 257 else np.rint(colours / 257)
+        tifffile.imwrite(path, colors.astype(np.uint16) * np.uint16(scale))
+        wanted = colors if scale == 257 else np.rint(colors / 257)
         np.testing.assert_array_equal(ImageWindows(path).whole(), wanted)
 
-    def test_what_lies_beyond_is_mirrored(self, colours, tmp_path):
-        with_pillow(tmp_path / "x.png", colours)
-        height, width = colours.shape[:2]
+    def test_what_lies_beyond_is_mirrored(self, colors, tmp_path):
+        with_pillow(tmp_path / "x.png", colors)
+        height, width = colors.shape[:2]
         found = ImageWindows(tmp_path / "x.png").read(
             Box(10, 20, height + 6, width + 9)
         )
-        padded = np.pad(colours, ((0, 6), (0, 9), (0, 0)), mode="symmetric")
+        padded = np.pad(colors, ((0, 6), (0, 9), (0, 0)), mode="symmetric")
         np.testing.assert_array_equal(found, padded[10:, 20:])
 
     @pytest.mark.parametrize("name", ["x.png", "x.tif", "lzw.tif"])
     def test_more_pixels_are_read_than_pillow_allows(
-        self, name, colours, tmp_path, monkeypatch
+        self, name, colors, tmp_path, monkeypatch
     ):
-        FILES.get(name, with_pillow)(tmp_path / name, colours)
+        FILES.get(name, with_pillow)(tmp_path / name, colors)
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
         np.testing.assert_array_equal(
-            ImageWindows(tmp_path / name).read(BOX), colours[BOX.slices]
+            ImageWindows(tmp_path / name).read(BOX), colors[BOX.slices]
         )
         assert Image.MAX_IMAGE_PIXELS == 100
 
@@ -105,15 +105,15 @@ class TestMessages:
             ImageWindows(tmp_path / "x.png")
 
     @pytest.mark.parametrize("name", ["x.tif", "x.png"])
-    def test_a_file_that_was_cut_short_is_named(self, name, colours, tmp_path):
+    def test_a_file_that_was_cut_short_is_named(self, name, colors, tmp_path):
         path = tmp_path / name
-        FILES["mapped.tif" if name == "x.tif" else "colour.png"](path, colours)
+        FILES["mapped.tif" if name == "x.tif" else "color.png"](path, colors)
         path.write_bytes(path.read_bytes()[:-400])
         with pytest.raises(InputError, match=rf"{name} cannot be read"):
             ImageWindows(path).whole()
 
-    def test_a_window_beside_the_image_is_refused(self, colours, tmp_path):
-        with_pillow(tmp_path / "x.png", colours)
+    def test_a_window_beside_the_image_is_refused(self, colors, tmp_path):
+        with_pillow(tmp_path / "x.png", colors)
         with pytest.raises(InputError, match="a window must lie in the image"):
             ImageWindows(tmp_path / "x.png").read(Box(24, 0, 30, 4))
 

@@ -155,9 +155,9 @@ def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str
     names = {category["id"]: str(category["name"]) for category in categories}
     for number, name in names.items():
         if list(names.values()).count(name) > 1:
+            text = f"{number} is not the only one called {name}"
             raise InputError(
-                f"{path} must have a name of its own for every category, but {number} "
-                f"is not the only one called {name}"
+                f"{path} must have a name of its own for every category, but {text}"
             )
     return names
 
@@ -226,10 +226,8 @@ def read_panoptic(
     place = np.minimum(np.searchsorted(ascending, ids), len(known) - 1)
     unknown = ids[ascending[place] != ids]
     if unknown.size:
-        raise InputError(
-            f"{who} must hold the ids of its segments_info, but has pixels of "
-            f"{unknown[0]}"
-        )
+        text = f"but has pixels of {unknown[0]}"
+        raise InputError(f"{who} must hold the ids of its segments_info, {text}")
     painted = np.array(instances, np.int32)[order][place]
     numbered = number_in_order(np.maximum(painted, 0))[0]
     void = painted == VOID
@@ -241,10 +239,8 @@ def find_annotation_file(folder: pathlib.Path, name: str) -> pathlib.Path:
     for path in (folder / "annotations" / name, folder / name):
         if path.is_file():
             return path
-    raise InputError(
-        f"coco_dir must hold COCO's {name}, directly or in annotations, but {folder} "
-        "does not"
-    )
+    text = f"coco_dir must hold COCO's {name}, directly or in annotations"
+    raise InputError(f"{text}, but {folder} does not")
 
 
 def find_annotations(

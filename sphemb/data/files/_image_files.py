@@ -49,14 +49,14 @@ _TURNED = {  # whether the labels are a mask file: what is assumed, and what to 
 
 
 def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
-    """Finds the image files that a list of files, folders and patterns stands for.
+    """Finds the image files of a list of files, folders and patterns.
 
-    A folder stands for the images directly inside it, and a pattern such as
-    ``"photos/**/*.png"`` for the files that it matches. The result is sorted and has
-    each file once, whatever links lead to it. Broken links in a folder are among them.
+    Of a folder these are the images directly inside it, of a pattern such as
+    ``"photos/**/*.png"`` its matches. The result is sorted and has each file once,
+    whatever links lead to it, and broken links, too.
 
     Raises:
-        InputError: one of the paths stands for nothing.
+        InputError: a path gives no file.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -202,10 +202,8 @@ def _stretched(values: _images.Values, reading: Reading) -> _images.Values:
     if reading.intensity == "full":
         return values
     if reading.intensity == "range":
-        raise InputError(
-            "intensity 'range' is that of a data set: for an image give 'full', "
-            "'percentile' or LOW..HIGH/WHITE"
-        )
+        advice = "for an image give 'full', 'percentile' or LOW..HIGH/WHITE"
+        raise InputError(f"intensity 'range' is that of a data set: {advice}")
     if reading.intensity == "percentile":
         below = np.cumsum(values.counts())
         wanted = below[-1] * np.array(_PERCENTILES) / 100
@@ -257,9 +255,8 @@ def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Read
         low, high = min(low, int(present[0])), max(high, int(present[-1]))
     if first is None or low == high:
         found = "none" if first is None else f"only {low}"
-        raise InputError(
-            f"intensity 'range' needs training images of several values, got {found}"
-        )
+        text = "intensity 'range' needs training images of several values"
+        raise InputError(f"{text}, got {found}")
     return Reading(reading.page, f"{low}..{high}/{white}")
 
 
@@ -366,10 +363,8 @@ def write_image(path: PathLike, image: np.ndarray) -> None:
     gray = image.dtype == np.uint16 and image.ndim == 2
     with _written_whole(pathlib.Path(path), ".png") as unfinished:
         if image.size == 0 or not (color or gray):
-            raise InputError(
-                "image must be uint8 [H, W, 3] or uint16 [H, W] with pixels, got "
-                f"{image.dtype} {image.shape}"
-            )
+            text = "must be uint8 [H, W, 3] or uint16 [H, W] with pixels"
+            raise InputError(f"image {text}, got {image.dtype} {image.shape}")
         Image.fromarray(image).save(unfinished, format="PNG")
 
 
@@ -384,10 +379,8 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
     check_integer("labels", labels)
     low, high = labels.min(initial=0), labels.max(initial=0)
     if low < 0 or high > _images.WHITE:
-        raise InputError(
-            f"labels must lie in 0 .. {_images.WHITE} to be written as 16-bit PNG, got "
-            f"{low} to {high}"
-        )
+        text = f"must lie in 0 .. {_images.WHITE} to be written as 16-bit PNG"
+        raise InputError(f"labels {text}, got {low} to {high}")
     write_image(path, labels.astype(np.uint16))
 
 

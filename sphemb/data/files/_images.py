@@ -145,27 +145,23 @@ class Reading:
         page = str(self.page)
         if page != "max":
             if not page.isdecimal() or isinstance(self.page, bool):
-                raise InputError(
-                    f"page must be a number from 0 on, or 'max', got {self.page!r}"
-                )
+                text = f"must be a number from 0 on, or 'max', got {self.page!r}"
+                raise InputError(f"page {text}")
             object.__setattr__(self, "page", int(page))
         if self.intensity not in _INTENSITIES:
             low, high, white = self.bounds
             if not low < high <= white <= WHITE:
-                raise InputError(
-                    "intensity must be LOW..HIGH/WHITE with LOW < HIGH <= WHITE <= "
-                    f"{WHITE}, got {self.intensity!r}"
-                )
+                text = f"LOW..HIGH/WHITE with LOW < HIGH <= WHITE <= {WHITE}"
+                raise InputError(f"intensity must be {text}, got {self.intensity!r}")
 
     @property
     def bounds(self) -> tuple[int, int, int]:
         """LOW, HIGH and WHITE of an intensity that names them."""
         found = _RANGE.fullmatch(str(self.intensity))
         if found is None:
-            raise InputError(
-                f"intensity must be {', '.join(_INTENSITIES)} or LOW..HIGH/WHITE, such "
-                f"as 0..4095/65535, got {self.intensity!r}"
-            )
+            known = ", ".join(_INTENSITIES)
+            text = f"must be {known} or LOW..HIGH/WHITE, such as 0..4095/65535"
+            raise InputError(f"intensity {text}, got {self.intensity!r}")
         low, high, white = map(int, found.groups())
         return low, high, white
 
@@ -272,9 +268,8 @@ def refuse_page(page: int | str, number: int) -> Refused:
 def within_16_bits(values: np.ndarray) -> np.ndarray:
     """Values as uint16, if they fit."""
     if values.size and (values.min() < 0 or values.max() > WHITE):
-        raise Refused(
-            f"must have values within 16 bits, got {values.min()} to {values.max()}"
-        )
+        found = f"{values.min()} to {values.max()}"
+        raise Refused(f"must have values within 16 bits, got {found}")
     return values.astype(np.uint16, copy=False)
 
 
@@ -302,8 +297,7 @@ class PillowImage:
 
     def __init__(self, source: Source, image: Image.Image) -> None:
         self._source, self._image = source, image
-        # The further images of a camera's JPEG are not pages.
-        mpo = image.format == "MPO"
+        mpo = image.format == "MPO"  # the further images of a camera are not pages
         self.num_pages = 1 if mpo else int(getattr(image, "n_frames", 1))
 
     def header(self, page: int) -> Header:

@@ -259,9 +259,8 @@ def encode_labels(labels: np.ndarray, dtype: Any, *, who: str) -> bytes:
     void = np.iinfo(dtype).max
     low, high = labels.min(initial=0), labels.max(initial=0)
     if low < VOID or high >= void:
-        raise InputError(
-            f"{who} must have labels from -1 to {void - 1}, got {low} to {high}"
-        )
+        text = f"must have labels from -1 to {void - 1}, got {low} to {high}"
+        raise InputError(f"{who} {text}")
     return to_png(np.where(labels == VOID, void, labels).astype(dtype))
 
 
@@ -306,10 +305,8 @@ def _decode(
 ) -> tuple[np.ndarray, dict[int, Color]]:
     with _images.decoding(data, who), Image.open(_images.readable(data)) as image:
         if image.mode not in modes:
-            raise _images.Refused(
-                f"must be an image of mode {' or '.join(modes)} (its pixels are "
-                f"numbers), got {image.mode}"
-            )
+            text = f"must be an image of mode {' or '.join(modes)}, got {image.mode}"
+            raise _images.Refused(f"{text}: its pixels are numbers")
         return _stored_pixels(image), _palette(image)
 
 
@@ -335,6 +332,5 @@ def check_label_size(
 ) -> None:
     """Refuses labels (H, W) of another size than their image, stored or upright."""
     if not header.fits(size):
-        raise InputError(
-            f"{who} must have the size of the image, {header.size}, got {tuple(size)}"
-        )
+        text = f"must have the size of the image, {header.size}, got {tuple(size)}"
+        raise InputError(f"{who} {text}")

@@ -282,9 +282,8 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
     pieces, or if several of them touch each other. Lines of one pixel that cross are
     broken into thin pieces, too; they are long, and do not touch an object.
 
-    Args:
-        numbered: int [H, W], the values by number, 0 for the background.
-        shown: [H, W, C] the values: colors, or one channel of gray.
+    ``numbered`` are the values by number, int [H, W], 0 for the background, and
+    ``shown`` the values [H, W, C], colors or one channel of gray.
 
     >>> hard = np.pad(np.full((9, 9), 9), 9)
     >>> soft = np.round(scipy.ndimage.gaussian_filter(20.0 * hard, 1)).astype(int)

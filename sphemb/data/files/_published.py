@@ -78,9 +78,9 @@ class TarFiles:
                 plain = isinstance(archive.fileobj, io.BufferedReader)
                 for member in archive:
                     if _leads_out(member.name):
+                        text = f"archive {self._path} holds {member.name!r}"
                         raise InputError(
-                            f"archive {self._path} holds {member.name!r}, which leads "
-                            "out of it: this is not what was published"
+                            f"{text}, which leads out of it: it is not the published"
                         )
                     name = member.name.removeprefix("./")
                     if not member.isfile() or not name.startswith(wanted):
@@ -131,8 +131,7 @@ def open_publication(
     downloaded.
 
     Raises:
-        InputError: manual_dir has neither, the download fails, or the archive is not
-            the published one.
+        InputError: manual_dir has neither, the download fails, or the digest differs.
     """
     default = pathlib.Path(data_dir) / "downloads" / "manual"
     folder = pathlib.Path(manual_dir).expanduser() if manual_dir else default
@@ -171,11 +170,11 @@ def _download(publication: Publication, path: pathlib.Path) -> None:
             downloader=downloader,
         )
     except OSError as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{publication.what} cannot be downloaded from {publication.url} to {path} "
-            f"({' '.join(str(error).split()) or type(error).__name__}): fetch "
-            f"{publication.filename} some other way, put it in a folder, unpacked or "
-            "not, and name the folder in manual_dir"
+            f"({reason}): fetch {publication.filename} some other way, put it in a "
+            "folder, unpacked or not, and name the folder in manual_dir"
         ) from error
     except ValueError as error:  # of pooch: another digest
         reason = " ".join(str(error).split())

@@ -74,13 +74,49 @@ class TiffImage:
             raise _images.refuse_page(number, self.num_pages)
         return self._pages[number]
 
-    def header(self, page: int) -> _images.Header:
+    def header(self, number: int) -> _images.Header:
         """The header of a page."""
-        return tiff_header(self._page(page).page)
+        return tiff_header(self._page(number).page)
 
-    def values(self, page: int) -> _images.Values:
+    def values(self, number: int) -> _images.Values:
         """Decodes a page."""
-        return _values(self._source, self._tiff, self._page(page))
+        found = self._page(number)
+        page, header = found.page, tiff_header(found.page)
+        _images.check_limit(header.stored)
+        if page.dtype is not None and page.dtype.kind not in "bui":
+            raise _images.Refused(_images.FLOATING)
+        colors = _COLOR_SAMPLES.get(page.photometric)
+        paletted = page.photometric == tifffile.PHOTOMETRIC.PALETTE
+        packed = colors is None or page.dtype is None
+        if packed or (paletted and page.samplesperpixel > 1):
+            return _by_pillow(self._source, page)
+        opacity, premultiplied = _opacity(page, colors)
+        inverted = white_is_zero(page)
+        if inverted and premultiplied:
+            text = "counts from white down and has colors multiplied by their opacity"
+            raise _images.Refused(f"{text}: save it with black at 0")
+        try:
+            samples = decoded(self._source, self._tiff, found)
+        except Undecoded:
+            return _by_pillow(self._source, page)
+        palette = None
+        if page.dtype.kind == "b":
+            samples, white = samples.astype(np.uint8), 1
+        elif page.dtype in (np.uint8, np.uint16):
+            white = 2**page.bitspersample - 1
+        else:
+            samples = _images.within_16_bits(samples)
+            white = 255 if page.dtype == np.int8 else _images.WHITE
+        if paletted:
+            palette, white = tiff_palette(page), 255
+        return _images.Values(
+            _images.upright(samples, header.orientation),
+            white=white,
+            colors=colors,
+            inverted=inverted,
+            opacity=None if premultiplied else opacity,
+            palette=palette,
+        )
 
 
 @contextlib.contextmanager
@@ -130,64 +166,22 @@ def tiff_palette(page: Any) -> np.ndarray:
     return (colors if eight else colors >> 8).astype(np.uint8)
 
 
-def _values(source: _images.Source, tiff: Any, found: Page) -> _images.Values:
-    page, header = found.page, tiff_header(found.page)
-    _images.check_limit(header.stored)
-    if page.dtype is not None and page.dtype.kind not in "bui":
-        raise _images.Refused(_images.FLOATING)
-    colors = _COLOR_SAMPLES.get(page.photometric)
-    paletted = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-    packed = colors is None or page.dtype is None
-    if packed or (paletted and page.samplesperpixel > 1):
-        return _by_pillow(source, page)
-    opacity, premultiplied = _opacity(page, colors)
-    inverted = white_is_zero(page)
-    if inverted and premultiplied:
-        text = "counts from white down and has colors multiplied by their opacity"
-        raise _images.Refused(f"{text}: save it with black at 0")
-    try:
-        samples = decoded(source, tiff, found)
-    except Undecoded:
-        return _by_pillow(source, page)
-    palette = None
-    if page.dtype.kind == "b":
-        samples, white = samples.astype(np.uint8), 1
-    elif page.dtype in (np.uint8, np.uint16):
-        white = 2**page.bitspersample - 1
-    else:
-        samples = _images.within_16_bits(samples)
-        white = 255 if page.dtype == np.int8 else _images.WHITE
-    if paletted:
-        palette, white = tiff_palette(page), 255
-    return _images.Values(
-        _images.upright(samples, header.orientation),
-        white=white,
-        colors=colors,
-        inverted=inverted,
-        opacity=None if premultiplied else opacity,
-        palette=palette,
-    )
-
-
 def _opacity(page: Any, colors: int) -> tuple[int | None, bool]:
     """The index of the declared opacity, and whether colors are multiplied by it."""
     kinds = [int(kind) for kind in page.extrasamples]
     extra = page.samplesperpixel - colors
     if extra < 0:
-        raise _images.Refused(
-            f"must have {colors} samples a pixel, got {colors + extra}"
-        )
+        text = f"must have {colors} samples a pixel, got {colors + extra}"
+        raise _images.Refused(text)
     if extra > len(kinds):
-        raise _images.Refused(
-            f"has {page.samplesperpixel} samples a pixel, {colors} of them the color, "
-            "and no tag ExtraSamples that declares another to be its opacity: save it "
-            "with that tag, or as gray or RGB"
-        )
+        text = f"has {page.samplesperpixel} samples a pixel, {colors} of them the color"
+        advice = "save it with that tag, or as gray or RGB"
+        raise _images.Refused(f"{text}, and no tag ExtraSamples: {advice}")
     if colors == 1 and kinds.count(0) > 1:
-        raise _images.Refused(
-            f"must be gray or RGB, got {page.samplesperpixel} channels without a "
-            "color: save the channels to be seen"
+        text = (
+            f"must be gray or RGB, got {page.samplesperpixel} channels without a color"
         )
+        raise _images.Refused(f"{text}: save the channels to be seen")
     for place, kind in enumerate(kinds[:extra], start=colors):
         if kind in (1, 2):
             return place, kind == 1

@@ -86,10 +86,8 @@ def tile_image(
     check_count("multiple", multiple, at_least=1)
     side, margin = (value + -value % multiple for value in (tile, halo))
     if side <= 2 * margin and max(size) > side:
-        raise InputError(
-            f"tile must be more than twice the halo, got {tile} and {halo} (in steps "
-            f"of {multiple} pixels, which the network needs)"
-        )
+        text = f"tile must be more than twice the halo, got {tile} and {halo}"
+        raise InputError(f"{text}, in the network's steps of {multiple} pixels")
     rows, columns = (_spans(length, side, margin, multiple) for length in size)
     return [
         Tile(Box(top, left, below, beside), Box(row, column, last_row, last_column))
@@ -139,10 +137,8 @@ class ImageWindows:
         self.size = height, width = header.size
         self.turned_from = header.stored if header.orientation != 1 else None
         if height * width > _MOST_PIXELS:
-            raise InputError(
-                f"image {self.path} must have at most {_MOST_PIXELS:,} pixels, got "
-                f"{height} x {width}"
-            )
+            text = f"must have at most {_MOST_PIXELS:,} pixels, got {height} x {width}"
+            raise InputError(f"image {self.path} {text}")
 
     def read(self, box: Box) -> np.ndarray:
         """Reads a window as uint8 [h, w, 3], mirrored beyond the image.
@@ -152,10 +148,8 @@ class ImageWindows:
         """
         inside = box.clipped(*self.size)
         if min(*inside.size, *box.size) < 1:
-            raise InputError(
-                f"a window must lie in the image {self.path} of size {self.size}, got "
-                f"{tuple(box)}"
-            )
+            text = f"a window must lie in the image {self.path} of size {self.size}"
+            raise InputError(f"{text}, got {tuple(box)}")
         if self._values is None:
             with _any_size():
                 self._values = read_values(self.path, self._reading)
