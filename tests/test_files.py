@@ -11,7 +11,7 @@ import resource
 import pytest
 
 import sphemb
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.cli import main
 from sphemb.training import train
 from tests.models.pickles import write_state
