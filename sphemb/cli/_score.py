@@ -215,8 +215,24 @@ def _boundary_row(
     return [f"{value:.6f}" for value in (*own, best["ods"], recall, precision, f)]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _OfLabels(_Results):
+    """What the benchmarks of label images share.
+
+    Attributes:
+        names: a text file with a class in each line, the background first, or a JSON
+            list (default: in COCO's files the categories, else the numbers).
+        images: a text file with the names of the images that are scored.
+        void: the true value that is ignored (default: 255 in palette files).
+    """
+
+    names: OptionalPath = None
+    images: OptionalPath = None
+    void: OptionalInt = None
+
+
 @dataclasses.dataclass(frozen=True)
-class ScoreClasses(_Results):
+class ScoreClasses(_OfLabels):
     """Mean IoU of classes, also near their boundaries.
 
     See docs/semantic_benchmark.md. All files are read once before the first is scored;
@@ -228,19 +244,12 @@ class ScoreClasses(_Results):
         groundtruth: a folder of NAME.png; a NAME is a path below the folder.
         classes: their number, the background included (default: that of the names, or
             one more than the largest true class).
-        names: a text file with a class in each line, the background first, or a JSON
-            list.
-        images: a text file with the names of the images that are scored.
-        void: the true value that is ignored (default: 255 in palette files).
         trimap: the widest band around true boundaries, in pixels; 0 for none.
     """
 
     predictions: pathlib.Path
     groundtruth: pathlib.Path
     classes: OptionalInt = None
-    names: OptionalPath = None
-    images: OptionalPath = None
-    void: OptionalInt = None
     trimap: int = 40
 
     def run(self) -> dict[str, Any]:
@@ -356,7 +365,7 @@ def _few_sizes(labels: np.ndarray) -> Any:
 
 
 @dataclasses.dataclass(frozen=True)
-class ScoreInstances(_Results):
+class ScoreInstances(_OfLabels):
     """AP^r and COCO's AP of instances with classes.
 
     See docs/semantic_benchmark.md. AP^r removes crowds and void from all masks; where
@@ -371,18 +380,11 @@ class ScoreInstances(_Results):
             class of each in NAME.csv or NAME.json, unless --semantic is given.
         semantic: a folder of NAME.png, the true classes: an object has the commonest
             class of its pixels.
-        names: a text file with a class in each line, the background first, or a JSON
-            list (default: numbers of classes are ids of COCO's categories).
-        images: a text file with the names of the images that are scored.
-        void: the true value that is ignored (default: 255 in palette files).
     """
 
     predictions: Annotated[pathlib.Path, tyro.conf.arg(aliases=["--results"])]
     groundtruth: pathlib.Path
     semantic: OptionalPath = None
-    names: OptionalPath = None
-    images: OptionalPath = None
-    void: OptionalInt = None
 
     def run(self) -> dict[str, Any]:
         """Prints the scores, writes them to ``out``, and returns ``scores.json``."""
