@@ -8,7 +8,7 @@ settings out of range. A label map holds -1 (:data:`sphemb.VOID`) for void, 0 fo
 background and 1, 2, ... for the instances.
 """
 
-from sphemb.instances._components import (
+from sphemb.instances._morphology import (
     connected_components,
     dilate_instances,
     erode_instances,

@@ -17,7 +17,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
-from sphemb.instances._components import connected_components
+from sphemb.instances._morphology import connected_components
 
 
 class Votes(NamedTuple):

@@ -144,28 +144,18 @@ def _within(piece: Piece, box: tuple[int, int, int, int]) -> tuple[slice, slice]
     return slice(box[0] - top, box[2] - top), slice(box[1] - left, box[3] - left)
 
 
-def _banded(piece: Piece, band: int) -> tuple[int, int, int, int]:
+def _banded(piece: Piece, band: int) -> np.ndarray:
     """The core and the band around it, within the piece."""
-    top, left = piece.corner
-    height, width = piece.labels.shape
-    core = piece.core
-    return (
-        max(core[0] - band, top),
-        max(core[1] - band, left),
-        min(core[2] + band, top + height),
-        min(core[3] + band, left + width),
-    )
+    ends = np.add(piece.corner, piece.labels.shape)
+    corners = np.add(piece.core, (-band, -band, band, band))
+    return np.clip(corners, np.tile(piece.corner, 2), np.tile(ends, 2))
 
 
 def _joined(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
     """Pairs [P, 2] of labels of two pieces that are one instance."""
     first, second = _banded(one, band), _banded(two, band)
-    box = (
-        max(first[0], second[0]),
-        max(first[1], second[1]),
-        min(first[2], second[2]),
-        min(first[3], second[3]),
-    )
+    starts, ends = np.maximum(first, second)[:2], np.minimum(first, second)[2:]
+    box = (*starts, *ends)
     if box[0] >= box[2] or box[1] >= box[3]:
         return np.zeros((0, 2), np.int64)
     a = one.labels[_within(one, box)].ravel().astype(np.int64)

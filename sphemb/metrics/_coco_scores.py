@@ -9,6 +9,7 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask, evaluate_coco
+from sphemb.metrics._metric import check_names
 from sphemb.metrics._regions import check_detections
 
 
@@ -23,10 +24,9 @@ def coco_scores(
 ) -> dict[str, float]:
     """Average precision and recall as COCO defines them, of label maps.
 
-    Differs from :class:`ProposalRecall`: detections are matched with objects one to
-    one, and only 100 of an image are used. Void is a crowd region of every class, so
-    that a detection in it is neither right nor wrong. Without classes all objects are
-    of one.
+    Unlike in :class:`ProposalRecall`, detections and objects are matched one to one,
+    and only 100 of an image are used. Void is a crowd region of every class: a
+    detection in it is neither right nor wrong.
 
     Args:
         label_maps: of every image int [H, W] or [K, H, W]; images may differ in size.
@@ -35,9 +35,9 @@ def coco_scores(
             of the pixels labelled g in map k, -inf if they are no object. Empty groups
             are ignored.
         classes: of every image int [G] or [K, G]; groups of class 0 or below are
-            ignored.
+            ignored. By default all are of class 1.
         true_classes: of every image int [Q + 1], the class of every object; the first
-            is not read. Objects of class 0 or below are void.
+            is not read. Objects of class 0 or below are void. Given with ``classes``.
         names: of the classes, the background's first, for one entry each.
 
     Returns:
@@ -45,10 +45,6 @@ def coco_scores(
         ``AR@100``, and ``AP_`` and ``AR_`` with ``small``, ``medium``, ``large``; all
         are means over the classes that have such objects, NaN without any;
         ``AP/{name}``.
-
-    Raises:
-        InputError: numbers of images or shapes that do not fit, scores that are NaN, a
-            label without a score, classes of one side only.
 
     References:
         Lin et al. (2014), "Microsoft COCO", and cocodataset.org/#detection-eval.
@@ -65,12 +61,11 @@ def coco_scores(
     if (classes is None) != (true_classes is None):
         raise InputError("classes and true_classes must be given together, got one")
     number = len(label_maps)
-    given = {
-        "truth": truth,
-        "scores": scores,
-        "classes": classes or [None] * number,
-        "true_classes": true_classes or [None] * number,
-    }
+    none = [None] * number
+    own_classes = none if classes is None else classes
+    object_classes = none if true_classes is None else true_classes
+    given = {"truth": truth, "scores": scores}
+    given |= {"classes": own_classes, "true_classes": object_classes}
     for name, values in given.items():
         if len(values) != number:
             raise InputError(
@@ -95,21 +90,14 @@ def coco_scores(
                 objects.append(_annotation(i, c, void) | {"iscrowd": 1})
         detections += found
     used = {a["category_id"] for a in (*objects, *detections)}
-    highest = max([*used, len(names) - 1, 1])
-    if names and highest >= len(names):
-        raise InputError(
-            f"names must be those of {highest + 1} classes, got {len(names)}"
-        )
+    number = 1 + max([*used, len(names) - 1, 1])
+    check_names(names, number)
+    titles = names or [str(c) for c in range(number)]
+    sizes = [dict(zip(("height", "width"), np.shape(t), strict=True)) for t in truth]
     content = {
-        "images": [
-            {"id": i, "height": true.shape[0], "width": true.shape[1]}
-            for i, true in enumerate(truth)
-        ],
+        "images": [{"id": i, **size} for i, size in enumerate(sizes)],
         "annotations": objects,
-        "categories": [
-            {"id": c, "name": names[c] if names else str(c)}
-            for c in range(1, highest + 1)
-        ],
+        "categories": [{"id": c, "name": titles[c]} for c in range(1, number)],
     }
     values = evaluate_coco(content, detections)
     return {n: v for n, v in values.items() if names or not n.startswith("AP/")}

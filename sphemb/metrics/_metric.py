@@ -94,21 +94,18 @@ class Metric:
                 f"other must be {type(self).__name__}, got {type(other).__name__}"
             )
         fields: Any = dataclasses.fields(self)  # type: ignore  # of the subclass
-        values = {
-            f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields
-        }
-        static = {f.name for f in fields if f.metadata.get("static")}
-        for name, (mine, theirs) in values.items():
-            if name in static and mine != theirs:
+        merged = {}
+        for field in sorted(fields, key=lambda f: "static" not in f.metadata):
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if not field.metadata.get("static"):
+                merged[field.name] = self._merge_sums(field.name, mine, theirs)
+            elif mine == theirs:
+                merged[field.name] = mine
+            else:
                 raise InputError(
-                    f"other must have the same {name}, {mine}, got {theirs}"
+                    f"other must have the same {field.name}, {mine}, got {theirs}"
                 )
-        return type(self)(
-            **{
-                name: pair[0] if name in static else self._merge_sums(name, *pair)
-                for name, pair in values.items()
-            }
-        )
+        return type(self)(**merged)
 
     def _merge_sums(self, name: str, mine: Any, theirs: Any) -> Any:
         if isinstance(mine, jax.core.Tracer) or isinstance(theirs, jax.core.Tracer):
@@ -142,7 +139,7 @@ def ratio(total: Any, number: Any) -> float:
 
 
 def mean_of(values: np.ndarray) -> float:
-    """The mean of the finite values; NaN if all are NaN."""
+    """The mean of the finite values; NaN if none is finite."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else float("nan")
 

@@ -147,8 +147,7 @@ class ProposalRecall(Metric):
 
     sum_best_iou: jax.Array  # [M, S], the sum of J* over objects
     sum_excess: jax.Array  # [M, S], the sum of max(J* - .5, 0)
-    # Int [M, S, 11], the objects that reach each of the levels .5, .55, ..., 1.
-    hits: jax.Array
+    hits: jax.Array  # int [M, S, 11], objects that reach .5, .55, ..., 1
     num_objects: jax.Array  # int [S]
     num_proposals: jax.Array  # int [M], proposals used, over all images
     num_images: jax.Array  # int
@@ -219,9 +218,8 @@ class ProposalRecall(Metric):
         best_iou, best_level, object_size = _best_overlaps(
             label_maps, truth, inside, within, num_groups=num_groups, num_true=max_true
         )
-        size = jnp.sum(
-            object_size[..., None] >= jnp.asarray(areas)[None, None], axis=-1
-        )
+        limits = jnp.asarray(areas)[None, None]
+        size = jnp.sum(object_size[..., None] >= limits, axis=-1)
         of_size = size[..., None] == jnp.arange(len(_SIZES))[None, None]
         of_size &= (object_size > 0)[..., None]  # [B, Q, S]
 
@@ -282,19 +280,11 @@ def _best_overlaps(
     num_groups: int,
     num_true: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The best overlap of every object with the groups of each budget.
+    """The best IoU of every object with the groups of each budget, [B, M, Q].
 
-    Args:
-        label_maps: [B, K, N].
-        truth: [B, N].
-        inside: bool [B, N], valid pixels.
-        within: bool [B, M, K G], the groups of each budget, map by map.
-        num_groups: G.
-        num_true: Q.
-
-    Returns:
-        [B, M, Q] IoU; int32 [B, M, Q], how many twentieths of it are full, exact for
-        images of up to 10^8 pixels; int32 [B, Q] sizes of the objects.
+    ``inside`` [B, N] are the valid pixels, ``within`` [B, M, K G] the groups of each
+    budget, map by map. Also returned are the full twentieths of the IoU as int32, exact
+    for images of up to 10^8 pixels, and the sizes [B, Q] of the objects.
     """
     batch, num_maps, _ = label_maps.shape
     sizes = {"num_predicted": num_groups, "num_true": num_true + 1}

@@ -144,13 +144,10 @@ class RegionPrecision(Metric):
     def class_precisions(self) -> np.ndarray:
         """AP of every class at every level, [C, L]; NaN without objects."""
         precisions = np.full((len(self.num_objects), len(REGION_LEVELS)), np.nan)
+        scores, right = np.asarray(self.scores), np.asarray(self.right)
         for c in np.flatnonzero(self.num_objects):
-            mine = np.asarray(self.classes) == c
-            scores, right = np.asarray(self.scores)[mine], np.asarray(self.right)[mine]
-            precisions[c] = [
-                _area(scores, right[:, level], int(self.num_objects[c]))
-                for level in range(len(REGION_LEVELS))
-            ]
+            mine, number = np.asarray(self.classes) == c, int(self.num_objects[c])
+            precisions[c] = [_area(scores[mine], x, number) for x in right[mine].T]
         return precisions
 
     def compute(self, names: Sequence[str] = ()) -> dict[str, float]:
@@ -165,16 +162,14 @@ class RegionPrecision(Metric):
         """
         precisions = self.class_precisions()
         check_names(names, len(precisions))
-        at_half = f"{self.name}@0.5"
-        return {
-            at_half: mean_of(precisions[:, _HALF]),
+        scores = {
+            f"{self.name}@0.5": mean_of(precisions[:, _HALF]),
             f"{self.name}@0.7": mean_of(precisions[:, _HALF + 2]),
             f"{self.name}_vol": mean_of(precisions.mean(axis=1)),
-        } | {
-            f"{at_half}/{name}": float(precisions[c, _HALF])
-            for c, name in enumerate(names)
-            if c
         }
+        for name, value in zip(names[1:], precisions[1:, _HALF], strict=False):
+            scores[f"{self.name}@0.5/{name}"] = float(value)
+        return scores
 
 
 def check_detections(
@@ -186,15 +181,9 @@ def check_detections(
     *,
     at: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One image's maps [K, H, W], truth [H, W], scores and classes [K, G], [Q + 1].
+    """One image's maps [K, H, W], truth, scores and classes [K, G], true classes.
 
-    Args:
-        label_maps: or [H, W], and then scores and classes [G].
-        truth: int.
-        scores: no NaN and no inf; of every label.
-        classes: None makes all classes 1.
-        true_classes: of every object; None likewise.
-        at: follows the names in messages.
+    Without classes all are 1. ``at`` follows the names in messages.
     """
     check_integer(f"label_maps{at}", label_maps)
     check_integer(f"truth{at}", truth)
@@ -209,13 +198,10 @@ def check_detections(
     label_maps = label_maps[None] if label_maps.ndim == 2 else label_maps
     scores = scores[None] if scores.ndim == 1 else scores
     classes = classes[None] if classes.ndim == 1 else classes
-    beside = f"truth{at}"
+    maps, beside = f"label_maps{at}", f"truth{at}"
     dims = check_shape(beside, truth, "H W")
-    dims |= check_shape(
-        f"label_maps{at}", label_maps, "K H W", dims=dims, beside=beside
-    )
-    beside = f"label_maps{at}"
-    dims |= check_shape(f"scores{at}", scores, "K G", dims=dims, beside=beside)
+    dims |= check_shape(maps, label_maps, "K H W", dims=dims, beside=beside)
+    dims |= check_shape(f"scores{at}", scores, "K G", dims=dims, beside=maps)
     check_shape(f"classes{at}", classes, "K G", dims=dims, beside=f"scores{at}")
     check_shape(f"true_classes{at}", true_classes, "Q")
     if np.isnan(scores).any() or np.isposinf(scores).any():

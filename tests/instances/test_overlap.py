@@ -1,4 +1,4 @@
-"""Contingency tables of predicted and true labels."""
+"""Contingency tables of predicted and true labels, and group ids as instance ids."""
 
 import functools
 
@@ -9,7 +9,7 @@ import pytest
 import sklearn.metrics.cluster
 
 from sphemb._checks import InputError
-from sphemb.instances import overlap_table
+from sphemb.instances import overlap_table, relabel
 from tests.references import metrics as reference
 
 P, Q = 4, 5
@@ -95,3 +95,27 @@ class TestOverlapTable:
             overlap_table(labels, labels, mask=labels, **sizes)
         with pytest.raises(InputError, match="num_true must be >= 0"):
             overlap_table(labels, labels, num_predicted=P, num_true=-1)
+
+
+class TestRelabel:
+    def test_the_background_becomes_zero_and_the_rest_dense(self):
+        groups = np.array([[0, 1, 2, 3, 3, -1], [2, 2, 1, 0, 0, 3]])
+        found = jax.jit(relabel)(groups, np.array([2, 0]))
+        np.testing.assert_array_equal(found, [[1, 2, 0, 3, 3, -1], [2, 2, 1, 0, 0, 3]])
+
+    def test_without_a_background_all_groups_become_instances(self):
+        np.testing.assert_array_equal(relabel(jnp.array([0, 1, 1]), -1), [1, 2, 2])
+
+    def test_images_keep_their_partition(self):
+        groups = np.random.default_rng(3).integers(0, 5, (3, 6, 7))
+        background = np.array([4, 0, 2])
+        found = np.asarray(relabel(groups, background))
+        for g, b, f in zip(groups, background, found, strict=True):
+            assert set(np.unique(f)) == set(range(5))
+            np.testing.assert_array_equal(f == 0, g == b)
+            same = g.reshape(-1, 1) == g.reshape(1, -1)
+            np.testing.assert_array_equal(f.reshape(-1, 1) == f.reshape(1, -1), same)
+
+    def test_a_background_of_another_batch_is_refused(self):
+        with pytest.raises(InputError, match="background must have shape"):
+            relabel(jnp.zeros((3, 6, 7), jnp.int32), jnp.zeros(2, jnp.int32))

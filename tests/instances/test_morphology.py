@@ -1,4 +1,4 @@
-"""Connected parts of label maps."""
+"""Connected components, erosion and dilation, against scikit-image and SciPy."""
 
 import functools
 
@@ -7,9 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import skimage.measure
+from scipy import ndimage
 
-from sphemb._checks import InputError
-from sphemb.instances import connected_components, split_components
+from sphemb import VOID, InputError
+from sphemb.instances import (
+    connected_components,
+    dilate_instances,
+    erode_instances,
+    split_components,
+)
 
 B, H, W = 3, 12, 15
 parts_of = {
@@ -187,3 +193,65 @@ class TestSplitComponents:
             split_components(labels, 0, max_components=0)
         with pytest.raises(InputError, match="background must have shape"):
             split_components(labels, jnp.zeros(2, jnp.int32), max_components=4)
+
+
+@pytest.fixture(scope="module")
+def touching():
+    """Two squares that touch, a bar at the image's border, a lone pixel, void."""
+    labels = np.zeros((24, 30), np.int32)
+    labels[3:12, 4:12] = 1
+    labels[3:12, 12:21] = 2
+    labels[15:24, 0:7] = 3
+    labels[18, 15] = 4
+    labels[14:20, 22:26] = VOID
+    return labels
+
+
+def eroded_by_scipy(labels, width):
+    expected = np.where(labels == VOID, VOID, 0)
+    square = np.ones((2 * width + 1,) * 2)
+    for k in range(1, labels.max() + 1):
+        # What nobody knows, and what lies outside, is no other label.
+        inside = ndimage.binary_erosion(
+            (labels == k) | (labels == VOID), square, border_value=1
+        )
+        expected[inside & (labels == k)] = k
+    return expected
+
+
+class TestErodeInstances:
+    @pytest.mark.parametrize("width", [0, 1, 2])
+    def test_is_the_erosion_of_every_instance(self, touching, width):
+        eroded = jax.jit(erode_instances, static_argnums=1)(touching, width)
+        np.testing.assert_array_equal(eroded, eroded_by_scipy(touching, width))
+
+    def test_leading_axes_are_images(self, touching):
+        both = np.stack([touching, touching[::-1]])
+        eroded = erode_instances(both, 1)
+        np.testing.assert_array_equal(eroded[0], erode_instances(touching, 1))
+        np.testing.assert_array_equal(eroded[1], erode_instances(touching[::-1], 1))
+
+
+class TestDilateInstances:
+    def test_gives_eroded_squares_back_that_touched(self, touching):
+        back = dilate_instances(erode_instances(touching, 2), 2)
+        np.testing.assert_array_equal(back[:13], touching[:13])
+
+    def test_changes_nothing_but_the_background(self, touching):
+        dilated = np.asarray(dilate_instances(touching, 3))
+        np.testing.assert_array_equal(dilated[touching != 0], touching[touching != 0])
+        reached = ndimage.binary_dilation(touching > 0, np.ones((7, 7)))
+        assert ((dilated > 0) <= reached).all()
+
+    @pytest.mark.parametrize(
+        ("labels", "width", "match"),
+        [
+            (jnp.zeros((2, 3)), 1, "labels must be integers"),
+            (jnp.zeros(3, int), 1, "instances need rows and columns"),
+            (jnp.zeros((2, 3), int), -1, "width must be"),
+        ],
+    )
+    @pytest.mark.parametrize("function", [erode_instances, dilate_instances])
+    def test_bad_input_is_named(self, function, labels, width, match):
+        with pytest.raises((InputError, TypeError), match=match):
+            function(labels, width)
