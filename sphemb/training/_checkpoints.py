@@ -29,16 +29,10 @@ _NAMES = ocp.path.step.standard_name_format()
 
 
 class Checkpoints:
-    """The newest two checkpoints of one run.
-
-    The processes that share a run open, save and restore them together.
-
-    Args:
-        folder: created if it is missing.
-    """
+    """The newest two checkpoints of a run, which its processes use together."""
 
     def __init__(self, folder: pathlib.Path):
-        """Opens the folder; see the class."""
+        """Opens the folder, or creates it."""
         self._manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -64,10 +58,6 @@ class Checkpoints:
             state: the state after it.
             iterator: of the data.
             notes: other values that the loop needs to resume, for JSON.
-
-        Raises:
-            InputError: this checkpoint, or the one before it that was still being
-                written, cannot be written.
         """
         if step in self._manager.all_steps():
             return
@@ -93,14 +83,10 @@ class Checkpoints:
         Args:
             like: a state, or a tree, of the same shapes and dtypes.
             iterator: moved to its saved position, if given. Damaged checkpoints are
-                then moved to ``damaged``, so that their steps can be saved again.
+                moved to ``damaged`` then, so that their steps can be saved again.
 
         Returns:
             The saved state, as NumPy arrays, and the notes.
-
-        Raises:
-            InputError: no checkpoint can be read, they are of another network, or a
-                damaged one cannot be moved.
         """
         folder = pathlib.Path(self._manager.directory)
         steps = self._manager.all_steps()
@@ -141,11 +127,7 @@ class Checkpoints:
             ) from error
 
     def close(self) -> None:
-        """Waits for checkpoints in the background.
-
-        Raises:
-            InputError: one cannot be written.
-        """
+        """Waits for checkpoints in the background."""
         try:
             with self._writing():
                 self._manager.wait_until_finished()
@@ -154,15 +136,7 @@ class Checkpoints:
 
 
 def newest_state(workdir: pathlib.Path, like: TrainState) -> TrainState:
-    """The state of a run's newest checkpoint, read by this process alone.
-
-    Args:
-        workdir: the run's folder.
-        like: see `Checkpoints.restore`.
-
-    Raises:
-        InputError: no checkpoint, or none that can be read.
-    """
+    """The state of a run's newest checkpoint, read by this process alone."""
     folder = workdir.absolute() / "checkpoints"
     steps = [found.step for found in _NAMES.find_all(folder)]
     if not steps:

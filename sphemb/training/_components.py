@@ -19,14 +19,7 @@ from sphemb._checks import InputError, InputTypeError, check_count, check_number
 def component(
     package: Any, section: Mapping[str, Any], where: str, *, has: Sequence[str]
 ) -> Any:
-    """An object of the class that a section names, with the rest as settings.
-
-    Args:
-        package: its public classes are known by their names.
-        section: of the configuration.
-        where: the section's name, for messages.
-        has: attributes of the class.
-    """
+    """An object of the class that a section names, with the rest as settings."""
     settings = entries(section)
     public = {name: getattr(package, name) for name in package.__all__}
     known = {name: kind for name, kind in public.items() if _is_class(kind, has)}
@@ -38,17 +31,8 @@ def named(
 ) -> Any:
     """The object of a name: one of the known ones, or ``"package.module:Name"``.
 
-    The configuration of a run may be a stranger's: anything but a class with certain
-    attributes is refused before it is called.
-
-    Args:
-        known: objects by their names.
-        name: of a section of the configuration.
-        where: the section, for messages.
-        has: attributes of a class of another module; any one of a group ``"a|b"``.
-
-    Raises:
-        InputError: names the setting and the known names.
+    The run of another person may name anything: an object of another module must be a
+    class that ``has`` some attributes (one of a group ``"a|b"``) before it is called.
     """
     if isinstance(name, str) and name in known:
         return known[name]
@@ -76,12 +60,7 @@ def _is_class(found: Any, has: Sequence[str]) -> bool:
 
 
 def call(factory: Callable[..., Any], settings: dict[str, Any], where: str) -> Any:
-    """The factory's product.
-
-    Raises:
-        InputError: a setting that the factory does not know, one that it needs and
-            lacks, or a value of another type than its annotation has.
-    """
+    """The factory's product; `InputError` names a setting that does not fit."""
     known = inspect.signature(factory).parameters
     for key in settings:
         if key not in known:
@@ -110,22 +89,7 @@ def _hashable(value: Any) -> Any:
 
 
 def check_type(name: str, value: Any, hint: Any) -> None:
-    """Refuses a value that its annotation does not allow.
-
-    Args:
-        name: of the entry.
-        value: of it.
-        hint: such as ``tuple[int, int] | None``; what is not known here allows all.
-
-    Raises:
-        InputTypeError: names the entry.
-
-    >>> check_type("config.augmentation.size", 64, tuple[int, int])
-    Traceback (most recent call last):
-    ...
-    sphemb._checks.InputTypeError: config.augmentation.size must be (a whole number, a \
-whole number), got 64
-    """
+    """Refuses a value that its annotation, if it is known here, does not allow."""
     if not _allows(hint, value):
         raise InputTypeError(f"{name} must be {_in_words(hint)}, got {value!r}")
 
@@ -183,54 +147,33 @@ def _in_words(hint: Any) -> str:
     return _WORDS.get(kind, getattr(kind, "__name__", str(kind)))
 
 
-# The sections that name no class, and what their entries must be: a whole number from
-# that on, a value of that type, or (None) checked by their user.
-_SECTIONS: dict[str, dict[str, Any]] = {
-    "loader": {
-        "batch_size": 1,
-        "images_per_device": 0,
-        "num_threads": 0,
-        "skip_bad": bool,
-    },
-    "optimizer": {
-        "name": None,
-        "learning_rate": None,
-        "power": None,
-        "warmup_steps": None,
-        "momentum": None,
-        "weight_decay": None,
-        "clip_norm": None,
-        "accumulate": 1,
-        "backbone_rate": None,
-    },
-    "train": {
-        "num_epochs": None,
-        "num_steps": 0,
-        "log_every": 1,
-        "eval_every": 0,
-        "checkpoint_every": 1,
-        "weights": str | None,
-        "init_from": str | None,
-    },
-    "evaluation": {
-        "batch_size": 1,
-        "num_validation": 1,
-        "num_test": 1,
-        "size_multiple": 1,
-    },
-}
 _NAMED = ("data", "augmentation", "model", "task")
+_KEYS = {
+    "loader": "batch_size images_per_device num_threads skip_bad",
+    "optimizer": "name learning_rate power warmup_steps momentum weight_decay "
+    "clip_norm accumulate backbone_rate",
+    "train": "num_epochs num_steps log_every eval_every checkpoint_every weights "
+    "init_from",
+    "evaluation": "batch_size num_validation num_test size_multiple",
+}
+_AT_LEAST = {
+    0: "loader.images_per_device loader.num_threads train.num_steps train.eval_every",
+    1: "loader.batch_size train.log_every train.checkpoint_every optimizer.accumulate "
+    "evaluation.batch_size evaluation.num_validation evaluation.num_test "
+    "evaluation.size_multiple",
+}
+_TYPES = {
+    "loader.skip_bad": bool,
+    "train.weights": str | None,
+    "train.init_from": str | None,
+}
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-    """Refuses a configuration with missing, unknown or impossible entries.
-
-    Raises:
-        InputError: names the entry.
-    """
-    _check_keys("config", set(config), {"seed", *_NAMED, *_SECTIONS})
+    """Refuses a configuration with missing, unknown or impossible entries."""
+    _check_keys("config", set(config), {"seed", *_NAMED, *_KEYS})
     check_count("config.seed", config.seed)
-    for section in (*_NAMED, *_SECTIONS):
+    for section in (*_NAMED, *_KEYS):
         if not isinstance(config[section], Mapping | ml_collections.ConfigDict):
             raise InputTypeError(
                 f"config.{section} must be a section of settings, got "
@@ -239,21 +182,19 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for section in _NAMED:
         if "name" not in config[section]:
             raise InputError(f"config.{section}.name is missing")
-    for section, wanted in _SECTIONS.items():
-        _check_keys(f"config.{section}", set(config[section]), set(wanted))
+    for section, keys in _KEYS.items():
+        _check_keys(f"config.{section}", set(config[section]), set(keys.split()))
     if config.loader.batch_size is None:
         raise InputError(
             "config.loader.batch_size must be the images of a step that the settings "
             "are stated for, got None: for one image on each device set "
             "config.loader.images_per_device=1"
         )
-    for section, wanted in _SECTIONS.items():
-        for name, rule in wanted.items():
-            entry, value = f"config.{section}.{name}", config[section][name]
-            if isinstance(rule, int):
-                check_count(entry, value, at_least=rule)
-            elif rule is not None:
-                check_type(entry, value, rule)
+    for least, names in _AT_LEAST.items():
+        for name in names.split():
+            check_count(f"config.{name}", _value(config, name), at_least=least)
+    for name, hint in _TYPES.items():
+        check_type(f"config.{name}", _value(config, name), hint)
     epochs, steps = config.train.num_epochs, config.train.num_steps
     check_number("config.train.num_epochs", epochs, at_least=0)
     if (epochs > 0) == (steps > 0):
@@ -261,6 +202,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "config.train must have exactly one of num_epochs and num_steps above 0, "
             f"got num_epochs {epochs:g} and num_steps {steps}"
         )
+
+
+def _value(config: ml_collections.ConfigDict, name: str) -> Any:
+    section, _, key = name.partition(".")
+    return config[section][key]
 
 
 def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:

@@ -12,7 +12,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -31,10 +31,7 @@ _SEVERED = re.compile(
 
 
 class LostProcessError(Exception):
-    """Another process of the run has ended, or does not answer.
-
-    A shutdown of JAX would wait for it: this process should exit without one.
-    """
+    """Another process has ended; a shutdown of JAX would wait for it."""
 
 
 class PreemptedError(Exception):
@@ -59,18 +56,13 @@ def _placed(tree: Any, *axes: str) -> Any:
 def replicate(tree: Any) -> Any:
     """Puts a pytree on every local device, unstacked.
 
-    A donated state needs this placement before the first step; otherwise processes that
-    share a run fail on its second use.
+    Processes that share a run fail on the second use of a donated state without this.
     """
     return _placed(tree)
 
 
 def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Shards a batch [B, ...] over all local devices.
-
-    For functions under ``jit``, with a state from `replicate`: the compiler divides the
-    images among the devices and adds the reductions.
-    """
+    """Shards a batch [B, ...] over all local devices, for functions under ``jit``."""
     return _placed(batch, "batch")
 
 
@@ -121,11 +113,7 @@ def data_parallel(
 
 @contextlib.contextmanager
 def noticing_lost() -> Iterator[None]:
-    """Turns the errors of JAX about a lost process into one line.
-
-    Raises:
-        LostProcessError: in place of JAX's error.
-    """
+    """Raises `LostProcessError`, in one line, for JAX's errors about a lost process."""
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -148,9 +136,8 @@ def join_processes(
 ) -> None:
     """Joins the processes that share a run; call it before any use of a device.
 
-    Every process runs the same command and trains on its own share of the data; the
-    devices of all form one mesh. Process 0 writes logs and pictures; all write
-    checkpoints, so that all must see the workdir.
+    Every process runs the same command and trains on its own share of the data. Process
+    0 writes logs and pictures; all write checkpoints, so that all must see the workdir.
 
     Args:
         coordinator: ``"HOST:PORT"`` of process 0; ``"auto"`` where JAX can detect it
@@ -193,37 +180,23 @@ def join_processes(
         ) from error
 
 
-class Preemption:
-    """Within this context a SIGTERM is noted and does not end the process.
+@contextlib.contextmanager
+def noticing_sigterm() -> Iterator[Callable[[int], bool]]:
+    """Gives a function of the step: whether to save after it, and stop.
 
-    In a run of several processes JAX's own service notes it, in whichever process, and
-    the processes agree on the step to stop after.
+    Within this context a SIGTERM does not end the process. In a run of several
+    processes JAX's own service notes it, in whichever process, and all agree on a step:
+    every process must ask after every step.
     """
-
-    def __init__(self) -> None:
-        """Nothing is noted yet."""
-        self._asked = False
-        self._listens = False
-        self._before: Any = None
-
-    def __enter__(self) -> Self:
-        """Starts to listen; Python allows it in the main thread only."""
-        main = threading.current_thread() is threading.main_thread()
-        self._listens = main and jax.process_count() == 1
-        if self._listens:
-            self._before = signal.signal(signal.SIGTERM, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Restores the handler."""
-        if self._listens:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def _note(self, *_: object) -> None:
-        self._asked = True
-
-    def asked(self, step: int) -> bool:
-        """Whether to save after this step and stop; every process must ask."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._asked
+    if jax.process_count() > 1:
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    asked = threading.Event()
+    main = threading.current_thread() is threading.main_thread()
+    # Python allows a handler in the main thread only.
+    before = main and signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield lambda step: asked.is_set()
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)

@@ -34,13 +34,7 @@ from sphemb.training._workdir import load_class_names, load_config
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class BoundNetwork:
-    """A network with its parameters: a function of images that is also a pytree.
-
-    Attributes:
-        params: the network's parameters.
-        batch_stats: the moments of its batch normalization.
-        network: of parameters, moments, images and masks; static.
-    """
+    """A network with its parameters: a function of images that is also a pytree."""
 
     params: optax.Params
     batch_stats: chex.ArrayTree
@@ -80,12 +74,9 @@ class Experiment(ExperimentData):
         has = ("prediction", "loss", "predict", "metrics")
         return component(sphemb.tasks, self.config.task, "config.task", has=has)
 
-    def schedule(self, update: Any) -> Any:
-        """The learning rate of an update, or of an array of updates."""
-        return self._schedule(update)
-
-    @functools.cached_property  # at its first use: a run is loaded without its data
-    def _schedule(self) -> optax.Schedule:
+    @functools.cached_property
+    def schedule(self) -> optax.Schedule:
+        """The learning rate of an update."""
         settings = self.config.optimizer
         return poly_schedule(
             settings.learning_rate * self.batch_scale,
@@ -100,7 +91,8 @@ class Experiment(ExperimentData):
         settings = entries(self.config.optimizer)
         for name in ("learning_rate", "power", "warmup_steps"):
             del settings[name]  # the schedule's
-        make = functools.partial(make_optimizer, self.schedule)
+        # Its length needs the data, without which a run is loaded: at its first use.
+        make = functools.partial(make_optimizer, lambda update: self.schedule(update))
         return call(make, settings, "config.optimizer")
 
     @property  # not cached: the first use may be within a trace
@@ -140,8 +132,7 @@ class Experiment(ExperimentData):
             params: its parameters.
             batch_stats: the moments of its batch normalization.
             image: [B, H, W, 3].
-            mask: [B, H, W], False where pixels are padding, which has no effect, see
-                `sphemb.models.apply_masked`.
+            mask: [B, H, W], False where pixels are padding, see `models.apply_masked`.
         """
         variables = {"params": params, "batch_stats": batch_stats}
         return sphemb.models.apply_masked(self.model, variables, image, mask)
@@ -297,17 +288,7 @@ class Trained:
 
 
 def load_run(workdir: str | pathlib.Path) -> Trained:
-    """The newest checkpoint of a run.
-
-    Args:
-        workdir: the run's folder.
-
-    Returns:
-        The trained network.
-
-    Raises:
-        InputError: no run, one of version 0.1, no checkpoint yet, or a damaged one.
-    """
+    """The newest checkpoint of a run; `InputError` if its folder has none to read."""
     workdir = pathlib.Path(workdir)
     # The run of another person may name folders that it must not write to.
     experiment = Experiment(load_config(workdir), prepares=False)

@@ -33,12 +33,7 @@ _ELSEWHERE = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ExperimentData(abc.ABC):
-    """The base of `Experiment`: its images and their order.
-
-    Attributes:
-        config: see ``configs/common.py`` for its sections.
-        prepares: whether data sets may be prepared in a folder that it names.
-    """
+    """The base of `Experiment`: its images and their order."""
 
     config: ml_collections.ConfigDict
     prepares: bool = True
@@ -55,12 +50,7 @@ class ExperimentData(abc.ABC):
 
     @property
     def multiple(self) -> int:
-        """Whole images are padded to multiples of it for prediction.
-
-        The least common multiple of the stride and ``config.evaluation.size_multiple``,
-        which keeps the number of sizes small; maps do not depend on it, see
-        `sphemb.data.padded_size`.
-        """
+        """Whole images are padded to multiples of it; maps do not depend on it."""
         return math.lcm(self.stride, self.config.evaluation.size_multiple)
 
     @functools.cached_property
@@ -89,11 +79,7 @@ class ExperimentData(abc.ABC):
         return {}
 
     def source(self, split: str) -> sphemb.data.ExampleSource:
-        """The examples of ``"train"``, ``"validation"`` or ``"test"``.
-
-        With ``config.loader.skip_bad`` the next usable example replaces one that cannot
-        be used.
-        """
+        """The examples of ``"train"``, ``"validation"`` or ``"test"``."""
         if split not in self._sources:
             source = self._dataset.source(split)
             if self.config.loader.skip_bad:
@@ -137,11 +123,7 @@ class ExperimentData(abc.ABC):
 
     @property
     def batch_scale(self) -> float:
-        """Images of a step over ``config.loader.batch_size``.
-
-        Lengths and intervals keep their number of images, and the learning rate is
-        multiplied by it, the linear rule of Goyal et al. (2017).
-        """
+        """Images of a step over ``config.loader.batch_size``."""
         return self.batch_size / self.config.loader.batch_size
 
     @functools.cached_property
@@ -155,12 +137,7 @@ class ExperimentData(abc.ABC):
         return max(1, math.ceil(round(steps, 6)))
 
     def times_due(self, every: int, step: int) -> int:
-        """How often an action with an interval has been due after a step.
-
-        Args:
-            every: batches of ``config.loader.batch_size`` images; 0 for never.
-            step: of `batch_size` images.
-        """
+        """How often an action every so many batches has been due after a step."""
         if not every:
             return 0
         return step * self.batch_size // (every * self.config.loader.batch_size)
@@ -234,8 +211,8 @@ class ExperimentData(abc.ABC):
             batch_size: images of a batch on this host.
 
         Yields:
-            Batches of images of one size each, padded to few sizes, the commonest
-            first; ``index`` is the index in the split.
+            Batches of images of one size each, the commonest size first, padded to few
+            sizes; ``index`` is the index in the split.
         """
         source, checks = self.source(split), self._label_checks(split)
         buckets = sphemb.data.size_buckets(source, indices, multiple=self.multiple)
@@ -244,15 +221,9 @@ class ExperimentData(abc.ABC):
             yield from self._batches(source, chosen, batch_size, *checks, pad)
 
     def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
-        """One pass over this host's training images, for `Task.update`.
+        """Batches of one pass over this host's training images, for `Task.update`.
 
-        The images are augmented if the augmentation is deterministic.
-
-        Args:
-            number: of the pass, the seed of the order.
-
-        Returns:
-            Batches as of `one_pass`.
+        ``number`` seeds the order. A deterministic augmentation is applied.
         """
         order = np.random.default_rng([self.config.seed, number])
         indices = order.permutation(self.usable("train")).tolist()
@@ -294,12 +265,7 @@ class _Chosen:
 
 @dataclasses.dataclass(frozen=True)
 class BoundedLabels(grain.transforms.Map):
-    """Refuses an example with a label outside the task's classes.
-
-    Attributes:
-        maps: label maps that have a bound.
-        data: the name of the data set.
-    """
+    """Refuses an example with a label outside the task's classes."""
 
     maps: tuple[LabelMap, ...]
     data: str
@@ -308,11 +274,7 @@ class BoundedLabels(grain.transforms.Map):
     def map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any]
     ) -> dict[str, Any]:
-        """Returns the example unchanged.
-
-        Raises:
-            InputError: a label is not below the bound.
-        """
+        """Returns the example unchanged."""
         for one in self.maps:
             if one.below is None or one.name not in element:
                 continue

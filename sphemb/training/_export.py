@@ -38,25 +38,23 @@ def export_prediction(
     """Lowers network, mean shift and labels to one function of an image batch.
 
     The function takes ``image``, float32 [B, H, W, 3] in [0, 1], and ``mask``, bool
-    [B, H, W], False where pixels are padding, and returns what the task predicts. Its
-    parameters are inside. B is open, and so are H and W, which are multiples of the
-    network's stride; bounds are needed because the grouping is lowered for each size of
-    `sphemb.grouping.pad_points` within them.
+    [B, H, W], False where pixels are padding, and returns what the task predicts. It
+    contains the parameters. B is symbolic, and so are H and W, multiples of the stride
+    with bounds: the grouping is lowered for each size of `sphemb.grouping.pad_points`.
 
     Args:
         trained: the network.
         smallest: H and W at least, in pixels.
         largest: H and W at most.
-        size: (H, W) of all images, for a task that wants to know it beforehand, or for
-            a smaller file.
-        platforms: of ``"cpu"``, ``"cuda"``, ``"tpu"``; none of them need be here.
+        size: (H, W) of all images, for a task that needs it, or for a smaller file.
+        platforms: of ``"cpu"``, ``"cuda"``, ``"tpu"``, present or not.
 
     Returns:
-        What ``jax.export`` exports: ``serialize()`` gives the bytes.
+        An export of ``jax.export``: ``serialize()`` gives the bytes.
 
     Raises:
-        InputError: sides that are no multiples of the stride or out of order, an
-            unknown platform, or a task that cannot do without the size.
+        InputError: sides that are not multiples of the stride or in wrong order, an
+            unknown platform, or a task that needs the size.
     """
     stride = trained.experiment.model.stride
     for platform in platforms:
@@ -96,7 +94,7 @@ def export_prediction(
 
 
 def _open_sides(stride: int, smallest: int, largest: int) -> tuple[str, list[str]]:
-    """Sides that are symbols, and their bounds."""
+    """Symbolic sides, and their bounds."""
     check_count("smallest", smallest, at_least=1)
     check_count("largest", largest, at_least=1)
     least, most = -(-smallest // stride), largest // stride
@@ -125,17 +123,12 @@ def _whole_sides(stride: int, size: Sequence[int]) -> str:
 
 
 def describe_export(trained: Trained, exported: export.Exported) -> dict[str, Any]:
-    """What whoever calls an exported prediction should know, for JSON.
-
-    Args:
-        trained: the network.
-        exported: of `export_prediction`.
+    """A description of an export for its users, for JSON.
 
     Returns:
-        ``inputs`` and ``outputs``, name -> shape, where a symbol stands for what is
-        open, and dtype; ``reading``, which page and which values of files the network
-        learned from, see `sphemb.data.Reading`; ``stride``, ``platforms``, ``model``,
-        ``task``, ``step``, ``class_names`` and ``versions``.
+        ``inputs`` and ``outputs``, name -> shape, with symbols, and dtype; ``reading``,
+        page and values of files in training, see `sphemb.data.Reading`; ``stride``,
+        ``platforms``, ``model``, ``task``, ``step``, ``class_names``, ``versions``.
     """
     image, mask = exported.in_avals
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)

@@ -27,10 +27,10 @@ from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (
     PreemptedError,
-    Preemption,
     data_parallel,
     devices,
     noticing_lost,
+    noticing_sigterm,
     replicate,
     split_batch,
     spread_batch,
@@ -215,7 +215,7 @@ def _run(
         if notes.get("unscored"):
             with noticing_lost():
                 validate(state)
-        with noticing_lost(), Preemption() as preemption:
+        with noticing_lost(), noticing_sigterm() as stops:
             while step < experiment.num_steps:
                 if update_every > 0 and step % update_every == 0:
                     state = updated(state)
@@ -246,7 +246,7 @@ def _run(
                 if update_every and last:
                     # The final task state belongs to the final network.
                     state = updated(state)
-                stopping = preemption.asked(step) and not last
+                stopping = stops(step) and not last
                 if not stopping:  # scoring may take longer than the time left
                     validate(state)
                 # After the records: the log has all that happened up to a checkpoint.
@@ -378,12 +378,7 @@ def _machine(images_per_second: float) -> dict[str, Any]:
 def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
     """Updates the task state by a pass over the training images.
 
-    Args:
-        experiment: task and data.
-        state: placed by `replicate`; its step is the seed of the pass.
-
-    Returns:
-        The state with the new task state.
+    The state is placed by `replicate`; its step is the seed of the pass.
     """
     task_state = experiment.task.update(
         _trained(experiment, state).apply,
@@ -445,7 +440,7 @@ class Progress:
     """A bar with the time left on a terminal; elsewhere a line every minute."""
 
     def __init__(self, total: int, *, step: int = 0, shown: bool = True):
-        """Starts the clock at a step; ``shown=False`` prints nothing."""
+        """Starts the clock at a step."""
         self._total, self._first, self._done = total, step, step
         self._shown = shown
         self._compiled = self._last_line = time.monotonic()
@@ -467,16 +462,12 @@ class Progress:
         if taken == 1:
             self._compiled = now  # the first step waits for the compiler
         pace = (now - self._compiled) / max(taken - 1, 1)
-        left = pace * (self._total - self._done)
+        left = duration(pace * (self._total - self._done))
         if taken == _STEPS_TO_TIME:
-            self.say(
-                f"{pace:.2f} s a step: training takes about {duration(left)}, without "
-                "evaluations"
-            )
+            self.say(f"{pace:.2f} s a step: about {left} left, without evaluations")
         elif self._bar.disable and now - self._last_line > 60:
             self._last_line = now
-            where = f"step {self._done}/{self._total}"
-            self.say(f"{where}, loss {loss:.4f}, {duration(left)} left")
+            self.say(f"step {self._done}/{self._total}, loss {loss:.4f}, {left} left")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

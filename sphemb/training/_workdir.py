@@ -42,10 +42,7 @@ def check_workdir(
 ) -> None:
     """Checks that a folder is new, or holds a run of this configuration.
 
-    Args:
-        workdir: the folder, which is only read.
-        config: of the run; settings that only scoring reads may differ.
-        task: its task, with ``scoring_settings``.
+    Settings that only scoring reads may differ. The folder is only read.
 
     Raises:
         InputError: it holds a run of another configuration or of version 0.1, links
@@ -92,8 +89,7 @@ def _foreign(workdir: pathlib.Path) -> bool:
 def check_inside(workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Refuses a folder of a run that is a link to a place outside of the run.
 
-    Raises:
-        InputError: such a link, which the run of another person may have.
+    The run of another person may have such links.
     """
     place = os.path.realpath(path)
     if not pathlib.Path(place).is_relative_to(os.path.realpath(workdir)):
@@ -112,12 +108,6 @@ def claimed_workdir(
 
     The lock is one of the operating system on a file in the folder, and ends with the
     process. File systems without locks have none.
-
-    Args:
-        workdir: the folder.
-        config: of the run.
-        task: its task.
-        class_names: stored, for use without the data.
 
     Raises:
         InputError: see `check_workdir`; the folder cannot be created; or another
@@ -194,11 +184,7 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:
-    """The names of a run's classes, from 0 on; empty for classes without names.
-
-    Raises:
-        InputError: the file holds something else.
-    """
+    """The names of a run's classes, from 0 on; empty for classes without names."""
     path = workdir / _CLASSES
     names = read_json(path) if path.exists() else []
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
@@ -207,11 +193,7 @@ def load_class_names(workdir: pathlib.Path) -> tuple[str, ...]:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """The value in a JSON file.
-
-    Raises:
-        InputError: it cannot be read, or is not JSON.
-    """
+    """The value in a JSON file; `InputError` names one that cannot be read."""
     try:
         return json.loads(path.read_bytes())  # which may begin with a byte order mark
     except (OSError, ValueError, RecursionError) as error:
@@ -252,15 +234,10 @@ def _differences(a: Any, b: Any, name: str = "config") -> set[str]:
 
 
 class MetricLog:
-    """Appends records to ``metrics.jsonl`` and to TensorBoard's files.
-
-    Args:
-        workdir: of the run.
-        step: that the run resumes from; later records are dropped.
-    """
+    """Appends records to ``metrics.jsonl`` and to TensorBoard's files."""
 
     def __init__(self, workdir: pathlib.Path, *, step: int = 0):
-        """Opens the log; see the class."""
+        """Opens the log after a step; later records are dropped."""
         self._path = workdir / "metrics.jsonl"
         kept = [record for record in read_log(workdir) if record["step"] <= step]
         with self._writing():
@@ -275,11 +252,7 @@ class MetricLog:
         return writing(f"{self._path} cannot be written to")
 
     def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Adds one record.
-
-        Raises:
-            InputError: it cannot be written.
-        """
+        """Adds one record."""
         with self._writing():
             with self._path.open("a") as file:
                 file.write(_to_json({"step": step, **scalars}) + "\n")

@@ -1,6 +1,7 @@
 """Pictures: ``*_rgb`` and ``overlay*`` make RGB arrays, ``draw_*`` Matplotlib figures.
 
-Figures are made without pyplot; Matplotlib is imported by the first of them.
+Figures are made without pyplot; Matplotlib is imported by the first of them. Every
+function raises `InputError`, with the argument's name, for arrays that do not match.
 `html_page` puts scores, pictures and spheres on one self-contained page.
 """
 

@@ -27,7 +27,7 @@ def draw_boundaries(
     """Draws image, annotated and predicted boundaries, and the embedding per branch.
 
     Several entries of ``branches``, such as before and after fine-tuning, have a row
-    each below their image.
+    each below their image (Kong & Fowlkes 2018, Fig. 7).
 
     Args:
         images: uint8 or float in [0, 1], [B, H, W, 3].
@@ -35,8 +35,6 @@ def draw_boundaries(
         predicted: float [B, H, W] in [0, 1].
         branches: name -> float [B, K, H, W, D], rows of unit length.
         branch_names: K titles.
-
-    See Kong & Fowlkes, CVPR 2018, Fig. 7.
     """
     dims = check_shape("images", images, "B H W 3")
     maps = {"truth": truth, "predicted": predicted}
@@ -80,22 +78,19 @@ def draw_orientations(
     max_distance: float = 8.0,
     sectors: int = 24,
 ) -> Figure:
-    r"""Draws the mean embedding by direction of, and distance from, the boundary.
+    """Draws the mean embedding by direction of, and distance from, the boundary.
 
     The chart has the boundary's orientation on one axis and the pixel's signed distance
-    from it on the other, each cell in the mean color of the embeddings. A boundary has
-    no front side: half a turn swaps the signs, so that the left end of the chart,
-    upside down, is its right end. Joined there the chart is the Möbius strip of the
-    supplement's Fig. 3; an embedding that encodes orientation and signed distance has
-    no seam on it.
+    on the other. A boundary has no front side: half a turn swaps the signs, so that the
+    left end of the chart, upside down, is its right end. Joined there the chart is the
+    Möbius strip of Kong & Fowlkes (2018), supplement, Fig. 3; an embedding that encodes
+    orientation and signed distance has no seam on it.
 
     Args:
         embedding: float [H, W, D].
         boundary: bool [H, W], of curves one pixel wide.
         max_distance: pixels; of the pixels in the chart.
         sectors: columns of the chart, over half a turn.
-
-    See Kong & Fowlkes, CVPR 2018, supplement, section 3.
     """
     from scipy import ndimage
 

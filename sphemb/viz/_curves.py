@@ -33,12 +33,11 @@ _BINS = 30
 
 
 def draw_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
-    """Draws the losses, the scores and the learning rate of a training run.
+    """Draws the losses, the scores, the learning rate and the counts of a run.
 
     Args:
         records: the lines of ``metrics.jsonl``: a ``step``, and numbers under names
-            such as ``loss/total``, ``learning_rate`` and
-            ``validation/mean_best_iou``. Other entries are ignored.
+            such as ``loss/total``, ``learning_rate``, ``validation/mean_best_iou``.
     """
     panels = _read_curves(records)
     if not panels:
@@ -129,8 +128,8 @@ def draw_precision_curve(
 ) -> Figure:
     """Draws precision over recall, and marks the largest F on each curve.
 
-    The thin lines connect points of equal F = .1, .2, ..., .9. Thresholds without a
-    detection (recall 0) are left out.
+    The thin lines connect points of equal F = .1, .2, ..., .9, as in Fig. 1 of Martin,
+    Fowlkes and Malik (2004). Thresholds without a detection (recall 0) are left out.
 
     Args:
         scores: :class:`sphemb.metrics.BoundaryScores`, or several by the names of their
@@ -138,8 +137,6 @@ def draw_precision_curve(
             [T].
         points: recall and precision of methods without a curve, such as one annotator
             against the others.
-
-    See Martin, Fowlkes and Malik (2004), Fig. 1; Kong and Fowlkes (2018), Fig. 6.
     """
     named = scores if isinstance(scores, Mapping) else {"": scores}
     _check_methods("scores", named)
@@ -209,12 +206,12 @@ def _check_rates(name: str, pair: Sequence[Any]) -> None:
 def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
     """Draws average recall and recall at IoU .5 against the number of proposals.
 
+    The axis has the mean number per image (Kong & Fowlkes 2018, Fig. 8).
+
     Args:
         methods: method -> the scores of :class:`sphemb.metrics.ProposalRecall`, also
             under longer names such as ``test/average_recall@10``. Other entries are
             ignored.
-
-    See Kong and Fowlkes (2018), Fig. 8.
     """
     _check_methods("methods", methods)
     figure = new_figure(7.4, 3.4)
@@ -263,13 +260,10 @@ def _read_recall_curve(scores: Mapping[str, float], name: str) -> np.ndarray:
 
 
 def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
-    """Draws AP^r over the IoU that a detection needs.
+    """Draws AP^r of methods over the IoU that a detection needs.
 
     The thick line is the mean over classes; AP^r_vol is the mean of its points. Thin
     lines are classes.
-
-    Args:
-        methods: method -> its metric.
     """
     _check_methods("methods", methods)
     figure = new_figure(4.8, 3.4)
@@ -296,10 +290,8 @@ def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
 def draw_trimap_curves(curves: Mapping[str, TrimapCurve]) -> Figure:
     """Draws mean IoU within and outside of a band around true boundaries, by its width.
 
-    Args:
-        curves: method -> its curve, or the mean curve of several seeds.
-
-    See Kong & Fowlkes, CVPR 2018, Fig. 9.
+    A curve is that of a method, or the mean of several seeds (Kong & Fowlkes 2018,
+    Fig. 9).
     """
     _check_methods("curves", curves, "curve")
     figure = new_figure(7.4, 3.2)
@@ -324,8 +316,7 @@ def draw_instance_sizes(
     """Draws the number of instances per image, their sizes, and how many vanish.
 
     A size is the side of a square of the same area, on a logarithmic scale; dashed
-    lines are the strides. The last axes have the share of instances that vanish at each
-    stride.
+    lines are the strides.
 
     Args:
         counts: int [I], instances of each of I images.

@@ -1,4 +1,8 @@
-"""A row of pictures per image: B images of H by W pixels, D dimensions."""
+"""A row of pictures per image.
+
+Images are uint8 or float in [0, 1], [B, H, W, 3]; label maps int [B, H, W] with void -1
+(gray) and background 0 (black); embeddings float [B, H, W, D].
+"""
 
 from __future__ import annotations
 
@@ -31,14 +35,8 @@ def draw_grouping(
 ) -> Figure:
     """Draws image, true instances, predicted instances and embedding, a row per image.
 
-    A predicted instance has the color of the true one that it overlaps most.
-
-    Args:
-        images: uint8 or float in [0, 1], [B, H, W, 3].
-        truth: int [B, H, W]; -1 void (gray), 0 background (black), 1.. instances.
-        predicted: int [B, H, W]; 0 background, 1.. instances.
-        embeddings: float [B, H, W, D].
-        scores: B mean best IoUs, written below the predicted instances.
+    A predicted instance has the color of the true one that it overlaps most. B mean
+    best IoUs, the ``scores``, are written below the predicted instances.
     """
     dims = check_maps(images, embeddings, truth=truth, predicted=predicted)
     number = dims["B"]
@@ -83,11 +81,6 @@ def draw_clusters(
 
     A cluster has one color in all images, and so has a class; the colors of clusters
     and of classes are not related.
-
-    Args:
-        images: uint8 or float in [0, 1], [B, H, W, 3].
-        clusters: int [B, H, W]; 0.. clusters, negative: none (gray).
-        truth: int [B, H, W]; 1.. classes, 0 none of them (black), -1 void (gray).
     """
     classes = {} if truth is None else {"classes": truth}
     check_maps(images, clusters=clusters, **classes)
@@ -112,17 +105,16 @@ def draw_classes(
 ) -> Figure:
     """Draws image, true and predicted classes, instances and three projections.
 
-    A class has one color in all maps; the largest ones are named below each map.
+    A class has one color in all maps; the largest ones are named below each map, as in
+    Kong & Fowlkes (2018), Figs. 10 and 11.
 
     Args:
-        images: uint8 or float in [0, 1], [B, H, W, 3].
-        truth: int [B, H, W]; -1 void (gray), 0 background (black), 1.. classes.
-        predicted: int [B, H, W], the predicted classes.
-        embeddings: float [B, H, W, D].
+        images: of B rows.
+        truth: true classes.
+        predicted: predicted classes.
+        embeddings: of the images.
         class_names: the background's first; numbers for classes without a name.
         detections: of every image, for one more column.
-
-    See Kong & Fowlkes, CVPR 2018, Figs. 10 and 11.
     """
     dims = check_maps(images, embeddings, truth=truth, predicted=predicted)
     number = dims["B"]
@@ -159,12 +151,9 @@ def draw_detections(
     *,
     class_names: Sequence[str] = (),
 ) -> Figure:
-    """Draws instances over their image, with class and score of the best ones.
+    """Draws instances over their image [H, W, 3], with class and score of the best.
 
-    Args:
-        image: uint8 or float in [0, 1], [H, W, 3].
-        detections: of the image.
-        class_names: the background's first; numbers for classes without a name.
+    Classes without a name, the background's being the first, are numbered.
     """
     dims = check_shape("image", image, "H W 3")
     figure = new_figure(5.0, 5.0 * dims["H"] / dims["W"])

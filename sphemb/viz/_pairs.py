@@ -50,15 +50,14 @@ def draw_similarity_histograms(
 
     The similarity is the calibrated cosine :math:`s = (1 + \cos\theta) / 2` of Eq. 1. A
     pair has the weight :math:`w_i w_j` of Eq. 2, so that small instances are visible
-    beside a large background. Each histogram sums to 1.
+    beside a large background (Kong & Fowlkes 2018, supplement, Fig. 1). Each histogram
+    sums to 1.
 
     Args:
         trajectory: float [T+1, N, D] unit vectors, the input first; or [B, T+1, N, D],
             whose images share the histograms.
         labels: int [N], or [B, N]; -1 is void.
         margin: alpha, drawn as a line where it is given.
-
-    See Kong and Fowlkes (2018), supplement, Fig. 1.
     """
     several = np.ndim(trajectory) == 4
     spec, of_labels = ("B T N D", "B N") if several else ("T N D", "N")
@@ -139,8 +138,8 @@ def draw_gradients(
     One row per entry: the image (below it its instances, or both in one picture for a
     single row), the map of the gradient's length, and the embedding projected on its
     two principal directions with arrows along the negative gradient, the direction of
-    descent. Arrows are those of the longest gradients and of a random sample, scaled
-    row by row.
+    descent (Kong & Fowlkes 2018, Fig. 5). Arrows are those of the longest gradients and
+    of a random sample, scaled row by row.
 
     Args:
         image: uint8 or float in [0, 1], [H, W, 3].
@@ -148,8 +147,6 @@ def draw_gradients(
         embeddings: float [H, W, D].
         gradients: title -> gradient [H, W, D] of a loss in the embeddings, such as
             "no mean shift", "one step of mean shift".
-
-    See Kong and Fowlkes (2018), Fig. 5.
     """
     dims = check_shape("image", image, "H W 3")
     check_integer("labels", labels)

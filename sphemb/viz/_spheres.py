@@ -60,16 +60,14 @@ def draw_sphere(
 ) -> Figure:
     """Draws the points on the sphere before mean shift and after every step.
 
-    More than three dimensions are projected on the three directions along which the
-    points of the last step vary most, with the same weight for every label, and scaled
-    so that the farthest point lies on the sphere. Points behind the center are fainter.
+    More than three dimensions are projected as by `onto_sphere`, but scaled so that the
+    farthest point lies on the sphere (Kong & Fowlkes 2018, Fig. 4). Points behind the
+    center are fainter.
 
     Args:
         trajectory: float [T+1, N, D] unit vectors, the input first.
         labels: int [N] (-1 is not drawn), or colors [N, 3] in [0, 1].
         concentration: κ, for the title.
-
-    See Kong and Fowlkes (2018), Fig. 4.
     """
     dims = check_shape("trajectory", trajectory, "T N D")
     if concentration is not None:
@@ -99,16 +97,12 @@ def draw_shifted_images(
 ) -> Figure:
     """Draws images, their instances, and their pixels before and after mean shift.
 
-    Pixels have the color of their instance. More than three dimensions are projected,
-    image by image, as by `draw_sphere`.
+    Pixels have the color of their instance, and are projected as by `draw_sphere`.
 
     Args:
         images: uint8 or float in [0, 1], [B, H, W, 3].
         instances: int [B, H, W]; -1 void, 0 background, 1.. instances.
-        trajectories: float [B, T+1, H W, D] unit vectors, the pixels row by row; the
-            first and the last step are drawn.
-
-    See Kong and Fowlkes (2018), Fig. 4.
+        trajectories: float [B, T+1, H W, D] unit vectors, the pixels row by row.
     """
     dims = check_maps(images, instances=instances)
     rows, known = dims["B"], {"B": dims["B"], "N": dims["H"] * dims["W"]}
