@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import tyro
 from tyro.conf import subcommand
 
-from sphemb._version import __version__
+from sphemb import __version__
 from sphemb.cli._advise import Advise
 from sphemb.cli._flags import (
     OptionalPath,

@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.cli._annotation_ids import annotation_ids, check_fit
 from sphemb.cli._files_of_task import prediction_files
 from sphemb.cli._image_names import result_names

@@ -14,7 +14,7 @@ import tyro
 
 import sphemb
 from sphemb._checks import InputError, check_count
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.cli._advise import limits_for
 from sphemb.cli._flags import FolderFlags, OptionalPath, OptionalText
 from sphemb.cli._names import one_line, spelled

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from sphemb._checks import InputError
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 
 
 def check_results(

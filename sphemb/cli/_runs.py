@@ -13,7 +13,7 @@ import ml_collections
 import tyro
 from absl import logging
 
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.cli._flags import OptionalInt, OptionalPath, read_config, shipped_configs
 from sphemb.cli._limits import score_lines, whole_lines
 from sphemb.cli._results import check_results, make_folder, writing_results

@@ -21,9 +21,8 @@ import tyro
 from tyro.conf import subcommand
 
 from sphemb import metrics, viz
-from sphemb._checks import InputError, check_count, check_number
+from sphemb._checks import VOID, InputError, check_count, check_number
 from sphemb._coco import paint_annotations
-from sphemb._labels import VOID
 from sphemb.cli._boundary_files import pair_files, read_pair
 from sphemb.cli._flags import OptionalInt, OptionalPath
 from sphemb.cli._instance_files import InstanceFiles, read_instances

@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.evaluation._pictures import common_size, instance_map
 from sphemb.evaluation._score import Evaluation, ScoredImage
 from sphemb.grouping import gbms_trajectory

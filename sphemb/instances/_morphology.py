@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_count, check_integer, check_shape
-from sphemb._labels import VOID
+from sphemb._checks import VOID, check_choice, check_count, check_integer, check_shape
 from sphemb.instances._overlap import relabel
 
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))

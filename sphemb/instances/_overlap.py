@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import (
+    VOID,
     InputError,
     check_boolean,
     check_count,
     check_integer,
     check_shape,
 )
-from sphemb._labels import VOID
 
 TABLE_BYTES = 2**28
 """Larger tables are replaced by the nonzero pairs, which are counted on the host."""

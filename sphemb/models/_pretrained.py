@@ -22,7 +22,7 @@ import numpy as np
 from flax import traverse_util
 
 from sphemb._checks import InputError, check_choice
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.models._torch_files import damaged, read_archive, read_state_dict
 from sphemb.models.backbones import BACKBONES
 from sphemb.models.backbones._efficientnet import STAGES

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sphemb._checks import check_count, check_number
-from sphemb._labels import VOID
+from sphemb._checks import VOID, check_count, check_number
 from sphemb.instances import (
     PROPOSAL_FEATURES,
     LinearScore,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._labels import VOID
+from sphemb._checks import VOID
 from sphemb.instances import split_components
 from sphemb.metrics import PairScores
 

@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 from sphemb.grouping import KMeansState
 from sphemb.losses import overclustering_weights
 from sphemb.metrics import MatchedIoU

@@ -16,9 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sphemb._checks import InputError
+from sphemb._checks import VOID, InputError
 from sphemb._grid import Grid, Origins, extended, resample
-from sphemb._labels import VOID
 from sphemb.losses import PixelSample, sample_pixels
 from sphemb.sphere import l2_normalize
 from sphemb.tasks._task import Apply, Batch, Maps, maps_of

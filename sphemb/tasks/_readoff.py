@@ -13,9 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_number
+from sphemb._checks import VOID, InputError, check_number
 from sphemb._grid import cells_of_image
-from sphemb._labels import VOID
 from sphemb.grouping import (
     Grouping,
     accelerated_gbms,

@@ -15,8 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._checks import InputError, check_choice, check_count, check_number
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError, check_choice, check_count, check_number
 from sphemb.losses import cross_entropy, instance_weights, margin_loss
 from sphemb.metrics import MeanIoU, TrimapIoU
 from sphemb.tasks._partitions import class_pairs

@@ -16,8 +16,7 @@ import ml_collections
 import numpy as np
 
 import sphemb.data
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 from sphemb.tasks import LabelMap, Task
 from sphemb.training._components import call, entries, named
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jax import export
 from jax.errors import InconclusiveDimensionOperation
 
+from sphemb import __version__
 from sphemb._checks import InputError, check_choice, check_count, check_shape
-from sphemb._version import __version__
 from sphemb.tasks import Maps, named_arrays
 from sphemb.training._experiment import Trained
 

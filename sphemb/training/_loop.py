@@ -20,9 +20,9 @@ import ml_collections
 import numpy as np
 import tqdm
 
+from sphemb import __version__
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
-from sphemb._version import __version__
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from sphemb._checks import check_choice, check_count, check_number
-from sphemb._labels import VOID
+from sphemb._checks import VOID, check_choice, check_count, check_number
 from sphemb.tasks import Batch, Maps, Task, TaskState
 
 Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]

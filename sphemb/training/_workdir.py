@@ -19,9 +19,9 @@ from typing import Any
 import ml_collections
 import tensorboardX
 
+from sphemb import __version__
 from sphemb._checks import InputError
-from sphemb._version import __version__
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.tasks import Task
 
 _CLASSES, _LOCK = "classes.json", ".lock"

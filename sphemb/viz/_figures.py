@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sphemb._checks import InputError, check_number
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

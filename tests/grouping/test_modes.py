@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import sphemb.grouping as grouping
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 from tests.references import grouping as reference
 
 N, D = 60, 3

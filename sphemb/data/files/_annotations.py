@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sphemb._checks import InputError
+from sphemb._checks import VOID, InputError
 from sphemb._coco import paint_annotations
-from sphemb._labels import VOID
 from sphemb.data.files._images import FileError, Finding, PathLike
 from sphemb.data.files._masks import Mask, number_in_order
 

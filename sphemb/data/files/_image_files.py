@@ -20,7 +20,7 @@ import tifffile
 from PIL import Image
 
 from sphemb._checks import InputError, check_count, check_integer, check_shape
-from sphemb._whole_files import written_whole
+from sphemb._files import written_whole
 from sphemb.data.files import _images
 from sphemb.data.files._images import AS_SHOWN, FileError, PathLike, Reading, Source
 from sphemb.data.files._tiff import TiffImage, opened_tiff

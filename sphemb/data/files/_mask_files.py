@@ -16,8 +16,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from sphemb._checks import InputError
-from sphemb._labels import VOID
+from sphemb._checks import VOID, InputError
 from sphemb.data.files import _images, _tiff
 from sphemb.data.files._image_files import read_header, read_values
 

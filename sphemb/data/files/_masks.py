@@ -14,8 +14,7 @@ import scipy.ndimage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from sphemb._checks import check_choice, check_count
-from sphemb._labels import VOID
+from sphemb._checks import VOID, check_choice, check_count
 from sphemb.data.files._images import FileError, Finding, PathLike
 from sphemb.data.files._mask_files import Color, Stored, read_stored
 

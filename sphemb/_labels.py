@@ -1,1 +1,0 @@
-from sphemb._checks import VOID as VOID

@@ -1,1 +1,0 @@
-from sphemb._files import written_whole as written_whole
