@@ -75,14 +75,12 @@ def load_annotations(path: pathlib.Path) -> _Item:
             ids.add(number)
         return ids
 
-    def check_listed(item: _Item, what: str, ids: set[int], of: object) -> None:
-        number = item.get(f"{what}_id")
+    def check_listed(item: _Item, what: str, ids: set[int]) -> None:
+        number, of = item.get(f"{what}_id"), item.get("id")
         if type(number) is not int or number not in ids:
-            text = ": ids are whole numbers, not text" * isinstance(number, str)
-            raise must(
-                f"list the {what} of every annotation, but lacks {what} {number!r} of "
-                f"annotation {of!r}{text}"
-            )
+            hint = ": ids are whole numbers, not text" * isinstance(number, str)
+            lacks = f"lacks {what} {number!r} of annotation {of!r}{hint}"
+            raise must(f"list the {what} of every annotation, but {lacks}")
 
     try:
         content: Any = json.loads(path.read_bytes())
@@ -108,12 +106,11 @@ def load_annotations(path: pathlib.Path) -> _Item:
             listed.add(name)
         size = (image.get("height"), image.get("width"))
         if not all(type(side) is int and side > 0 for side in size):
-            name = image.get("file_name", image["id"])
-            text = f"have the height and width of {name}, got {size[0]!r} and "
-            raise must(f"{text}{size[1]!r}")
+            of = image.get("file_name", image["id"])
+            raise must(f"have the height and width of {of}, got {size}")
     crowds: set[Any] = set()
     for item in known["annotations"]:
-        check_listed(item, "image", images, item.get("id"))
+        check_listed(item, "image", images)
         parts = [item]
         if "segments_info" in item:  # a panoptic annotation
             parts = item["segments_info"]
@@ -123,16 +120,14 @@ def load_annotations(path: pathlib.Path) -> _Item:
             unique_ids(parts, "segment of an image")
         for part in parts:
             if categories or "category_id" in part:
-                check_listed(part, "category", categories, part.get("id"))
+                check_listed(part, "category", categories)
             crowd = part.get("iscrowd", 0)
             if not isinstance(crowd, int | float) or crowd not in (0, 1):
-                number = item.get("id")
-                text = f"have an iscrowd of 0 or 1, but annotation {number!r} has "
-                raise must(f"{text}{crowd!r}")
+                text = f"annotation {item.get('id')!r} has {crowd!r}"
+                raise must(f"have an iscrowd of 0 or 1, but {text}")
             crowds.add(crowd)
     if crowds == {1}:
-        text = "have instances, but all of its annotations are crowds, which are void"
-        raise must(text)
+        raise must("have instances, but all of its annotations are crowds: void")
     return known
 
 

@@ -133,10 +133,8 @@ def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _opened(source: Source, who: str) -> Iterator[TiffImage | _images.PillowImage]:
-    with (
-        _images.decoding(source, who or f"image {source}"),
-        opened_tiff(source) as tiff,
-    ):
+    who = who or f"image {source}"
+    with _images.decoding(source, who), opened_tiff(source) as tiff:
         if tiff is not None:
             yield tiff
         else:
@@ -189,11 +187,11 @@ def _maximum(first: _images.Values, others: Iterable[_images.Values]) -> _images
     for k, values in enumerate(others, start=1):
         found = values.at(everywhere)
         if found.shape != highest.shape or values.white != first.white:
-            raise _images.Refused(
-                "must have pages of one form for their maximum, got [H, W, C] = "
-                f"{highest.shape} up to {first.white} and, of page {k}, {found.shape} "
-                f"up to {values.white}"
+            got = f"{highest.shape} up to {first.white} and, of page {k}, {found.shape}"
+            text = (
+                f"must have pages of one form for their maximum, got [H, W, C] = {got}"
             )
+            raise _images.Refused(f"{text} up to {values.white}")
         np.maximum(highest, found, out=highest)
     return _images.Values(highest, white=first.white, colors=highest.shape[2])
 
