@@ -85,27 +85,6 @@ def encode_mask(
     return _compress((counts if counts[-1] else counts[:-1]).tolist(), size)
 
 
-def decode_runs(runs: Mapping[str, Any]) -> np.ndarray:
-    """Decodes run lengths, compressed or a list of counts, as bool [H, W].
-
-    `pycocotools.mask.decode` does the same with a warning of NumPy 2.
-
-    Raises:
-        InputError: the counts are damaged.
-
-    >>> decode_runs({"size": [2, 3], "counts": [3, 1, 2]}).astype(int)
-    array([[0, 0, 0],
-           [0, 1, 0]])
-    """
-    try:
-        size: Any = runs.get("size")
-        if np.shape(size) != (2,) or not all(type(side) is int for side in size):
-            raise ValueError(f"run lengths of size {size}")
-        return _decode(_checked_counts(runs, size), size)
-    except ValueError as error:
-        raise InputError(f"runs must be COCO's run lengths, got {error}") from error
-
-
 def outline_runs(
     item: Mapping[str, Any], size: tuple[int, int], *, where: str
 ) -> dict[str, Any]:
@@ -266,6 +245,7 @@ def _area(counts: list[int]) -> int:
 
 
 def _decode(counts: list[int], size: Sequence[int]) -> np.ndarray:
+    """Draws counts as bool [H, W]; NumPy 2 warns of `pycocotools.mask.decode`."""
     inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
     return inside.reshape(size[1], size[0]).T
 

@@ -136,8 +136,8 @@ def _rates(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _f(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    both = recall + precision
-    return 2.0 * recall * precision / np.where(both == 0.0, 1.0, both)
+    total = recall + precision
+    return 2.0 * recall * precision / np.where(total == 0.0, 1.0, total)
 
 
 class BoundaryScores(Metric):
@@ -168,9 +168,7 @@ class BoundaryScores(Metric):
 
     thresholds: tuple[float, ...] = dataclasses.field(metadata={"static": True})
     counts: np.ndarray  # [T, 4], see `boundary_counts`
-    best_counts: (
-        np.ndarray
-    )  # [4], at each image's best threshold, the lowest of several
+    best_counts: np.ndarray  # [4], at each image's best (lowest) threshold
     num_images: np.ndarray
 
     @classmethod
@@ -216,10 +214,8 @@ class BoundaryScores(Metric):
         """
         number = len(self.thresholds)
         suffix = "" if number == _PUBLISHED else f"@{number}"
-        return {
-            name if name == "num_images" else name + suffix: score
-            for name, score in self.compute().items()
-        }
+        scores = {f"{name}{suffix}": score for name, score in self.compute().items()}
+        return scores | {"num_images": scores.pop(f"num_images{suffix}")}
 
     def compute(self) -> dict[str, float]:
         """The scores; 0 where nothing is matched.
