@@ -9,9 +9,7 @@ runs it; `one_line_errors` gives any program the same one-line errors and exit s
 
 from sphemb.cli._advise import Advise
 from sphemb.cli._flags import one_line_errors, parse_flags, read_config, shipped_configs
-from sphemb.cli._main import VERBS, Predict, main
-from sphemb.cli._predict import run_prediction
-from sphemb.cli._prediction_settings import PredictionSettings
+from sphemb.cli._main import VERBS, main
 from sphemb.cli._prepare import CheckData, ImportWeights, Info
 from sphemb.cli._runs import (
     Evaluate,
@@ -22,6 +20,7 @@ from sphemb.cli._runs import (
     run_training,
 )
 from sphemb.cli._score import ScoreBoundaries, ScoreClasses, ScoreInstances
+from sphemb.cli.predict import Predict
 
 __all__ = [
     "VERBS",
@@ -32,7 +31,6 @@ __all__ = [
     "ImportWeights",
     "Info",
     "Predict",
-    "PredictionSettings",
     "ScoreBoundaries",
     "ScoreClasses",
     "ScoreInstances",
@@ -43,7 +41,6 @@ __all__ = [
     "parse_flags",
     "read_config",
     "run_evaluation",
-    "run_prediction",
     "run_training",
     "shipped_configs",
 ]

@@ -19,7 +19,7 @@ from absl import logging
 
 from sphemb._checks import InputError, check_count
 from sphemb.cli._flags import FolderFlags, OptionalPath, read_config
-from sphemb.cli._results import check_results, make_folder, progress, writing_results
+from sphemb.cli._names import check_results, make_folder, progress, writing_results
 from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.tasks import embed_pixels

@@ -1,10 +1,11 @@
 """Instances with class and score, from COCO's files or from label images.
 
-Whatever comes is brought into the form of COCO's files, so that there is one way on.
+Both are brought into the form of COCO's files.
 """
 
 from __future__ import annotations
 
+import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,31 +14,193 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.cli._coco_files import Truth, coco_results, coco_truth, of_predicted
-from sphemb.cli._image_names import ImageNames
-from sphemb.cli._instance_tables import read_table, vote_objects
+from sphemb._coco import encode_mask
+from sphemb.cli._instance_tables import class_number, read_table, vote_objects
 from sphemb.cli._label_files import (
     find_labels,
     match_labels,
     read_lines,
     read_values,
-    run_lengths,
     unpredicted,
 )
-from sphemb.cli._results import progress
-from sphemb.data import PaletteColors
+from sphemb.cli._names import ImageNames, progress
+from sphemb.data import (
+    VOC_NAMES,
+    ImageWindows,
+    PaletteColors,
+    category_names,
+    load_annotations,
+)
+from sphemb.training import read_json
 
 _TAIL = "_labels"  # of what `sphemb predict` writes
 
 
+class Truth(NamedTuple):
+    """The ground truth, and the names that predictions may use.
+
+    Attributes:
+        content: as COCO's annotations.
+        names: of all true images.
+        ids: of the images in the order of the names; None for one that does not count.
+        numbers: whether a number in the results is an image's id; else it is its name.
+        kinds: name or number of a class -> its id; empty if every number is an id.
+        titles: of the classes, the background's first, if a list was given.
+        voids: id of an image -> run lengths of its void pixels.
+        predicted: name of a file of predictions -> id of its image.
+        unpredicted: see `InstanceFiles`.
+    """
+
+    content: dict[str, Any]
+    names: ImageNames
+    ids: Sequence[int | None]
+    numbers: bool
+    kinds: Mapping[str, int]
+    titles: list[str]
+    voids: Mapping[int, Any]
+    predicted: Mapping[str, int]
+    unpredicted: int
+
+
+def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -> Truth:
+    """Reads COCO's annotations.
+
+    Args:
+        path: such as ``instances_val2017.json``.
+        titles: names of the classes whose numbers the predictions have, if these are
+            not the ids of COCO's categories; VOC's names are allowed, too.
+        who: has the titles, for messages.
+    """
+    content = load_annotations(path)
+    if not all("name" in c for c in content.get("categories", [{}])):
+        raise InputError(f"{path} must have the names of its categories")
+    names_of = category_names(content["categories"], path)
+    kinds = {name: number for number, name in names_of.items()}
+    files = [str(i.get("file_name", i["id"])) for i in content["images"]]
+    ids = [image["id"] for image in content["images"]]
+    by_name = {VOC_NAMES[n]: c for n, c in kinds.items() if n in VOC_NAMES} | kinds
+    kinds |= {str(c["id"]): c["id"] for c in content["categories"]}
+    if titles:
+        if not by_name.keys() & set(titles):
+            raise InputError(
+                f"{who} must have names of categories in {path}, got {titles[:3]}"
+            )
+        kinds = by_name | {
+            str(n): by_name[t] for n, t in enumerate(titles) if t in by_name
+        }
+    names = ImageNames(files, path)
+    return Truth(content, names, ids, True, kinds, [], {}, {}, 0)
+
+
+def of_predicted(
+    truth: Truth,
+    found: Mapping[str, pathlib.Path],
+    path: pathlib.Path,
+    predictions: pathlib.Path,
+    *,
+    partial: bool,
+) -> Truth:
+    """Reduces the truth to the images with predictions.
+
+    Args:
+        truth: of COCO's annotations.
+        found: name -> file of predictions.
+        path: of the annotations, for messages.
+        predictions: the folder, for messages.
+        partial: leave out true images without a prediction.
+    """
+    predicted: dict[str, int] = {}
+    for name, place in truth.names.match(found).items():
+        image = None if place is None else truth.ids[place]
+        if image is None:
+            raise InputError(
+                f"{found[name]} must be of an image of {path}, got {name}"
+                f"{truth.names.near(name)}"
+            )
+        predicted[name] = image
+    counted = set(predicted.values())
+    images = truth.content["images"]
+    left = [i for i in images if i["id"] not in counted]
+    if left and not partial:
+        first = f"image {left[0].get('file_name', left[0]['id'])} of {path}"
+        raise unpredicted(first, len(left), len(images), predictions)
+    content = {
+        **truth.content,
+        "images": [i for i in images if i["id"] in counted],
+        "annotations": [
+            a for a in truth.content["annotations"] if a["image_id"] in counted
+        ],
+    }
+    return truth._replace(content=content, predicted=predicted, unpredicted=len(left))
+
+
+def coco_results(
+    path: pathlib.Path, groundtruth: pathlib.Path, truth: Truth
+) -> list[dict[str, Any]]:
+    """Reads COCO's results, and refuses images and classes that the truth lacks."""
+    results = []
+    places = {image: place for place, image in enumerate(truth.ids)}
+    try:
+        for result in read_json(path):
+            called, kind = result["image_id"], result["category_id"]
+            score = float(result["score"])
+            result["segmentation"]
+            image = called if truth.numbers else _named(called, truth)
+            if type(image) is not int or image not in places:
+                raise InputError(
+                    f"{path} must have what {groundtruth} has, but its image_id "
+                    f"{called!r} is not there"
+                )
+            file = result.get("file_name")
+            if isinstance(file, str) and not truth.names.fits(file, places[image]):
+                raise InputError(
+                    f"{path} must have the ids of {groundtruth}, but image_id "
+                    f"{called!r} is {file} in it, and "
+                    f"{truth.names.files[places[image]]} there: predict with "
+                    "--annotations"
+                )
+            if truth.kinds and str(kind) not in truth.kinds:
+                raise InputError(
+                    f"{path} must have what {groundtruth} has, but its category_id "
+                    f"{kind!r} is not there"
+                )
+            if not np.isfinite(score):
+                raise InputError(f"{path} must have scores that are numbers, got NaN")
+            kind = class_number(kind, truth.kinds)
+            results.append(
+                {
+                    **result,
+                    "image_id": image,
+                    "category_id": kind,
+                    "score": score,
+                }
+            )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path} must hold COCO's results, but one of them lacks {error}"
+        ) from error
+    return results
+
+
+def _named(called: Any, truth: Truth) -> int | None:
+    """Finds the id of an image of a folder by its name or number."""
+    place = None
+    if isinstance(called, str):
+        place = truth.names.find(called)
+    elif type(called) is int:
+        place = truth.names.find_number(called)
+    return None if place is None else truth.ids[place]
+
+
 class InstanceFiles(NamedTuple):
-    """What was found and what is true, as COCO's files have it.
+    """Ground truth and predictions in the form of COCO's files.
 
     Attributes:
         content: ``images``, ``annotations`` and ``categories``.
         results: a list of ``image_id``, ``category_id``, ``segmentation``, ``score``.
-        unpredicted: the number of true images that were left out, without a file of
-            predictions.
+        unpredicted: the number of true images that were left out.
     """
 
     content: dict[str, Any]
@@ -65,18 +228,11 @@ def read_instances(
             ``label`` and ``class`` of each beside them unless ``semantic`` has them.
         semantic: a folder of ``NAME.png`` whose values are classes: an object has the
             class of most of its pixels.
-        names: a text file with the names of classes, the background's first: what
-            numbers of classes mean. Without it they are COCO's, or mean themselves.
+        names: a text file with the names of the classes 0, 1, .., the background's
+            first. Without it, numbers of classes are COCO's ids.
         images: a text file with the names of the images that count.
-        void: the value of true pixels that count for nothing; in palette files 255 is
-            by default.
+        void: the value of void in true files; by default 255 in palette files.
         partial: leave out true images without a file of predictions.
-
-    Returns:
-        The files.
-
-    Raises:
-        InputError: files that do not go together, or hold something else.
     """
     found = None
     if predictions.is_dir():
@@ -163,7 +319,7 @@ def _folder_truth(
             elif mask.any():
                 objects.append(_record(number, kind, mask))
         if nothing.any():
-            voids[number] = run_lengths(nothing)
+            voids[number] = encode_mask(nothing)
     content = {"images": listed, "annotations": objects}
     names = ImageNames([f"{name}{file.suffix}" for name, file in true.items()], folder)
     ids = [numbers.get(name) for name in true]
@@ -215,7 +371,78 @@ def _record(image: int, kind: int, mask: np.ndarray) -> dict[str, Any]:
     return {
         "image_id": image,
         "category_id": kind,
-        "segmentation": run_lengths(mask),
+        "segmentation": encode_mask(mask),
         "area": int(mask.sum()),
         "iscrowd": 0,
     }
+
+
+class AnnotationIds(NamedTuple):
+    """The ids of COCO's annotations for the images and classes of a prediction.
+
+    Attributes:
+        images: image file -> id.
+        sizes: image file -> (H, W) of the annotations.
+        classes: number of a class in the run -> id of the category of that name, if the
+            annotations have it.
+    """
+
+    images: Mapping[pathlib.Path, int]
+    sizes: Mapping[pathlib.Path, tuple[int, int]]
+    classes: Mapping[int, int]
+
+
+def annotation_ids(
+    path: pathlib.Path,
+    images: Sequence[pathlib.Path],
+    class_names: Sequence[str],
+) -> AnnotationIds:
+    """Looks images up by their paths, see `ImageNames`, and classes by name.
+
+    Args:
+        path: COCO's annotations, such as ``instances_val2017.json``.
+        images: the files that are predicted.
+        class_names: of the run, from 0 on.
+    """
+    if not class_names:
+        raise InputError(
+            "--annotations needs a run whose classes have names, but this one has no "
+            "classes.json"
+        )
+    truth = coco_truth(path, list(class_names), who="the run's classes")
+    # Links and ".." in a path are folders that the annotations do not know.
+    whole = {os.path.abspath(i.with_suffix("")): i for i in images}
+    listed = {i["id"]: (i["height"], i["width"]) for i in truth.content["images"]}
+    ids: dict[pathlib.Path, int] = {}
+    for name, place in truth.names.match(whole, endings=True).items():
+        found = None if place is None else truth.ids[place]
+        if found is None:
+            raise InputError(
+                f"{whole[name]} must be an image of --annotations {path}, by its path"
+                f"{truth.names.near(name)}"
+            )
+        ids[whole[name]] = found
+    classes = {
+        number: truth.kinds[name]
+        for number, name in enumerate(class_names)
+        if name in truth.kinds
+    }
+    sizes = {image: listed[found] for image, found in ids.items()}
+    return AnnotationIds(ids, sizes, classes)
+
+
+def check_fit(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
+    """Refuses images of another size or orientation than their annotations."""
+    for image in images:
+        if image.turned_from and ids.sizes[image.path] == image.turned_from:
+            raise InputError(
+                f"{image.path} must be stored upright for --annotations, but its "
+                "camera's orientation turns it, and its outlines are those of the "
+                "stored pixels: save it upright and turn them, or leave the flag out"
+            )
+        if ids.sizes[image.path] != image.size:
+            raise InputError(
+                f"{image.path} must have the size that --annotations give it, "
+                f"{' x '.join(map(str, ids.sizes[image.path]))}, got "
+                f"{' x '.join(map(str, image.size))}: was it resized?"
+            )

@@ -1,30 +1,28 @@
-"""Folders of label images: which belong together, what they and their lists hold."""
+"""Folders of label images and boundary maps: pairs of predicted and true files."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from sphemb._checks import InputError
-from sphemb.cli._image_names import ImageNames
-from sphemb.data import PaletteColors, inspect_mask, is_image
+from sphemb.cli._names import ImageNames
+from sphemb.data import PaletteColors, inspect_mask, is_image, read_boundaries
 from sphemb.training import read_json
 
+_MAPS = (".png", ".tif", ".tiff", ".npy")
+_PICTURES = "overlays/"
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
 _LOSSY = (".jpg", ".jpeg", ".jp2", ".webp")  # formats that do not keep values
 
 
 class LabelPair(NamedTuple):
-    """A predicted label image and the true one.
-
-    Attributes:
-        name: of the image.
-        predicted: the file of what was found.
-        true: the file of the truth.
-    """
+    """The files of a prediction and of its ground truth, by the image's name."""
 
     name: str
     predicted: pathlib.Path
@@ -32,38 +30,26 @@ class LabelPair(NamedTuple):
 
 
 class LabelPairs(NamedTuple):
-    """What two folders have in common.
-
-    Attributes:
-        pairs: in the order of the true names.
-        unpredicted: the number of true images for which there is no prediction.
-    """
+    """Pairs in the order of the true names, and how many true images have none."""
 
     pairs: list[LabelPair]
     unpredicted: int
 
 
 def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
-    """Lists the files of a folder and of its sub-folders, but for hidden ones.
+    """Lists the files of a folder and of its sub-folders without the hidden ones.
 
-    Args:
-        folder: the folder; links in it are followed.
-        flag: what it was given as, for messages.
-
-    Raises:
-        InputError: it is no folder.
+    Links are followed, each folder once. ``flag`` names the folder in messages.
     """
     if not folder.is_dir():
         raise InputError(f"{flag} must be a folder, got {folder}")
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
-        hidden_or_ring = real in seen
+        known = real in seen
         seen.add(real)
-        folders[:] = [
-            f for f in folders if not f.startswith(".") and not hidden_or_ring
-        ]
-        if not hidden_or_ring:
+        folders[:] = [f for f in folders if not f.startswith(".") and not known]
+        if not known:
             found += [pathlib.Path(parent, f) for f in files if not f.startswith(".")]
     return sorted(found)
 
@@ -71,21 +57,14 @@ def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
 def find_labels(
     folder: pathlib.Path, flag: str, *, tail: str = ""
 ) -> dict[str, pathlib.Path]:
-    """Finds the label images of a folder and of its sub-folders.
+    """Finds the label images of a folder, name below the folder -> file, sorted.
 
     Args:
-        folder: holds ``NAME.png``, or another format that keeps values. A file in one
-            that does not, such as JPEG, is taken where no other has its name, so that
-            whoever reads it says what is wrong.
-        flag: what the folder was given as, for complaints.
-        tail: where a file is called ``NAME{tail}.png``, only such files count: others
-            beside them are pictures to look at.
-
-    Returns:
-        name, which is a path below the folder, -> file, sorted.
-
-    Raises:
-        InputError: no folder, no such file in it, or two files of one name.
+        folder: holds ``NAME.png``, or another format that keeps values. A JPEG is taken
+            if no other file has its name, so that its reader reports the error.
+        flag: names the folder in messages.
+        tail: if a file is called ``NAME{tail}.png``, only such files count; the others
+            are pictures.
     """
     files = [p for p in files_below(folder, flag) if is_image(p)]
     if not files:
@@ -116,19 +95,11 @@ def pair_labels(
     """Pairs the label images of two folders by their paths, see `ImageNames`.
 
     Args:
-        predictions: see :func:`find_labels`.
-        groundtruth: see :func:`find_labels`.
+        predictions: a folder, see :func:`find_labels`.
+        groundtruth: a folder.
         tail: of the predictions.
         images: a text file with the names that count; by default all true images do.
-        partial: leave out what is not predicted.
-
-    Returns:
-        The pairs, and how many true images that count are in none.
-
-    Raises:
-        InputError: a prediction without a truth; a true image without a prediction,
-            unless that is allowed; a listed name that the truth lacks; a name that fits
-            several images.
+        partial: leave out true images without a prediction.
     """
     found = find_labels(predictions, "--predictions", tail=tail)
     true = find_labels(groundtruth, "--groundtruth")
@@ -146,21 +117,17 @@ def match_labels(
     groundtruth: pathlib.Path,
     images: pathlib.Path | None,
 ) -> tuple[dict[str, pathlib.Path], list[str]]:
-    """Finds the true images that predictions are of, see `ImageNames`.
+    """Finds the true images of predictions, see `ImageNames`.
 
     Args:
         found: name -> file of predictions.
-        true: name -> file of the truth.
-        groundtruth: what the truth was given as, for messages.
+        true: name -> file of the ground truth.
+        groundtruth: of all, for messages.
         images: a text file with the names of the true images that count.
 
     Returns:
         true name -> file of its prediction, for images that count; and the true names
         that count.
-
-    Raises:
-        InputError: a prediction without a truth, a listed name that the truth lacks, or
-            a name that fits several images.
     """
     order = list(true)
     names = ImageNames([f"{name}{true[name].suffix}" for name in order], groundtruth)
@@ -204,20 +171,13 @@ def read_values(
     soft: bool = False,
     palettes: PaletteColors | None = None,
 ) -> np.ndarray:
-    """Reads the values of a label image as they are stored.
+    """Reads the values of a label image as they are stored, int32 [H, W], -1 void.
 
     Args:
-        path: a grey or palette file.
-        void: the value of void; in a palette file 255 is by default.
+        path: a gray or palette file.
+        void: the value of void; by default 255 in a palette file.
         soft: it may have soft edges, since it was predicted.
         palettes: of the files before, if the values are classes.
-
-    Returns:
-        int32 [H, W], -1 void.
-
-    Raises:
-        InputError: a file that cannot be read, holds no numbers, has soft edges, or
-            another palette than the files before.
     """
     mask = inspect_mask(path, masks="classes", void=void, soft=soft)
     if palettes is not None:
@@ -236,26 +196,10 @@ def check_sizes(pair: LabelPair, predicted: np.ndarray, true: np.ndarray) -> Non
         )
 
 
-def run_lengths(mask: np.ndarray) -> dict[str, Any]:
-    """COCO's compressed run lengths of bool [H, W], as JSON takes them."""
-    from pycocotools.mask import encode
-
-    runs: Any = encode(np.asfortranarray(mask, np.uint8))
-    return {"size": list(runs["size"]), "counts": runs["counts"].decode()}
-
-
 def read_lines(path: pathlib.Path, flag: str) -> list[str]:
-    """Reads a text file with a name in each line, or a JSON list of names.
+    """Reads a text file with a name in each line, or a JSON list of names, in order.
 
-    Args:
-        path: the file, JSON if it ends so; empty lines are left out.
-        flag: what it was given as, for complaints.
-
-    Returns:
-        The names, in order.
-
-    Raises:
-        InputError: no such file, no name in it, or one twice.
+    ``flag`` names the file in messages.
     """
     if path.suffix.lower() == ".json":
         lines = read_json(path)
@@ -270,3 +214,102 @@ def read_lines(path: pathlib.Path, flag: str) -> list[str]:
     if len(set(names)) != len(names) or not names:
         raise InputError(f"{path} must have names, each once, one in a line")
     return names
+
+
+def pair_files(
+    maps: pathlib.Path, groundtruth: pathlib.Path, *, partial: bool = False
+) -> tuple[list[LabelPair], int]:
+    """Pairs boundary maps with ground truths by their paths, see `ImageNames`.
+
+    Args:
+        maps: a folder of ``.png``, ``.tif`` or ``.npy`` files; ``overlays`` in it, the
+            pictures of `sphemb predict`, is left out.
+        groundtruth: a folder of ``.mat`` files.
+        partial: leave out ground truths without a map.
+
+    Returns:
+        The pairs, and how many ground truths have no map.
+    """
+    soft = _files("--maps", maps, _MAPS)
+    true = _files("--groundtruth", groundtruth, (".mat",))
+    found, chosen = match_labels(soft, true, groundtruth, None)
+    left = [name for name in chosen if name not in found]
+    if left and not partial:
+        raise unpredicted(true[left[0]], len(left), len(chosen), maps)
+    pairs = [LabelPair(name, path, true[name]) for name, path in found.items()]
+    return pairs, len(left)
+
+
+def _files(
+    flag: str, folder: pathlib.Path, suffixes: tuple[str, ...]
+) -> dict[str, pathlib.Path]:
+    """Name, which is a path below the folder, -> file, sorted."""
+    found: dict[str, pathlib.Path] = {}
+    for path in files_below(folder, flag):
+        name = path.relative_to(folder).with_name(path.stem).as_posix()
+        if path.suffix.lower() not in suffixes or name.startswith(_PICTURES):
+            continue
+        if found.setdefault(name, path) != path:
+            raise InputError(
+                f"maps must have different names, got {found[name]} and {path.name}"
+            )
+    if not found:
+        listed = " or ".join(f"*{suffix}" for suffix in suffixes)
+        raise InputError(f"{flag} must hold {listed}, got none in {folder}")
+    return found
+
+
+def read_pair(files: LabelPair) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a map, float64 [H, W] in 0 .. 1, and its annotators' bool [A, H, W]."""
+    array = files.predicted.suffix.lower() == ".npy"
+    soft = _read_npy(files.predicted) if array else _read_gray(files.predicted)
+    curves = read_boundaries(files.true)
+    if soft.shape != curves.shape[1:]:
+        raise InputError(
+            f"{files.predicted} must be as large as {files.true}, "
+            f"{_size(curves.shape[1:])}, got {_size(soft.shape)}"
+        )
+    return soft, curves
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def _read_gray(path: pathlib.Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            pages, tags = getattr(image, "n_frames", 1), getattr(image, "tag_v2", {})
+            mode, values = image.mode, np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error
+    if pages != 1 or tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        raise InputError(f"{path} must be one page in which 0 is black")
+    if mode == "1":
+        return values.astype(np.float64)
+    if mode not in ("L", "I", "I;16", "I;16B"):
+        raise InputError(f"{path} must be gray with 8 or 16 bits, got mode {mode}")
+    white = 2**8 - 1 if mode == "L" else 2**16 - 1
+    if values.size and not 0 <= values.min() <= values.max() <= white:
+        raise InputError(
+            f"{path} must have values within {8 if mode == 'L' else 16} bits, got "
+            f"{values.min()} to {values.max()}"
+        )
+    return values / white
+
+
+def _read_npy(path: pathlib.Path) -> np.ndarray:
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} cannot be read as an array: {error}") from error
+    if not isinstance(values, np.ndarray) or values.dtype.kind != "f":
+        kind = getattr(values, "dtype", type(values).__name__)
+        raise InputError(f"{path} must be floating point, got {kind}")
+    if values.ndim != 2:
+        raise InputError(f"{path} must have shape [H, W], got {values.shape}")
+    if not np.all((values >= 0.0) & (values <= 1.0)):  # NaN is in neither
+        raise InputError(
+            f"{path} must have values in 0 .. 1, got {values.min()} to {values.max()}"
+        )
+    return values.astype(np.float64)

@@ -6,84 +6,24 @@ import dataclasses
 import functools
 import io
 import operator
-import pathlib
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-import tyro
 from tyro.conf import subcommand
 
 from sphemb import __version__
 from sphemb.cli._advise import Advise
 from sphemb.cli._flags import (
-    OptionalPath,
-    OptionalText,
     one_line_errors,
     parse_flags,
     pipe_may_close,
     split_overrides,
 )
-from sphemb.cli._predict import run_prediction
-from sphemb.cli._prediction_settings import PredictionSettings
 from sphemb.cli._prepare import CheckData, ImportWeights, Info
 from sphemb.cli._runs import Evaluate, Export, Train
 from sphemb.cli._score import Score
-
-
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Group or classify the pixels of images, or find boundaries, as trained.
-
-    See docs/prediction.md.
-
-    Attributes:
-        images: image files, folders or globs.
-        workdir: the folder of a run.
-        out: the folder for the results.
-        overwrite: replace results that exist.
-        limit: images at most; 0 for all.
-        dry_run: print what would be done, write nothing.
-        min_size: pixels that an instance needs.
-        tile: side of the tiles of larger images.
-        halo: overlap of tiles on each side, in pixels.
-        embeddings: keep the embedding of every pixel.
-        page: of images with several pages, from 0 on, or max (default: the run's).
-        annotations: COCO's file of these images, for the ids in results.json.
-    """
-
-    images: tyro.conf.Positional[tuple[str, ...]]
-    workdir: pathlib.Path
-    out: pathlib.Path
-    overwrite: bool = False
-    limit: int = 0
-    dry_run: bool = False
-    min_size: int = 1
-    tile: int = 1024
-    halo: int = 128
-    embeddings: bool = False
-    page: OptionalText = None
-    annotations: OptionalPath = None
-
-    def run(self) -> None:
-        """Writes the results."""
-        run_prediction(
-            self.workdir,
-            self.images,
-            self.out,
-            overwrite=self.overwrite,
-            limit=self.limit,
-            dry_run=self.dry_run,
-            annotations=self.annotations,
-            settings=PredictionSettings(
-                tile=self.tile,
-                halo=self.halo,
-                min_size=self.min_size,
-                embeddings=self.embeddings,
-                page=self.page,
-            ),
-        )
-
+from sphemb.cli.predict import Predict
 
 VERBS: dict[str, Any] = {
     "train": Train,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import re
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -15,11 +17,12 @@ from absl import logging
 
 from sphemb._files import written_whole
 from sphemb.cli._flags import OptionalInt, OptionalPath, read_config, shipped_configs
-from sphemb.cli._limits import score_lines, whole_lines
-from sphemb.cli._results import check_results, make_folder, writing_results
+from sphemb.cli._names import check_results, make_folder, writing_results
+from sphemb.cli.predict import Predict, limit_line
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     PLATFORMS,
+    Experiment,
     Trained,
     check_inside,
     describe_export,
@@ -163,8 +166,7 @@ def run_evaluation(
     check_inside(workdir, pictures)
     evaluation = evaluate(trained, split, num_extremes=_EXTREMES if report else 0)
     number = evaluation.num_images
-    limits = score_lines(trained.experiment.task, evaluation.scores, number)
-    limits += whole_lines(trained.experiment, split)
+    limits = limit_lines(trained.experiment, split, evaluation.scores, number)
     records = read_log(workdir)
     training = workdir / "training.json"
     summary = {
@@ -261,3 +263,25 @@ class Export:
             flush=True,
         )
         return description
+
+
+def limit_lines(
+    experiment: Experiment, split: str, scores: Mapping[str, float], images: int
+) -> list[str]:
+    """Warnings about limits that scored images reached, and about large images."""
+    prefix = "num_reached/"
+    lines = [
+        limit_line(experiment.task, key.removeprefix(prefix), int(number), images)
+        for key, number in scores.items()
+        if key.startswith(prefix) and number
+    ]
+    source, tile = experiment.source(split), Predict.tile
+    indices = experiment.usable(split, experiment.config.evaluation[f"num_{split}"])
+    large = sum(math.prod(source.size(i)) > tile**2 for i in indices)
+    if large:
+        lines.append(
+            f"{large} of {len(indices)} images have more than {tile} x {tile} pixels "
+            "and are scored whole: sphemb predict takes them in tiles, unless --tile "
+            "is larger, and may find something else"
+        )
+    return lines

@@ -23,17 +23,18 @@ from tyro.conf import subcommand
 from sphemb import metrics, viz
 from sphemb._checks import VOID, InputError, check_count, check_number
 from sphemb._coco import paint_annotations
-from sphemb.cli._boundary_files import pair_files, read_pair
 from sphemb.cli._flags import OptionalInt, OptionalPath
 from sphemb.cli._instance_files import InstanceFiles, read_instances
 from sphemb.cli._label_files import (
     LabelPairs,
     check_sizes,
+    pair_files,
     pair_labels,
     read_lines,
+    read_pair,
     read_values,
 )
-from sphemb.cli._results import (
+from sphemb.cli._names import (
     check_results,
     make_folder,
     progress,

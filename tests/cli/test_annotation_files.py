@@ -15,7 +15,7 @@ from sphemb.cli import (
     ScoreInstances,
     main,
 )
-from sphemb.cli._annotation_ids import annotation_ids
+from sphemb.cli._instance_files import annotation_ids
 from sphemb.data import load_annotations, open_folder, prepare_coco, prepare_voc
 
 SIZE = (16, 24)

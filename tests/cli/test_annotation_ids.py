@@ -10,9 +10,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from sphemb._checks import InputError
-from sphemb.cli._annotation_ids import annotation_ids, check_fit
-from sphemb.cli._label_files import run_lengths
-from sphemb.cli._result_files import ResultFiles
+from sphemb._coco import encode_mask
+from sphemb.cli._instance_files import annotation_ids, check_fit
+from sphemb.cli.predict import DetectionFiles
 from sphemb.data import ImageWindows
 from sphemb.training import Experiment, Trained
 from tests.tiny import tiny_config
@@ -48,7 +48,7 @@ def annotations(tmp_path):
                 "id": 1,
                 "image_id": 700,
                 "category_id": 17,
-                "segmentation": run_lengths(LABELS == 1),
+                "segmentation": encode_mask(LABELS == 1),
                 "area": 6,
                 "bbox": [0, 0, 3, 2],
                 "iscrowd": 0,
@@ -115,7 +115,7 @@ def test_images_of_another_size_than_annotated_are_refused(annotations, tmp_path
 class TestResults:
     @pytest.fixture
     def files(self, tmp_path):
-        return ResultFiles(
+        return DetectionFiles(
             Trained(Experiment(tiny_config(tmp_path)), {}, (), 0, class_names=NAMES)
         )
 

@@ -10,17 +10,16 @@ from PIL import Image
 from scipy.io import savemat
 
 from sphemb._checks import InputError
+from sphemb._coco import encode_mask
 from sphemb.cli import (
     ScoreBoundaries,
     ScoreClasses,
     ScoreInstances,
     main,
 )
-from sphemb.cli._annotation_ids import annotation_ids
-from sphemb.cli._image_names import ImageNames, result_names
-from sphemb.cli._label_files import run_lengths
-from sphemb.cli._prediction_targets import check_targets, image_targets
-from sphemb.cli._result_files import ResultFiles
+from sphemb.cli._instance_files import annotation_ids
+from sphemb.cli._names import ImageNames, result_names
+from sphemb.cli.predict import DetectionFiles, check_targets, image_targets
 from sphemb.data import ImageWindows
 from sphemb.training import Experiment, Trained
 from tests.tiny import tiny_config
@@ -50,7 +49,7 @@ def coco(folder, files, maps):
                 "id": i,
                 "image_id": i,
                 "category_id": 1,
-                "segmentation": run_lengths(labels > 0),
+                "segmentation": encode_mask(labels > 0),
                 "area": int(labels.sum()),
                 "bbox": [0, 0, 8, 8],
                 "iscrowd": 0,
@@ -180,7 +179,7 @@ class TestInstances:
                 {
                     "image_id": name,
                     "category_id": 1,
-                    "segmentation": run_lengths(labels > 0),
+                    "segmentation": encode_mask(labels > 0),
                     "score": 0.5,
                 }
                 for name, labels in zip(called, MAPS.values(), strict=True)
@@ -228,7 +227,7 @@ class TestResults:
 
     def write(self, images, out, **attributes):
         config = tiny_config(out)
-        files = ResultFiles(
+        files = DetectionFiles(
             Trained(Experiment(config), {}, (), 0, class_names=NAMES),
         )
         files.called = result_names(images)
@@ -268,7 +267,7 @@ class TestResults:
         """An image's number in its name need not be its id."""
         truth = coco(tmp_path, ["001.png", "002.png", "003.png"], MAPS.values())
         result = {"image_id": 2, "category_id": 1, "score": 0.5}
-        result |= {"segmentation": run_lengths(MAPS["cam1/000"] > 0)}
+        result |= {"segmentation": encode_mask(MAPS["cam1/000"] > 0)}
         path = tmp_path / "results.json"
         path.write_text(json.dumps([result | {"file_name": "003.png"}]))
         with pytest.raises(InputError, match=r"is 003\.png in it, and 002\.png there"):

@@ -18,12 +18,10 @@ from PIL import Image
 from pycocotools.mask import decode
 
 from sphemb._checks import InputError
+from sphemb._coco import encode_mask
 from sphemb.cli import main
-from sphemb.cli._instance_lists import placed_runs, regions_of
-from sphemb.cli._label_files import run_lengths
-from sphemb.cli._label_images import save_labels, save_overlay
 from sphemb.cli._names import spelled
-from sphemb.cli._smaller_tiles import with_smaller_tiles
+from sphemb.cli.predict import regions_of, save_labels, save_overlay, with_smaller_tiles
 from sphemb.data import ImageWindows, read_image
 from sphemb.training import Experiment, load_run, train
 from sphemb.viz import overlay
@@ -266,11 +264,11 @@ class TestRunLengths:
         regions = list(regions_of(labels))
         assert len(regions) == 4
         for region in regions:
-            assert region.runs == run_lengths(labels == region.label)
+            assert region.runs == encode_mask(labels == region.label)
 
     def test_a_mask_that_fills_the_image_is_one_run(self):
         mask = np.ones((3, 2), bool)
-        assert placed_runs(mask, (0, 0), (3, 2)) == run_lengths(mask)
+        assert encode_mask(mask, corner=(0, 0), size=(3, 2)) == encode_mask(mask)
 
 
 class TestMemory:

@@ -115,7 +115,7 @@ def test_maxima_alone_are_scored_on_request(folders):
         ("no truth", "a.png must have a ground truth"),
         ("no map", "c.mat must have a prediction"),
         ("two maps", "maps must have different names"),
-        ("colour", "b.png must be grey with 8 or 16 bits, got mode RGB"),
+        ("colour", "b.png must be gray with 8 or 16 bits, got mode RGB"),
         ("wide", "b.tif must have values within 16 bits, got 70000 to 70000"),
         ("size", "b.png must be as large as"),
         ("nan", "c.npy must have values in 0 .. 1, got nan to nan"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sphemb import InputError
-from sphemb.cli import run_prediction, run_training
+from sphemb.cli import Predict, run_training
 from sphemb.configs import bsds, bsds_finetune
 from sphemb.data import read_image
 from tests.data.test_bsds import write_tree
@@ -46,11 +46,11 @@ def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
 
     out = tmp_path / "maps"
     image = tree / "images" / "test" / "300.jpg"
-    assert run_prediction(tmp_path / "second", [str(image)], out) == 1
+    assert Predict((str(image),), tmp_path / "second", out).run() == 1
     assert sorted(p.name for p in out.rglob("*.png")) == ["300.png", "300.png"]
     assert read_image(out / "overlays" / "300.png").shape == (8, 12, 3)
     with pytest.raises(InputError, match=r"images\.csv exists already: give"):
-        run_prediction(tmp_path / "second", [str(image)], out)
+        Predict((str(image),), tmp_path / "second", out).run()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from sphemb import InputError
-from sphemb.cli import run_prediction, run_training
+from sphemb.cli import Predict, run_training
 from sphemb.configs import picie_coco, picie_digits, picie_folder, picie_semantic
 from sphemb.models import FeaturePyramid
 from sphemb.tasks import Picie
@@ -58,7 +58,7 @@ def test_a_folder_without_any_label_file_is_trained_on_drawn_and_predicted(
     assert {"loss/within", "loss/cross", "largest_cluster"} < set(terms)
 
     images = str(folder_dir / "tuesday")
-    assert run_prediction(tmp_path / "run", [images], tmp_path / "out") == 8
+    assert Predict((images,), tmp_path / "run", tmp_path / "out").run() == 8
     assert " cluster" in capsys.readouterr().out
     with Image.open(tmp_path / "out" / "0_labels.png") as image:
         labels = np.asarray(image)

@@ -44,7 +44,7 @@ def rectangle(top, left, bottom, right):
     return mask, [[float(value) for value in polygon]]
 
 
-def run_lengths(mask):
+def encode_mask(mask):
     """COCO's uncompressed runs: column by column, zeros first."""
     flat = np.concatenate([[False], mask.ravel(order="F")])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
@@ -99,7 +99,7 @@ def write_outlines(root):
     annotations = [
         annotation(TIE, TIE_OUTLINE),
         annotation(PERSON, PERSON_OUTLINE),
-        annotation(COUCH, run_lengths(COUCH_MASK)),
+        annotation(COUCH, encode_mask(COUCH_MASK)),
         annotation(PERSON, compressed(CROWD_MASK), crowd=1),
     ]
     for split in ("train", "val"):

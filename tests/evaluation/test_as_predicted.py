@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances
-from sphemb.cli._files_of_task import prediction_files
-from sphemb.cli._limits import whole_lines
+from sphemb.cli._runs import limit_lines
+from sphemb.cli.predict import files_for
 from sphemb.configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate
@@ -108,7 +108,7 @@ def trained_of(experiment):
 
 def predict(trained, scenes, folder):
     """Writes what is predicted for the images, as the command line does."""
-    files, tiled = prediction_files(trained), TiledPrediction(trained)
+    files, tiled = files_for(trained), TiledPrediction(trained)
     images = folder.parent / "images"
     folder.mkdir()
     images.mkdir()
@@ -350,7 +350,7 @@ def test_images_that_prediction_takes_in_tiles_are_named_as_scored_whole(scenes)
             return (1024, 1025) if index == 1 else (1024, 1024)
 
     config = digits.get_config()
-    assert whole_lines(experiment_of(config, scenes), "test") == []
-    (line,) = whole_lines(experiment_of(config, OneLarge()), "test")
+    assert limit_lines(experiment_of(config, scenes), "test", {}, 3) == []
+    (line,) = limit_lines(experiment_of(config, OneLarge()), "test", {}, 3)
     assert line.startswith("1 of 3 images have more than 1024 x 1024 pixels and are ")
     assert "scored whole" in line

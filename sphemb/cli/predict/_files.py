@@ -1,0 +1,410 @@
+"""The files of a prediction, by its type: label images, pictures, lists.
+
+Shape letters: H W image size, h w size of an instance's box.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import pathlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import scipy.ndimage
+
+from sphemb._checks import InputError
+from sphemb._coco import encode_mask
+from sphemb.cli._instance_files import AnnotationIds
+from sphemb.cli._names import spelled, write_table
+from sphemb.data import Box, ImageWindows
+from sphemb.data.files import write_image, write_labels, write_tiff
+from sphemb.evaluation import Found
+from sphemb.tasks import (
+    BoundaryMap,
+    ClassMap,
+    Clusters,
+    Detections,
+    Groups,
+    boundary_levels,
+)
+from sphemb.training import Trained, write_json
+from sphemb.viz import draw_detections, overlay, overlay_boundaries, save_figure
+
+COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
+_PNG_PIXELS = 2**26  # many readers refuse larger PNG files
+_PNG_LABEL = 2**16 - 1
+_ROWS = 256  # that are painted together
+_COLORS = 4095  # that labels of a picture share, to be the same in all of its parts
+
+
+class PredictionFiles:
+    """The files of a type of prediction.
+
+    Attributes:
+        per_image: names of an image's files; ``{}`` is the name of its results.
+        shared: names of files for all images.
+        embeds: whether there is an embedding to keep.
+        called: image file -> name of its results, if that is not its stem.
+    """
+
+    per_image: ClassVar[Sequence[str]] = ()
+    shared: ClassVar[Sequence[str]] = ()
+    embeds: ClassVar[bool] = True
+    noun: ClassVar[tuple[str, str]]
+
+    def __init__(self, trained: Trained):
+        self.trained = trained
+        self.called: Mapping[pathlib.Path, str] = {}
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image, in the order of ``per_image``.
+
+        Returns:
+            The number of what was found, see `in_words`.
+        """
+        raise NotImplementedError
+
+    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+        """Writes the files of all images, in the order of ``shared``."""
+
+    def in_words(self, number: int) -> str:
+        """What was found."""
+        return f"{number} {self.noun[number != 1]}"
+
+    def file_name(self, image: ImageWindows) -> str:
+        """The file of an image in COCO's files, by the name of its results."""
+        name = self.called.get(image.path, image.path.stem)
+        return spelled(f"{name}{image.path.suffix}")
+
+
+class BoundaryFiles(PredictionFiles):
+    """Boundaries in 16 bits, and in red over the image."""
+
+    per_image = ("{}.png", "overlays/{}.png")
+    embeds = False
+    noun = ("pixels above .5", "pixels above .5")
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns the pixels above .5."""
+        boundary = found["boundary"]
+        save_labels(targets[0], boundary_levels(boundary))
+        width = image.size[1]
+
+        def rows(first: int, last: int) -> np.ndarray:
+            pixels = image.read(Box(first, 0, last, width))
+            return _as_bytes(overlay_boundaries(pixels, boundary[first:last]))
+
+        _save(targets[1], rows, image.size)
+        return int(np.sum(boundary >= 0.5))
+
+
+class ClassFiles(PredictionFiles):
+    """Classes by their numbers, and in colors over the image."""
+
+    per_image = ("{}_classes.png", "{}_overlay.png")
+    noun = ("class beside the background", "classes beside the background")
+    shown: ClassVar[str] = "classes"
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns the number of classes."""
+        labels = found[self.shown]
+        save_labels(targets[0], labels)
+        save_overlay(targets[1], image, labels)
+        return int(np.sum(np.bincount(labels.ravel())[1:] > 0))
+
+
+class ClusterFiles(ClassFiles):
+    """Clusters by their numbers, and in colors over the image."""
+
+    per_image = ("{}_labels.png", "{}_overlay.png")
+    embeds = False
+    noun = ("cluster", "clusters")
+    shown = "labels"
+
+
+class GroupFiles(PredictionFiles):
+    """Instances: label images, tables, and COCO's annotations of all images."""
+
+    per_image = ("{}_labels.png", "{}_overlay.png", "{}_labels.csv")
+    shared = ("instances.json",)
+    noun = ("instance", "instances")
+
+    def __init__(self, trained: Trained):
+        super().__init__(trained)
+        self._images: list[dict[str, Any]] = []
+        self._annotations: list[dict[str, Any]] = []
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns the number of instances."""
+        labels = found["labels"]
+        save_labels(targets[0], labels)
+        save_overlay(targets[1], image, labels)
+        regions = list(regions_of(labels))
+        write_table(targets[2], COLUMNS, (region.row for region in regions))
+        number = len(self._images) + 1
+        self._images.append(
+            {
+                "id": number,
+                "file_name": self.file_name(image),
+                "height": image.size[0],
+                "width": image.size[1],
+            }
+        )
+        self._annotations += [
+            {
+                "id": len(self._annotations) + i,
+                "image_id": number,
+                "category_id": 1,
+                "segmentation": region.runs,
+                "area": region.pixels,
+                "bbox": region.coco_box,
+                "iscrowd": 0,
+            }
+            for i, region in enumerate(regions, start=1)
+        ]
+        return len(regions)
+
+    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+        """Writes COCO's annotations."""
+        content = {
+            "images": self._images,
+            "annotations": self._annotations,
+            "categories": [{"id": 1, "name": "instance"}],
+        }
+        write_json(targets[0], content)
+
+
+class DetectionFiles(PredictionFiles):
+    """Instances with classes: label images, names over the image, COCO's results.
+
+    The label image has the instances that reach the task's ``min_score``. COCO's
+    results have all that are scored; but of an image in tiles, where an instance may be
+    hidden by another tile's, those of the label image.
+
+    Attributes:
+        ids: by which COCO's annotations call images and classes, if the results are to
+            have these.
+    """
+
+    per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png", "{}_labels.csv")
+    shared = ("results.json",)
+    noun = ("instance", "instances")
+    ids: AnnotationIds | None = None
+
+    def __init__(self, trained: Trained):
+        super().__init__(trained)
+        self._results: list[dict[str, Any]] = []
+
+    def write(
+        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
+    ) -> int:
+        """Writes the files of one image; returns the number of instances."""
+        labels = found["labels"]
+        save_labels(targets[0], labels)
+        save_labels(targets[1], found["classes"])
+        if "seen" in found:
+            names = self.trained.class_names
+            figure = draw_detections(image.whole(), found["seen"], class_names=names)
+            save_figure(figure, targets[2])
+        else:
+            save_overlay(targets[2], image, labels)
+        regions = list(regions_of(labels))
+        classes, scores = found["instance_classes"], found["instance_scores"]
+        own = [(classes[r.label - 1], scores[r.label - 1]) for r in regions]
+        columns = (COLUMNS[0], "class", "score", *COLUMNS[1:])
+        rows = [(r.label, *o, *r.row[1:]) for r, o in zip(regions, own, strict=True)]
+        write_table(targets[3], columns, rows)
+        if "detections" in found:
+            every = found["detections"]
+            masks = map(encode_mask, every.masks)
+            listed = list(zip(masks, every.classes, every.scores, strict=True))
+        else:
+            listed = [(r.runs, *o) for r, o in zip(regions, own, strict=True)]
+        known = {int(kind): int(kind) for _, kind, _ in listed}
+        if self.ids is not None:
+            known = self.ids.classes
+        self._results += [
+            {
+                "image_id": self._image_id(image),
+                "category_id": known[int(kind)],
+                "segmentation": runs,
+                "score": round(float(score), 6),
+                "file_name": self.file_name(image),
+            }
+            for runs, kind, score in listed
+            if int(kind) in known
+        ]
+        return len(scores)
+
+    def _image_id(self, image: ImageWindows) -> int | str:
+        """The id of an image: COCO's, or its name; as a number unless 7 and 007 are."""
+        if self.ids is not None:
+            return self.ids.images[image.path]
+        name = spelled(self.called.get(image.path, image.path.stem))
+        if not name.isdecimal() or self._numbers[int(name)] > 1:
+            return name
+        return int(name)
+
+    @functools.cached_property
+    def _numbers(self) -> Counter[int]:
+        """How many images are called by a number."""
+        return Counter(int(n) for n in self.called.values() if n.isdecimal())
+
+    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+        """Writes COCO's results."""
+        write_json(targets[0], self._results)
+
+
+_FILES: dict[type, type[PredictionFiles]] = {
+    BoundaryMap: BoundaryFiles,
+    ClassMap: ClassFiles,
+    Clusters: ClusterFiles,
+    Detections: DetectionFiles,
+    Groups: GroupFiles,
+}
+
+
+def files_for(trained: Trained) -> PredictionFiles:
+    """The files of a run's predictions, by the type that its task predicts."""
+    kind = trained.experiment.task.prediction
+    for base in kind.__mro__:
+        if base in _FILES:
+            return _FILES[base](trained)
+    raise InputError(
+        f"config.task.name {trained.experiment.config.task.name} must predict Groups, "
+        f"ClassMap, BoundaryMap or Detections, got {kind.__name__}"
+    )
+
+
+class Region(NamedTuple):
+    """An instance of a label map.
+
+    Attributes:
+        label: its number.
+        pixels: how many it has.
+        middle: row and column of its center of mass.
+        box: (top, left, bottom, right), ends exclusive.
+        runs: its mask as COCO's compressed run lengths.
+    """
+
+    label: int
+    pixels: int
+    middle: tuple[float, float]
+    box: tuple[int, int, int, int]
+    runs: dict[str, Any]
+
+    @property
+    def coco_box(self) -> list[int]:
+        """Left, top, width, height."""
+        top, left, bottom, right = self.box
+        return [left, top, right - left, bottom - top]
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """Its row of the table, in the order of `COLUMNS`."""
+        row, column = (round(value, 2) for value in self.middle)
+        return (self.label, self.pixels, row, column, *self.box)
+
+
+def regions_of(labels: np.ndarray) -> Iterator[Region]:
+    """The instances of a label map int [H, W] by number; 0 is the background."""
+    for number, box in enumerate(scipy.ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        mask = labels[box] == number
+        rows, columns = np.nonzero(mask)
+        top, left = box[0].start, box[1].start
+        yield Region(
+            number,
+            len(rows),
+            (top + float(rows.mean()), left + float(columns.mean())),
+            (top, left, box[0].stop, box[1].stop),
+            encode_mask(mask, corner=(top, left), size=labels.shape),
+        )
+
+
+def save_labels(path: pathlib.Path, labels: np.ndarray) -> pathlib.Path:
+    """Writes a label map: PNG of 16 bits, or TIFF of 32 for more than 65,535 labels.
+
+    Args:
+        path: ending in ``.png`` or ``.tif``.
+        labels: int [H, W] from 0 on.
+
+    Returns:
+        The file, which may end in ``.tif`` instead.
+    """
+    most = int(labels.max(initial=0))
+    if path.suffix == ".png" and most <= _PNG_LABEL:
+        write_labels(path, labels)
+    else:
+        path = path.with_suffix(".tif")
+        dtype = np.uint16 if most <= _PNG_LABEL else np.uint32
+        write_tiff(path, lambda a, b: labels[a:b], size=labels.shape, dtype=dtype)
+    _remove_others(path)
+    return path
+
+
+def save_overlay(path: pathlib.Path, image: ImageWindows, labels: np.ndarray) -> None:
+    """Writes labels int [H, W] above 0 in colors over their image, PNG or TIFF."""
+    height, width = image.size
+    many = int(labels.max(initial=0)) > _COLORS
+
+    def rows(first: int, last: int) -> np.ndarray:
+        # Outlines need the rows next to them.
+        above, below = max(first - 1, 0), min(last + 1, height)
+        seen = labels[above:below]
+        if many:
+            seen = np.where(seen > 0, 1 + (seen - 1) % _COLORS, seen)
+        picture = overlay(image.read(Box(above, 0, below, width)), seen)
+        return _as_bytes(picture[first - above : last - above])
+
+    _save(path, rows, image.size)
+
+
+def _save(
+    path: pathlib.Path, rows: Callable[[int, int], np.ndarray], size: tuple[int, int]
+) -> None:
+    """Writes a picture of which ``rows`` paints some at a time."""
+
+    def in_parts(first: int, last: int) -> np.ndarray:
+        starts = range(first, last, _ROWS)
+        return np.concatenate([rows(a, min(a + _ROWS, last)) for a in starts])
+
+    if path.suffix == ".tif":
+        write_tiff(path, in_parts, size=size, dtype=np.uint8, channels=3)
+    else:
+        write_image(path, in_parts(0, size[0]))
+    _remove_others(path)
+
+
+def named_for(path: pathlib.Path, size: tuple[int, int]) -> pathlib.Path:
+    """A picture's path, ending in ``.tif`` if it is too large for a PNG."""
+    large = path.suffix == ".png" and math.prod(size) > _PNG_PIXELS
+    return path.with_suffix(".tif") if large else path
+
+
+def either_picture(path: pathlib.Path) -> set[pathlib.Path]:
+    """Where a picture may be: large ones, and those of many labels, are TIFF."""
+    endings = (".png", ".tif")
+    return {path, *(path.with_suffix(end) for end in endings if path.suffix in endings)}
+
+
+def _remove_others(path: pathlib.Path) -> None:
+    """Removes what an earlier prediction has written with another ending."""
+    for other in either_picture(path) - {path}:
+        other.unlink(missing_ok=True)
+
+
+def _as_bytes(picture: np.ndarray) -> np.ndarray:
+    return np.rint(255 * picture).astype(np.uint8)

@@ -1,0 +1,380 @@
+"""The verb predict: from its flags to the files of each image."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import tyro
+from tqdm import tqdm
+
+from sphemb._checks import InputError, check_count
+from sphemb._files import written_whole
+from sphemb.cli._flags import OptionalPath, OptionalText
+from sphemb.cli._instance_files import annotation_ids, check_fit
+from sphemb.cli._names import (
+    check_unwritten,
+    make_folder,
+    one_line,
+    progress,
+    result_names,
+    spelled,
+    write_table,
+    writing_results,
+)
+from sphemb.cli.predict._files import (
+    DetectionFiles,
+    PredictionFiles,
+    either_picture,
+    files_for,
+    named_for,
+)
+from sphemb.data import ImageWindows, Reading, Tile
+from sphemb.data.files import ImageValues, find_images
+from sphemb.evaluation import Found, TiledPrediction
+from sphemb.training import Trained, load_run, write_json
+
+_DECODED = 2**20  # pixels up to which an image is read before the first result
+_LIMITS_PRINTED = 5  # images with a line of their own
+_EMBEDDING_BYTES = 2**31
+_EXHAUSTED = "RESOURCE_EXHAUSTED"  # XLA's word for it, on every platform
+_SHARED = ("images.csv", "summary.json")
+_SETTINGS = ("tile", "halo", "min_size", "embeddings", "page")
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predict:
+    """Group or classify the pixels of images, or find boundaries, as trained.
+
+    See docs/prediction.md. All images are checked before the first result, those of
+    more than 2^20 pixels by their header alone; an error leaves nothing written.
+
+    Attributes:
+        images: image files, folders or globs.
+        workdir: the folder of a run.
+        out: the folder for the results.
+        overwrite: replace results that exist.
+        limit: images at most; 0 for all.
+        dry_run: print what would be done, write nothing.
+        min_size: pixels that an instance needs.
+        tile: side of the tiles of larger images.
+        halo: overlap of tiles on each side, in pixels.
+        embeddings: keep the embedding of every pixel.
+        page: of images with several pages, from 0 on, or max (default: the run's).
+        annotations: COCO's file of these images, for the ids in results.json.
+    """
+
+    images: tyro.conf.Positional[tuple[str, ...]]
+    workdir: pathlib.Path
+    out: pathlib.Path
+    overwrite: bool = False
+    limit: int = 0
+    dry_run: bool = False
+    min_size: int = 1
+    tile: int = 1024
+    halo: int = 128
+    embeddings: bool = False
+    page: OptionalText = None
+    annotations: OptionalPath = None
+
+    def run(self) -> int:
+        """Writes the results, and returns the number of images."""
+        check_count("--limit", self.limit)
+        check_count("--tile", self.tile, at_least=1)
+        check_count("--halo", self.halo)
+        check_count("--min-size", self.min_size, at_least=1)
+        if self.tile <= 2 * self.halo:
+            raise InputError(
+                f"--tile must be more than twice --halo, got {self.tile} and "
+                f"{self.halo}"
+            )
+        trained = load_run(self.workdir)
+        reading = trained.experiment.reading
+        if self.page is not None:
+            reading = dataclasses.replace(reading, page=self.page)
+        images = self._read(reading)
+        tiled, files = TiledPrediction(trained), files_for(trained)
+        files.called = result_names([image.path for image in images])
+        self._check(images, trained, files)
+        for image in images:  # refuses a halo that leaves no core
+            tiled.tiles(image.size, tile=self.tile, halo=self.halo)
+        names = [*files.per_image, *(("{}_embedding.npz",) * self.embeddings)]
+        targets = image_targets(images, files.called, names, self.out)
+        shared = [self.out / name for name in (*files.shared, *_SHARED)]
+        wanted = [*shared, *(path for paths in targets for path in paths)]
+        check_targets(images, wanted, overwrite=self.overwrite)
+        values = ImageValues(reading)
+        for image in images:
+            values.add(image.path)
+        for doubt in values.findings:
+            print(f"warning: {doubt.message}", file=sys.stderr)
+        if self.dry_run:
+            for image, own in zip(images, targets, strict=True):
+                print(self._plan(image, tiled, own))
+            print(f"{len(images)} images; nothing is written")
+            return len(images)
+        for folder in dict.fromkeys(path.parent for path in wanted):
+            make_folder(folder)
+        begin = time.perf_counter()
+        rows, tile = self._predict(images, targets, files, tiled)
+        with writing_results():
+            files.finish(shared)
+        limits = Counter(name for row in rows for name in row["reached"].split())
+        for name, number in limits.items():
+            line = limit_line(trained.experiment.task, name, number, len(images))
+            print(f"warning: {line}", file=sys.stderr)
+        summary = {
+            "workdir": spelled(self.workdir),
+            "step": trained.step,
+            "task": type(trained.experiment.task).__name__,
+            "settings": {n: getattr(self, n) for n in _SETTINGS} | {"tile": tile},
+            "reading": dataclasses.asdict(reading),
+            "num_images": len(images),
+            "found": sum(row["found"] for row in rows),
+            "seconds": round(time.perf_counter() - begin, 3),
+            "images": rows,
+        }
+        with writing_results():
+            table, record = (self.out / name for name in _SHARED)
+            write_table(table, tuple(rows[0]), (tuple(row.values()) for row in rows))
+            write_json(record, summary)
+        return len(images)
+
+    def _read(self, reading: Reading) -> list[ImageWindows]:
+        """The images, of which all but large ones are read once."""
+        found = find_images(self.images)[: self.limit or None]
+        images = [ImageWindows(path, reading) for path in found]
+        for image in images:
+            if math.prod(image.size) <= _DECODED:
+                image.whole()
+                image.close()
+        return images
+
+    def _check(
+        self, images: Sequence[ImageWindows], trained: Trained, files: PredictionFiles
+    ) -> None:
+        """Refuses flags that the images or the run's predictions do not allow."""
+        if self.embeddings and not files.embeds:
+            raise InputError("--embeddings: what this run predicts has none to keep")
+        model: Any = trained.experiment.config.model
+        for image in images if self.embeddings else ():
+            size = 2 * math.prod(image.size) * model.embedding_dim
+            if size > _EMBEDDING_BYTES:
+                raise InputError(
+                    f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, "
+                    f"of at most {_EMBEDDING_BYTES / 2**30:.0f}: leave it out, or cut "
+                    "the image"
+                )
+        if self.annotations is not None:
+            if not isinstance(files, DetectionFiles):
+                raise InputError(
+                    "--annotations: what this run predicts has no instances with "
+                    "classes"
+                )
+            sources = [image.path for image in images]
+            ids = annotation_ids(self.annotations, sources, trained.class_names)
+            check_fit(images, ids)
+            files.ids = ids
+        if os.path.realpath(self.out) == os.path.realpath(self.workdir):
+            raise InputError(f"--out must not be the run's own folder, got {self.out}")
+
+    def _predict(
+        self,
+        images: Sequence[ImageWindows],
+        targets: Sequence[Sequence[pathlib.Path]],
+        files: PredictionFiles,
+        tiled: TiledPrediction,
+    ) -> tuple[list[dict[str, Any]], int]:
+        """Writes each image's files; returns their rows and the last tile's side."""
+        rows: list[dict[str, Any]] = []
+        tile, reached = self.tile, 0
+        for i, image in enumerate(progress(images, "images")):
+            row, tile = self._predict_one(image, targets[i], files, tiled, tile)
+            rows.append(row)
+            height, width = image.size
+            found = files.in_words(row["found"])
+            tqdm.write(
+                f"[{i + 1}/{len(images)}] {one_line(_title(image))}, "
+                f"{height} x {width}: {found} in {row['seconds']:.1f} s",
+                file=sys.stdout,
+            )
+            sys.stdout.flush()
+            reached += bool(row["reached"])
+            if row["reached"] and reached <= _LIMITS_PRINTED:
+                limits = " and config.task.".join(row["reached"].split())
+                tqdm.write(
+                    f"warning: {one_line(image.path)} reached config.task.{limits}: it "
+                    "may hold more than was found",
+                    file=sys.stderr,
+                )
+        return rows, tile
+
+    def _predict_one(
+        self,
+        image: ImageWindows,
+        targets: Sequence[pathlib.Path],
+        files: PredictionFiles,
+        tiled: TiledPrediction,
+        tile: int,
+    ) -> tuple[dict[str, Any], int]:
+        start = time.perf_counter()
+
+        def find(tile: int) -> tuple[Found, int]:
+            tiles = tiled.tiles(image.size, tile=tile, halo=self.halo)
+            found = tiled.predict(
+                image,
+                tiles,
+                min_size=self.min_size,
+                embedding=self.embeddings,
+                progress=_progress,
+            )
+            return found, len(tiles)
+
+        (found, number), tile = with_smaller_tiles(
+            find,
+            tile,
+            least=tiled.least_tile(self.halo),
+            name=one_line(image.path),
+            say=lambda line: tqdm.write(line, file=sys.stderr),
+        )
+        with writing_results():
+            if self.embeddings:
+                *targets, last = targets
+                with written_whole(last) as unfinished, unfinished.open("wb") as file:
+                    np.savez_compressed(file, embedding=found["embedding"])
+            count = files.write(targets, image, found)
+        image.close()
+        row = {
+            "image": spelled(image.path),
+            "height": image.size[0],
+            "width": image.size[1],
+            "found": count,
+            "tiles": number,
+            "tile": tile,
+            "seconds": round(time.perf_counter() - start, 3),
+            "reached": " ".join(found.get("reached", ())),
+        }
+        return row, tile
+
+    def _plan(
+        self,
+        image: ImageWindows,
+        tiled: TiledPrediction,
+        targets: Sequence[pathlib.Path],
+    ) -> str:
+        height, width = image.size
+        tiles = tiled.tiles(image.size, tile=self.tile, halo=self.halo)
+        sides = " x ".join(map(str, tiles[0].outer.size))
+        names = ", ".join(str(path) for path in targets)
+        many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
+        return one_line(f"{_title(image)}, {height} x {width}: {many} -> {names}")
+
+
+def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
+    """A bar over several tiles, on a terminal."""
+    return iter(tiles if len(tiles) == 1 else progress(tiles, what, unit="tile"))
+
+
+def _title(image: ImageWindows) -> str:
+    """An image, and which of its pages is read if it has several."""
+    return ", ".join(filter(None, (str(image.path), image.pages_read)))
+
+
+def image_targets(
+    images: Sequence[ImageWindows],
+    called: Mapping[pathlib.Path, str],
+    names: Sequence[str],
+    out: pathlib.Path,
+) -> list[list[pathlib.Path]]:
+    """The files of each image, in the order of the names.
+
+    Args:
+        images: the images.
+        called: image file -> name of its results, see `result_names`.
+        names: of an image's files; ``{}`` is the name of its results.
+        out: their folder.
+    """
+    return [
+        [named_for(out / n.format(called[image.path]), image.size) for n in names]
+        for image in images
+    ]
+
+
+def check_targets(
+    images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], *, overwrite: bool
+) -> None:
+    """Refuses files that would replace an image, an older result or one another."""
+    sources = {os.path.realpath(image.path) for image in images}
+    twice = [path for path, number in Counter(wanted).items() if number > 1]
+    if twice:
+        raise InputError(
+            f"{twice[0]} would be written for two images: predict them into different "
+            "folders"
+        )
+    for path in wanted:
+        for existing in either_picture(path):
+            if os.path.realpath(existing) in sources:
+                raise InputError(
+                    f"{existing} is an image that is predicted: give another --out"
+                )
+            check_unwritten(existing, overwrite=overwrite)
+
+
+def with_smaller_tiles(
+    work: Callable[[int], T],
+    tile: int,
+    *,
+    least: int,
+    name: str,
+    say: Callable[[str], None] = print,
+) -> tuple[T, int]:
+    """Does work in tiles, halved until the device's memory is enough.
+
+    Args:
+        work: from the side of a tile to the result; called anew for each.
+        tile: the side that is tried first.
+        least: the smallest side that is tried.
+        name: of the image, for messages.
+        say: gets a line for each smaller tile.
+
+    Returns:
+        The result and its tile.
+
+    Raises:
+        InputError: the memory is not enough for the smallest tiles.
+    """
+    while True:
+        try:
+            return work(tile), tile
+        except jax.errors.JaxRuntimeError as error:
+            if _EXHAUSTED not in str(error):
+                raise
+            smaller = max(tile // 2, least)
+            if smaller >= tile:
+                raise InputError(
+                    f"{name} does not fit in the device's memory in tiles of {tile} "
+                    "pixels: give a smaller --halo and --tile"
+                ) from error
+        # Outside of the handler, the failed attempt's memory is released.
+        say(f"{name}: out of memory in tiles of {tile}, again in tiles of {smaller}")
+        tile = smaller
+
+
+def limit_line(task: Any, name: str, number: int, images: int) -> str:
+    """Which setting of a task so many of the images reached."""
+    return (
+        f"{number} of {images} images reached config.task.{name} "
+        f"{getattr(task, name)}: they may hold more than was found; raise the limit "
+        "(sphemb advise counts what images hold)"
+    )
