@@ -1,7 +1,4 @@
-"""Annotation files in COCO's form: read, checked, found in a folder, as label maps.
-
-H W image size.
-"""
+"""Annotation files in COCO's form: read, checked, found in a folder, as label maps."""
 
 from __future__ import annotations
 

@@ -123,11 +123,7 @@ def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
 
 
 def read_size(path: PathLike, reading: Reading = AS_SHOWN) -> tuple[int, int]:
-    """Returns the (H, W) that `read_image` would give, without decoding pixels.
-
-    Raises:
-        FileError: the file is missing or not an image.
-    """
+    """Returns the (H, W) of the result of `read_image`, without decoding pixels."""
     return read_header(pathlib.Path(path), reading).size
 
 
@@ -215,9 +211,6 @@ def _stretched(values: _images.Values, reading: Reading) -> _images.Values:
             "intensity 'percentile'"
         )
     return dataclasses.replace(values, low=low, high=high)
-
-
-# The files of a data set
 
 
 def image_files(source: Any) -> list[pathlib.Path]:
@@ -334,9 +327,6 @@ def _unused_bits(counts: np.ndarray) -> str:
         f"{white} that their bits can hold, and 98.8 % of them in {levels} of 256 "
         f"levels of gray: config.data.intensity={advice} would use all"
     )
-
-
-# Writing
 
 
 @contextlib.contextmanager

@@ -131,9 +131,6 @@ class Reading:
             ``"0..4095/65535"``; or ``"range"``, the lowest and the highest value of the
             training images of a data set.
 
-    Raises:
-        InputError: a page or an intensity of another form.
-
     >>> Reading(page="2"), Reading(intensity="0..4095/65535").bounds
     (Reading(page=2, intensity='full'), (0, 4095, 65535))
     """
@@ -268,8 +265,8 @@ def refuse_page(page: int | str, number: int) -> Refused:
 def within_16_bits(values: np.ndarray) -> np.ndarray:
     """Values as uint16, if they fit."""
     if values.size and (values.min() < 0 or values.max() > WHITE):
-        found = f"{values.min()} to {values.max()}"
-        raise Refused(f"must have values within 16 bits, got {found}")
+        got = f"{values.min()} to {values.max()}"
+        raise Refused(f"must have values within 16 bits, got {got}")
     return values.astype(np.uint16, copy=False)
 
 

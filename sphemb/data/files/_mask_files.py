@@ -1,7 +1,4 @@
-"""The numbers that mask files store, their palettes, and labels as bytes of PNG.
-
-H W image size.
-"""
+"""The numbers that mask files store, their palettes, and labels as bytes of PNG."""
 
 from __future__ import annotations
 
@@ -44,12 +41,8 @@ class Stored(NamedTuple):
 def read_stored(path: pathlib.Path) -> Stored:
     """Reads a PNG, TIFF or other lossless file of one page.
 
-    A color image whose channels agree is gray, and transparent pixels are 0.
-
-    Raises:
-        FileError: the file is missing, damaged or too large; its format does not
-            keep values; it has several pages, holds no integers, or colors of more
-            than 8 bits.
+    A color image whose channels agree is gray; transparent pixels are 0. Formats that
+    change values, floating-point values and colors of more than 8 bits are refused.
     """
     with _images.decoding(path, f"mask {path}"):
         if path.suffix.lower() in (".tif", ".tiff"):
@@ -229,9 +222,6 @@ def check_palettes(
 def _palette(image: Image.Image) -> dict[int, Color]:
     flat = (image.getpalette() if image.mode in ("P", "PA") else None) or []
     return dict(enumerate(zip(flat[::3], flat[1::3], flat[2::3], strict=False)))
-
-
-# The bytes that a prepared data set keeps
 
 
 def to_png(array: np.ndarray) -> bytes:

@@ -37,11 +37,9 @@ def load_variable(data: bytes, name: str) -> Any:
     if order is None:
         raise ValueError("it does not begin as a MATLAB file of version 5")
     place = _HEADER
-    while place < len(data):  # SciPy accepts a last element that is cut short
-        if place + 8 > len(data):
-            raise ValueError("it is cut short")
+    while place + 8 <= len(data):
         place += 8 + struct.unpack_from(f"{order}II", data, place)[1]
-    if place > len(data):
+    if place != len(data):  # which SciPy accepts
         raise ValueError("it is cut short")
     found, value = _READER.ask(data, name)
     if not found:

@@ -1,7 +1,4 @@
-"""TIFF files, decoded by tifffile; what it cannot decode goes to Pillow's libtiff.
-
-H W image size, C samples of a pixel.
-"""
+"""TIFF files, decoded by tifffile; what it cannot decode goes to Pillow's libtiff."""
 
 from __future__ import annotations
 
@@ -146,9 +143,8 @@ def _described_images(tiff: Any) -> int:
 
 def tiff_header(page: Any) -> _images.Header:
     """The header of a page."""
-    tag = page.tags.get(_images.ORIENTATION)
     size = page.imagelength, page.imagewidth
-    orientation = tag.value if tag is not None else 1
+    orientation = page.tags.valueof(_images.ORIENTATION, 1)
     return _images.make_header(size, orientation, "TIFF", bits=page.bitspersample)
 
 
