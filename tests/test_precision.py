@@ -64,7 +64,7 @@ def test_value_and_gradient_multiply_at_the_highest_precision(name, x):
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
 @pytest.mark.parametrize("name", CASES)
-def test_accelerators_are_told_the_same(name, platform):
+def test_accelerators_get_the_same_precision(name, platform):
     function = jax.jit(jax.value_and_grad(CASES[name]))
     exported = jax.export.export(function, platforms=[platform])(X)
     text = exported.mlir_module()

@@ -50,7 +50,7 @@ def test_the_message_names_the_argument_and_a_remedy():
         sample_pixels(jax.random.key(0), labels, num_samples=1)
 
 
-def test_those_that_fit_are_taken_whatever_their_type():
+def test_labels_that_fit_are_accepted_of_any_dtype():
     x = jnp.eye(2)
     for dtype in (np.int64, np.uint64, np.uint32, np.uint8):
         labels = np.array([1, 2], dtype)

@@ -86,7 +86,7 @@ class TestAgreement:
 
 
 class TestProperties:
-    def test_masked_points_stay_and_attract_nobody(self):
+    def test_masked_points_stay_and_do_not_attract(self):
         x, truth = clusters(0.2)
         mask = np.random.default_rng(2).uniform(size=N) < 0.8
         spoilt = np.where(mask[:, None], x, np.nan)
@@ -178,7 +178,7 @@ class TestCells:
         codes = _accelerated.encode(_accelerated.project(x), jnp.float32(side))
         return codes, _accelerated.gather(x, mass, codes, most)
 
-    def test_cells_hold_the_mass_and_the_mean_of_their_points(self):
+    def test_cells_hold_the_weight_and_the_mean_of_their_points(self):
         x = clusters(0.2)[0][:64, :3]
         mass = np.random.default_rng(4).integers(0, 3, size=64).astype(np.float32)
         codes, cells = self.gathered(x, mass)
@@ -201,7 +201,7 @@ class TestCells:
             gaps = np.linalg.norm(inside[:, None] - inside, axis=-1)
             assert gaps.max() <= 0.2 * np.sqrt(3) + 1e-6
 
-    def test_what_finds_no_room_is_left_out_and_counted(self):
+    def test_cells_beyond_the_limit_are_dropped_and_counted(self):
         x = clusters(1.0)[0][:64]
         _, cells = self.gathered(x, np.ones(64, np.float32), side=0.01, most=8)
         assert int(cells.number) == 64
@@ -227,7 +227,7 @@ class TestRepresentatives:
         for cell in np.unique(index[truth == len(SHARES) - 1]):
             assert set(truth[index == cell]) == {len(SHARES) - 1}
 
-    def test_points_that_do_not_count_are_never_drawn(self):
+    def test_invalid_points_are_never_sampled(self):
         x, truth = clusters(0.2)
         counts = (truth == 0).astype(np.float32)
         index = np.asarray(represent(x, counts))

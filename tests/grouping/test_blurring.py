@@ -209,14 +209,14 @@ class TestEdges:
         assert jnp.isfinite(value)
         assert all(jnp.isfinite(slope).all() for slope in slopes)
 
-    def test_opposite_points_that_meet_at_the_centre_do_not_divide_by_zero(self):
+    def test_opposite_points_that_meet_at_the_center_do_not_divide_by_zero(self):
         x = jnp.array([[1.0, 0.0], [-1.0, 0.0]])
         step = jax.grad(
             lambda x: grouping.gbms_step(x, concentration=1e-9, step_size=1.0).sum()
         )
         assert jnp.isfinite(step(x)).all()
 
-    def test_nothing_counts(self, points):
+    def test_without_valid_points_nothing_moves(self, points):
         counts = np.zeros(N, bool)
         moved = grouping.gbms(points, concentration=KAPPA, num_steps=3, mask=counts)
         np.testing.assert_array_equal(moved, points)

@@ -68,7 +68,7 @@ class TestLloyd:
             np.testing.assert_allclose(parts.centroids, whole.centroids, atol=1e-5)
             np.testing.assert_array_equal(parts.labels, whole.labels)
 
-    def test_weights_and_masks_are_mass(self):
+    def test_weights_and_masks_are_weights_of_points(self):
         mass = WEIGHTS * MASK
         expected = plain(X, START, mass.astype(np.float64), STEPS)
         points = np.where(MASK[:, None], X, np.nan)
@@ -154,7 +154,7 @@ class TestStream:
 
 class TestStarts:
     @pytest.mark.parametrize("method", ["k-means++", "random"])
-    def test_they_are_different_points_that_count(self, method):
+    def test_they_are_different_valid_points(self, method):
         for seed in range(5):
             start = init_centroids(
                 jax.random.key(seed), X, num_clusters=K, method=method, mask=MASK

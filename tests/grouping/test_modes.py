@@ -34,7 +34,7 @@ class TestAgainstTheOracle:
     @pytest.mark.parametrize("threshold", [-0.5, 0.5, 0.9, 0.99])
     @pytest.mark.parametrize("unassigned", ["nearest", "void"])
     @pytest.mark.parametrize("min_size", [1, 4])
-    def test_labels_and_modes_are_those_of_the_leader_pass(
+    def test_labels_and_modes_are_those_of_the_sequential_definition(
         self, scattered, mask, threshold, unassigned, min_size
     ):
         settings = dict(
@@ -67,12 +67,12 @@ class TestBehaviour:
         np.testing.assert_array_equal(found.sizes, [30, 20, 10, 0, 0, 0, 0, 0])
         np.testing.assert_allclose(found.modes[:3], np.eye(4)[:3], atol=0.05)
 
-    def test_equal_sizes_are_numbered_in_the_order_of_their_leaders(self):
+    def test_equal_sizes_are_numbered_in_the_order_of_their_seeds(self):
         x = np.eye(3, dtype=np.float32)[[2, 0, 1, 0, 1, 2]]
         found = grouping.label_modes(x, max_groups=5)
         np.testing.assert_array_equal(found.labels, [0, 1, 2, 1, 2, 0])
 
-    def test_points_beyond_the_last_group_are_strays(self, scattered):
+    def test_points_beyond_the_last_group_are_unassigned(self, scattered):
         settings = dict(threshold=0.99, max_groups=2)
         void = grouping.label_modes(scattered, unassigned="void", **settings)
         near = grouping.label_modes(scattered, unassigned="nearest", **settings)
@@ -82,7 +82,7 @@ class TestBehaviour:
         # The limit was reached: as many points are left as the groups do not take.
         assert void.num_left == near.num_left == (np.asarray(void.labels) == VOID).sum()
 
-    def test_no_point_is_left_where_there_is_room(self, scattered, mask):
+    def test_no_point_is_left_below_the_limit_of_groups(self, scattered, mask):
         dissolved = dict(threshold=0.9, max_groups=N, min_size=5, unassigned="void")
         found = grouping.label_modes(scattered, mask=mask, **dissolved)
         assert (np.asarray(found.labels)[mask] == VOID).any()
@@ -93,7 +93,7 @@ class TestBehaviour:
         assert (found.labels == VOID).all()
         assert found.num_groups == 0
 
-    def test_masked_points_and_zero_rows_do_no_harm(self, scattered, mask):
+    def test_masked_points_and_zero_rows_change_nothing(self, scattered, mask):
         spoilt = np.where(mask[:, None], scattered, np.nan)
         settings = dict(max_groups=9, mask=mask)
         found = grouping.label_modes(spoilt, **settings)

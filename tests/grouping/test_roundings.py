@@ -111,7 +111,7 @@ class TestKwikCluster:
             np.testing.assert_array_equal(found.labels, labels)
             assert found.num_groups == 3
 
-    def test_strays_and_small_clusters_go_to_the_nearest_pivot_if_asked(
+    def test_unassigned_points_and_small_groups_go_to_the_nearest_pivot_if_asked(
         self, scattered
     ):
         key = jax.random.key(0)
@@ -127,7 +127,9 @@ class TestKwikCluster:
         np.testing.assert_array_equal(np.asarray(near.labels)[unassigned], nearest)
         assert int(near.sizes.sum()) == N
 
-    def test_masked_points_do_no_harm_and_nothing_is_nothing(self, scattered, mask):
+    def test_masked_points_change_nothing_and_no_points_give_no_groups(
+        self, scattered, mask
+    ):
         spoilt = np.where(mask[:, None], scattered, np.nan)
         key = jax.random.key(1)
         found = cluster(key, spoilt, mask=mask, max_groups=K)
@@ -228,7 +230,7 @@ class TestOrthogonalRounding:
         np.testing.assert_array_equal(found.labels, [0, 1, 0])
         assert found.num_groups == 2
 
-    def test_more_groups_than_dimensions_cannot_be_told_apart(self):
+    def test_more_groups_than_dimensions_cannot_be_separated(self):
         x = np.concatenate([np.eye(D), -np.eye(D)[:1]]).astype(np.float32)
         found = rotate(jax.random.key(0), x)
         assert found.num_groups == D
@@ -255,7 +257,7 @@ class TestOrthogonalRounding:
 
 class TestComposition:
     @pytest.mark.parametrize("function", [cluster, rotate])
-    def test_the_draw_is_that_of_the_points_that_count(self, scattered, function):
+    def test_the_sample_is_that_of_the_valid_points(self, scattered, function):
         # As of two images that are padded differently.
         settings = {"max_groups": N} if function is cluster else {}
         tries = {"num_orders": 4} if function is cluster else {"num_starts": 4}

@@ -146,9 +146,7 @@ class TestWhatChangesNothing:
 class TestEdges:
     @pytest.mark.parametrize("normalize", ["pixels", "pairs", "terms"])
     @pytest.mark.parametrize("power", [1, 2])
-    def test_nothing_that_counts_costs_nothing_and_pulls_nowhere(
-        self, normalize, power
-    ):
+    def test_without_valid_points_loss_and_gradient_are_zero(self, normalize, power):
         def loss(x):
             void = np.full(N, VOID, np.int32)
             settings = {"normalize": normalize, "power": power}

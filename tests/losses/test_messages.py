@@ -61,7 +61,7 @@ def test_a_wrong_argument_is_named_with_what_was_wanted(x, labels, settings, mes
         ("mask", {"mask": [True]}),
     ],
 )
-def test_a_list_is_no_array(name, replaced):
+def test_a_list_is_not_an_array(name, replaced):
     arguments = {"x": np.ones((1, 2), np.float32), "labels": np.zeros(1, int)}
     arguments = arguments | replaced
     x, labels = arguments.pop("x"), arguments.pop("labels")
@@ -69,6 +69,6 @@ def test_a_list_is_no_array(name, replaced):
         margin_loss(x, labels, margin=0.5, **arguments)
 
 
-def test_a_list_is_no_trajectory():
+def test_a_list_is_not_a_trajectory():
     with pytest.raises(InputError, match="trajectory must be a JAX or NumPy array"):
         trajectory_margin_loss([X[0], X[0]], LABELS[0], margin=0.5)

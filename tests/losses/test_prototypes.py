@@ -75,7 +75,7 @@ class TestCrossEntropy:
         best = prototype_cross_entropy(centroids, centroids, np.arange(27))
         assert float(best) == pytest.approx(math.log(1 + 26 / math.e), rel=1e-6)
 
-    def test_nothing_that_counts_costs_nothing(self):
+    def test_without_valid_points_the_loss_is_zero(self):
         nothing = np.full((B, N), VOID)
         found = prototype_cross_entropy(
             X.astype(np.float32), CENTROIDS.astype(np.float32), nothing

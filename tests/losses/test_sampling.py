@@ -17,7 +17,7 @@ class TestInstanceWeights:
     mask = rng.uniform(size=(2, 3, 40)) < 0.7
 
     @pytest.mark.parametrize("masked", [False, True])
-    def test_are_one_over_the_counting_pixels_of_the_instance(self, masked):
+    def test_are_one_over_the_valid_pixels_of_the_instance(self, masked):
         mask = self.mask if masked else np.ones_like(self.mask)
         expected = [
             [reference.instance_weights(*pair) for pair in zip(*image, strict=True)]
@@ -31,7 +31,7 @@ class TestInstanceWeights:
         found = instance_weights(self.labels).sum(axis=-1)
         np.testing.assert_allclose(found, instances, rtol=1e-6)
 
-    def test_are_zero_where_nothing_counts(self):
+    def test_are_zero_without_valid_pixels(self):
         assert not instance_weights(jnp.full(5, VOID)).any()
         nothing = instance_weights(jnp.arange(5), mask=jnp.zeros(5, bool))
         assert not nothing.any()
@@ -44,7 +44,7 @@ class TestInstanceWeights:
         mapped = jax.jit(jax.vmap(instance_weights))(self.labels)
         np.testing.assert_array_equal(mapped, instance_weights(self.labels))
 
-    def test_refuse_labels_that_are_no_integers_and_masks_that_do_not_fit(self):
+    def test_refuse_labels_that_are_not_integers_and_masks_that_do_not_fit(self):
         with pytest.raises(InputError, match="labels must be integers, got float32"):
             instance_weights(jnp.zeros(4))
         with pytest.raises(InputError, match=r"mask must have shape .*\(2, 3, 40\)"):
@@ -56,7 +56,7 @@ class TestInstanceWeights:
 class TestSamplePixels:
     labels = jnp.array([[3, VOID, 3, 0, 0, 9, VOID, 9, 1, 1], [VOID] * 7 + [2, 2, 2]])
 
-    def test_draws_different_pixels_that_all_count(self):
+    def test_samples_different_valid_pixels(self):
         sample = sample_pixels(jax.random.key(0), self.labels, num_samples=6)
         assert sample.indices.shape == sample.mask.shape == (2, 6)
         assert sample.indices.dtype == jnp.int32
@@ -65,7 +65,7 @@ class TestSamplePixels:
         for row in sample.indices.tolist():
             assert len(set(row)) == 6
 
-    def test_masks_what_is_left_over_where_too_few_pixels_count(self):
+    def test_masks_the_rest_where_too_few_pixels_are_valid(self):
         sample = sample_pixels(jax.random.key(1), self.labels, num_samples=6)
         assert sample.mask.sum(axis=-1).tolist() == [6, 3]
         assert set(sample.indices[1][sample.mask[1]].tolist()) == {7, 8, 9}
@@ -77,7 +77,7 @@ class TestSamplePixels:
         np.testing.assert_array_equal(by_label.indices, by_mask.indices)
         np.testing.assert_array_equal(by_label.mask, by_mask.mask)
 
-    def test_draws_every_counting_pixel_equally_often(self):
+    def test_samples_every_valid_pixel_equally_often(self):
         labels = jnp.broadcast_to(self.labels[0], (4000, 10))
         sample = sample_pixels(jax.random.key(3), labels, num_samples=4)
         times = np.bincount(np.ravel(sample.indices), minlength=10)
@@ -86,7 +86,7 @@ class TestSamplePixels:
         # Five standard deviations of a count with probability one half.
         np.testing.assert_allclose(times, expected, atol=5 * np.sqrt(4000 / 4))
 
-    def test_draws_for_every_image_by_itself_and_again_the_same(self):
+    def test_samples_every_image_independently_and_reproducibly(self):
         labels = jnp.zeros((2, 64), jnp.int32)
         key = jax.random.key(4)
         first, second = sample_pixels(key, labels, num_samples=32).indices
@@ -94,7 +94,7 @@ class TestSamplePixels:
         again = sample_pixels(key, labels, num_samples=32).indices
         np.testing.assert_array_equal(again, [first, second])
 
-    def test_refuses_more_samples_than_pixels_and_other_nonsense(self):
+    def test_refuses_more_samples_than_pixels_and_wrong_arguments(self):
         key = jax.random.key(5)
         with pytest.raises(
             InputError, match="at most the number of pixels, 10, got 11"

@@ -140,7 +140,7 @@ class TestValues:
         expected = jax.jit(jax.value_and_grad(on_one, (0, 1)))(*args)
         assert_same(found, expected, 1e-5)
 
-    def test_both_terms_and_the_weights_that_nobody_gave(self):
+    def test_both_terms_with_default_weights(self):
         def terms(x, labels, mask, axis_name=None):
             settings = {"mask": mask, "axis_name": axis_name}
             weights = losses.instance_weights(labels, **settings)
@@ -180,7 +180,7 @@ class TestValues:
         here = spread(here, (images,) * 3, P("images"), grid=grid)
         assert_same(jax.jit(here)(x, LABELS, MASK), on_one(x, LABELS, MASK), 1e-5)
 
-    def test_nothing_that_counts_costs_nothing(self):
+    def test_without_valid_points_the_loss_is_zero(self):
         void = np.full((B, N), VOID, np.int32)
         _, here = both(loss)
         args = (*arguments(np.float32)[:3], void, MASK)

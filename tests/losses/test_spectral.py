@@ -83,7 +83,7 @@ class TestGradient:
             found, finite_differences(loss, X[0]), rtol=1e-6, atol=1e-6
         )
 
-    def test_void_and_masked_pixels_neither_count_nor_learn(self):
+    def test_void_and_masked_pixels_have_no_cost_and_no_gradient(self):
         counts = (LABELS != VOID) & MASK
         x = jnp.asarray(X, jnp.float32)
         wild = jnp.where(counts[..., None], x, jnp.nan)

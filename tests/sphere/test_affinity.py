@@ -54,7 +54,7 @@ class TestTheorem21:
         )
         np.testing.assert_array_equal((embedding**2).sum(axis=1), LABELS != VOID)
 
-    def test_room_for_more_groups_is_zero_and_a_batch_is_a_loop(self):
+    def test_unused_groups_are_zero_and_a_batch_is_a_loop(self):
         batch = jnp.stack([jnp.asarray(LABELS), jnp.zeros(12, int)])
         found = spectrum_of(batch, num_groups=15)
         alone = spectrum_of(LABELS, num_groups=15)

@@ -77,7 +77,7 @@ class TestMarginFor:
         least_largest_cosine.cache_clear()
         assert least_largest_cosine(11, 4) == first
 
-    def test_refuses_what_is_no_count(self):
+    def test_refuses_values_that_are_not_counts(self):
         with pytest.raises(InputError, match=r"n must be a Python int .* got 2\.5"):
             sphere.margin_for(2.5, 3)
         with pytest.raises(InputError, match="dim must be >= 1, got 0"):
@@ -140,7 +140,7 @@ class TestTableAndDimension:
                 assert table.margin[row, column] == cell.margin
                 assert table.exact[row, column] == cell.exact
 
-    def test_more_room_never_needs_a_larger_margin(self):
+    def test_a_higher_dimension_never_needs_a_larger_margin(self):
         margin = sphere.feasible_margin_table(
             dims=(2, 3, 4, 5, 8), counts=tuple(range(2, 11))
         ).margin
@@ -160,7 +160,7 @@ class TestTableAndDimension:
             assert sphere.margin_for(n, dim).margin <= margin
             assert dim == 1 or sphere.margin_for(n, dim - 1).margin > margin
 
-    def test_says_so_when_no_dimension_will_do(self):
+    def test_a_margin_without_any_dimension_is_refused(self):
         with pytest.raises(InputError, match=r"at least 0\.4444 for 10 groups"):
             sphere.min_dimension(10, 0.1)
         with pytest.raises(InputError, match="margin"):

@@ -105,7 +105,7 @@ class TestSimilarity:
         away = sphere.calibrated_similarity(x, opposite)
         np.testing.assert_allclose(np.diagonal(away, 0, 1, 2), 0.0, atol=1e-6)
 
-    def test_multiplies_at_the_highest_precision_unless_told_otherwise(self):
+    def test_multiplies_at_the_highest_precision_by_default(self):
         def text(**settings):
             dot = jax.jit(lambda x, y: sphere.pairwise_dot(x, y, **settings))
             return dot.lower(self.x, self.y).as_text()

@@ -127,7 +127,7 @@ class TestDraws:
         assert abs(float(box.flip.mean()) - 0.5) < 0.05
         assert abs(float(box.side.mean()) - 0.75) < 0.02
 
-    def test_a_key_says_it_all(self):
+    def test_a_key_determines_the_result(self):
         first, again = (sample_geometric(jax.random.key(5)) for _ in range(2))
         assert [float(v) for v in first] == [float(v) for v in again]
 

@@ -50,7 +50,7 @@ class TestEachChange:
         found = apply_photometric(jnp.asarray(flat), NEUTRAL._replace(hue=0.3))
         np.testing.assert_allclose(found, flat, atol=1e-6)
 
-    def test_gray_takes_the_colours_away(self):
+    def test_gray_removes_the_colors(self):
         luma = (IMAGE.astype(np.float64) @ GRAY)[..., None]
         expected = np.broadcast_to(luma, IMAGE.shape)
         np.testing.assert_allclose(changed(gray=True), expected, atol=1e-6)
