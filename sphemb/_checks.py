@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+_HOLDS = operator.gt, operator.ge, operator.lt, operator.le
 VOID = -1
 """The label of pixels that are excluded from every loss and score."""
 
@@ -61,14 +63,9 @@ def check_shape(
 ) -> dict[str, Any]:
     """Checks an array's shape against letters, and returns the sizes of the letters.
 
-    Args:
-        name: of the argument.
-        array: anything with a shape.
-        spec: axes separated by blanks, such as ``"... N D"``; a leading ``...`` stands
-            for any number of batch axes, a number for itself.
-        dims: known letters; ``"..."`` holds the batch shape.
-        beside: the argument that fixed ``dims``.
-        hint: the likely cause.
+    The ``spec`` has axes separated by blanks, such as ``"... N D"``; a leading ``...``
+    stands for any number of batch axes, a number for itself. ``dims`` has the sizes of
+    known letters, ``"..."`` among them; ``beside`` is the argument they come from.
 
     >>> check_shape("x", jnp.zeros((4, 9, 3)), "... N D")
     {'...': (4,), 'N': 9, 'D': 3}
@@ -167,17 +164,13 @@ def check_number(
         raise InputTypeError(
             f"{name} must be a number, got {value!r} of type {type(value).__name__}"
         )
-    number = float(value)
     lows = {"<": above, "<=": at_least}
     highs = {"<": below, "<=": at_most}
     low = "".join(f"{v} {sign} " for sign, v in lows.items() if v is not None)
     high = "".join(f" {sign} {v}" for sign, v in highs.items() if v is not None)
-    fits = (
-        (above is None or number > above)
-        and (at_least is None or number >= at_least)
-        and (below is None or number < below)
-        and (at_most is None or number <= at_most)
-        and not math.isnan(number)
+    fits = not math.isnan(value) and all(
+        bound is None or holds(value, bound)
+        for holds, bound in zip(_HOLDS, (above, at_least, below, at_most), strict=True)
     )
     if not fits:
         raise InputError(

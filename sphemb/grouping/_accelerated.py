@@ -73,10 +73,9 @@ def accelerated_gbms(
     means, these means continue alone, with their weights, until none moves more than
     ``tolerance``. Up to M points, every step is that of :func:`gbms`.
 
-    For predictions: no gradient. The density is approximate before the points have met.
-    Well separated groups come out the same. A point between two groups may move to the
-    other one, a lone point to the nearest cell, and a group too small for a cell of its
-    own may be lost (docs/speed.md has the measured agreement).
+    For predictions: no gradient. Well separated groups come out the same. A point
+    between two groups may move to the other one, a lone point to the nearest cell, and
+    a group too small for its own cell may be lost (measured in docs/speed.md).
 
     Args:
         embeddings: [..., N, D] unit rows.

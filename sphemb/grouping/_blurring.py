@@ -72,12 +72,9 @@ def gbms(
         \qquad x_i \leftarrow y_i / \|y_i\|,
 
     softmax self-attention with queries, keys and values equal to X, normalized. The
-    gradient in embeddings, kappa, eta and weights is exact; both passes need memory
-    linear in N (the backward pass keeps two arrays of the embeddings' size per step).
-
-    A small kappa merges all groups: of eight noisy orthogonal clusters kappa = 6 left
-    one after thirty steps, or after five where one of them held 84 % of the points;
-    kappa = 25 kept all eight.
+    gradient in embeddings, kappa, eta and weights is exact, in memory linear in N. A
+    small kappa merges all groups: of eight noisy orthogonal clusters, kappa = 6 left
+    one after thirty steps, and kappa = 25 all eight.
 
     Args:
         embeddings: [..., N, D] unit rows; they are not normalized again.
@@ -87,22 +84,18 @@ def gbms(
         step_size: eta in (0, 2]; a number or a traced scalar.
         weights: [..., N] w >= 0 of the points in the density, 1 by default. Points of
             weight 0 do not move.
-        mask: [..., N] bool, True = valid. The other rows are returned unchanged, have
-            no effect, and pass their cotangent on.
-        block_size: largest side of the tiles of pairs, by default 4096 x 256. It
-            changes memory and speed, and the result by rounding only.
+        mask: [..., N] bool, True = valid; the other rows are returned unchanged.
+        block_size: largest side of the tiles of pairs; None chooses.
         precision: of the matmuls; anything below the highest shifts the kernel.
         custom_gradient: True for the gradient rule of the supplement: the fastest
             `jax.grad`, `jax.vjp` and `jax.hessian`, but `jax.jvp` and `jax.jacfwd`
             raise a TypeError. False for JAX's own derivatives, forward mode included:
             also linear in memory, with a gradient up to four times as slow.
         axis_name: of the mesh axis (or a tuple of axes) over which the points are
-            sharded, inside `jax.shard_map` or `jax.pmap`. The arrays hold this device's
-            rows, equally many on all devices; the result is theirs, as if all points
-            were on one device. docs/sharding.md has the gradient.
+            sharded, inside `jax.shard_map` or `jax.pmap`. All arrays hold the rows of
+            this device, equally many on all devices; see docs/sharding.md.
         attention: a function (query, key, value, mask=) -> [B, N, H, D] that attends at
-            scale 1, such as a fused kernel of an accelerator, in place of the tiles.
-            Precision, memory and derivatives are then its own; see docs/speed.md.
+            scale 1, in place of the tiles; see docs/speed.md.
 
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.

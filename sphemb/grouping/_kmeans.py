@@ -164,8 +164,7 @@ def k_means(
 
     With ``metric="spherical"`` points are compared by direction, and centroids are unit
     vectors (Dhillon & Modha 2001). No gradient. Use ``jax.vmap`` for several sets of
-    points. Sharded points cost one all-reduce of K(D+1)+1 numbers a step, and with
-    ``empty="farthest"`` the K farthest points of every device.
+    points. Sharded points cost one all-reduce of K(D+1)+1 numbers a step.
 
     Args:
         points: [N, D] floating point.

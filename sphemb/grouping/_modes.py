@@ -72,10 +72,9 @@ def label_modes(
     Groups smaller than ``min_size`` are dissolved. Static shapes; O(N D K) time. No
     gradient.
 
-    The default threshold, an angle of 26 degrees, exceeds two bandwidths (23 degrees at
-    kappa = 25), below which two modes merge. Lower it for smaller concentrations, raise
-    it for larger ones. A single group usually means a concentration that is too small,
-    see :func:`gbms`.
+    The default threshold, an angle of 26 degrees, exceeds two bandwidths at kappa = 25,
+    below which two modes merge. Lower it for smaller concentrations. A single group
+    usually means a concentration that is too small, see :func:`gbms`.
 
     Args:
         embeddings: [..., N, D] unit rows, usually from :func:`gbms`; rows with NaN or
@@ -88,9 +87,8 @@ def label_modes(
             (``"void"``).
         mask: [..., N] bool, True = valid; the other points get VOID.
         precision: of the matmuls.
-        axis_name: of the mesh axis over which the points are sharded, as in
-            :func:`gbms`. The labels are those of this device; modes, sizes and numbers
-            are those of all points.
+        axis_name: as in :func:`gbms`; the labels are those of this device, modes, sizes
+            and numbers those of all points.
 
     Returns:
         A :class:`Grouping`; groups are numbered by falling size, then by their seeds.

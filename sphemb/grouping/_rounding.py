@@ -71,12 +71,10 @@ def kwik_cluster(
 
     In a random order of the points, the first free one is a pivot; it and the free
     points of :math:`v_i^\top v_p > \tau` are a group, until no point is free or
-    ``max_groups`` are found. With :math:`\tau = 1/2` the partition has on average at
-    most three times as many wrong pairs against :math:`1_{[v_i^\top v_j > 1/2]}` as the
-    best one (see docs/spectral.md). A single order may be far worse: ``num_orders``
-    tries several and keeps the one whose affinity is nearest to the products.
-
-    Static shapes; O(N D K) time for each order, one after another. No gradient.
+    ``max_groups`` are found. With :math:`\tau = 1/2` it has on average at most three
+    times as many wrong pairs as the best partition (docs/spectral.md). The best of
+    ``num_orders`` orders is kept, whose affinity is nearest to the products. Static
+    shapes; O(N D K) time for each order. No gradient.
 
     Args:
         key: a random key, typed or legacy. In the r-th order of a single image, the
@@ -141,9 +139,8 @@ def orthogonal_rounding(
     :math:`R = U W^\top` with :math:`V^\top Y = U \Sigma W^\top` (orthogonal
     Procrustes). It ends at a local optimum, when no point moves. Directions start at
     points that are farthest from the span of those before, the first at a random one.
-
-    Groups are at right angles, hence at most D; there is no threshold. Static shapes;
-    O(N D^2) time a turn. No gradient.
+    Groups are at right angles, hence at most D. Static shapes; O(N D^2) time a turn. No
+    gradient.
 
     Args:
         key: a random key, typed or legacy, for the first directions.

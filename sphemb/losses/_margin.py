@@ -113,13 +113,11 @@ def margin_loss(
             authors use 5 on PASCAL VOC.
         power: 1 for Eq. 2; 2 for :math:`1 - s^2` and :math:`[s - \alpha]_+^2`, the loss
             that the authors' backward pass descends.
-        block_size: largest side of the tiles of pairs; None chooses. It changes memory
-            and speed, not the result.
+        block_size: largest side of the tiles of pairs; None chooses.
         precision: of the matmuls, see `jax.lax.Precision`.
         axis_name: of the mesh axis (or a tuple of axes) over which the pixels are
-            sharded, inside `jax.shard_map` or `jax.pmap`. The arrays hold this device's
-            pixels, equally many on all devices; the loss is that of all pixels, the
-            same on every device. docs/sharding.md has the gradient.
+            sharded, inside `jax.shard_map` or `jax.pmap`. All arrays hold the pixels of
+            this device, the loss is that of all; see docs/sharding.md.
 
     Returns:
         [...] losses, in float32 at least; 0 without valid pixels.

@@ -46,9 +46,6 @@ def concentration_from_bandwidth(bandwidth: ArrayLike) -> jax.Array:
 def bandwidth_from_concentration(concentration: ArrayLike) -> jax.Array:
     r"""Mean-shift bandwidth of a concentration, :math:`b = 1 / \sqrt\kappa`.
 
-    Args:
-        concentration: kappa > 0.
-
     >>> round(float(bandwidth_from_concentration(100.0)), 3)
     0.1
     """
@@ -116,9 +113,6 @@ def margin_angle(margin: ArrayLike) -> jax.Array:
     The margin is on the calibrated similarity of Eq. 1, so that .5 is a right angle.
     (The text of the paper says arccos of the margin, without the calibration.)
 
-    Args:
-        margin: alpha in [0, 1].
-
     >>> round(float(jnp.degrees(margin_angle(0.5))), 3)
     90.0
     """
@@ -129,8 +123,7 @@ def margin_angle(margin: ArrayLike) -> jax.Array:
 def margin_from_angle(angle: ArrayLike) -> jax.Array:
     r"""Margin of an angle, :math:`\alpha = \tfrac12 (1 + \cos\theta)`.
 
-    Args:
-        angle: theta in [0, pi], in radians.
+    The angle is in [0, pi], in radians.
 
     >>> float(margin_from_angle(0.0))
     1.0

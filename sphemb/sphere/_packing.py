@@ -115,11 +115,8 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
     .. math:: \tfrac12 I_{\sin^2 \theta}\left(\tfrac{D - 1}{2}, \tfrac12\right)
               = \frac1n.
 
-    Disjoint caps of :math:`\theta / 2` give a lower bound in the same way.
-
-    Args:
-        n: number of groups, background included; at least 1.
-        dim: dimension D of the embedding; at least 1.
+    Disjoint caps of :math:`\theta / 2` give a lower bound in the same way. Both
+    arguments are ints of at least 1; n includes the background.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 3.2; R. A. Rankin, The closest packing of
@@ -184,12 +181,10 @@ def min_dimension(n: int, margin: float) -> int:
     It is exact at margins up to .5. Where :func:`margin_for` has a search or a bound,
     the true dimension may be smaller; the returned one is always enough.
 
-    Args:
-        n: number of groups, background included; at least 1.
-        margin: alpha in [0, 1].
+    The margin is alpha in [0, 1]; n is at least 1 and includes the background.
 
     Raises:
-        InputError: not even a simplex has this margin, or an argument is out of range.
+        InputError: not even a simplex has this margin.
 
     >>> min_dimension(10, 0.5), min_dimension(128, 0.5)
     (5, 64)
@@ -222,11 +217,8 @@ def total_similarity(embeddings: jax.Array) -> jax.Array:
     .. math:: \sum_{i \ne j} x_i^\top x_j
               = \Bigl\lVert \sum_i x_i \Bigr\rVert^2 - \sum_i \lVert x_i \rVert^2
 
-    Args:
-        embeddings: [..., N, D] vectors of any length.
-
-    Returns:
-        [...] sums; at least :func:`total_similarity_bound` of the same vectors.
+    Vectors [..., N, D] of any length give [...] sums of :func:`total_similarity_bound`
+    at least.
 
     >>> float(total_similarity(jnp.array([[1.0, 0.0], [-1.0, 0.0]])))
     -2.0
@@ -242,7 +234,7 @@ def total_similarity_bound(embeddings: jax.Array) -> jax.Array:
 
     It is -N on the sphere in every dimension, and reached where the vectors sum to
     zero. Hence the weights of the loss: with one over its number of pixels, an instance
-    counts as one vector. Arguments are those of :func:`total_similarity`.
+    counts as one vector. Vectors are as in :func:`total_similarity`.
 
     References:
         Kong & Fowlkes, CVPR 2018, Proposition 1.
