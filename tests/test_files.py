@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import resource
+import shutil
 
 import pytest
 
@@ -117,6 +118,15 @@ def test_what_breaks_off_leaves_the_files_as_they_were(
     assert run(arguments) == 0
 
 
+def test_a_full_disk_ends_evaluate_with_one_line(workdir, tmp_path, capsys):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    capsys.readouterr()
+    with files_up_to(16):
+        assert run(["evaluate", "--workdir", copy, "--split", "validation"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{copy} cannot be written to: " in line
+
+
 class TestOneFunction:
     def test_names_may_be_as_long_as_a_disk_allows(self, tmp_path):
         path = tmp_path / ("ü" * 125 + ".csv")
@@ -207,9 +217,11 @@ def test_nothing_else_opens_a_file_to_write():
         for line in written_elsewhere(path.read_text())
     }
     # A log grows by lines, and its reader leaves out one that is cut short; steps are
-    # Orbax's, which writes them whole.
+    # Orbax's, which writes them whole; the reader of MATLAB files answers by a pipe.
     assert {path for path, _ in found} == {
+        "data/files/_matlab.py",
         "training/_checkpoints.py",
+        "training/_loop.py",
         "training/_workdir.py",
     }, found
 

@@ -223,12 +223,14 @@ def make_folder(out: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def writing_results() -> Iterator[None]:
-    """Turns an `OSError` into an `InputError` of one line."""
+def writing_results(
+    problem: str = "--out must be a folder for results",
+) -> Iterator[None]:
+    """Turns an `OSError`, such as a full disk, into one line that begins so."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"--out must be a folder for results: {error}") from error
+        raise InputError(f"{problem}: {error}") from error
 
 
 def write_table(

@@ -180,22 +180,22 @@ def run_evaluation(
     if jax.process_index() != 0:
         return summary
     tail = "" if split == "test" else f"_{split}"
-    write_json(workdir / f"summary{tail}.json", summary)
-    pictures.mkdir(parents=True, exist_ok=True)
-    draw_pictures(
-        trained,
-        evaluation,
-        records,
-        pictures,
-        say=lambda line: print(line, file=sys.stderr),
-    )
-    if report:
-        fact = f"{workdir.name}: {number} {split} images, after step {trained.step}"
-        path = workdir / f"report{tail}.html"
-        write_report(
-            trained, evaluation, records, path, split=split, facts=[fact, *limits]
+    path = workdir / f"report{tail}.html"
+    with writing_results(f"{workdir} cannot be written to"):
+        write_json(workdir / f"summary{tail}.json", summary)
+        pictures.mkdir(parents=True, exist_ok=True)
+        draw_pictures(
+            trained,
+            evaluation,
+            records,
+            pictures,
+            say=lambda line: print(line, file=sys.stderr),
         )
-        print(f"report: {path}")
+        if report:
+            fact = f"{workdir.name}: {number} {split} images, after step {trained.step}"
+            facts = [fact, *limits]
+            write_report(trained, evaluation, records, path, split=split, facts=facts)
+            print(f"report: {path}")
     for name, score in evaluation.scores.items():
         if _SHOWN.fullmatch(name):
             print(f"{name:21} {score:.3f}")

@@ -290,6 +290,10 @@ class BoundaryExamples(BuilderExamples):
         target = boundary_target(drawn, consensus=self._consensus)
         return {**example, "boundaries": maps, "instances": target}
 
+    def instances(self, index: int) -> np.ndarray:
+        """Computes the instances of one example."""
+        return self[index]["instances"]
+
     @functools.cached_property
     def num_annotators(self) -> int:
         """A, the largest number of annotators of an image."""
