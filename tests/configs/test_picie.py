@@ -119,9 +119,7 @@ def assert_same(found, expected):
 
 
 @pytest.mark.nightly
-def test_a_run_that_was_cut_off_goes_on_bitwise_centroids_included(
-    drawings_dir, tmp_path
-):
+def test_an_interrupted_run_resumes_bitwise_centroids_included(drawings_dir, tmp_path):
     class CutOffError(Exception):
         pass
 
@@ -145,7 +143,7 @@ def test_a_run_that_was_cut_off_goes_on_bitwise_centroids_included(
         assert_same(load_run(workdir).task_state, unbroken.task_state)
 
 
-def test_an_epoch_shows_every_image_once_unless_it_is_told_otherwise(folder_dir):
+def test_an_epoch_has_every_image_once_by_default(folder_dir):
     config = folder_config(folder_dir)
     experiment = Experiment(config)
     images = len(experiment.source("train"))

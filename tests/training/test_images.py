@@ -106,7 +106,7 @@ class TestBadFiles:
             train(config, tmp_path / "run")
         assert not (tmp_path / "run").exists()
 
-    def test_training_goes_on_without_it_where_told_to(self, damaged, tmp_path, capsys):
+    def test_training_skips_it_with_skip_bad(self, damaged, tmp_path, capsys):
         config = small(damaged)
         config.loader.update(batch_size=16, skip_bad=True)
         config.train.num_steps = 2

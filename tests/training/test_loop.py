@@ -1,4 +1,4 @@
-"""The loop: what it writes, how it goes on, when it stops."""
+"""The loop: what it writes, how it resumes, when it stops."""
 
 import json
 import os
@@ -77,9 +77,7 @@ class TestLoop:
         assert scored == [3]
         assert train(config, tmp_path / "run").step == 4  # and it is open again
 
-    def test_a_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
-        self, unbroken, drawings_dir, tmp_path
-    ):
+    def test_an_interrupted_run_resumes_exactly(self, unbroken, drawings_dir, tmp_path):
         class CutOffError(Exception):
             pass
 
@@ -232,7 +230,7 @@ assert train(config, workdir).step == 4
         pytest.param(4, marks=pytest.mark.nightly),
     ],
 )
-def test_a_run_on_eight_devices_goes_on_with_another_number(unbroken, tmp_path, count):
+def test_a_run_on_eight_devices_resumes_on_another_number(unbroken, tmp_path, count):
     workdir = shutil.copytree(unbroken[0], tmp_path / "moved")
     shutil.rmtree(workdir / "checkpoints" / "4")
     two = load_run(workdir)

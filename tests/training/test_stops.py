@@ -60,7 +60,7 @@ class TestTermination:
             pytest.param(4, marks=pytest.mark.nightly),
         ],
     )
-    def test_the_step_on_its_way_is_saved_and_nothing_is_lost(
+    def test_the_step_being_computed_is_saved_and_nothing_is_lost(
         self, step, unbroken, drawings_dir, tmp_path
     ):
         assert threading.current_thread() is threading.main_thread()
@@ -88,7 +88,7 @@ class TestTermination:
 
 class TestKilling:
     @pytest.mark.nightly
-    def test_a_killed_run_goes_on_as_if_nothing_had_been(self, unbroken, tmp_path):
+    def test_a_killed_run_resumes_exactly(self, unbroken, tmp_path):
         # The same drawings, wherever they are kept.
         command = [
             *(sys.executable, "-c"),

@@ -18,7 +18,7 @@ def unit(shape, seed=0):
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "scipy.ndimage"])
-def test_importing_the_room_loads_no_heavy_library(module):
+def test_importing_the_package_loads_no_heavy_library(module):
     code = f"import sphemb.viz, sys; sys.exit({module!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
@@ -28,7 +28,7 @@ class TestEmbeddingRgb:
         embeddings = unit((2, 5, 6, 3))
         np.testing.assert_allclose(embedding_rgb(embeddings), (embeddings + 1) / 2)
 
-    def test_missing_dimensions_are_half_grey(self):
+    def test_missing_dimensions_are_half_gray(self):
         embeddings = unit((5, 6, 2))
         shown = embedding_rgb(embeddings)
         np.testing.assert_allclose(shown[..., :2], (embeddings + 1) / 2)
@@ -61,11 +61,11 @@ class TestEmbeddingRgb:
             embedding_rgb(embeddings, seed=3), embedding_rgb(embeddings, seed=4)
         )
 
-    def test_a_constant_embedding_is_grey(self):
+    def test_a_constant_embedding_is_gray(self):
         embeddings = np.broadcast_to(unit(8), (4, 5, 8))
         np.testing.assert_array_equal(embedding_rgb(embeddings), 0.5)
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         bad = unit((4, 4, 3))
         bad[0, 0, 0] = np.nan
         with pytest.raises(InputError, match="embeddings must be finite, got 1 value"):
@@ -91,7 +91,7 @@ class TestLabelRgb:
         assert colors.max(axis=1).min() > 0.5
         assert np.abs(colors - 0.5).max(axis=1).min() > 0.15
 
-    def test_background_is_black_and_void_is_grey(self):
+    def test_background_is_black_and_void_is_gray(self):
         shown = label_rgb(np.array([[0, 1], [-1, -7]]))
         np.testing.assert_array_equal(shown[0, 0], 0.0)
         np.testing.assert_array_equal(shown[1], 0.5)
@@ -163,7 +163,7 @@ class TestOverlay:
             overlay(image, self.labels), overlay(image / 255.0, self.labels)
         )
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         with pytest.raises(InputError, match="labels must have shape"):
             overlay(np.ones((8, 8, 3)), self.labels)
         with pytest.raises(InputError, match="image must have shape"):

@@ -63,7 +63,7 @@ class TestDrawOrientations:
             draw_orientations(np.ones((4, 4, 3)), np.zeros((4, 4), bool))
 
 
-def test_ink_is_as_strong_as_the_boundary_is_sure():
+def test_boundaries_are_as_red_as_they_are_probable():
     painted = overlay_boundaries(np.ones((1, 3, 3)), np.array([[0.0, 0.5, 1.0]]))
     np.testing.assert_allclose(painted[0, 0], [1.0, 1.0, 1.0])
     np.testing.assert_allclose(painted[0, 1], [1.0, 0.55, 0.5])

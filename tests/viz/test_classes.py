@@ -5,8 +5,7 @@ import pytest
 
 from sphemb import InputError
 from sphemb.instances import select_detections
-from sphemb.metrics import TrimapCurve
-from sphemb.viz import draw_classes, draw_detections, draw_trimap_curves
+from sphemb.viz import draw_classes, draw_detections
 
 B, H, W, D = 2, 16, 20, 5
 RNG = np.random.default_rng(0)
@@ -63,19 +62,3 @@ class TestDrawDetections:
         texts = figure.axes[0].texts
         assert [t.get_text() for t in texts] == ["cat 0.80", "dog 0.60"]
         assert texts[0].get_position() == (4.5, 4.5)
-
-
-class TestDrawTrimapCurves:
-    def test_each_method_has_a_line_on_both_sides(self):
-        width = np.arange(1, 6)
-        curves = {
-            name: TrimapCurve(width, 0.1 * width, 0.2 * width)
-            for name in ("with", "no")
-        }
-        inside, outside = draw_trimap_curves(curves).axes
-        assert [line.get_label() for line in inside.lines] == ["with", "no"]
-        np.testing.assert_array_equal(outside.lines[1].get_ydata(), 0.2 * width)
-
-    def test_no_curve_is_refused(self):
-        with pytest.raises(InputError, match="at least one method's curve"):
-            draw_trimap_curves({})

@@ -7,7 +7,6 @@ from PIL import Image
 
 from sphemb._checks import InputError
 from sphemb.viz import (
-    draw_curves,
     draw_gradients,
     draw_grouping,
     draw_shifted_images,
@@ -71,7 +70,7 @@ class TestDrawGrouping:
         assert axes[0, 2].get_xlabel() == "2 found, mean best IoU 0.88"
         assert axes[1, 3].get_xlabel() == "random projection of 5 dimensions"
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         images, truth, predicted, embeddings = scene()
         with pytest.raises(InputError, match="predicted must have shape"):
             draw_grouping(images, truth, predicted[:1], embeddings)
@@ -128,7 +127,7 @@ class TestDrawSphere:
         assert points.shape == (2000, 3)
         np.testing.assert_array_equal(points[:, 2], 0.0)
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         trajectory, labels = shrinking(3)
         with pytest.raises(InputError, match="trajectory must have shape"):
             draw_sphere(trajectory[0], labels)
@@ -182,7 +181,7 @@ class TestDrawGradients:
         )
         assert not [c for a in figure.axes for c in a.collections if hasattr(c, "U")]
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         images, truth, _, embeddings = scene()
         with pytest.raises(InputError, match="gradients must hold at least one"):
             draw_gradients(images[0], truth[0], embeddings[0], {})
@@ -235,7 +234,7 @@ class TestDrawSimilarityHistograms:
         assert within[-1] == pytest.approx(4 / 6)
         assert within[25] == pytest.approx(2 / 6)
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         trajectory, labels = shrinking(3)
         with pytest.raises(InputError, match=r"labels must have shape .*\(1, 40\)"):
             draw_similarity_histograms(trajectory[None], labels)
@@ -267,61 +266,12 @@ class TestDrawShiftedImages:
         figure = draw_shifted_images(images, truth, unit((B, 2, H * W, D)))
         assert "principal directions of 5 dimensions" in figure.get_suptitle()
 
-    def test_complaints_name_the_argument(self):
+    def test_errors_name_the_argument(self):
         images, truth, _, _ = scene()
         with pytest.raises(InputError, match="trajectories must have shape"):
             draw_shifted_images(images, truth, unit((B, 2, H * W - 1, 3)))
         with pytest.raises(InputError, match=r"instances\[0\] must name at least"):
             draw_shifted_images(images, 0 * truth - 1, unit((B, 2, H * W, 3)))
-
-
-class TestDrawCurves:
-    records = (
-        {"step": 0, "loss/total": 4.0, "learning_rate": 0.1, "seconds": 1.5},
-        {"step": 10, "loss/total": 2.0, "learning_rate": 0.05, "device": "cpu"},
-        {"step": 10, "validation/mean_best_iou": 0.5, "validation/count_found": 0.9},
-        {
-            "step": 20,
-            "validation/mean_best_iou": 0.75,
-            "validation/num_objects": 9,
-            "validation/num_reached/max_groups": 0,
-        },
-        {"note": "no step", "loss/total": 99.0},
-    )
-
-    def test_curves_are_sorted_into_panels(self):
-        figure = draw_curves(self.records)
-        panels = {axes.get_title(): axes for axes in figure.axes}
-        assert set(panels) == {"losses", "scores", "learning rate", "counts"}
-        (loss,) = panels["losses"].lines
-        np.testing.assert_array_equal(loss.get_xydata(), [[0, 4], [10, 2]])
-        (score,) = panels["scores"].lines
-        np.testing.assert_array_equal(score.get_xydata(), [[10, 0.5], [20, 0.75]])
-        assert score.get_label() == "validation/mean_best_iou"
-        assert [line.get_label() for line in panels["counts"].lines] == [
-            "validation/count_found"
-        ]
-
-    def test_only_panels_with_something_in_them_are_drawn(self):
-        figure = draw_curves(self.records[2:4])
-        assert [axes.get_title() for axes in figure.axes] == ["scores", "counts"]
-
-    def test_losses_that_fall_far_have_a_logarithmic_axis(self):
-        records = [{"step": s, "loss": 10.0**-s} for s in range(4)]
-        assert draw_curves(records).axes[0].get_yscale() == "log"
-        assert draw_curves(self.records).axes[0].get_yscale() == "linear"
-
-    def test_a_loss_that_was_not_finite_leaves_a_gap(self, tmp_path):
-        records = [
-            {"step": s, "loss": float("nan") if s == 1 else 1.0} for s in range(3)
-        ]
-        figure = draw_curves(records)
-        assert np.isnan(figure.axes[0].lines[0].get_ydata()[1])
-        assert save_figure(figure, tmp_path / "gap.png").exists()
-
-    def test_nothing_to_draw_is_said(self):
-        with pytest.raises(InputError, match="records must hold numbers"):
-            draw_curves([{"step": 1, "name": "x"}])
 
 
 class TestSaveFigure:
