@@ -67,11 +67,7 @@ def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
 
 
 def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cuts a host's batch [B, ...] into [devices, B / devices, ...].
-
-    Raises:
-        InputError: B is not divisible by the number of local devices.
-    """
+    """Cuts a host's batch [B, ...] into [devices, B / devices, ...]."""
     count = jax.local_device_count()
 
     def split(array: np.ndarray) -> np.ndarray:

@@ -177,11 +177,8 @@ class Experiment(ExperimentData):
     def start_state(self) -> TrainState:
         """The state that training starts from.
 
-        It has the variables of the run ``config.train.init_from``; or new ones, with
-        the backbone of ``config.train.weights``, a file's, a name's or a run's.
-
-        Raises:
-            InputError: the variables do not fit this network.
+        Its variables are those of the run ``config.train.init_from``, or new with the
+        backbone of ``config.train.weights``, a file's, a name's or a run's.
         """
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:

@@ -124,14 +124,8 @@ def poly_schedule(
     Args:
         learning_rate: :math:`\lambda`.
         num_steps: T, where the rate reaches zero.
-        power: p.
+        power: p, of Kong & Fowlkes, CVPR 2018, section 5.1.
         warmup_steps: steps in which the rate rises from near zero.
-
-    Returns:
-        step -> learning rate.
-
-    References:
-        Kong & Fowlkes, CVPR 2018, section 5.1.
 
     >>> round(float(poly_schedule(1.0, 100, power=1.0)(25)), 6)
     0.75
@@ -168,9 +162,6 @@ def make_optimizer(
         accumulate: steps whose mean gradient makes one update.
         backbone_rate: factor of the learning rate for the parameters below
             ``backbone``, smaller than 1 for pretrained ones; 0 freezes them.
-
-    Returns:
-        The optax transformation.
     """
     where = "config.optimizer"
     check_choice(f"{where}.name", name, ("sgd", "adamw"))

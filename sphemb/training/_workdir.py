@@ -158,11 +158,7 @@ def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
 
 
 def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
-    """The configuration of a run.
-
-    Raises:
-        InputError: no run, or one of sphemb 0.1, which did not store its version.
-    """
+    """The configuration of a run; one of sphemb 0.1 did not store its version."""
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(

@@ -39,14 +39,9 @@ def line_colors(number: int) -> np.ndarray:
 
 
 def label_rgb(labels: np.ndarray, *, background: int | None = 0) -> np.ndarray:
-    """Colors labels; a label always has the same color.
+    """Colors labels [...]; a label always has the same color. Void (negative) is gray.
 
-    Args:
-        labels: int [...]; negative ones are void.
-        background: the label drawn in black, or None for no background.
-
-    Returns:
-        float [..., 3] in [0, 1]; void is gray.
+    ``background`` is the label drawn in black, or None for no background.
 
     >>> label_rgb(np.array([0, -1])).tolist()
     [[0.0, 0.0, 0.0], [0.5, 0.5, 0.5]]
@@ -91,22 +86,13 @@ def match_labels(predicted: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def embedding_rgb(embeddings: np.ndarray, *, seed: int = 0) -> np.ndarray:
-    r"""Shows an embedding map as an RGB image.
+    """Shows an embedding map float [..., H, W, D] as RGB [..., H, W, 3] in [0, 1].
 
     Three dimensions are shown as ``(x + 1) / 2``; missing ones are zero. More are
-    projected on three random orthonormal directions, the same for the same seed. Each
-    channel is then stretched so that its 1st and 99th percentile over all images become
-    0 and 1; images of one call are therefore comparable.
-
-    Args:
-        embeddings: float [..., H, W, D], rows of unit length.
-        seed: of the projection.
-
-    Returns:
-        float [..., H, W, 3] in [0, 1].
-
-    References:
-        Kong and Fowlkes (2018), Figs. 1 and 11 (random projections of 64 dimensions).
+    projected on three random orthonormal directions, the same for the same seed, as in
+    Kong and Fowlkes (2018), Figs. 1 and 11. Each channel is then stretched so that its
+    1st and 99th percentile over all images become 0 and 1; images of one call are
+    therefore comparable.
 
     >>> embedding_rgb(np.array([[[1.0, 0.0, -1.0]]])).tolist()
     [[[1.0, 0.5, 0.0]]]
@@ -128,10 +114,7 @@ def embedding_rgb(embeddings: np.ndarray, *, seed: int = 0) -> np.ndarray:
 
 
 def outlines(labels: np.ndarray) -> np.ndarray:
-    """The pixels [..., H, W] of instances whose 4-neighbors have another label.
-
-    The border of the image is not an outline.
-    """
+    """The pixels of instances that have a 4-neighbor with another label."""
     differs = np.zeros(labels.shape, bool)
     down = labels[..., 1:, :] != labels[..., :-1, :]
     right = labels[..., :, 1:] != labels[..., :, :-1]
@@ -152,9 +135,6 @@ def overlay(
         labels: int [..., H, W]; 0 background and -1 void leave the image as it is.
         alpha: opacity of the interior, between 0 (outlines only) and 1.
 
-    Returns:
-        float [..., H, W, 3] in [0, 1].
-
     >>> overlay(np.ones((1, 2, 3)), np.zeros((1, 2), int)).tolist()
     [[[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]]
     """
@@ -169,14 +149,7 @@ def overlay(
 
 
 def overlay_boundaries(image: np.ndarray, boundary: np.ndarray) -> np.ndarray:
-    """Paints boundaries in red over their pale image, by their probability.
-
-    Args:
-        image: uint8 or float in [0, 1], [H, W, 3].
-        boundary: float [H, W] in [0, 1].
-
-    Returns:
-        float [H, W, 3] in [0, 1].
+    """Paints boundaries [H, W] in [0, 1] in red over their pale image [H, W, 3].
 
     >>> overlay_boundaries(np.zeros((1, 2, 3)), np.array([[0.0, 1.0]])).tolist()
     [[[0.5, 0.5, 0.5], [1.0, 0.1, 0.0]]]

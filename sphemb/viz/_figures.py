@@ -47,10 +47,8 @@ def image_rows(
 ) -> tuple[Figure, np.ndarray]:
     """A figure with a row per image, and its axes [rows, columns].
 
-    Args:
-        columns: title -> a picture [H, W, 3] per image.
-        notes: title -> a line below each picture.
-        cell: width of a column in inches.
+    ``columns`` has a picture [H, W, 3] per image by title, ``notes`` a line below each;
+    ``cell`` is the width of a column in inches.
     """
     first = next(iter(columns.values()))
     height, width = first[0].shape[:2]
@@ -118,9 +116,6 @@ def save_figure(
         path: of the file; its folder is created where it is missing.
         dpi: dots per inch of the first attempt.
         max_bytes: the largest size of the file.
-
-    Returns:
-        The path.
 
     Raises:
         InputError: a path that does not end in .png, or a size that cannot be reached.

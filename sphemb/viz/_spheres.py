@@ -28,19 +28,16 @@ _ELEVATION, _AZIMUTH = 20.0, -55.0
 def onto_sphere(
     trajectory: np.ndarray, *, labels: np.ndarray | None = None
 ) -> np.ndarray:
-    """Projects the points of every step on the sphere in three dimensions.
+    """Projects float [T+1, N, D] unit vectors on the sphere in three dimensions.
 
     More than three dimensions are projected on the three directions along which the
-    points of the last step vary most, with the same weight for every label, and scaled
-    to length one. Distances are not kept: points that are close here may be far apart
-    in the other directions.
+    points of the last step vary most, with the same weight for every label (-1: zero),
+    and scaled to length one. Distances are not kept: points that are close here may be
+    far apart in the other directions. A point whose projection is zero stays zero.
 
-    Args:
-        trajectory: float [T+1, N, D] unit vectors.
-        labels: int [N]; -1 has weight zero. None weighs all points equally.
-
-    Returns:
-        float [T+1, N, 3] unit vectors; zero where the projection is zero.
+    >>> points = onto_sphere(np.eye(4)[None])
+    >>> np.round(np.linalg.norm(points, axis=-1), 6).tolist()
+    [[1.0, 1.0, 1.0, 1.0]]
     """
     dims = check_shape("trajectory", trajectory, "T N D")
     trajectory = float_array("trajectory", trajectory, "T N D")

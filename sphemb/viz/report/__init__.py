@@ -25,13 +25,7 @@ __all__ = ["Example", "Scene", "html_page"]
 
 
 class Example(NamedTuple):
-    """An image with its pictures.
-
-    Attributes:
-        name: a heading.
-        note: a line below it.
-        pictures: caption -> uint8 or float in [0, 1], [H, W, 3].
-    """
+    """An image: a heading, a line below it, and caption -> uint8 or float [H, W, 3]."""
 
     name: str
     note: str
@@ -39,13 +33,10 @@ class Example(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """N points on the sphere at T + 1 steps of a mean shift.
+    """Points on the sphere at every step of a mean shift, a heading and a line below.
 
-    Attributes:
-        name: in the list of scenes.
-        note: a line below it.
-        points: float [T+1, N, 3] unit vectors.
-        colors: name -> float in [0, 1], [N, 3]; the first is shown initially.
+    ``points`` are float [T+1, N, 3] unit vectors, ``colors`` name -> float [N, 3] in
+    [0, 1]; the first is shown initially.
     """
 
     name: str
@@ -72,9 +63,6 @@ def html_page(
         figures: heading -> a chart.
         examples: heading -> images.
         scenes: spheres, shown one at a time.
-
-    Returns:
-        The text of the page.
 
     >>> page = html_page("digits", scores={"recall": 0.5})
     >>> page.startswith("<!DOCTYPE html>"), "<td>0.5000</td>" in page
