@@ -5,6 +5,7 @@ Both are brought into the form of COCO's files.
 
 from __future__ import annotations
 
+import csv
 import os
 import pathlib
 from collections import defaultdict
@@ -15,7 +16,6 @@ import numpy as np
 
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
-from sphemb.cli._instance_tables import class_number, read_table, vote_objects
 from sphemb.cli._label_files import (
     find_labels,
     match_labels,
@@ -34,6 +34,7 @@ from sphemb.data import (
 from sphemb.training import read_json
 
 _TAIL = "_labels"  # of what `sphemb predict` writes
+Rows = dict[int, tuple[int, float]]  # label -> class and score
 
 
 class Truth(NamedTuple):
@@ -166,7 +167,7 @@ def coco_results(
                 )
             if not np.isfinite(score):
                 raise InputError(f"{path} must have scores that are numbers, got NaN")
-            kind = class_number(kind, truth.kinds)
+            kind = _class_number(kind, truth.kinds)
             results.append(
                 {
                     **result,
@@ -297,7 +298,7 @@ def _folder_truth(
         height, width = values.shape
         listed.append({"id": number, "height": height, "width": width})
         if semantic is None:
-            rows = read_table(true[name], name, values, kinds=kinds, scored=False)
+            rows = _read_table(true[name], name, values, kinds=kinds, scored=False)
         else:
             place = of_classes.find(name)
             if place is None:
@@ -308,7 +309,7 @@ def _folder_truth(
                     f"{class_files[place]} must have the size of {true[name]}, "
                     f"{values.shape}, got {voted.shape}"
                 )
-            rows = vote_objects(values, voted)
+            rows = _vote_objects(values, voted)
         nothing = values < 0
         for label, (kind, _) in rows.items():
             mask = values == label
@@ -339,7 +340,7 @@ def _folder_results(
                 f"{path} must have the size of its truth, {sizes[image]}, got "
                 f"{values.shape}"
             )
-        rows = read_table(path, name, values, kinds=truth.kinds, scored=True)
+        rows = _read_table(path, name, values, kinds=truth.kinds, scored=True)
         for label, (kind, score) in rows.items():
             mask = values == label
             if mask.any():
@@ -375,6 +376,86 @@ def _record(image: int, kind: int, mask: np.ndarray) -> dict[str, Any]:
         "area": int(mask.sum()),
         "iscrowd": 0,
     }
+
+
+def _read_table(
+    path: pathlib.Path,
+    name: str,
+    values: np.ndarray,
+    *,
+    kinds: Mapping[str, int],
+    scored: bool,
+) -> Rows:
+    """Reads the classes of the instances of a label image, and their scores, or 0.
+
+    The table ends in ``.csv`` or ``.json`` and has the name of the image or of the file
+    ``path``, which may have a tail after it.
+    """
+    stems = dict.fromkeys((path.stem, name.rpartition("/")[2]))
+    tables = [path.with_name(stem + end) for stem in stems for end in (".csv", ".json")]
+    columns = ", ".join(("label", "class", *(("score",) * scored)))
+    table = next((t for t in tables if t.is_file()), None)
+    labels = {int(label) for label in np.unique(values[values > 0])}
+    if table is None:
+        if not labels:
+            return {}
+        raise InputError(
+            f"{path} must have {columns} of its instances beside it in "
+            f"{' or '.join(t.name for t in tables)}, got none"
+        )
+    rows: Rows = {}
+    for row in _read_rows(table):
+        try:
+            label, kind = int(row["label"]), _class_number(row["class"], kinds)
+            score = float(row["score"]) if scored else 0.0
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{table} must have {columns} of every instance, with numbers or known "
+                f"classes, but has not: {error}"
+            ) from error
+        if label in rows or not np.isfinite(score):
+            raise InputError(
+                f"{table} must have each label once, with a score that is a number, "
+                f"but label {label} has not"
+            )
+        rows[label] = (kind, score)
+    missing = labels - rows.keys()
+    if missing:
+        first = min(missing)
+        hint = "" if scored else f": if that is void, give --void {first}"
+        raise InputError(
+            f"{table} must have every label of {path.name}, but has not {first}{hint}"
+        )
+    return rows
+
+
+def _class_number(value: Any, kinds: Mapping[str, int]) -> int:
+    """The number of a class, by its number or name where ``kinds`` are known."""
+    return kinds[str(value)] if kinds else int(value)
+
+
+def _vote_objects(values: np.ndarray, semantic: np.ndarray) -> Rows:
+    """The commonest class of each object's pixels, or 0, with score 0."""
+    rows: Rows = {}
+    for label in np.unique(values[values > 0]):
+        seen, counts = np.unique(
+            semantic[(values == label) & (semantic > 0)], return_counts=True
+        )
+        rows[int(label)] = (int(seen[np.argmax(counts)]) if len(seen) else 0, 0.0)
+    return rows
+
+
+def _read_rows(table: pathlib.Path) -> list[Any]:
+    if table.suffix == ".json":
+        rows = read_json(table)
+        if not isinstance(rows, list):
+            raise InputError(f"{table} must hold a list, an entry for each instance")
+        return rows
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table} cannot be read as CSV: {error}") from error
 
 
 class AnnotationIds(NamedTuple):
