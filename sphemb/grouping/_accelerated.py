@@ -258,13 +258,6 @@ class Cells(NamedTuple):
     number: jax.Array  # [] int32, the number of cells, those beyond M included
 
 
-class Codes(NamedTuple):
-    """A cell's address, hashed to 64 bits: two hashes [N] uint32."""
-
-    first: jax.Array
-    second: jax.Array
-
-
 def project(x: jax.Array) -> jax.Array:
     """Projects [N, D] onto min(D, 24) fixed random orthonormal directions."""
     dim = x.shape[-1]
@@ -274,8 +267,8 @@ def project(x: jax.Array) -> jax.Array:
     return jnp.matmul(x, directions, precision=jax.lax.Precision.HIGHEST)
 
 
-def encode(projected: jax.Array, side: jax.Array) -> Codes:
-    """Hashes the cell of every point [N, P]."""
+def encode(projected: jax.Array, side: jax.Array) -> tuple[jax.Array, ...]:
+    """Hashes the cell of every point [N, P] to 64 bits: two hashes [N] uint32."""
     cell = jnp.floor(projected / side).astype(jnp.int32).astype(jnp.uint32)
     factors = np.random.default_rng(1).integers(2**32, size=(2, cell.shape[1]))
     factors = factors.astype(np.uint32) | np.uint32(1)
@@ -287,17 +280,17 @@ def encode(projected: jax.Array, side: jax.Array) -> Codes:
             code = code ^ (code >> np.uint32(15))
         return code
 
-    return Codes(*(mix(row) for row in factors))
+    return tuple(mix(row) for row in factors)
 
 
-def count_cells(codes: Codes, valid: jax.Array) -> jax.Array:
+def count_cells(codes: tuple[jax.Array, ...], valid: jax.Array) -> jax.Array:
     """Counts cells of valid points in a hash table: sometimes slightly too few."""
-    slot = codes.first >> np.uint32(32 - _TABLE_BITS)
+    slot = codes[0] >> np.uint32(32 - _TABLE_BITS)
     table = jnp.zeros(2**_TABLE_BITS, bool).at[slot].max(valid)
     return jnp.sum(table, dtype=jnp.int32)
 
 
-def gather(x: jax.Array, weights: jax.Array, codes: Codes, max_cells: int) -> Cells:
+def gather(x: jax.Array, weights: jax.Array, codes, max_cells: int) -> Cells:
     """Gathers points by their codes; points of weight 0 share one more cell."""
     num_points = x.shape[0]
     # Points of weight 0 sort last, so that their cell is the last one.
