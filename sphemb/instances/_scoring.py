@@ -303,7 +303,7 @@ def apply_scores(linear: LinearScore, features: jax.Array) -> jax.Array:
 class SelectedDetections(NamedTuple):
     """The detections of one image."""
 
-    # Int32 [H, W], 0 for none, 1.. the detections, the best first; where two overlap,
+    # int32 [H, W], 0 for none, 1.. the detections, the best first; where two overlap,
     # the better one is on top.
     labels: np.ndarray
     classes: np.ndarray  # int [M], the class of detection 1, 2,

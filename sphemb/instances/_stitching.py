@@ -25,7 +25,7 @@ Corner = tuple[int, int]
 class Piece(NamedTuple):
     """The label map of a tile."""
 
-    # Int [h, w], 0 for the background and void, 1, 2, .. its instances.
+    # int [h, w], 0 for the background and void, 1, 2, .. its instances.
     labels: np.ndarray
     corner: Corner  # row and column of its upper left pixel in the image
     # (top, left, bottom, right) in the image, ends exclusive. The result takes these
@@ -37,10 +37,10 @@ class Piece(NamedTuple):
 class Stitched(NamedTuple):
     """One label map."""
 
-    # Int32 [H, W], 0 for the background, 1..M the instances by falling size, equally
+    # int32 [H, W], 0 for the background, 1..M the instances by falling size, equally
     # large ones in the order of their first pixels.
     labels: np.ndarray
-    # Int [N + 1]: the instance of each label of each piece, the pieces' labels counted
+    # int [N + 1]: the instance of each label of each piece, the pieces' labels counted
     # one piece after another; 0 for a label without a pixel in the core, or of a
     # smaller instance than allowed. ``names[0]`` is 0.
     names: np.ndarray

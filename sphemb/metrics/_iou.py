@@ -43,7 +43,7 @@ class MeanIoU(Metric):
     """
 
     per_class: ClassVar[bool] = True
-    # Int [K, K + 1], true classes in rows; the last column counts pixels for which none
+    # int [K, K + 1], true classes in rows; the last column counts pixels for which none
     # of the K was found.
     confusion: jax.Array
     lost_true: jax.Array  # pixels whose true class is above K - 1
@@ -121,7 +121,7 @@ class TrimapIoU(Metric):
     (array([0.25, 0.58, 0.71]), array([1., 1., 1.]))
     """
 
-    # Int [W + 1, K, K + 1], by distance; the last has the pixels W or farther away.
+    # int [W + 1, K, K + 1], by distance; the last has the pixels W or farther away.
     confusion: np.ndarray
     lost_true: np.ndarray  # pixels whose true class is above K - 1
 

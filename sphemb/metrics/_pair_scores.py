@@ -63,7 +63,7 @@ class PairScores(Metric):
     (0.6, 0.5, 0.5)
     """
 
-    # Int32 [2, 4], true positive, false positive, false negative and true negative
+    # int32 [2, 4], true positive, false positive, false negative and true negative
     # pairs of all images, in units of 2^20 and the remainder.
     counts: jax.Array
     # [4], the sums over images of each image's accuracy, precision, recall and adjusted
@@ -103,7 +103,7 @@ class PairScores(Metric):
             of up to 2047 of them.
 
         Raises:
-            InputError: shapes that differ, labels that are not integers, larger images.
+            InputError: images of more pixels.
         """
         check_count("max_predicted", max_predicted, at_least=1)
         check_count("max_true", max_true, at_least=0)

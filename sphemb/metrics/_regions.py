@@ -56,7 +56,7 @@ class RegionPrecision(Metric):
     scores: np.ndarray  # float64 [M]
     classes: np.ndarray  # int [M], 1..C-1
     right: np.ndarray  # bool [M, L], at every level
-    # Int [C], true objects of each class; the first is the background's.
+    # int [C], true objects of each class; the first is the background's.
     num_objects: np.ndarray
     name: str = dataclasses.field(default="ap_r", metadata={"static": True})
 
