@@ -69,12 +69,9 @@ def style_chart(
     """Small labels, no box, and pale grid lines behind a chart."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    if title:
-        axes.set_title(title, fontsize=10)
-    if xlabel:
-        axes.set_xlabel(xlabel, fontsize=9)
-    if ylabel:
-        axes.set_ylabel(ylabel, fontsize=9)
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.set_ylabel(ylabel, fontsize=9)
     if grid:
         axes.grid(color="0.92", linewidth=0.6)
         axes.set_axisbelow(True)
@@ -82,15 +79,8 @@ def style_chart(
 
 def legend_above(figure: Figure, axes: Any, ncols: int) -> None:
     """One legend for all charts of a figure, from the curves of one of them."""
-    handles, names = axes.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="outside upper center",
-        ncols=ncols,
-        fontsize=9,
-        frameon=False,
-    )
+    place = {"loc": "outside upper center", "ncols": ncols}
+    figure.legend(*axes.get_legend_handles_labels(), fontsize=9, frameon=False, **place)
 
 
 def png_bytes(figure: Figure, dpi: float) -> bytes:
