@@ -63,17 +63,12 @@ def found_in_image(
         min_score: of a detection that is in ``labels``.
 
     Returns:
-        What the prediction has of:
-
-        * ``labels`` int32 [H, W], 0 for the background or void and 1, 2, .. for
-          instances or clusters;
-        * ``classes`` int32 [H, W], `VOID` for void;
-        * ``boundary`` float32 [H, W] in [0, 1];
-        * ``seen`` and ``detections``, those of the labels, and all that are scored,
-          also those that others cover;
-        * ``instance_classes`` [M] and ``instance_scores`` [M], of the labels;
-        * ``embedding`` float16 [H, W, D];
-        * ``reached``, the names of the task's limits that were reached.
+        Depending on the prediction: ``labels`` int32 [H, W], 0 background or void;
+        ``classes`` int32 [H, W], `VOID` void; ``boundary`` float32 [H, W];
+        ``embedding`` float16 [H, W, D]; ``seen`` and ``detections``, the
+        `SelectedDetections` of the labels and all that are scored;
+        ``instance_classes`` and ``instance_scores`` [M] of the labels; ``reached``, the
+        names of the limits that were reached.
     """
     return _found(predictions, size, min_size, min_score)
 
@@ -203,36 +198,17 @@ class TiledPrediction:
             lambda bound, batch: embed_pixels(network.traced(bound), batch)
         )
 
-    @property
-    def by_foreground(self) -> bool:
-        """Whether instances are the connected components of the foreground."""
-        groups = issubclass(self._task.prediction, Groups)
-        return groups and self._readoff is not None and self._readoff.by_foreground
-
-    @property
-    def whole(self) -> bool:
-        """Whether the network sees tiles as parts, see `TiledNetwork`."""
-        return self._network.whole
-
-    @property
-    def stride(self) -> int:
-        """What the sides of a tile are multiples of."""
-        return self._network.stride
-
     def least_tile(self, halo: int) -> int:
         """The side of the smallest tile with such a halo and a core."""
-        return 2 * (halo + -halo % self.stride) + self.stride
+        stride = self._network.stride
+        return 2 * (halo + -halo % stride) + stride
 
     def tiles(self, size: tuple[int, int], *, tile: int, halo: int) -> list[Tile]:
         """The tiles of an image, see `sphemb.data.tile_image`.
 
-        Args:
-            size: (H, W) of the image; one of no more pixels than a square tile is a
-                tile by itself, whatever its shape.
-            tile: side of a tile.
-            halo: pixels around its core.
+        An image of no more pixels than a square tile is one tile, whatever its shape.
         """
-        multiple = self.stride
+        multiple = self._network.stride
         if math.prod(size) <= tile**2:
             # Padded as for scoring.
             tile, multiple = max(size), self._trained.experiment.multiple
@@ -260,13 +236,14 @@ class TiledPrediction:
             As `found_in_image`, for the whole image.
         """
         if len(tiles) == 1:
-            batch = tile_batch(image, tiles[0])
-            found = self._found(image, tiles[0], self._trained.apply, batch, min_size)
+            apply, batch = self._trained.apply, tile_batch(image, tiles[0])
+            found = self._found(image.size, tiles[0], apply, batch, min_size=min_size)
             return found if embedding else _without(found, "embedding")
         some = _spread(tiles, self._sample_tiles)
         moments = self._network.moments(image, some, progress)
-        canvas = Canvas(image.size, embedding=embedding)
-        if self.by_foreground:
+        canvas = _Canvas(image.size, embedding=embedding)
+        groups = issubclass(self._task.prediction, Groups)
+        if groups and self._readoff is not None and self._readoff.by_foreground:
             background, unsure = self._background(image, some, moments, progress)
             canvas.note(("max_groups",) * bool(unsure))
             stitched = stitch_labels(
@@ -301,19 +278,19 @@ class TiledPrediction:
 
     def _found(
         self,
-        image: ImageWindows,
+        size: tuple[int, int],
         tile: Tile,
         apply: Apply,
         batch: Batch,
-        min_size: int = 1,
+        **limits: int,
     ) -> Found:
         """The prediction for a tile, without the pixels beyond the image."""
         predictions = self._task.predict(apply, self._trained.task_state, batch)
         return found_in_image(
             predictions,
-            tile.outer.clipped(*image.size).size,
-            min_size=min_size,
+            tile.outer.clipped(*size).size,
             min_score=getattr(self._task, "min_score", -np.inf),
+            **limits,
         )
 
     def _every(
@@ -321,12 +298,13 @@ class TiledPrediction:
         image: ImageWindows,
         tiles: Iterable[Tile],
         moments: Moments,
-        canvas: Canvas,
+        canvas: _Canvas,
     ) -> Iterator[tuple[Tile, Found]]:
         """The tiles and their predictions; all maps but the labels are pasted."""
         for tile in tiles:
             apply = self._network.at(tile, image.size, moments)
-            found = self._found(image, tile, apply, self._network.batch(image, tile))
+            batch = self._network.batch(image, tile)
+            found = self._found(image.size, tile, apply, batch)
             canvas.paste(_without(found, "labels"), tile)
             yield tile, found
 
@@ -339,8 +317,7 @@ class TiledPrediction:
     ) -> tuple[jax.Array, jax.Array]:
         """The background's direction, from pixels on a grid over the image.
 
-        The grid is the image's, and its points are in row-major order: with all tiles
-        they are those of `Readoff.read`.
+        With all tiles, the points are those of `Readoff.read`, in the same order.
         """
         pixels = sum(math.prod(tile.core.size) for tile in tiles)
         multiple = self._trained.experiment.multiple
@@ -368,7 +345,7 @@ class TiledPrediction:
         tiles: Iterable[Tile],
         moments: Moments,
         background: jax.Array,
-        canvas: Canvas,
+        canvas: _Canvas,
     ) -> Iterator[Piece]:
         """The connected components of each core and the pixel around it."""
         for tile in tiles:
@@ -386,20 +363,11 @@ class TiledPrediction:
             yield Piece(labels, (seen.top, seen.left), tuple(core))
 
 
-class Canvas:
-    """The maps of a whole image [H, W, ...], allocated with the first tile.
-
-    Args:
-        size: (H, W) of the image.
-        embedding: keep the embedding, too.
-
-    Attributes:
-        found: the maps so far, by name, and the limits that were reached.
-    """
+class _Canvas:
+    """The maps of a whole image [H, W, ...], allocated with the first tile."""
 
     def __init__(self, size: tuple[int, int], *, embedding: bool) -> None:
-        """Allocates nothing yet; see the class."""
-        self.embedding = embedding
+        self.embedding = embedding  # whether it is kept
         self.found: Found = {}
         self._size = size
 
@@ -460,15 +428,7 @@ class _Votes:
 
 
 def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
-    """Dilates the instances of a large map in place, some rows at a time.
-
-    Args:
-        labels: int32 [H, W]; 0 for the background and 1, 2, ...
-        width: pixels, as for `sphemb.instances.dilate_instances`.
-
-    Returns:
-        The same array.
-    """
+    """`sphemb.instances.dilate_instances` in place, some rows of a map at a time."""
     if not width:
         return labels
     above = labels[:0]

@@ -31,9 +31,6 @@ class TiledNetwork:
     never repeat, a network cannot see an image larger than those of its training; then
     each tile is an image by itself, and `whole` is False.
 
-    Args:
-        trained: the run.
-
     Attributes:
         whole: whether tiles are parts of their image.
     """
@@ -55,17 +52,10 @@ class TiledNetwork:
         return self._model.stride
 
     def at(self, tile: Tile, size: tuple[int, int], moments: Moments) -> Apply:
-        """The network as it sees a tile.
+        """The network as it sees a tile of an image of a size (H, W).
 
-        Args:
-            tile: which.
-            size: (H, W) of its image.
-            moments: of the image.
-
-        Returns:
-            The function from the tile [B, h, w, 3], its mask and its ``middle``, see
-            :meth:`batch`, to the network's maps. An input of another size, such as the
-            tile at another scale, is normalized by its own moments.
+        An input of another size than the tile, such as the tile at another scale, is
+        normalized by its own moments.
         """
         bound = self.arguments(tile, size, moments)
 
@@ -82,17 +72,10 @@ class TiledNetwork:
         return apply
 
     def batch(self, image: ImageWindows, tile: Tile) -> Batch:
-        """A tile as a task takes it, for the network of :meth:`at`.
-
-        Returns:
-            As `tile_batch`; if tiles are parts of their image, also ``middle`` [2], the
-            middle of the image in pixels from the tile's corner.
-        """
+        """`tile_batch`, with ``middle`` [2] of the image from the tile's corner."""
         middle = self._middle(tile, image.size)
-        return {
-            **tile_batch(image, tile),
-            **({} if middle is None else {"middle": middle}),
-        }
+        where = {} if middle is None else {"middle": middle}
+        return {**tile_batch(image, tile), **where}
 
     def arguments(
         self, tile: Tile, size: tuple[int, int], moments: Moments
@@ -114,12 +97,7 @@ class TiledNetwork:
         tiles: Sequence[Tile],
         progress: Callable[..., Any],
     ) -> Moments:
-        """The moments of group normalization over an image.
-
-        Args:
-            image: the image.
-            tiles: all of its tiles; or some, for an estimate.
-            progress: iterates over the tiles of a pass, see `TiledPrediction.predict`.
+        """The moments of group normalization over all or some tiles of an image.
 
         Returns:
             float32 [2, G], mean and variance, by the name of the layer; empty if each
@@ -179,12 +157,7 @@ class TiledNetwork:
 
 
 def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
-    """A tile as a task takes it.
-
-    Returns:
-        ``image`` float32 [1, h, w, 3] in [0, 1], mirrored beyond the image's border;
-        ``mask`` bool [1, h, w], False there.
-    """
+    """A tile as a task takes it, mirrored and masked beyond the image's border."""
     inside = tile.outer.clipped(*image.size).within(tile.outer)
     mask = np.zeros((1, *tile.outer.size), bool)
     mask[0][inside.slices] = True

@@ -63,31 +63,19 @@ def draw_pictures(
 ) -> list[pathlib.Path]:
     """Draws the samples and the curves of an evaluation.
 
-    Which pictures depends on what the task predicts.
-
-    * Groups: ``grouping.png``, images, truth, prediction, embedding; ``sphere.png``,
-      the points at every step of the mean shift (Fig. 4); ``gradients.png``, the loss's
-      gradient without and with a step of mean shift (Fig. 5); ``similarities.png``,
-      within and between instances at every step; ``proposals.png``, recall against the
-      number of proposals (Fig. 8), if the task has budgets.
-    * Boundaries: ``boundaries.png``, images, annotators, boundaries and the branches'
-      embeddings, before and after a fine-tuning (Fig. 7); ``orientations.png``, the
-      finest branch against a boundary's direction and distance (Fig. 3 of the
-      supplement); ``precision.png``, precision against recall (Fig. 6).
-    * Classes: ``classes.png``, images, classes, instances if there are some, three
-      projections of the embedding (Figs. 10 and 11); ``trimap.png``, mean IoU by the
-      distance from true boundaries (Fig. 9).
-    * Clusters: ``clusters.png``, images, clusters, classes if there are some.
-
-    ``curves.png`` has the training.
+    The prediction decides which: of groups ``grouping``, ``sphere`` (Fig. 4),
+    ``gradients`` (Fig. 5), ``similarities`` and, with budgets, ``proposals`` (Fig. 8);
+    of boundaries ``boundaries`` (Fig. 7), ``orientations`` (Fig. 3 of the supplement)
+    and ``precision`` (Fig. 6); of classes ``classes`` (Figs. 10 and 11) and ``trimap``
+    (Fig. 9); of clusters ``clusters``; and always ``curves``, the training.
 
     Args:
         trained: the network.
         evaluation: of it.
         records: of the training, from `sphemb.training.read_log`.
         folder: of the pictures.
-        say: gets one line with the pictures that cannot be drawn, such as those of a
-            nearly void image, which has no two points to compare.
+        say: gets one line with the pictures that cannot be drawn, such as those of
+            nearly void images.
 
     Returns:
         The files.
@@ -341,15 +329,7 @@ class PixelGrid(NamedTuple):
     def gradients(
         self, *, concentration: float, margin: float
     ) -> dict[str, np.ndarray]:
-        """The margin loss's gradients in the embedding, [H, W, D].
-
-        Args:
-            concentration: of the kernel.
-            margin: of the loss.
-
-        Returns:
-            The gradients with "no mean shift" and with "one step of mean shift".
-        """
+        """The margin loss's gradients [H, W, D] without and with one step of shift."""
         labels = jnp.asarray(self.instances.reshape(-1))
 
         def loss(points: jax.Array, num_steps: int) -> jax.Array:

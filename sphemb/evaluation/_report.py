@@ -45,65 +45,56 @@ def write_report(
     split: str,
     facts: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Writes a page about an evaluation that holds all it shows.
+    """Writes an evaluation as one page below 3 MB, and returns its path.
 
     Args:
         trained: the network.
         evaluation: of it, with extremes.
         records: of the training, from `sphemb.training.read_log`.
-        path: of the page, below 3 MB.
+        path: of the page.
         split: that was evaluated.
         facts: lines below its title.
-
-    Returns:
-        The path.
     """
-    number = len([image for image in evaluation.ranked if image.maps])
-    worst = evaluation.ranked[: -(-number // 2)]
-    best = evaluation.ranked[len(evaluation.ranked) - number // 2 :][::-1]
-    source, by, side = (
-        trained.experiment.source(split),
-        evaluation.ranked_by,
-        _SIDE_SHOWN,
-    )
+    kept = [image for image in evaluation.ranked if image.maps]
+    half, by = -(-len(kept) // 2), evaluation.ranked_by
+    ends = {"worst": kept[:half], "best": kept[half:][::-1]}
+    source, config = trained.experiment.source(split), trained.experiment.config
     names = {
         image.index: str(source[image.index].get("name") or f"image {image.index}")
-        for image in (*worst, *best)
+        for image in kept
     }
-    examples = {"The worst images": worst, "The best images": best}
     scenes = [
-        scene
-        for kind, images in {"worst": worst, "best": best}.items()
-        for place, image in enumerate(images)
-        if (
-            scene := _scene(trained, image, f"{kind} {place + 1}: {names[image.index]}")
-        )
+        _scene(trained, image, f"{kind} {place}: {names[image.index]}")
+        for kind, images in ends.items()
+        for place, image in enumerate(images, start=1)
     ]
-    while True:
-        page = html_page(
-            f"{trained.experiment.config.task.name} of "
-            f"{trained.experiment.config.model.name}",
+
+    def page(side: int) -> bytes:
+        examples = {
+            f"The {kind} images": [
+                Example(
+                    names[image.index],
+                    f"{by} {image.scores[by]:.4f}",
+                    _pictures(image, side),
+                )
+                for image in images
+            ]
+            for kind, images in ends.items()
+            if images
+        }
+        text = html_page(
+            f"{config.task.name} of {config.model.name}",
             facts=facts,
             scores=evaluation.scores,
             figures={"The training": draw_curves(records)} if records else {},
-            examples={
-                heading: [
-                    Example(
-                        names[image.index],
-                        f"{by} {image.scores[by]:.4f}",
-                        _pictures(image, side),
-                    )
-                    for image in images
-                ]
-                for heading, images in examples.items()
-                if images
-            },
-            scenes=scenes,
+            examples=examples,
+            scenes=[scene for scene in scenes if scene],
         )
-        # Names of files may hold what UTF-8 cannot.
-        content = page.encode("utf-8", errors="backslashreplace")
-        if len(content) < _MOST_BYTES or side < 32:
-            break
+        # File names may hold bytes that UTF-8 cannot.
+        return text.encode("utf-8", errors="backslashreplace")
+
+    side = _SIDE_SHOWN
+    while len(content := page(side)) >= _MOST_BYTES and side >= 32:
         side = side * 3 // 4
     with written_whole(path) as unfinished:
         unfinished.write_bytes(content)
@@ -179,26 +170,19 @@ def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
     readoff = trained.experiment.task.readoff
     dim = maps["embedding"].shape[-1]
     points = jnp.asarray(maps["embedding"].reshape(-1, dim), jnp.float32)
-    if readoff is None:
-        trajectory = np.asarray(points)[None]
-        said = [f"{len(points):,} pixels on a grid; this task shifts no points."]
-    else:
-        kappa = readoff.concentration
-        trajectory = np.asarray(
-            gbms_trajectory(
-                points, concentration=kappa, num_steps=readoff.predict_steps
-            )
-        )
-        said = [
-            f"Every step of the mean shift at κ = {kappa:g} of {len(points):,} pixels "
-            "on a grid."
-        ]
+    trajectory, grid = np.asarray(points)[None], f"{len(points):,} pixels on a grid"
+    note = f"{grid}; this task shifts no points."
+    if readoff is not None:
+        kappa, steps = readoff.concentration, readoff.predict_steps
+        shifted = gbms_trajectory(points, concentration=kappa, num_steps=steps)
+        trajectory = np.asarray(shifted)
+        note = f"Every step of the mean shift at κ = {kappa:g} of {grid}."
     shown = np.random.default_rng(0).permutation(len(points))[:_POINTS_SHOWN]
     if len(shown) < len(points):
-        said.append(f"{len(shown):,} of them are shown.")
+        note += f" {len(shown):,} of them are shown."
     if dim > 3:
-        said.append(
-            f"Of {dim} dimensions, the three principal ones of the last step are "
+        note += (
+            f" Of {dim} dimensions, the three principal ones of the last step are "
             "shown, normalized to length one: points that are close here may be far "
             "apart in the embedding."
         )
@@ -211,12 +195,7 @@ def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
     weights = next((array for array in labels.values() if (array >= 0).any()), None)
     colors = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
     colors["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
-    return Scene(
-        name,
-        " ".join(said),
-        onto_sphere(trajectory, labels=weights)[:, shown],
-        colors,
-    )
+    return Scene(name, note, onto_sphere(trajectory, labels=weights)[:, shown], colors)
 
 
 def _black(values: np.ndarray) -> np.ndarray:

@@ -45,8 +45,8 @@ class Evaluation:
 
     Attributes:
         scores: name -> score, over all images.
-        num_images: how many they were.
-        metrics: name -> the metric that the scores are computed from.
+        num_images: that were scored.
+        metrics: name -> the metric of the scores.
         samples: the first images: ``image`` [B, H, W, 3], ``instances`` [B, H, W],
             ``mask``, False in the padding, ``semantic`` and ``boundaries`` if the data
             set has them.
@@ -71,14 +71,11 @@ def evaluate(
 
     Args:
         trained: from `sphemb.training.train` or `sphemb.training.load_run`.
-        split: ``"validation"`` or ``"test"``; the first ``num_{split}`` images of it
-            that ``config.evaluation`` asks for.
+        split: ``"validation"`` or ``"test"``, of which the first ``num_{split}`` images
+            of ``config.evaluation`` are scored.
         num_samples: images that are kept as samples, of the commonest size.
         num_extremes: with at least 1, each image is scored by itself, too, and the maps
             of so many of the worst and of the best are kept.
-
-    Returns:
-        Scores and samples.
     """
     experiment = trained.experiment
     settings = experiment.config.evaluation
