@@ -241,15 +241,16 @@ def read_instances(
     titles = read_lines(names, "--names") if names else []
     if groundtruth.is_dir():
         true = find_labels(groundtruth, "--groundtruth")
-        matched, chosen = match_labels(found or {}, true, groundtruth, images)
-        left = []
+        # COCO's results say nothing about images without an instance.
+        own = true if found is None else found
+        pairs, left = match_labels(
+            own, true, predictions, groundtruth, images, partial=partial
+        )
+        chosen = [pair.name for pair in pairs]
         if found is not None:
-            left = [name for name in chosen if name not in matched]
-            if left and not partial:
-                raise unpredicted(true[left[0]], len(left), len(chosen), predictions)
-            found, chosen = matched, list(matched)
+            found = {pair.name: pair.predicted for pair in pairs}
         truth = _folder_truth(true, chosen, groundtruth, semantic, titles, void)
-        truth = truth._replace(unpredicted=len(left))
+        truth = truth._replace(unpredicted=left)
     else:
         given = {"--semantic": semantic, "--images": images}
         for flag, value in given.items():

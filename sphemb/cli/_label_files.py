@@ -103,55 +103,46 @@ def pair_labels(
     """
     found = find_labels(predictions, "--predictions", tail=tail)
     true = find_labels(groundtruth, "--groundtruth")
-    found, chosen = match_labels(found, true, groundtruth, images)
-    left = [name for name in chosen if name not in found]
-    if left and not partial:
-        raise unpredicted(true[left[0]], len(left), len(chosen), predictions)
-    pairs = [LabelPair(n, found[n], true[n]) for n in chosen if n in found]
-    return LabelPairs(pairs, len(left))
+    return match_labels(found, true, predictions, groundtruth, images, partial=partial)
 
 
 def match_labels(
     found: Mapping[str, pathlib.Path],
     true: Mapping[str, pathlib.Path],
+    predictions: pathlib.Path,
     groundtruth: pathlib.Path,
-    images: pathlib.Path | None,
-) -> tuple[dict[str, pathlib.Path], list[str]]:
-    """Finds the true images of predictions, see `ImageNames`.
-
-    Args:
-        found: name -> file of predictions.
-        true: name -> file of the ground truth.
-        groundtruth: of all, for messages.
-        images: a text file with the names of the true images that count.
-
-    Returns:
-        true name -> file of its prediction, for images that count; and the true names
-        that count.
-    """
+    images: pathlib.Path | None = None,
+    *,
+    partial: bool = False,
+) -> LabelPairs:
+    """Pairs predictions with ground truths, both name -> file, see `ImageNames`."""
     order = list(true)
     names = ImageNames([f"{name}{true[name].suffix}" for name in order], groundtruth)
-    chosen = order
-    if images is not None:
-        listed = {line: names.find(line) for line in read_lines(images, "--images")}
-        for line, place in listed.items():
-            if place is None:
-                raise InputError(
-                    f"{line} must have a ground truth in {groundtruth}, got none"
-                    f"{names.near(line)}"
-                )
-        places = dict.fromkeys(p for p in listed.values() if p is not None)
-        chosen = [order[place] for place in places]
-    predicted, counted = {}, set(chosen)
-    for name, place in names.match(found).items():
-        if place is None and images is None:
+
+    def known(place: int | None, what: object, name: str) -> int:
+        if place is None:
             raise InputError(
-                f"{found[name]} must have a ground truth in {groundtruth}, got none"
+                f"{what} must have a ground truth in {groundtruth}, got none"
                 f"{names.near(name)}"
             )
-        if place is not None and order[place] in counted:
+        return place
+
+    chosen = order
+    if images is not None:
+        lines = read_lines(images, "--images")
+        places = [known(names.find(line), line, line) for line in lines]
+        chosen = [order[place] for place in dict.fromkeys(places)]
+    predicted = {}
+    for name, place in names.match(found).items():
+        if images is None:
+            known(place, found[name], name)
+        if place is not None:
             predicted[order[place]] = found[name]
-    return {n: predicted[n] for n in chosen if n in predicted}, chosen
+    pairs = [LabelPair(n, predicted[n], true[n]) for n in chosen if n in predicted]
+    left = [name for name in chosen if name not in predicted]
+    if left and not partial:
+        raise unpredicted(true[left[0]], len(left), len(chosen), predictions)
+    return LabelPairs(pairs, len(left))
 
 
 def unpredicted(
@@ -218,7 +209,7 @@ def read_lines(path: pathlib.Path, flag: str) -> list[str]:
 
 def pair_files(
     maps: pathlib.Path, groundtruth: pathlib.Path, *, partial: bool = False
-) -> tuple[list[LabelPair], int]:
+) -> LabelPairs:
     """Pairs boundary maps with ground truths by their paths, see `ImageNames`.
 
     Args:
@@ -226,18 +217,10 @@ def pair_files(
             pictures of `sphemb predict`, is left out.
         groundtruth: a folder of ``.mat`` files.
         partial: leave out ground truths without a map.
-
-    Returns:
-        The pairs, and how many ground truths have no map.
     """
     soft = _files("--maps", maps, _MAPS)
     true = _files("--groundtruth", groundtruth, (".mat",))
-    found, chosen = match_labels(soft, true, groundtruth, None)
-    left = [name for name in chosen if name not in found]
-    if left and not partial:
-        raise unpredicted(true[left[0]], len(left), len(chosen), maps)
-    pairs = [LabelPair(name, path, true[name]) for name, path in found.items()]
-    return pairs, len(left)
+    return match_labels(soft, true, maps, groundtruth, partial=partial)
 
 
 def _files(

@@ -297,13 +297,9 @@ def image_targets(
     names: Sequence[str],
     out: pathlib.Path,
 ) -> list[list[pathlib.Path]]:
-    """The files of each image, in the order of the names.
+    """The files in ``out`` of each image, whose results are ``called`` by a name.
 
-    Args:
-        images: the images.
-        called: image file -> name of its results, see `result_names`.
-        names: of an image's files; ``{}`` is the name of its results.
-        out: their folder.
+    ``names`` are those of an image's files, with ``{}`` for the name of its results.
     """
     return [
         [named_for(out / n.format(called[image.path]), image.size) for n in names]
@@ -342,7 +338,7 @@ def with_smaller_tiles(
     """Does work in tiles, halved until the device's memory is enough.
 
     Args:
-        work: from the side of a tile to the result; called anew for each.
+        work: from the side of a tile to the result.
         tile: the side that is tried first.
         least: the smallest side that is tried.
         name: of the image, for messages.
@@ -350,9 +346,6 @@ def with_smaller_tiles(
 
     Returns:
         The result and its tile.
-
-    Raises:
-        InputError: the memory is not enough for the smallest tiles.
     """
     while True:
         try:
