@@ -47,6 +47,7 @@ Found = dict[str, Any]
 Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
 
 
+@functools.singledispatch
 def found_in_image(
     predictions: Predictions,
     size: tuple[int, int],
@@ -70,38 +71,33 @@ def found_in_image(
         ``instance_classes`` and ``instance_scores`` [M] of the labels; ``reached``, the
         names of the limits that were reached.
     """
-    return _found(predictions, size, min_size, min_score)
-
-
-@functools.singledispatch
-def _found(predictions: Any, size: tuple[int, int], *_: Any) -> Found:
     raise TypeError(
         "Task.predict must return Groups, ClassMap, BoundaryMap or Detections, got "
         f"{type(predictions).__name__}"
     )
 
 
-@_found.register(BoundaryMap)
-def _(predictions: BoundaryMap, size: tuple[int, int], *_: Any) -> Found:
+@found_in_image.register(BoundaryMap)
+def _(predictions: BoundaryMap, size: tuple[int, int], **_: Any) -> Found:
     return {"boundary": _cut(predictions.boundary, size).astype(np.float32)}
 
 
-@_found.register(ClassMap)
-def _(predictions: ClassMap, size: tuple[int, int], *_: Any) -> Found:
+@found_in_image.register(ClassMap)
+def _(predictions: ClassMap, size: tuple[int, int], **_: Any) -> Found:
     return _embedded(predictions, size) | {"classes": _cut(predictions.classes, size)}
 
 
-@_found.register(Clusters)
-def _(predictions: Clusters, size: tuple[int, int], *_: Any) -> Found:
+@found_in_image.register(Clusters)
+def _(predictions: Clusters, size: tuple[int, int], **_: Any) -> Found:
     # From 1 on: no cluster is the background, and 0 is void.
     return _embedded(predictions, size) | {
         "labels": _cut(predictions.classes, size) + 1
     }
 
 
-@_found.register(Groups)
+@found_in_image.register(Groups)
 def _(
-    predictions: Groups, size: tuple[int, int], min_size: int, min_score: float
+    predictions: Groups, size: tuple[int, int], *, min_size: int = 1, **_: Any
 ) -> Found:
     if predictions.background is None:
         labels = jnp.asarray(predictions.labels[0]) + 1
@@ -119,9 +115,13 @@ def _(
     }
 
 
-@_found.register(Detections)
+@found_in_image.register(Detections)
 def _(
-    predictions: Detections, size: tuple[int, int], min_size: int, min_score: float
+    predictions: Detections,
+    size: tuple[int, int],
+    *,
+    min_size: int = 1,
+    min_score: float = -np.inf,
 ) -> Found:
     maps = _cut(predictions.groups.proposals, size)
     scores = np.asarray(predictions.proposal_scores[0])

@@ -248,8 +248,21 @@ def _class_makers(
 ) -> Makers:
     samples = evaluation.samples
     makers: Makers = {}
+
+    def classes() -> Any:
+        height, width = common_size(samples["mask"])
+        maps = (samples["image"], samples["semantic"], found.classes, found.embedding)
+        drawn = None
+        if detected is not None:
+            drawn = _selected(detected, trained, (height, width))
+        return draw_classes(
+            *(np.asarray(array)[:, :height, :width] for array in maps),
+            class_names=trained.class_names,
+            detections=drawn,
+        )
+
     if found.embedding is not None and "semantic" in samples:
-        makers["classes"] = lambda: _class_figure(found, detected, trained, samples)
+        makers["classes"] = classes
     if "trimap" in evaluation.metrics:
         name = trained.experiment.config.model.name
         curve = evaluation.metrics["trimap"].curve()
@@ -257,36 +270,17 @@ def _class_makers(
     return makers
 
 
-def _class_figure(
-    found: ClassMap,
-    detected: Detections | None,
-    trained: Trained,
-    samples: Mapping[str, np.ndarray],
-) -> Any:
-    height, width = common_size(samples["mask"])
-    selected: list[SelectedDetections] | None = None
-    if detected is not None:
-        min_score = getattr(trained.experiment.task, "min_score", -np.inf)
-        selected = [
-            select_detections(
-                maps[:, :height, :width],
-                scores=scores,
-                classes=classes,
-                min_score=min_score,
-            )
-            for maps, scores, classes in zip(
-                np.asarray(detected.groups.proposals),
-                detected.proposal_scores,
-                detected.proposal_classes,
-                strict=True,
-            )
-        ]
-    maps = (samples["image"], samples["semantic"], found.classes, found.embedding)
-    return draw_classes(
-        *(np.asarray(array)[:, :height, :width] for array in maps),
-        class_names=trained.class_names,
-        detections=selected,
-    )
+def _selected(
+    detected: Detections, trained: Trained, size: tuple[int, int]
+) -> list[SelectedDetections]:
+    """The detections of each image that are drawn."""
+    proposals = np.asarray(detected.groups.proposals)[..., : size[0], : size[1]]
+    scores, classes = detected.proposal_scores, detected.proposal_classes
+    least = getattr(trained.experiment.task, "min_score", -np.inf)
+    return [
+        select_detections(maps, scores=s, classes=c, min_score=least)
+        for maps, s, c in zip(proposals, scores, classes, strict=True)
+    ]
 
 
 def common_size(mask: np.ndarray) -> tuple[int, int]:
