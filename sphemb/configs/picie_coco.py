@@ -59,7 +59,7 @@ def get_config(variant: str = "r18") -> ml_collections.ConfigDict:
         "blur": 0.5,
         "blur_sigma": (0.1, 2.0),
         "hue": 0.1,
-        "grey": 0.2,
+        "gray": 0.2,
         "crop_side": (0.5, 1.0),
         "predict_scale": 0.75,  # 320 of COCO's usual 427 to 480 pixels
         "matching": "one_to_one",

@@ -38,7 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
         "start_images": 64,
         "start_steps": 20,
         "hue": 0.05,
-        "grey": 0.0,
+        "gray": 0.0,
         "blur": 0.0,
         "scored_by": "foreground",
         "num_classes": 2,

@@ -12,18 +12,8 @@ A configuration names a task by its class, ``config.task.name = "Proposals"`` or
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._instances import Instances
 from sphemb.tasks._picie import Picie
-from sphemb.tasks._picie_state import PicieState
+from sphemb.tasks._picie_clusters import PicieState
 from sphemb.tasks._pixels import embed_pixels, placed_map
-from sphemb.tasks._predictions import (
-    BoundaryMap,
-    ClassMap,
-    Clusters,
-    Detections,
-    Groups,
-    Predictions,
-    groups_of,
-    named_arrays,
-)
 from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._readoff import Readoff
 from sphemb.tasks._semantic import Semantic
@@ -31,14 +21,22 @@ from sphemb.tasks._spectral import ROUNDINGS, Spectral
 from sphemb.tasks._task import (
     Apply,
     Batch,
+    BoundaryMap,
+    ClassMap,
+    Clusters,
+    Detections,
+    Groups,
     LabelMap,
     Maps,
+    Predictions,
     Stateless,
     Task,
     TaskState,
     compute_scores,
+    groups_of,
     maps_of,
     measures_on_host,
+    named_arrays,
     predict_and_measure,
 )
 

@@ -1,9 +1,6 @@
-"""Boundaries: group the pixels into two, those on a boundary and all the others.
+"""Boundaries: two groups of pixels (Kong & Fowlkes, CVPR 2018, section 5.2).
 
-Kong & Fowlkes, CVPR 2018, section 5.2.
-
-Shape letters: B images, H rows, W columns, K branches, h_k w_k size of a branch's map,
-M sampled pixels, D dimension, A annotators.
+Shape letters: B images, H W image size, K branches, A annotators.
 """
 
 from __future__ import annotations
@@ -16,11 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from sphemb._checks import (
-    InputError,
-    check_choice,
-    check_number,
-)
+from sphemb._checks import InputError
 from sphemb._grid import Grid, extended
 from sphemb.losses import balanced_logistic_loss, margin_loss
 from sphemb.metrics import BoundaryScores, boundary_counts, suppress_non_maxima
@@ -34,15 +27,15 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._predictions import BoundaryMap
-from sphemb.tasks._settings import check_counts
 from sphemb.tasks._task import (
     Apply,
     Batch,
+    BoundaryMap,
     LabelMap,
     Stateless,
     TaskState,
     maps_of,
+    setting,
 )
 
 
@@ -53,63 +46,43 @@ def boundary_levels(boundary: ArrayLike) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Boundaries(Stateless):
-    r"""Learns where boundaries are, by grouping, by classifying, or by both.
+    r"""Learns boundaries by the margin loss, by logistic losses, or by both.
 
-    The grouping loss is the margin loss on each branch, with boundary and non-boundary
-    for its two instances. Its weights let both count the same, which is all that is
-    done about nine in ten pixels being no boundary. The logistic losses are balanced
-    the same way, and read what the network has fused from the branches, and each branch
-    by itself.
+    The margin loss of each branch has two instances, boundary and non-boundary, whose
+    weights make both count the same. The logistic losses, balanced in the same way, are
+    of the map that the network fuses from the branches, and of each branch.
 
     Attributes:
         margin: :math:`\alpha` of Eq. 2.
         margin_weight: of the margin losses, averaged over the branches.
-        num_samples: pixels of an image that are compared in them, at most.
-        logistic_weight: of the logistic loss on the fused map.
-        side_weight: of those on the branches, averaged over them.
-        scales: an image is predicted at each of these sizes, and the maps averaged.
-        scale_multiple: what the sides of a resized image are multiples of; what the
-            network needs.
+        num_samples: pixels of an image in the margin losses, at most.
+        logistic_weight: of the logistic loss of the fused map.
+        side_weight: of the logistic losses of the branches, averaged over them.
+        scales: sizes of the image at which it is predicted; the maps are averaged.
+        scale_multiple: multiple of the sides of a resized image, as the network needs.
         nms: thin the maps by non-maximum suppression before they are scored.
         thresholds: number n of levels at which they are scored. Published scores have
             99; with another number they are reported as ``ods@n``.
-        tolerance: how far a found boundary may be from a true one, in diagonals of the
-            image.
+        tolerance: distance of a match, at most, as a share of the image's diagonal.
     """
 
-    margin: float = 0.2
-    margin_weight: float = 1.0
-    num_samples: int = 1024
-    logistic_weight: float = 1.0
-    side_weight: float = 0.0
-    scales: tuple[float, ...] = (1.0,)
-    scale_multiple: int = 32
-    nms: bool = True
-    thresholds: int = 99
-    tolerance: float = 0.0075
+    margin: float = setting(0.2, at_least=0, at_most=1)
+    margin_weight: float = setting(1.0, at_least=0)
+    num_samples: int = setting(1024, at_least=2)
+    logistic_weight: float = setting(1.0, at_least=0)
+    side_weight: float = setting(0.0, at_least=0)
+    scales: tuple[float, ...] = setting((1.0,), scoring=True, above=0)
+    scale_multiple: int = setting(32, scoring=True, at_least=1)
+    nms: bool = setting(True, scoring=True, choices=(True, False))
+    thresholds: int = setting(99, scoring=True, at_least=1)
+    tolerance: float = setting(0.0075, scoring=True, above=0, at_most=1)
     prediction: ClassVar[type] = BoundaryMap
     metrics_on_host: ClassVar[bool] = True
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "scales",
-            "scale_multiple",
-            "nms",
-            "thresholds",
-            "tolerance",
-        }
-    )
 
     def __post_init__(self):
-        check_number("config.task.margin", self.margin, at_least=0, at_most=1)
-        for name in ("margin_weight", "logistic_weight", "side_weight"):
-            check_number(f"config.task.{name}", getattr(self, name), at_least=0)
-        check_number("config.task.tolerance", self.tolerance, above=0, at_most=1)
-        check_counts(self, num_samples=2, scale_multiple=1, thresholds=1)
-        check_choice("config.task.nms", self.nms, (True, False))
+        super().__post_init__()
         if not self.scales:
             raise InputError("config.task.scales must have one scale at least, got ()")
-        for scale in self.scales:
-            check_number("config.task.scales", scale, above=0)
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
@@ -119,19 +92,10 @@ class Boundaries(Stateless):
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted losses, averaged over the images.
+        """The weighted sum of ``loss/branch{k}``, ``loss/fused`` and ``loss/sides``.
 
-        Args:
-            apply: the network: ``branches``, ``sides`` and ``fused``, as
-                `sphemb.models.SideBranches` gives them.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W] with 0 and 1,
-                ``index`` [B].
-            key: of this step.
-
-        Returns:
-            The loss, and those of its terms whose weight is not zero:
-            ``loss/branch{k}``, ``loss/fused``, ``loss/sides``.
+        The network gives ``branches``, ``sides`` and ``fused``, as
+        `sphemb.models.SideBranches` does. A loss without a weight is left out.
         """
         maps = maps_of(apply, batch)
         images = batch["image"].shape[0]
@@ -154,11 +118,7 @@ class Boundaries(Stateless):
         return total, terms
 
     def _margin_losses(
-        self,
-        branches: list[PlacedMap],
-        labels: jax.Array,
-        batch: Batch,
-        key: jax.Array,
+        self, branches: list[PlacedMap], labels: jax.Array, batch: Batch, key: jax.Array
     ) -> jax.Array:
         """The margin loss of every branch, [K]; all of them see the same pixels."""
         sample = draw_pixels(batch, key, self.num_samples)
@@ -175,18 +135,7 @@ class Boundaries(Stateless):
         ).mean(axis=-1)
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> BoundaryMap:
-        """Maps every pixel to how much it looks like a boundary.
-
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding.
-
-        Returns:
-            The boundaries, averaged over the scales, and the branches at scale 1, or at
-            the first scale.
-        """
+        """Averages the scales; the branches are those at scale 1, or the first."""
         image, mask = batch["image"], batch.get("mask")
         size = image.shape[1:3]
         first = 1.0 if 1.0 in self.scales else self.scales[0]
@@ -212,12 +161,9 @@ class Boundaries(Stateless):
         return BoundaryMap(boundary, branches)
 
     def metrics(self, predictions: BoundaryMap, batch: Batch) -> dict[str, Any]:
-        """The boundary benchmark, on the host: pixels are matched one to one.
+        """The boundary benchmark: found and true pixels are matched one to one.
 
-        Args:
-            predictions: of :meth:`predict`, as NumPy arrays.
-            batch: ``boundaries`` int8 [B, A, H, W], -1 where an annotator is absent;
-                ``mask`` and ``valid``.
+        ``boundaries`` is int8 [B, A, H, W], -1 where an annotator is absent.
         """
         counts = []
         for i in np.flatnonzero(batch["valid"]):

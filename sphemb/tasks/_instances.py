@@ -1,14 +1,12 @@
-"""Instances with a class and a score: proposals, what their pixels vote for, how good.
+"""Instances with classes and scores (Kong & Fowlkes, CVPR 2018, section 5.4).
 
-Kong & Fowlkes, CVPR 2018, section 5.4.
-
-Shape letters: B images, H rows, W columns, N = H W pixels, K label maps, G groups, C
-classes, F features, Q objects.
+Shape letters: B images, H W image size, K label maps, G groups, C classes, Q objects.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -17,79 +15,71 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from sphemb._checks import VOID, check_count, check_number
+from sphemb._checks import VOID
 from sphemb.instances import (
     PROPOSAL_FEATURES,
     LinearScore,
     apply_scores,
     fit_scores,
+    overlap_pairs,
     pool_proposals,
     proposal_features,
     table_fits,
     vote_classes,
 )
+from sphemb.metrics import RegionPrecision
 from sphemb.tasks._pixels import enlarged, placed_map
-from sphemb.tasks._predictions import Detections
 from sphemb.tasks._proposals import Proposals
-from sphemb.tasks._region_scores import best_objects, region_scores
 from sphemb.tasks._semantic import class_map, class_scores, classes_loss, true_classes
-from sphemb.tasks._task import Apply, Batch, LabelMap, TaskState, maps_of
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    Detections,
+    LabelMap,
+    TaskState,
+    maps_of,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instances(Proposals):
-    """Learns to group and to classify, and then to score what it found.
+    """Learns instances by `Proposals` and classes by cross-entropy, and scores them.
 
-    The loss is that of `Proposals` and the cross-entropy of every pixel's class. To
-    predict, the groups at all concentrations are pooled; each takes the class that its
-    pixels vote for, and a score, a line through numbers that tell its shape and how it
-    goes with the map of classes. The line is the task's state. It is fitted when
-    training ends, to proposals in training images and their IoU with the object that
-    they overlap most; until then the vote is the score.
+    A prediction pools the groups at all concentrations. The pixels of a group vote for
+    its class. Its score is a linear regression on `PROPOSAL_FEATURES`, the task state:
+    it is fitted when training ends to the IoU of proposals in training images with the
+    object that they overlap most. Until then the score is the vote's probability.
 
     Attributes:
-        num_classes: C, that of the background among them.
+        num_classes: C, with the background.
         classes_weight: of the cross-entropy.
         class_balance: see `Semantic`.
         trimap_width: see `Semantic`.
-        fit_images: training images whose proposals the line is fitted to, at most.
+        fit_images: training images that the scores are fitted to, at most.
         ridge: see `sphemb.instances.fit_scores`.
-        min_score: what an instance needs to be drawn, and to be in a label image;
-            scores are of all.
+        min_score: score of an instance that is drawn and written to a label image, at
+            least; metrics use all.
     """
 
-    num_classes: int = 21
-    classes_weight: float = 1.0
-    class_balance: float = 0.0
-    trimap_width: int = 0
-    fit_images: int = 200
-    ridge: float = 1.0
-    min_score: float = 0.3
+    num_classes: int = setting(21, at_least=2)
+    classes_weight: float = setting(1.0, at_least=0)
+    class_balance: float = setting(0.0, at_least=0)
+    trimap_width: int = setting(0, scoring=True, at_least=0)
+    fit_images: int = setting(200, at_least=1)
+    ridge: float = setting(1.0, at_least=0)
+    min_score: float = setting(0.3, scoring=True, below=math.inf)
     update_every: int = -1
     prediction: ClassVar[type] = Detections
     metrics_on_host: ClassVar[bool] = True
-    # Few: the line of the scores is fitted to what all the others predict.
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "max_objects",
-            "budgets",
-            "trimap_width",
-            "min_score",
-        }
-    )
 
-    def __post_init__(self):
-        super().__post_init__()
-        check_count("config.task.num_classes", self.num_classes, at_least=2)
-        check_number("config.task.classes_weight", self.classes_weight, at_least=0)
-        check_number("config.task.class_balance", self.class_balance, at_least=0)
-        check_count("config.task.trimap_width", self.trimap_width)
-        check_count("config.task.fit_images", self.fit_images, at_least=1)
-        check_number("config.task.ridge", self.ridge, at_least=0)
-        check_number("config.task.min_score", self.min_score)
+    @property
+    def scoring_settings(self) -> frozenset[str]:
+        """Few: the scores are fitted to predictions, which the others change."""
+        return frozenset({"max_objects", "budgets", "trimap_width", "min_score"})
 
     def init(self, key: jax.Array, apply: Apply) -> TaskState:
-        """The line that takes the vote for the score."""
+        """The regression whose score is the vote's probability."""
         number = len(PROPOSAL_FEATURES)
         return LinearScore(
             mean=jnp.zeros(number),
@@ -99,20 +89,9 @@ class Instances(Proposals):
         )
 
     def update(
-        self,
-        apply: Apply,
-        state: TaskState,
-        batches: Iterable[Batch],
-        key: jax.Array,
+        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
     ) -> TaskState:
-        """The line, fitted to the proposals of training images.
-
-        Args:
-            apply: the network.
-            state: the line so far, which stays where there is no proposal.
-            batches: of training images as they are.
-            key: not used.
-        """
+        """Fits the scores to the proposals of training images."""
         predict = jax.jit(lambda batch: self.predict(apply, state, batch))
         room = -(-self.fit_images // jax.process_count())
         groups = self.num_maps * self.num_labels
@@ -146,7 +125,7 @@ class Instances(Proposals):
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
-        """The instances and the classes."""
+        """Instances and classes."""
         return (*super().label_maps, class_map(self.num_classes))
 
     @property
@@ -157,17 +136,7 @@ class Instances(Proposals):
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of `Proposals`, and the cross-entropy, averaged over the images.
-
-        Args:
-            apply: the network, with ``embedding`` and ``logits``.
-            state: not used.
-            batch: as for `Proposals`, with ``semantic`` [B, H, W].
-            key: of this step.
-
-        Returns:
-            The loss, the terms of `Proposals`, and ``loss/classes``.
-        """
+        """Adds ``loss/classes``, the cross-entropy, to the loss of `Proposals`."""
         maps = maps_of(apply, batch)
         total, terms = super().loss(lambda *_: maps, (), batch, key)
         classes = classes_loss(
@@ -180,17 +149,7 @@ class Instances(Proposals):
         return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Detections:
-        """Groups, classifies and scores.
-
-        Args:
-            apply: the network.
-            state: the line of the scores.
-            batch: as for `Proposals`.
-
-        Returns:
-            The detections, whose proposals are the groups at every concentration; a
-            score is -inf for the background and for a duplicate.
-        """
+        """Groups, classifies and scores; -inf for the background and duplicates."""
         maps = maps_of(apply, batch)
         groups = self._groups(lambda *_: maps, batch, pools=True)
         logits = enlarged(placed_map(maps, "logits", batch), batch["image"].shape[1:3])
@@ -202,7 +161,7 @@ class Instances(Proposals):
         proposals = jnp.asarray(groups.proposals)
         flat = proposals.reshape(*proposals.shape[:2], -1)
         by_pixel = probabilities.reshape(flat.shape[0], -1, self.num_classes)
-        # One after another: side by side, every map would have its own probabilities.
+        # Mapped, not vectorized, to hold the probabilities once and not for each map.
         votes = jax.lax.map(
             lambda labels: vote_classes(labels, by_pixel, max_groups=self.num_labels),
             flat.swapaxes(0, 1),
@@ -236,13 +195,12 @@ class Instances(Proposals):
         )
 
     def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
-        """Scores of the proposals, of the classes, and AP^r with its parts.
+        """Scores of proposals and classes, and AP^r with the errors of its stages.
 
-        ``ap_r`` is what is found. Beside it, what it would be if one stage were
-        perfect: ``ap_r_true_classes``, each proposal with the class of the object that
-        it overlaps most; ``ap_r_true_scores``, with that IoU for its score;
-        ``ap_r_true_masks``, the true masks, each with the class and the share of most
-        of its pixels in the map of classes.
+        ``ap_r`` scores the prediction. The others replace one stage by the truth:
+        ``ap_r_true_classes`` the class, by that of the object of largest IoU;
+        ``ap_r_true_scores`` the score, by that IoU; ``ap_r_true_masks`` the masks, with
+        the predicted class of most of their pixels and its share.
         """
         measure = _proposal_metrics
         if not table_fits(len(batch["image"]) * self.table_cells):
@@ -255,11 +213,90 @@ class Instances(Proposals):
             trimap_width=self.trimap_width,
         )
         return scores | region_scores(
-            predictions,
-            batch,
-            num_groups=self.num_labels,
-            num_classes=self.num_classes,
+            predictions, batch, num_groups=self.num_labels, num_classes=self.num_classes
         )
 
 
 _proposal_metrics = jax.jit(Proposals.metrics, static_argnums=0)
+
+
+_NAMES = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
+
+
+def region_scores(
+    predictions: Detections, batch: Batch, *, num_groups: int, num_classes: int
+) -> dict[str, RegionPrecision]:
+    """AP^r of a batch and with true stages, see `Instances.metrics`."""
+    totals = {
+        name: RegionPrecision.empty(num_classes=num_classes, name=name)
+        for name in _NAMES
+    }
+    for i in np.flatnonzero(np.asarray(batch["valid"])):
+        image = _of_image(predictions, batch, int(i), num_groups, num_classes)
+        totals = {name: totals[name].merge(image[name]) for name in _NAMES}
+    return totals
+
+
+def _of_image(
+    predictions: Detections, batch: Batch, i: int, num_groups: int, num_classes: int
+) -> dict[str, RegionPrecision]:
+    truth = np.asarray(batch["instances"][i])
+    semantic = np.asarray(true_classes(batch)[i])
+    objects = majority(truth, semantic, num_classes)[0]
+    maps = np.asarray(predictions.groups.proposals)[i]
+    best_iou, best = best_objects(maps, truth, num_groups)
+    classes = np.asarray(predictions.proposal_classes[i])
+    scores = np.asarray(predictions.proposal_scores[i])
+    perfect = np.where(np.isfinite(scores), best_iou, -np.inf)
+    found = np.asarray(predictions.classes[i])
+    voted, share = majority(truth, found, num_classes)
+    given = {
+        "ap_r": (maps, scores, classes),
+        "ap_r_true_classes": (maps, scores, objects[best]),
+        "ap_r_true_scores": (maps, perfect, classes),
+        "ap_r_true_masks": (truth, share, voted),
+    }
+    return {
+        name: RegionPrecision.from_image(
+            labels,
+            truth,
+            scores=score,
+            classes=which,
+            true_classes=objects,
+            num_classes=num_classes,
+            name=name,
+        )
+        for name, (labels, score, which) in given.items()
+    }
+
+
+def majority(
+    labels: np.ndarray, classes: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most frequent foreground class of every label, and its share."""
+    number = int(labels.max(initial=0)) + 1
+    sizes = {"num_predicted": number, "num_true": num_classes}
+    table = overlap_pairs(labels, classes, **sizes).table[:-1, :-1]
+    best = 1 + table[:, 1:].argmax(axis=1)
+    votes = table[np.arange(number), best]
+    there = (votes > 0) & (np.arange(number) > 0)
+    share = votes / np.maximum(table.sum(axis=1), 1)
+    return np.where(there, best, 0), np.where(there, share, -np.inf)
+
+
+def best_objects(
+    maps: np.ndarray, truth: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The IoU of every group of the maps [K, H, W] with the object it overlaps most."""
+    number = int(truth.max(initial=0))
+    iou = np.zeros((len(maps), groups))
+    objects = np.full(iou.shape, min(number, 1))
+    for k, labels in enumerate(maps):
+        pairs = overlap_pairs(
+            labels, truth, num_predicted=groups, num_true=number + 1
+        ).within(slice(groups), slice(1, number + 1))
+        found = pairs.counts / pairs.unions
+        np.maximum.at(iou[k], pairs.rows, found)
+        best = np.flatnonzero(found == iou[k][pairs.rows])[::-1]  # the first comes last
+        objects[k][pairs.rows[best]] = pairs.columns[best]
+    return iou, objects

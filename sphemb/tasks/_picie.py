@@ -1,9 +1,6 @@
-"""PiCIE: classes of pixels from images alone, by clustering to learn.
+"""PiCIE: classes of pixels from images without labels (Cho et al., CVPR 2021).
 
-Cho et al., CVPR 2021.
-
-Shape letters: B images, H rows, W columns, h w size of the feature map, N = h w cells,
-M sampled cells, D dimension, V views, K clusters.
+Shape letters: B images, H W image size, h w map size, D dimension, V views, K clusters.
 """
 
 from __future__ import annotations
@@ -19,132 +16,126 @@ from sphemb._checks import VOID, InputError
 from sphemb.grouping import KMeansState
 from sphemb.losses import overclustering_weights
 from sphemb.metrics import MatchedIoU
-from sphemb.tasks._centroids import nearest_centroids, view_losses
-from sphemb.tasks._clusters import cluster_stream
-from sphemb.tasks._picie_checks import check_picie
-from sphemb.tasks._picie_state import (
+from sphemb.tasks._picie_clusters import (
     PicieState,
+    ViewSettings,
+    cluster_stream,
     embedded_views,
     empty_state,
+    nearest_centroids,
     next_epoch,
+    view_batch,
+    view_keys,
+    view_losses,
+    view_points,
 )
 from sphemb.tasks._pixels import PlacedMap, placed_map, resized
-from sphemb.tasks._predictions import Clusters
-from sphemb.tasks._task import Apply, Batch, LabelMap, Maps, maps_of
-from sphemb.tasks._views import ViewSettings, view_batch, view_keys, view_points
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    Clusters,
+    LabelMap,
+    Maps,
+    Settings,
+    maps_of,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picie:
-    r"""Clusters the pixels of all images, and learns to tell the clusters apart.
+class Picie(Settings):
+    r"""Clusters the pixels of all images, and learns to separate the clusters.
 
-    Every `update` begins an epoch: it draws new random changes for each image, which
-    stay the same until the next, embeds the images in two views, and clusters each
-    view by k-means: Lloyd's steps on the first images, running means on those after
-    them. Until the next update the centroids are frozen. A pixel is pulled to the
-    nearest centroid of its own view (within), and to the one of the other view's
-    centroids that is nearest to the other view's pixel (cross).
+    Every `update` begins an epoch. It samples new random changes of each image, embeds
+    the images in two views, and clusters each view by k-means: Lloyd's steps on the
+    first images, running means on the rest. The centroids are then frozen. The loss
+    pulls a pixel to the nearest centroid of its own view (within) and to the centroid
+    of the other view that is nearest to the other view's pixel (cross).
 
-    A pixel's label stays the same within an epoch: it is what the network said that
-    the clusters were found with, the anchor, which the state keeps. The authors store
-    the labels instead; here a run can go on from any step with nothing stored but two
-    networks, and each image is embedded once more. (Labels of the network as it learns
-    have no hold: it can move all pixels to one centroid, and did.)
+    The label of a pixel is the same throughout an epoch. It is computed by the anchor,
+    the network at the start of the epoch, which the state keeps; the authors store the
+    labels instead. (With labels of the current network, training collapsed.)
 
-    No label is read, in training: ``instances`` may be void everywhere.
+    No label of the data is used in training: ``instances`` may be void everywhere.
 
     Attributes:
         num_clusters: K.
         num_overclusters: 0, or a second, larger number of clusters that is learned
-            beside them, as the paper's 100.
-        views: 2, or 1 for the baseline without recolouring and boxes, after
-            DeepCluster.
+            beside them; the paper's 100.
+        views: 2, or 1 for the baseline without random changes, after DeepCluster.
         embedding_dim: D, that of the network.
         feature: the network's map that is clustered.
-        metric: ``"euclidean"``, the authors', or ``"spherical"``, of centroids that are
-            unit vectors, as the paper's text has them.
-        temperature: that the products with centroids are divided by; 1 is the authors'.
-            Below it the loss tells clusters that are alike apart more sharply.
+        metric: ``"euclidean"``, as in the authors' code, or ``"spherical"`` for unit
+            centroids, as in the paper's text.
+        temperature: divisor of the products with the centroids; the authors' is 1.
         balance: of clusters, see `sphemb.losses.cluster_weights`.
-        update_every: steps of an epoch; None for those that show every image once.
-        cluster_images: images that a update looks at, at most; None for all.
+        update_every: steps of an epoch; None for a pass over all images.
+        cluster_images: images that an update uses, at most; None for all.
         cluster_pixels: M, cells of each of them.
         start_images: the first of them, on which Lloyd's steps are taken.
-        start_steps: their number.
-        brightness: as of the next five, see `sphemb.warps.sample_photometric`.
-        contrast: see there.
-        saturation: see there.
-        hue: see there.
-        jitter: see there.
-        grey: see there.
-        blur: how likely an image is blurred.
-        blur_sigma: see there.
+        start_steps: number of these steps.
+        brightness, contrast, saturation, hue, jitter, gray, blur, blur_sigma: color
+            changes, see `sphemb.warps.sample_photometric`.
         crop_side: smallest and largest side of the box, as shares of the image's.
-        flip: how likely it is mirrored.
-        predict_view: whose centroids label an image, 0 or 1; the second view sees
+        flip: probability of a mirrored view.
+        predict_view: the view whose centroids label an image, 0 or 1; the second sees
             whole images, as a prediction does.
-        predict_scale: images are predicted at so many times their size, to look as
-            large as they did in training.
-        scale_multiple: what the sides of a resized image are multiples of; what the
-            network needs.
-        scored_by: ``"semantic"``, classes of the data set, if it has any; or
-            ``"foreground"``, instances against background.
-        first_class: number of the first class that is scored; what is below it counts
-            for nothing.
-        num_classes: that are scored.
+        predict_scale: scale at which images are predicted, to match the training size.
+        scale_multiple: multiple of the sides of a resized image, as the network needs.
+        scored_by: ``"semantic"``, classes of the data set, if any; or ``"foreground"``,
+            instances against background.
+        first_class: number of the first class that is scored; lower ones are void.
+        num_classes: number of classes that are scored.
         num_things: the first of them, which are things.
         matching: of clusters with classes, see `sphemb.metrics.MatchedIoU`.
     """
 
-    num_clusters: int = 27
-    num_overclusters: int = 0
-    views: int = 2
-    embedding_dim: int = 128
+    num_clusters: int = setting(27, at_least=2)
+    num_overclusters: int = setting(0, at_least=0)
+    views: int = setting(2, choices=(1, 2))
+    embedding_dim: int = setting(128, at_least=1)
     feature: str = "embedding"
-    metric: str = "euclidean"
-    temperature: float = 1.0
-    balance: str = "none"
-    update_every: int | None = None
-    cluster_images: int | None = None
-    cluster_pixels: int = 400
-    start_images: int = 512
-    start_steps: int = 20
+    metric: str = setting("euclidean", choices=("euclidean", "spherical"))
+    temperature: float = setting(1.0, above=0)
+    balance: str = setting("none", choices=("none", "proportional", "inverse"))
+    update_every: int | None = setting(None, at_least=1)
+    cluster_images: int | None = setting(None, at_least=1)
+    cluster_pixels: int = setting(400, at_least=1)
+    start_images: int = setting(512, at_least=1)
+    start_steps: int = setting(20, at_least=0)
     brightness: float = 0.3
     contrast: float = 0.3
     saturation: float = 0.3
     hue: float = 0.1
     jitter: float = 0.8
-    grey: float = 0.2
+    gray: float = 0.2
     blur: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     crop_side: tuple[float, float] = (0.5, 1.0)
     flip: float = 0.5
-    predict_view: int = 1
-    predict_scale: float = 1.0
-    scale_multiple: int = 32
-    scored_by: str = "semantic"
-    first_class: int = 1
-    num_classes: int = 27
-    num_things: int = 12
-    matching: str = "one_to_one"
+    predict_view: int = setting(1, scoring=True, choices=(0, 1))
+    predict_scale: float = setting(1.0, scoring=True, above=0)
+    scale_multiple: int = setting(32, scoring=True, at_least=1)
+    scored_by: str = setting(
+        "semantic", scoring=True, choices=("semantic", "foreground")
+    )
+    first_class: int = setting(1, scoring=True, at_least=0)
+    num_classes: int = setting(27, scoring=True, at_least=1)
+    num_things: int = setting(12, scoring=True, at_least=0)
+    matching: str = setting(
+        "one_to_one", scoring=True, choices=("one_to_one", "majority")
+    )
     prediction: ClassVar[type] = Clusters
     readoff: ClassVar[None] = None
     metrics_on_host: ClassVar[bool] = False
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "predict_view",
-            "predict_scale",
-            "scale_multiple",
-            "scored_by",
-            "first_class",
-            "num_classes",
-            "num_things",
-            "matching",
-        }
-    )
 
     def __post_init__(self):
-        check_picie(self)
+        super().__post_init__()
+        if self.num_overclusters and self.num_overclusters <= self.num_clusters:
+            raise InputError(
+                "config.task.num_overclusters must be above num_clusters "
+                f"{self.num_clusters}, or 0 for none, got {self.num_overclusters}"
+            )
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
@@ -177,23 +168,9 @@ class Picie:
         )
 
     def update(
-        self,
-        apply: Apply,
-        state: PicieState,
-        batches: Iterable[Batch],
-        key: jax.Array,
+        self, apply: Apply, state: PicieState, batches: Iterable[Batch], key: jax.Array
     ) -> PicieState:
-        """Begins an epoch: new random changes, and new clusters of each view.
-
-        Args:
-            apply: the network as it predicts, compiled.
-            state: of the epoch before.
-            batches: ``image`` [B, H, W, 3], ``index`` [B] and ``valid`` [B].
-            key: of this update, for the starts of k-means.
-
-        Returns:
-            The state of the new epoch.
-        """
+        """Begins an epoch: new random changes, and new clusters of each view."""
 
         def cluster(state: PicieState) -> list[KMeansState]:
             points = embedded_views(
@@ -237,22 +214,14 @@ class Picie:
 
         .. math:: \ell = \sum_K \lambda_K \tfrac12 (\ell^{within}_K + \ell^{cross}_K)
 
-        Args:
-            apply: the network.
-            state: of this epoch.
-            batch: ``image`` [B, H, W, 3], ``index`` [B].
-            key: not used: chance goes by the epoch and the image.
-
-        Returns:
-            The loss, and its terms of K clusters: ``loss/within``, ``loss/cross`` with
-            two views, ``loss/over``, all of the finer clusters'; ``largest_cluster``,
-            the share of the batch's pixels that have one label.
+        The terms are ``loss/within``, with two views ``loss/cross``, with finer
+        clusters ``loss/over``, and ``largest_cluster``, the share of the most frequent
+        label.
         """
         keys = view_keys(state.seed, state.epoch, batch["index"])
-        settings = self._view_settings
         views, anchors = [], []
         for view in range(self.views):
-            seen = view_batch(batch, keys, view=view, settings=settings)
+            seen = view_batch(batch, keys, view=view, settings=self._view_settings)
             for network, points in ((apply, views), (state.anchor, anchors)):
                 features, grid = self._features(maps_of(network, seen), seen)
                 points.append(
@@ -260,7 +229,7 @@ class Picie:
                         features,
                         keys,
                         view=view,
-                        settings=settings,
+                        settings=self._view_settings,
                         offset=grid.origin / grid.stride,
                     )
                 )
@@ -294,15 +263,7 @@ class Picie:
     def predict(self, apply: Apply, state: PicieState, batch: Batch) -> Clusters:
         """Labels every pixel with the nearest centroid.
 
-        Args:
-            apply: the network.
-            state: of the last epoch.
-            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding.
-
-        Returns:
-            Clusters 0..K-1. The products with the centroids are interpolated between
-            cells, not the clusters.
+        The products with the centroids are interpolated between cells, not the labels.
         """
         mask = batch.get("mask")
         seen = resized(batch, self.predict_scale, multiple=self.scale_multiple)

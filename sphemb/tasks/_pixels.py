@@ -73,11 +73,7 @@ def _placed(values: jax.Array, origin: float, batch: Batch) -> PlacedMap:
 
 
 def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
-    """The stride s of a map [B, h, w, D] of images H x W.
-
-    Raises:
-        InputError: the image's sides are no multiple of the map's.
-    """
+    """The stride s of a map [B, h, w, D] of images H x W."""
     size = embedding.shape[1:3]
     stride = image_size[0] // size[0]
     if tuple(stride * side for side in size) != tuple(image_size):
@@ -89,19 +85,7 @@ def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
 
 
 def draw_pixels(batch: Batch, key: jax.Array, num_samples: int) -> PixelSample:
-    """Draws pixels of every image, uniformly and without replacement.
-
-    The draw depends on the key and the image's index, not on the device that the image
-    happens to be on.
-
-    Args:
-        batch: ``instances`` [B, H, W], `VOID` where pixels do not count; ``index`` [B].
-        key: of this step.
-        num_samples: M, at most H W.
-
-    Returns:
-        ``indices`` and ``mask`` [B, M], see `sphemb.sample_pixels`.
-    """
+    """Draws pixels of every image, uniformly and without replacement."""
     labels = batch["instances"].reshape(batch["instances"].shape[0], -1)
     number = min(num_samples, labels.shape[-1])
 
@@ -119,15 +103,7 @@ def unit_map(embedding: jax.Array) -> jax.Array:
 
 
 def unit_vectors_at(embedding: PlacedMap, pixels: jax.Array) -> jax.Array:
-    """Unit vectors of some pixels.
-
-    Args:
-        embedding: [B, h, w, D] of any length, of a whole stride.
-        pixels: int [B, M], row-major numbers of the image's pixels.
-
-    Returns:
-        float32 [B, M, D]. Interpolation comes before normalisation.
-    """
+    """Unit vectors of some pixels."""
     values, grid = embedding
     height, width = values.shape[1:3]
     flat = values.astype(jnp.float32).reshape(values.shape[0], height * width, -1)
@@ -152,15 +128,7 @@ def unit_vectors_at(embedding: PlacedMap, pixels: jax.Array) -> jax.Array:
 
 
 def unit_vectors_of_all(embedding: PlacedMap, size: tuple[int, ...]) -> jax.Array:
-    """Unit vectors of every pixel, as `unit_vectors_at` gives them.
-
-    Args:
-        embedding: [B, h, w, D] of any length.
-        size: (H, W) of the image.
-
-    Returns:
-        float32 [B, H, W, D].
-    """
+    """Unit vectors of every pixel, as `unit_vectors_at` gives them."""
     return l2_normalize(enlarged(embedding, size))
 
 
@@ -176,22 +144,7 @@ def enlarged(found: PlacedMap, size: tuple[int, ...]) -> jax.Array:
 
 
 def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
-    """Images at so many times their size.
-
-    What the image is beyond does not count, so that it matters neither how much padding
-    there is nor what is in it.
-
-    Args:
-        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding; of a
-            tile, ``middle`` [2], where its image has the middle.
-        scale: 1 leaves them as they are. Pixel i of what comes out has its centre at
-            (i + 1/2) / scale - 1/2 in the image.
-        multiple: what the new sides are multiples of.
-
-    Returns:
-        ``image`` and ``mask`` of the new size, padded below and to the right, and where
-        the middle is in it.
-    """
+    """Images at so many times their size."""
     image, mask = batch["image"], batch.get("mask")
     # Counted from the corner of the first pixel, so that it scales without an offset.
     where = {"middle": batch["middle"] * scale} if "middle" in batch else {}

@@ -1,10 +1,4 @@
-"""Object proposals: embed the pixels, shift them together, read the instances off.
-
-Kong & Fowlkes, CVPR 2018, sections 3 and 4. Drawn digits are grouped the same way.
-
-Shape letters: B images, H rows, W columns, N pixels, M sampled pixels, D dimension,
-T mean-shift steps, K label maps.
-"""
+"""Object proposals: embed the pixels, shift them to modes, read the instances off."""
 
 from __future__ import annotations
 
@@ -14,88 +8,81 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import (
-    InputError,
-    check_choice,
-    check_count,
-    check_number,
-    check_shape,
-)
+from sphemb._checks import InputError, check_shape
 from sphemb.grouping import gbms_trajectory
-from sphemb.instances import erode_instances
+from sphemb.instances import erode_instances, pool_proposals
 from sphemb.losses import instance_weights, margin_loss
+from sphemb.metrics import (
+    AverageRecall,
+    InstanceCount,
+    MatchedPrecision,
+    ProposalRecall,
+    ReachedLimit,
+)
 from sphemb.tasks._pixels import draw_pixels, placed_map, unit_vectors_at
-from sphemb.tasks._predictions import Groups, Predictions
-from sphemb.tasks._proposal_scores import budget_scores, group_scores, matched_scores
 from sphemb.tasks._readoff import Readoff
-from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, LabelMap, Stateless, TaskState, maps_of
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    Groups,
+    LabelMap,
+    Predictions,
+    Stateless,
+    TaskState,
+    maps_of,
+    setting,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Proposals(Readoff, Stateless):
-    r"""Learns to group, by the margin loss on every step of a mean shift.
+    r"""Learns instances by the margin loss on every step of a mean shift.
 
-    In training, M of an image's pixels are sampled uniformly without replacement, and
-    that sample alone is shifted: a Monte-Carlo estimate of the density of all pixels.
-    The sample depends on the seed, the step and the image's index, not on the device.
-    To predict, the settings inherited from `Readoff` say how groups are read off; the
-    kernel's ``concentration`` is that of the loss, too.
+    Training samples M pixels of an image and shifts these alone, a Monte-Carlo estimate
+    of the density of all pixels. The sample depends on the seed, the step and the
+    image's index. `Readoff` has the settings of a prediction; its ``concentration`` is
+    that of the loss, too.
 
     Attributes:
         margin: :math:`\alpha` of Eq. 2.
-        num_steps: T, mean-shift steps that the loss looks at; 0 trains the embedding
-            alone.
+        num_steps: T, mean-shift steps in the loss; 0 trains the embedding alone.
         num_samples: M, at most.
-        sample_ratio: the share of the pixels that are sampled, as far as M allows.
+        sample_ratio: share of the pixels that are sampled, up to M.
         step_weights: weights of the losses on steps 0..T; all 1 by default.
-        weight_power: of the weights that make all instances count the same; at 1, the
-            paper's, few pixels of a large background hold the outlines of small
-            objects, and those get too wide.
+        weight_power: power of the instance weights; 1 is the paper's, by which every
+            instance counts the same; lower it if small objects become too wide.
         normalize: what the loss is divided by, see `sphemb.margin_loss`.
         negative_weight: of the pairs from different instances.
         erosion: pixels at the border of each object that training counts as background,
-            so that objects which touch have a gap between them.
+            so that a gap separates objects that touch.
         max_objects: objects of an image that the scores can count.
-        pooled_concentrations: further ones at which a prediction groups, for more
-            proposals.
+        pooled_concentrations: further concentrations at which a prediction groups, for
+            more proposals.
         budgets: numbers of proposals at which recall is scored.
         max_iou: overlap of two proposals beyond which the later one is dropped.
+
+    References:
+        Kong & Fowlkes, CVPR 2018, sections 3 and 4.
     """
 
-    margin: float = 0.5
-    num_steps: int = 5
-    num_samples: int = 512
-    sample_ratio: float = 1.0
+    margin: float = setting(0.5, at_least=0, at_most=1)
+    num_steps: int = setting(5, at_least=0)
+    num_samples: int = setting(512, at_least=2)
+    sample_ratio: float = setting(1.0, above=0, at_most=1)
     step_weights: tuple[float, ...] | None = None
-    weight_power: float = 1.0
-    normalize: str = "pairs"
-    negative_weight: float = 1.0
-    erosion: int = 0
-    max_objects: int = 16
-    pooled_concentrations: tuple[float, ...] = ()
-    budgets: tuple[int, ...] = ()
-    max_iou: float = 0.9
+    weight_power: float = setting(1.0, at_least=0)
+    normalize: str = setting("pairs", choices=("pixels", "pairs", "terms"))
+    negative_weight: float = setting(1.0, at_least=0)
+    erosion: int = setting(0, at_least=0)
+    max_objects: int = setting(16, scoring=True, at_least=1)
+    pooled_concentrations: tuple[float, ...] = setting((), scoring=True, above=0)
+    budgets: tuple[int, ...] = setting((), scoring=True, at_least=1)
+    max_iou: float = setting(0.9, scoring=True, at_least=0, at_most=1)
     prediction: ClassVar[type] = Groups
-    metrics_on_host: ClassVar[bool] = False
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {f.name for f in dataclasses.fields(Readoff)} - {"concentration"}
-    ) | {"max_objects", "pooled_concentrations", "budgets", "max_iou"}
 
     def __post_init__(self):
         super().__post_init__()
         where = "config.task"
-        check_number(f"{where}.margin", self.margin, at_least=0, at_most=1)
-        check_number(f"{where}.negative_weight", self.negative_weight, at_least=0)
-        check_number(f"{where}.weight_power", self.weight_power, at_least=0)
-        check_number(f"{where}.max_iou", self.max_iou, at_least=0, at_most=1)
-        check_number(f"{where}.sample_ratio", self.sample_ratio, above=0, at_most=1)
-        check_counts(self, num_steps=0, num_samples=2, erosion=0, max_objects=1)
-        check_choice(f"{where}.normalize", self.normalize, ("pixels", "pairs", "terms"))
-        for value in self.pooled_concentrations:
-            check_number(f"{where}.pooled_concentrations", value, above=0)
-        for value in self.budgets:
-            check_count(f"{where}.budgets", value, at_least=1)
         if list(self.budgets) != sorted(set(self.budgets)):
             raise InputError(
                 f"{where}.budgets must be rising numbers, got {self.budgets}"
@@ -116,7 +103,7 @@ class Proposals(Readoff, Stateless):
 
     @property
     def object_limit(self) -> int:
-        """The largest number of an object that the scores can count."""
+        """The largest object number that the scores can count."""
         return self.max_objects
 
     @property
@@ -129,17 +116,7 @@ class Proposals(Readoff, Stateless):
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The trajectory's margin loss, averaged over the images.
-
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W], ``index`` [B].
-            key: of this step.
-
-        Returns:
-            The loss, and ``loss/step{t}`` for each step of the mean shift.
-        """
+        """The trajectory's margin loss; its terms ``loss/step{t}``."""
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         apart = erode_instances(batch["instances"], self.erosion)
         labels = apart.reshape(len(batch["image"]), -1)
@@ -174,19 +151,7 @@ class Proposals(Readoff, Stateless):
         return total, {f"loss/step{t}": losses[t] for t in range(len(weights))}
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Predictions:
-        """Groups every pixel, see `Readoff.read`.
-
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding, and ``instances`` [B, H, W] if the prediction is
-                scored.
-
-        Returns:
-            The groups; with ``proposals``, label maps at every concentration, where
-            there are ``budgets`` and instances.
-        """
+        """Groups every pixel; for budgets to score, at every concentration."""
         return self._groups(
             apply, batch, pools=bool(self.budgets) and "instances" in batch
         )
@@ -197,23 +162,59 @@ class Proposals(Readoff, Stateless):
         return self.read(embedding, batch, pooled=pooled)
 
     def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
-        """Recall of the objects, their number, and what each proposal adds."""
-        counted = {"num_labels": self.num_labels, "max_objects": self.max_objects}
-        scores = group_scores(predictions, batch, **counted)
+        """Recall and number of the objects; with components AP; by budgets recall."""
+        truth, valid = batch["instances"], batch["valid"]
+        scores = group_scores(
+            predictions, batch, num_labels=self.num_labels, max_objects=self.max_objects
+        )
         if self.max_components:
-            scores |= matched_scores(
-                predictions,
-                batch,
-                max_components=self.max_components,
-                max_objects=self.max_objects,
+            scores["matched_precision"] = MatchedPrecision.from_batch(
+                predictions.labels,
+                truth,
+                max_predicted=self.max_components,
+                max_true=self.max_objects,
+                valid=valid,
             )
         if self.budgets:
-            scores |= budget_scores(
-                predictions,
-                batch,
-                **counted,
-                budgets=self.budgets,
+            maps: Any = predictions.proposals
+            pool = pool_proposals(
+                maps.reshape(*maps.shape[:2], -1),
+                max_groups=self.num_labels,
                 max_iou=self.max_iou,
                 min_size=self.min_size,
             )
+            scores["proposals"] = ProposalRecall.from_batch(
+                maps,
+                pool,
+                truth,
+                max_true=self.max_objects,
+                budgets=self.budgets,
+                valid=valid,
+            )
         return scores
+
+
+def group_scores(
+    predictions: Groups, batch: Batch, *, num_labels: int, max_objects: int
+) -> dict[str, Any]:
+    """Scores groups: recall of the objects, their number, and the limits reached."""
+    truth, valid = batch["instances"], batch["valid"]
+    return {
+        "average_recall": AverageRecall.from_batch(
+            predictions.labels,
+            truth,
+            max_predicted=num_labels,
+            max_true=max_objects,
+            valid=valid,
+        ),
+        "instance_count": InstanceCount.from_batch(
+            predictions.num_groups - 1,  # without the background
+            truth,
+            max_true=max_objects,
+            valid=valid,
+        ),
+        **{
+            f"limit_{name}": ReachedLimit.from_batch(reached, name=name, valid=valid)
+            for name, reached in predictions.reached.items()
+        },
+    }

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import VOID, InputError, check_number
+from sphemb._checks import VOID, InputError
 from sphemb._grid import cells_of_image
 from sphemb.grouping import (
     Grouping,
@@ -25,15 +25,13 @@ from sphemb.grouping import (
 )
 from sphemb.instances import dilate_instances, split_components
 from sphemb.tasks._pixels import PlacedMap, unit_map, unit_vectors_of_all
-from sphemb.tasks._predictions import Groups
-from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Batch
+from sphemb.tasks._task import Batch, Groups, Settings, setting
 
 _SURVEYED = 2**18  # points that the background is found from, at most
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Readoff:
+class Readoff(Settings):
     r"""Reads the groups of an image off its embedding, by mean shift.
 
     The cells of the embedding map are shifted to the modes of their density, one group
@@ -72,36 +70,22 @@ class Readoff:
             removed. Needs ``max_components``.
     """
 
-    concentration: float = 36.0
-    predict_steps: int = 10
-    predict_points: int = 8192
-    predict_pixels: bool = False
-    threshold: float = 0.7
-    max_groups: int = 32
-    min_size: int = 8
-    max_components: int = 0
-    foreground_below: float | None = None
-    spatial_bandwidth: float = 0.0
-    spatial_concentration: float = 3.0
-    dilation: int = 0
+    concentration: float = setting(36.0, above=0)
+    predict_steps: int = setting(10, scoring=True, at_least=1)
+    predict_points: int = setting(8192, scoring=True, at_least=8)
+    predict_pixels: bool = setting(False, scoring=True)
+    threshold: float = setting(0.7, scoring=True, above=-1, below=1)
+    max_groups: int = setting(32, scoring=True, at_least=1)
+    min_size: int = setting(8, scoring=True, at_least=1)
+    max_components: int = setting(0, scoring=True, at_least=0)
+    foreground_below: float | None = setting(None, scoring=True, above=-1, below=1)
+    spatial_bandwidth: float = setting(0.0, scoring=True, at_least=0)
+    spatial_concentration: float = setting(3.0, scoring=True, above=0)
+    dilation: int = setting(0, scoring=True, at_least=0)
 
     def __post_init__(self):
+        super().__post_init__()
         where = "config.task"
-        check_number(f"{where}.concentration", self.concentration, above=0)
-        check_number(f"{where}.threshold", self.threshold, above=-1, below=1)
-        check_number(f"{where}.spatial_bandwidth", self.spatial_bandwidth, at_least=0)
-        check_number(
-            f"{where}.spatial_concentration", self.spatial_concentration, above=0
-        )
-        check_counts(
-            self,
-            predict_steps=1,
-            predict_points=8,
-            max_groups=1,
-            min_size=1,
-            max_components=0,
-            dilation=0,
-        )
         needy = {"foreground_below": self.foreground_below}
         needy["dilation"] = self.dilation or None
         for name, value in needy.items():
@@ -114,10 +98,6 @@ class Readoff:
             raise InputError(
                 f"{where}.spatial_bandwidth {self.spatial_bandwidth} needs "
                 f"{where}.foreground_below, which selects the pixels that are grouped"
-            )
-        if self.foreground_below is not None:
-            check_number(
-                f"{where}.foreground_below", self.foreground_below, above=-1, below=1
             )
 
     @property
@@ -330,15 +310,7 @@ def largest_unsure(grouping: Grouping) -> jax.Array:
 
 
 def nearest_modes(pixels: jax.Array, grouping: Grouping) -> jax.Array:
-    """The group whose mode is nearest to each pixel.
-
-    Args:
-        pixels: [B, H, W, D] unit vectors.
-        grouping: of K groups at most.
-
-    Returns:
-        int32 [B, H, W], `VOID` where an image has no group.
-    """
+    """The group whose mode is nearest to each pixel."""
     cosine = jnp.einsum(
         "bhwd,bkd->bhwk", pixels, grouping.modes, precision=jax.lax.Precision.HIGHEST
     )

@@ -1,9 +1,6 @@
-"""Semantic segmentation: a class for each pixel, with or without an embedding loss.
+"""Semantic segmentation with or without an embedding loss (CVPR 2018, section 5.4).
 
-Kong & Fowlkes, CVPR 2018, section 5.4.
-
-Shape letters: B images, H rows, W columns, N pixels, M sampled pixels, D dimension, K
-classes, h w size of the network's maps.
+Shape letters: B images, H W image size, N pixels, M sampled pixels, K classes.
 """
 
 from __future__ import annotations
@@ -15,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._checks import VOID, InputError, check_choice, check_count, check_number
+from sphemb._checks import VOID, InputError
+from sphemb.instances import split_components
 from sphemb.losses import cross_entropy, instance_weights, margin_loss
-from sphemb.metrics import MeanIoU, TrimapIoU
-from sphemb.tasks._partitions import class_pairs
+from sphemb.metrics import MeanIoU, PairScores, TrimapIoU
 from sphemb.tasks._pixels import (
     draw_pixels,
     enlarged,
@@ -27,85 +24,57 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._predictions import ClassMap
 from sphemb.tasks._task import (
     Apply,
     Batch,
+    ClassMap,
     LabelMap,
     Maps,
     Stateless,
     TaskState,
     maps_of,
+    setting,
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Semantic(Stateless):
-    r"""Learns the class of every pixel.
+    r"""Learns the class of every pixel by cross-entropy, and an embedding beside it.
 
-    The cross-entropy of all pixels, and beside it the margin loss on a sample of them,
-    which asks pixels of one class, or of one instance, to be embedded alike wherever
-    they are. The void of classes and that of instances are two masks: what compares
-    classes reads the one, what compares instances the other. A crowd has a class and no
-    instances.
+    The margin loss on sampled pixels gives pixels of one class, or of one instance,
+    similar embeddings. The void of classes and the void of instances are two masks. A
+    crowd has a class and no instances.
 
     Attributes:
-        num_classes: K, that of the background among them.
-        class_balance: 0 lets every pixel count the same, 1 every class that an image
-            shows; in between, a pixel weighs :math:`1 / n_c^p` in an image with
-            :math:`n_c` pixels of its class.
+        num_classes: K, with the background.
+        class_balance: p of a pixel's weight :math:`1 / n_c^p` in an image with
+            :math:`n_c` pixels of its class; 0: pixels count the same, 1: classes do.
         embedding_weight: of the margin loss; 0 for the cross-entropy alone.
-        embedding_groups: what is embedded alike: ``"classes"`` or ``"instances"``.
+        embedding_groups: its groups, ``"classes"`` or ``"instances"``.
         margin: :math:`\alpha` of Eq. 2.
-        num_samples: M, pixels of an image that are compared in it, at most.
+        num_samples: M, pixels of an image in the margin loss, at most.
         normalize: what it is divided by, see `sphemb.margin_loss`.
         negative_weight: of its pairs from different groups.
-        trimap_width: pixels of the widest band around true boundaries in which the
-            scores are told apart; 0 for no bands.
-        pair_scores: score the classes as partitions of the pixels, too, see
+        trimap_width: width in pixels of the widest band around true boundaries that is
+            scored by itself; 0 for no bands.
+        pair_scores: also score the classes as a partition, see
             `sphemb.metrics.PairScores`.
-        max_objects: objects of an image that these can count.
+        max_objects: objects of an image that these scores can count.
     """
 
-    num_classes: int = 21
-    class_balance: float = 0.0
-    embedding_weight: float = 0.0
-    embedding_groups: str = "classes"
-    margin: float = 0.5
-    num_samples: int = 1024
-    normalize: str = "pairs"
-    negative_weight: float = 1.0
-    trimap_width: int = 40
-    pair_scores: bool = False
-    max_objects: int = 64
+    num_classes: int = setting(21, at_least=2)
+    class_balance: float = setting(0.0, at_least=0)
+    embedding_weight: float = setting(0.0, at_least=0)
+    embedding_groups: str = setting("classes", choices=("classes", "instances"))
+    margin: float = setting(0.5, at_least=0, at_most=1)
+    num_samples: int = setting(1024, at_least=2)
+    normalize: str = setting("pairs", choices=("pixels", "pairs", "terms"))
+    negative_weight: float = setting(1.0, at_least=0)
+    trimap_width: int = setting(40, scoring=True, at_least=0)
+    pair_scores: bool = setting(False, scoring=True, choices=(True, False))
+    max_objects: int = setting(64, scoring=True, at_least=1)
     prediction: ClassVar[type] = ClassMap
     metrics_on_host: ClassVar[bool] = True
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "trimap_width",
-            "pair_scores",
-            "max_objects",
-        }
-    )
-
-    def __post_init__(self):
-        check_count("config.task.num_classes", self.num_classes, at_least=2)
-        check_number("config.task.class_balance", self.class_balance, at_least=0)
-        check_number("config.task.embedding_weight", self.embedding_weight, at_least=0)
-        check_choice(
-            "config.task.embedding_groups",
-            self.embedding_groups,
-            ("classes", "instances"),
-        )
-        check_number("config.task.margin", self.margin, at_least=0, at_most=1)
-        check_count("config.task.num_samples", self.num_samples, at_least=2)
-        check_choice(
-            "config.task.normalize", self.normalize, ("pixels", "pairs", "terms")
-        )
-        check_number("config.task.negative_weight", self.negative_weight, at_least=0)
-        check_count("config.task.trimap_width", self.trimap_width)
-        check_choice("config.task.pair_scores", self.pair_scores, (True, False))
-        check_count("config.task.max_objects", self.max_objects, at_least=1)
 
     @property
     def object_limit(self) -> int | None:
@@ -124,21 +93,7 @@ class Semantic(Stateless):
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The weighted losses, averaged over the images.
-
-        Args:
-            apply: the network, with ``logits`` and ``embedding``.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3]; ``semantic`` and ``instances`` [B, H, W];
-                ``index`` [B].
-            key: of this step.
-
-        Returns:
-            The loss, and ``loss/classes`` and ``loss/embedding``.
-
-        Raises:
-            InputError: the batch has no classes, or the network other ones.
-        """
+        """The weighted sum of ``loss/classes`` and ``loss/embedding``."""
         maps = maps_of(apply, batch)
         classes = true_classes(batch)
         loss = classes_loss(
@@ -173,17 +128,7 @@ class Semantic(Stateless):
         ).mean()
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> ClassMap:
-        """Classifies every pixel.
-
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding.
-
-        Returns:
-            The classes and the embedding.
-        """
+        """Classifies every pixel, and embeds it."""
         size = batch["image"].shape[1:3]
         maps = maps_of(apply, batch)
         logits = enlarged(placed_map(maps, "logits", batch), size)
@@ -219,11 +164,7 @@ def class_map(num_classes: int) -> LabelMap:
 
 
 def true_classes(batch: Batch) -> jax.Array:
-    """The classes [B, H, W] of a batch.
-
-    Raises:
-        InputError: the batch has no classes.
-    """
+    """The classes [B, H, W] of a batch."""
     if "semantic" not in batch:
         raise InputError(
             "the data must have classes for config.task to learn, but their examples "
@@ -236,18 +177,7 @@ def true_classes(batch: Batch) -> jax.Array:
 def classes_loss(
     maps: Maps, batch: Batch, classes: jax.Array, *, num_classes: int, balance: float
 ) -> jax.Array:
-    """The cross-entropy of all pixels, averaged over the images.
-
-    Args:
-        maps: of the network: ``logits`` [B, h, w, K].
-        batch: ``image`` [B, H, W, 3]; ``mask`` where there is padding.
-        classes: [B, H, W].
-        num_classes: K.
-        balance: see `Semantic`.
-
-    Raises:
-        InputError: the network has other classes.
-    """
+    """The cross-entropy of all pixels, averaged over the images."""
     found = maps["logits"].shape[-1] if "logits" in maps else 0
     if found != num_classes:
         raise InputError(
@@ -264,14 +194,7 @@ def classes_loss(
 def class_scores(
     found: np.ndarray, batch: Batch, *, num_classes: int, trimap_width: int
 ) -> dict[str, Any]:
-    """Mean IoU of the classes, and by their distance from true boundaries.
-
-    Args:
-        found: int [B, H, W], on the host.
-        batch: with ``mask`` and ``valid``.
-        num_classes: K.
-        trimap_width: see `Semantic`.
-    """
+    """Mean IoU of the classes, and by their distance from true boundaries."""
     known = true_classes(batch)
     scores: dict[str, Any] = {
         "classes": MeanIoU.from_batch(
@@ -297,3 +220,47 @@ def class_scores(
             )
         scores["trimap"] = bands
     return scores
+
+
+def class_pairs(
+    classes: jax.Array,
+    true_classes: jax.Array,
+    instances: jax.Array,
+    *,
+    num_classes: int,
+    max_objects: int,
+    valid: jax.Array | None = None,
+) -> dict[str, PairScores]:
+    """Pair scores of a class map (Barnes & Dubrawski, Table 1), on the host.
+
+    ``classes/``: regions of one class against true ones; ``regions/``: the same regions
+    against instances; ``parts/``: their connected components, the background whole,
+    against instances.
+    """
+    # The number of components as a power of two, to compile for few numbers.
+    every = int(np.prod(classes.shape[1:]))
+    parts = split_components(classes, 0, max_components=every)
+    most = 1 << int(jnp.max(parts, initial=1)).bit_length()
+    # The scores compare the same pixels: void in one map is void in both.
+    void = (true_classes < 0) | (instances < 0)
+    true_classes, instances = (
+        jnp.where(void, VOID, labels) for labels in (true_classes, instances)
+    )
+
+    def scores(name: str, found: jax.Array, truth: jax.Array, groups: int, true: int):
+        return PairScores.from_batch(
+            found,
+            truth,
+            max_predicted=groups,
+            max_true=true,
+            valid=valid,
+            prefix=f"{name}/",
+        )
+
+    return {
+        "class_pairs": scores(
+            "classes", classes, true_classes, num_classes, num_classes - 1
+        ),
+        "region_pairs": scores("regions", classes, instances, num_classes, max_objects),
+        "part_pairs": scores("parts", parts, instances, most, max_objects),
+    }

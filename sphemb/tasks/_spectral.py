@@ -1,8 +1,6 @@
-"""Deep spectral clustering: predict the eigenvectors of the truth, and round them.
+"""Deep spectral clustering (Barnes & Dubrawski, ICLR 2018 workshop).
 
-Barnes & Dubrawski, ICLR 2018 workshop.
-
-Shape letters: B images, H rows, W columns, N pixels, M sampled pixels, D dimension.
+Shape letters: B images, H W image size, N pixels, M sampled pixels, D dimension.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import check_choice, check_number
 from sphemb.grouping import Rounding, group_padded, kwik_cluster, orthogonal_rounding
 from sphemb.losses import instance_weights, spectral_loss
 from sphemb.metrics import PairScores
@@ -23,11 +20,18 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
-from sphemb.tasks._predictions import Groups
-from sphemb.tasks._proposal_scores import group_scores
+from sphemb.tasks._proposals import group_scores
 from sphemb.tasks._readoff import Readoff
-from sphemb.tasks._settings import check_counts
-from sphemb.tasks._task import Apply, Batch, LabelMap, Stateless, TaskState, maps_of
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    Groups,
+    LabelMap,
+    Stateless,
+    TaskState,
+    maps_of,
+    setting,
+)
 
 ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 
@@ -36,82 +40,46 @@ ROUNDINGS = ("kwik_cluster", "mean_shift", "orthogonal")
 class Spectral(Stateless):
     r"""Learns instances by the spectral loss.
 
-    The products of the pixels' unit vectors are to be one within an instance and zero
-    between instances, so that there can be as many instances as dimensions, the
-    background among them. To predict, the vectors of all pixels are rounded to a
-    partition, by one of three ways.
+    The products of the pixels' unit vectors approach one within an instance and zero
+    between instances, so that an image can have as many instances as dimensions, with
+    the background. A prediction rounds the vectors of all pixels to a partition.
 
     Attributes:
-        num_samples: M, pixels of an image that the loss compares, at most; 0 for all of
-            them, which costs little, as no pair is ever looked at.
-        weight_power: of the weights that make all instances count the same; at 0, the
-            paper's, every pixel counts the same, and large instances most.
+        num_samples: M, pixels of an image in the loss, at most; 0 for all, whose cost
+            is linear.
+        weight_power: power of the instance weights; 0, the paper's: pixels count the
+            same; 1: instances do.
         rounding: ``"kwik_cluster"``, the paper's; ``"orthogonal"``, a locally optimal
-            rotation, see `sphemb.grouping.orthogonal_rounding`; or ``"mean_shift"``,
-            as `Proposals` reads its groups off.
-        tries: random orders, or starts, of which the one that fits best is kept.
+            rotation, see `sphemb.grouping.orthogonal_rounding`; or ``"mean_shift"``.
+        tries: random orders, or starts; the best one is kept.
         threshold: product with a pivot from which on KwikCluster takes a pixel.
         predict_seed: of the random orders and starts.
-        max_groups: groups that a prediction can hold; an orthogonal rounding has D.
-        min_size: pixels that a group needs; smaller ones go to the nearest group. 1 for
-            KwikCluster as it is.
-        concentration: :math:`\kappa` of the mean shift.
-        predict_steps: of the mean shift, at most.
-        mode_threshold: cosine to a mode from which on a point belongs to it, after the
-            mean shift.
+        max_groups: groups of an image, at most; an orthogonal rounding has D.
+        min_size: pixels of a group, at least; smaller groups go to the nearest one. 1
+            for KwikCluster as published.
+        concentration: see `Readoff`, for mean shift.
+        predict_steps: see `Readoff`, for mean shift.
+        mode_threshold: ``threshold`` of `Readoff`, for mean shift.
         max_objects: objects of an image that the scores can count.
     """
 
-    num_samples: int = 0
-    weight_power: float = 0.0
-    rounding: str = "kwik_cluster"
-    tries: int = 1
-    threshold: float = 0.5
-    predict_seed: int = 0
-    max_groups: int = 64
-    min_size: int = 1
-    concentration: float = 36.0
-    predict_steps: int = 10
-    mode_threshold: float = 0.7
-    max_objects: int = 16
+    num_samples: int = setting(0, at_least=0)
+    weight_power: float = setting(0.0, at_least=0)
+    rounding: str = setting("kwik_cluster", scoring=True, choices=ROUNDINGS)
+    tries: int = setting(1, scoring=True, at_least=1)
+    threshold: float = setting(0.5, scoring=True, above=-1, below=1)
+    predict_seed: int = setting(0, scoring=True, at_least=0)
+    max_groups: int = setting(64, scoring=True, at_least=1)
+    min_size: int = setting(1, scoring=True, at_least=1)
+    concentration: float = setting(36.0, scoring=True, above=0)
+    predict_steps: int = setting(10, scoring=True, at_least=1)
+    mode_threshold: float = setting(0.7, scoring=True, above=-1, below=1)
+    max_objects: int = setting(16, scoring=True, at_least=1)
     prediction: ClassVar[type] = Groups
-    metrics_on_host: ClassVar[bool] = False
-    scoring_settings: ClassVar[frozenset[str]] = frozenset(
-        {
-            "rounding",
-            "tries",
-            "threshold",
-            "predict_seed",
-            "max_groups",
-            "min_size",
-            "concentration",
-            "predict_steps",
-            "mode_threshold",
-            "max_objects",
-        }
-    )
-
-    def __post_init__(self):
-        check_number("config.task.weight_power", self.weight_power, at_least=0)
-        check_choice("config.task.rounding", self.rounding, ROUNDINGS)
-        for name in ("threshold", "mode_threshold"):
-            value = getattr(self, name)
-            check_number(f"config.task.{name}", value, above=-1, below=1)
-        check_number("config.task.concentration", self.concentration, above=0)
-        check_counts(
-            self,
-            num_samples=0,
-            tries=1,
-            predict_seed=0,
-            max_groups=1,
-            min_size=1,
-            predict_steps=1,
-            max_objects=1,
-        )
 
     @property
     def object_limit(self) -> int:
-        """The largest number of an object that the scores can count."""
+        """The largest object number that the scores can count."""
         return self.max_objects
 
     @property
@@ -140,17 +108,7 @@ class Spectral(Stateless):
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The spectral loss, a mean over pairs of pixels, averaged over the images.
-
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3], ``instances`` [B, H, W], ``index`` [B].
-            key: of this step.
-
-        Returns:
-            The loss, and ``loss/spectral``.
-        """
+        """The spectral loss, a mean over pairs of pixels, ``loss/spectral``."""
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         labels = batch["instances"].reshape(len(batch["image"]), -1)
         if self.num_samples:
@@ -168,18 +126,9 @@ class Spectral(Stateless):
         return loss, {"loss/spectral": loss}
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Groups:
-        """Groups every pixel.
+        """Groups every pixel; the largest group is the background.
 
-        Args:
-            apply: the network.
-            state: ``()``.
-            batch: ``image`` [B, H, W, 3]; optionally ``mask`` [B, H, W], False where
-                pixels are padding.
-
-        Returns:
-            Groups by descending size, of which the largest is the background. An
-            orthogonal rounding never reaches ``max_groups``: every pixel has its
-            nearest direction.
+        An orthogonal rounding never reaches ``max_groups``.
         """
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
         if self.readoff is not None:

@@ -1,4 +1,8 @@
-"""What a task is: it says which stations of the data meet, and owns no loop."""
+"""What a task is, and the four types of predictions.
+
+Shape letters: B images, H W image size, D embedding dimension, K label maps, G groups,
+C classes, F features, S branches.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,164 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import jax
 
-from sphemb._checks import InputError
+from sphemb._checks import InputError, check_choice, check_count, check_number
 from sphemb.instances import table_fits
-from sphemb.tasks._predictions import Predictions
 
 if TYPE_CHECKING:
     from sphemb.tasks._readoff import Readoff
+
+
+Array = Any  # of JAX, or of NumPy on the host
+
+
+class Groups(NamedTuple):
+    """Instances without classes: the groups of the pixels.
+
+    Attributes:
+        labels: int32 [B, H, W], groups 0, 1, ..; `VOID` where masked.
+        num_groups: int32 [B], the background among them.
+        embedding: float32 [B, H, W, D], unit vectors.
+        reached: name of a setting of the task that limits the number of groups -> bool
+            [B], True where the limit was reached, so that there may be more.
+        background: int32 [B], the group that is the background; None if every group is
+            an instance.
+        proposals: int32 [B, K, H, W], further label maps whose groups are proposals;
+            None if there are none.
+    """
+
+    labels: Array
+    num_groups: Array
+    embedding: Array
+    reached: dict[str, Array]
+    background: Array | None = None
+    proposals: Array | None = None
+
+
+class ClassMap(NamedTuple):
+    """A class of the data set for each pixel.
+
+    Attributes:
+        classes: int32 [B, H, W], 0..C-1; `VOID` where masked.
+        embedding: float32 [B, H, W, D], unit vectors, or None.
+    """
+
+    classes: Array
+    embedding: Array | None = None
+
+
+class Clusters(ClassMap):
+    """A class map whose classes have no names: clusters that were found.
+
+    Their numbers carry no meaning, and none of them is the background.
+    """
+
+    __slots__ = ()
+
+
+class BoundaryMap(NamedTuple):
+    """How much each pixel looks like a boundary.
+
+    Attributes:
+        boundary: float32 [B, H, W] in [0, 1]; 0 where masked.
+        branches: float32 [B, S, H, W, D], unit vectors of each branch, or None.
+    """
+
+    boundary: Array
+    branches: Array | None = None
+
+
+class Detections(NamedTuple):
+    """Instances with a class and a score.
+
+    Attributes:
+        groups: the groups, with ``proposals`` [B, K, H, W].
+        classes: int32 [B, H, W], the class of each pixel; `VOID` where masked.
+        proposal_classes: int32 [B, K, G], of each group of the proposals.
+        proposal_scores: float32 [B, K, G], -inf for a group that is not a detection.
+        proposal_features: float32 [B, K, G, F], what the scores are computed from, or
+            None.
+    """
+
+    groups: Groups
+    classes: Array
+    proposal_classes: Array
+    proposal_scores: Array
+    proposal_features: Array | None = None
+
+
+Predictions = Groups | ClassMap | BoundaryMap | Detections
+
+
+def groups_of(predictions: Predictions) -> Groups | None:
+    """The groups of a prediction, None if it has none."""
+    if isinstance(predictions, Detections):
+        return predictions.groups
+    return predictions if isinstance(predictions, Groups) else None
+
+
+def named_arrays(predictions: Predictions) -> dict[str, Any]:
+    """The arrays of a prediction by their names, as an export returns them.
+
+    Those of ``reached`` are called ``reached/NAME``.
+    """
+    arrays: dict[str, Any] = {}
+    for name, value in predictions._asdict().items():
+        if isinstance(value, Groups):
+            arrays |= named_arrays(value)
+        elif isinstance(value, dict):
+            arrays |= {f"{name}/{key}": array for key, array in value.items()}
+        elif value is not None:
+            arrays[name] = value
+    return arrays
+
+
+def setting(
+    default: Any, *, scoring: bool = False, choices: tuple[Any, ...] = (), **bounds: Any
+) -> Any:
+    """Declares a setting of a task by its default, its range, and what reads it.
+
+    Args:
+        default: value that is used if the configuration has none; None passes.
+        scoring: whether predictions and scores alone read it.
+        choices: values that it can have.
+        **bounds: as for a number: ``at_least``, ``above``, ``at_most``, ``below``.
+            Those of a tuple hold for each of its entries.
+    """
+    metadata = {"scoring": scoring, "choices": choices, "bounds": bounds}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base class whose fields are checked as their `setting` declares."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value, name = getattr(self, field.name), f"config.task.{field.name}"
+            bounds = field.metadata.get("bounds")
+            if value is None and field.default is None:
+                continue
+            if field.metadata.get("choices"):
+                check_choice(name, value, field.metadata["choices"])
+            if bounds:
+                whole = str(field.type).startswith(("int", "tuple[int"))
+                check = check_count if whole else check_number
+                for entry in value if isinstance(value, tuple) else (value,):
+                    check(name, entry, **bounds)
+
+    @property
+    def scoring_settings(self) -> frozenset[str]:
+        """Names of the settings that predictions and scores alone read."""
+        fields = dataclasses.fields(self)
+        return frozenset(f.name for f in fields if f.metadata.get("scoring"))
+
 
 Maps = dict[str, Any]
 """Arrays by name; where a network has several of a kind, a tuple of them."""
 Batch = Mapping[str, jax.Array]
 Apply = Callable[..., Maps]
-"""The network with its parameters bound: images [B, H, W, 3], and a mask [B, H, W] that
-is False in their padding where they have any -> named maps. That of a tile also takes
-the ``middle`` of its image."""
+"""The network with its parameters: images [B, H, W, 3], optionally a mask [B, H, W],
+False in padding, and ``middle``, the center of a tile's image -> named maps."""
 TaskState = Any
 """A pytree that the train state carries along: ``()`` for most tasks."""
 
@@ -45,133 +193,123 @@ class LabelMap(NamedTuple):
 
 
 class Task(Protocol):
-    """A learning problem: how to score a batch, how to predict, what to measure.
+    """A learning problem: its loss, its predictions and its metrics.
 
     Attributes:
-        prediction: what `predict` returns: `Groups`, `ClassMap`, `BoundaryMap`,
-            `Detections` or a subclass of one of them. Files, pictures, tiles and
-            reports depend on it alone.
-        readoff: how the groups are read off the network's map ``embedding``; None for
-            what is not groups, or groups found another way.
-        update_every: steps between two calls of `update`, of which the first comes
-            before step 1 and the last when training ends; -1 = then alone; 0 = never;
-            None = so many as show every training image once.
-        metrics_on_host: whether `metrics` takes NumPy arrays, of this process's images
-            at a time, and is not compiled.
-        scoring_settings: names of the settings that predictions and scores alone read.
-            Nothing that a run stores depends on them, neither parameters nor state, so
-            they may change when the run resumes.
+        prediction: type that `predict` returns: `Groups`, `ClassMap`, `BoundaryMap`,
+            `Detections` or a subclass. Files, pictures, tiles and reports depend on it.
+        readoff: how groups are read off the map ``embedding``; None without one.
+        update_every: steps between two calls of `update`, the first before step 1, the
+            last when training ends. -1 = the last alone; 0 = never; None = an epoch.
+        metrics_on_host: whether `metrics` takes NumPy arrays of this process's images
+            and is not compiled.
+        scoring_settings: names of settings that only predictions and scores read.
+            Parameters and state do not depend on them: they may change when a run
+            resumes.
     """
 
     prediction: type
     update_every: int | None
     metrics_on_host: bool
-    scoring_settings: frozenset[str]
 
     @property
-    def readoff(self) -> Readoff | None:
-        """See the class."""
-        ...
+    def scoring_settings(self) -> frozenset[str]: ...
+
+    @property
+    def readoff(self) -> Readoff | None: ...
 
     @property
     def label_maps(self) -> tuple[LabelMap, ...]:
-        """The label maps of the data that loss and scores read.
-
-        Data are compared with them before training, and as they are read.
-        """
+        """Label maps that loss and scores read; the data are checked against them."""
         ...
 
     def init(self, key: jax.Array, apply: Apply) -> TaskState:
-        """The state at step 0, and so its structure for good.
+        """Returns the state at step 0, which fixes its structure.
 
-        The network that is handed in here and to `update` is a pytree of its
-        parameters: a task may keep it in its state, as a copy, since the state's own
-        arrays are given away in each step.
+        The network is a pytree of its parameters. A task that keeps it in its state
+        copies it, because every step donates the arrays of the train state.
         """
         ...
 
     def update(
         self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
     ) -> TaskState:
-        """The state renewed from a pass over this process's training batches.
+        """Renews the state from a pass over this process's training batches.
 
-        It is called on the host, with a network that is compiled. All processes call it
-        together, and must come to the same state. The pass is in another order each
-        time, and may be broken off, by all at the same batch.
+        Called on the host with a compiled network, by all processes together, which
+        must return the same state. Each pass has another order. It may be stopped
+        early, by all processes at the same batch.
         """
         ...
 
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """The loss of a batch, and its terms under names ``loss/...``.
+        """Computes the loss of a batch and its terms ``loss/...``.
 
-        Both are means over the batch's images, so that the mean over equal shards is
-        that of the whole batch.
+        Both are means over the images: the mean over equal shards is that of the batch.
+
+        Args:
+            apply: the network.
+            state: the task state.
+            batch: ``image`` [B, H, W, 3], ``mask`` [B, H, W] where there is padding,
+                ``index`` [B] of the images in the data, and the `label_maps`.
+            key: of this step, the same on all devices.
         """
         ...
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Predictions:
-        """Predictions of static shape for a batch."""
+        """Predicts a batch, ``image`` and perhaps ``mask``, with static shapes."""
         ...
 
     def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
-        """Metric states of a batch; each has ``merge`` and ``compute``."""
+        """Returns a `sphemb.metrics.Metric` of a batch for each name.
+
+        The batch has ``valid`` [B], False for images that only fill it up.
+        """
         ...
 
 
-def maps_of(apply: Apply, batch: Batch) -> Maps:
-    """What the network says of a batch's images, and of nothing in their padding.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stateless(Settings):
+    """Base class of tasks without a state."""
 
-    Args:
-        apply: the network.
-        batch: ``image`` [B, H, W, 3]; ``mask`` [B, H, W] where there is padding; of a
-            tile, ``middle`` [2], where its image has the middle.
-    """
+    update_every: int = 0
+    metrics_on_host: ClassVar[bool] = False
+
+    @property
+    def readoff(self) -> Readoff | None:
+        """No read-off."""
+        return None
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """No labels."""
+        return ()
+
+    def init(self, key: jax.Array, apply: Apply) -> TaskState:
+        """Returns the empty state."""
+        return ()
+
+    def update(
+        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
+    ) -> TaskState:
+        """Returns the state as it is."""
+        return state
+
+
+def maps_of(apply: Apply, batch: Batch) -> Maps:
+    """Applies the network to ``image``, ``mask`` and, of a tile, ``middle``."""
     if "mask" not in batch:
         return apply(batch["image"])
     where = {"middle": batch["middle"]} if "middle" in batch else {}
     return apply(batch["image"], batch["mask"], **where)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Stateless:
-    """What tasks inherit that remember nothing between steps."""
-
-    update_every: int = 0
-    metrics_on_host: ClassVar[bool] = False
-    scoring_settings: ClassVar[frozenset[str]] = frozenset()
-
-    @property
-    def readoff(self) -> Readoff | None:
-        """None, unless a task has one."""
-        return None
-
-    @property
-    def label_maps(self) -> tuple[LabelMap, ...]:
-        """None, unless a task says which."""
-        return ()
-
-    def init(self, key: jax.Array, apply: Apply) -> TaskState:
-        """No state."""
-        return ()
-
-    def update(
-        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
-    ) -> TaskState:
-        """Nothing to renew."""
-        return state
-
-
 def predict_and_measure(
     task: Task, apply: Apply, state: TaskState, batch: Batch
 ) -> tuple[Predictions, dict[str, Any]]:
-    """What is compiled of a prediction that is scored.
-
-    Returns:
-        The predictions, and the metrics unless they are for the host, see
-        `measures_on_host`.
-    """
+    """Predicts and, unless `measures_on_host`, measures; this is what is compiled."""
     predictions = task.predict(apply, state, batch)
     on_host = measures_on_host(task, len(batch["image"]))
     return predictions, {} if on_host else task.metrics(predictions, batch)
@@ -180,10 +318,8 @@ def predict_and_measure(
 def measures_on_host(task: Task, num_images: int) -> bool:
     """Whether `Task.metrics` takes NumPy arrays and is not compiled.
 
-    Args:
-        task: which says so, or whose ``table_cells``, if it has some, would be too
-            many: the host counts the pairs of labels that there are.
-        num_images: of a batch on one device.
+    True also if the task's ``table_cells``, times the images of a batch on one device,
+    are too many for a table on the device: the host counts the pairs that occur.
     """
     cells = getattr(task, "table_cells", 0)
     return task.metrics_on_host or not table_fits(num_images * cells)

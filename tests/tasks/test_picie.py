@@ -24,7 +24,7 @@ SMALL = {
     "start_steps": 3,
     "num_classes": 3,
     "num_things": 1,
-    "grey": 0.0,  # or the few images may all be grey, and have one direction
+    "gray": 0.0,  # or the few images may all be gray, and have one direction
 }
 TASK = Picie(**SMALL)
 
@@ -139,13 +139,13 @@ class TestViews:
 
 
 def task_keys(state, index):
-    from sphemb.tasks._views import view_keys
+    from sphemb.tasks._picie_clusters import view_keys
 
     return view_keys(state.seed, state.epoch, index)
 
 
 def view_of(task, batch, keys, view):
-    from sphemb.tasks._views import view_image, view_points
+    from sphemb.tasks._picie_clusters import view_image, view_points
 
     settings = task._view_settings
     image = view_image(batch["image"], keys, view=view, settings=settings)
