@@ -1,8 +1,8 @@
 """A task outside the package, with its configuration in the same file.
 
     python train.py --config=examples/own_task.py
-    PYTHONPATH=. sphemb evaluate --workdir=runs/own_task
-    PYTHONPATH=. sphemb predict --workdir=runs/own_task --out=found photos
+    python -m sphemb evaluate --workdir=runs/own_task
+    python -m sphemb predict --workdir=runs/own_task --out=found photos
 
 The task learns instances by their means on the sphere, after De Brabandere et al.,
 "Semantic instance segmentation with a discriminative loss function", 2017.
