@@ -48,11 +48,7 @@ def felzenszwalb_maps(
 
 
 def watershed_nuclei(
-    image: np.ndarray,
-    *,
-    sigma: float = 1.0,
-    min_size: int = 20,
-    min_distance: int = 5,
+    image: np.ndarray, *, sigma: float = 1.0, min_size: int = 20, min_distance: int = 5
 ) -> np.ndarray:
     """Otsu's threshold, distances to its border, and a watershed from their peaks.
 

@@ -142,23 +142,12 @@ _SPLIT = {
     "default": "test",
     "help": "of the run's data (%(default)s)",
 }
-_RUNS = {
-    "type": pathlib.Path,
-    "nargs": "+",
-    "required": True,
-    "metavar": "RUN",
-}
+_RUNS = {"type": pathlib.Path, "nargs": "+", "required": True, "metavar": "RUN"}
 FIGURES = {
     "pair-loss": Drawing(
         "Kong & Fowlkes 2018, Fig. 2: the loss of a pair by its similarity",
         lambda flags: draw_pair_loss(pair_loss(flags.margin), margin=flags.margin),
-        {
-            "--margin": {
-                "type": float,
-                "default": 0.5,
-                "help": "alpha (%(default)s)",
-            }
-        },
+        {"--margin": {"type": float, "default": 0.5, "help": "alpha (%(default)s)"}},
     ),
     "sphere": Drawing(
         "Kong & Fowlkes 2018, Fig. 4: pixels on the sphere, and after mean shift",

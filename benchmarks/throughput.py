@@ -24,12 +24,7 @@ from PIL import Image
 from benchmarks._machine import describe
 from sphemb.configs import folder
 from sphemb.models import BACKBONES
-from sphemb.training import (
-    Experiment,
-    data_parallel,
-    replicate,
-    split_batch,
-)
+from sphemb.training import Experiment, data_parallel, replicate, split_batch
 
 _SOURCE = (480, 640)
 _PHOTOGRAPHS = 16

@@ -119,10 +119,7 @@ def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
 
 
 def check_integer(name: str, array: Any, *, hint: str = "") -> None:
-    """Refuses dtypes that are not integer, and values that JAX would wrap to int32.
-
-    Values are read only of concrete arrays whose dtype has larger ones.
-    """
+    """Refuses dtypes that are not integer, and values that JAX would wrap to int32."""
     _check_dtype(name, array, jnp.integer, "integers", hint)
     known = not isinstance(array, jax.core.Tracer) and getattr(
         array, "is_fully_addressable", True

@@ -164,20 +164,7 @@ def paint_annotations(
 def evaluate_coco(
     content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """Computes COCO's AP and AR of masks by pycocotools, which prints nothing.
-
-    Args:
-        content: ``images``, ``annotations`` and ``categories``. An ``area`` that is
-            missing or not a number is that of the mask.
-        results: of each ``image_id``, ``category_id``, ``segmentation``, ``score``.
-
-    Returns:
-        ``AP``, ``AP50``, .. ``AR_large``, NaN without objects, and ``AP/{name}`` of
-        each category.
-
-    Raises:
-        InputError: an outline is missing or damaged, or its image is not listed.
-    """
+    """Computes COCO's AP and AR of masks by pycocotools, which prints nothing."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -282,11 +269,7 @@ def _checked_counts(runs: Mapping[str, Any], size: Sequence[int]) -> list[int]:
 
 
 def _unpack(text: str) -> list[int]:
-    """Unpacks compressed counts.
-
-    Each is written in digits of five bits, lowest first, of which all but the last have
-    a sixth bit set; from the fourth on it is the difference to the count before last.
-    """
+    """Unpacks compressed counts."""
     counts: list[int] = []
     value = shift = 0
     for character in text:

@@ -109,10 +109,7 @@ def resample(
 
 
 def cells_of_image(mask: jax.Array, size: tuple[int, ...]) -> jax.Array:
-    """The cells that belong to the image, bool [B, h, w], of a mask bool [B, H, W].
-
-    The mask is False at padding; the size (h, w) divides H and W.
-    """
+    """The cells that belong to the image, bool [B, h, w], of a mask bool [B, H, W]."""
     rows, columns = (mask.shape[1 + i] // size[i] for i in range(2))
     return mask[:, ::rows, ::columns]
 
@@ -126,11 +123,7 @@ def without_padding(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def extended(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Repeats the border cells of the image in its padding, [B, h, w, C].
-
-    Interpolation at the border is then the same as without padding. The mask, bool
-    [B, H, W], is True in a rectangle.
-    """
+    """Repeats the border cells of the image in its padding, [B, h, w, C]."""
     if mask is None:
         return values
     cells = cells_of_image(mask, values.shape[1:3])
@@ -144,10 +137,7 @@ def extended(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def middle_of_image(mask: jax.Array) -> jax.Array:
-    """Row and column of the middle of each image, float32 [B, 2].
-
-    In pixels from the corner of the first pixel; the mask is that of `extended`.
-    """
+    """Row and column of the middle of each image, float32 [B, 2]."""
     ends = [_ends(mask.any(axis=axis)) for axis in (2, 1)]
     return jnp.stack([(first + last + 1) / 2 for first, last in ends], axis=-1)
 

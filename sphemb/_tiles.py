@@ -59,16 +59,7 @@ def add_devices(tree: Any, axis_name: AxisName) -> Any:
 def add_visits(
     visit: Callable[[Any], Any], columns: Any, *, axis_name: AxisName
 ) -> Any:
-    """Sums ``visit(columns)`` over the columns of all devices, passed on in a ring.
-
-    A device holds the columns of at most two devices at a time. The backward pass
-    recomputes the visits; where JAX differentiates them itself, it keeps the columns.
-
-    Args:
-        visit: maps a tree of columns to a tree of sums.
-        columns: tree of [n, ...], of this device.
-        axis_name: of the devices.
-    """
+    """Sums ``visit(columns)`` over the columns of all devices, passed on in a ring."""
     if axis_name is None:
         return visit(columns)
     size = jax.lax.axis_size(axis_name)
@@ -135,22 +126,7 @@ def _cut(tree: Any, side: int) -> Any:
 
 
 def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
-    """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
-
-    Every level is checkpointed: derivatives recompute the tiles, in every mode. Rows of
-    zeros fill the last tile and must not change the result.
-
-    Args:
-        tile: maps a carry, a block of rows and a block of columns to the next carry.
-        initial: tree of [tiling.rows, ...], the first carry of every block of rows.
-            With an axis name it must be zero, and the carry a sum.
-        rows: tree of [N, ...].
-        columns: tree of [M, ...].
-        tiling: sides of the tiles, and the devices that hold columns.
-
-    Returns:
-        The tree of final carries, [N, ...].
-    """
+    """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row."""
     num_rows = jax.tree.leaves(rows)[0].shape[0]
     initial, rows, columns = vary((initial, rows, columns), tiling.axis_name)
 
@@ -174,12 +150,7 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
 
 
 def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:
-    """Maps a function of one image over the leading axis [B, ...] of every array.
-
-    Small images are computed side by side, because one of them does not fill a device.
-    Images that fill a tile of ``tile`` numbers are computed one after another, which
-    saves temporary memory.
-    """
+    """Maps a function of one image over the leading axis [B, ...] of every array."""
     batch = arrays[0].shape[0]
     if batch == 1:
         # A batch axis of 1 would make the matmuls of the tiles slower.

@@ -18,14 +18,7 @@ from sphemb import InputError
 from sphemb.grouping import init_centroids, kwik_cluster, orthogonal_rounding
 from sphemb.losses import sample_pixels
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import (
-    Boundaries,
-    Instances,
-    Picie,
-    Proposals,
-    Semantic,
-    Spectral,
-)
+from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
 from sphemb.training import TrainState, make_train_step
 from sphemb.warps import sample_geometric, sample_photometric
 

@@ -291,11 +291,7 @@ def _errors(interrupted: str) -> Iterator[None]:
 
 
 def _leave_others(status: int) -> None:
-    """Ends this process of several, after a short wait for the others.
-
-    Where the error is of this process alone, they are in a collective operation: JAX
-    would wait for them for minutes, and they for this process.
-    """
+    """Ends this process of several, after a short wait for the others."""
     if not jax.distributed.is_initialized():
         return
     sys.stdout.flush()

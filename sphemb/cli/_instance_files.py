@@ -64,14 +64,7 @@ class Truth(NamedTuple):
 
 
 def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -> Truth:
-    """Reads COCO's annotations.
-
-    Args:
-        path: such as ``instances_val2017.json``.
-        titles: names of the classes whose numbers the predictions have, if these are
-            not the ids of COCO's categories; VOC's names are allowed, too.
-        who: has the titles, for messages.
-    """
+    """Reads COCO's annotations."""
     content = load_annotations(path)
     if not all("name" in c for c in content.get("categories", [{}])):
         raise InputError(f"{path} must have the names of its categories")
@@ -101,15 +94,7 @@ def of_predicted(
     *,
     partial: bool,
 ) -> Truth:
-    """Reduces the truth to the images with predictions.
-
-    Args:
-        truth: of COCO's annotations.
-        found: name -> file of predictions.
-        path: of the annotations, for messages.
-        predictions: the folder, for messages.
-        partial: leave out true images without a prediction.
-    """
+    """Reduces the truth to the images with predictions."""
     predicted: dict[str, int] = {}
     for name, place in truth.names.match(found).items():
         image = None if place is None else truth.ids[place]
@@ -169,12 +154,7 @@ def coco_results(
                 raise InputError(f"{path} must have scores that are numbers, got NaN")
             kind = _class_number(kind, truth.kinds)
             results.append(
-                {
-                    **result,
-                    "image_id": image,
-                    "category_id": kind,
-                    "score": score,
-                }
+                {**result, "image_id": image, "category_id": kind, "score": score}
             )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -219,22 +199,7 @@ def read_instances(
     void: int | None = None,
     partial: bool = False,
 ) -> InstanceFiles:
-    """Reads predictions and truth, each from a JSON file or a folder.
-
-    Args:
-        predictions: COCO's results, or a folder of ``NAME.png`` or ``NAME_labels.png``
-            whose values are instances, 0 for none, with ``NAME.csv`` or ``NAME.json``:
-            ``label``, ``class`` and ``score`` of each.
-        groundtruth: COCO's ``instances_*.json``, or a folder of ``NAME.png``, with
-            ``label`` and ``class`` of each beside them unless ``semantic`` has them.
-        semantic: a folder of ``NAME.png`` whose values are classes: an object has the
-            class of most of its pixels.
-        names: a text file with the names of the classes 0, 1, .., the background's
-            first. Without it, numbers of classes are COCO's ids.
-        images: a text file with the names of the images that count.
-        void: the value of void in true files; by default 255 in palette files.
-        partial: leave out true images without a file of predictions.
-    """
+    """Reads predictions and truth, each from a JSON file or a folder."""
     found = None
     if predictions.is_dir():
         found = find_labels(predictions, "--predictions", tail=_TAIL)
@@ -387,11 +352,7 @@ def _read_table(
     kinds: Mapping[str, int],
     scored: bool,
 ) -> Rows:
-    """Reads the classes of the instances of a label image, and their scores, or 0.
-
-    The table ends in ``.csv`` or ``.json`` and has the name of the image or of the file
-    ``path``, which may have a tail after it.
-    """
+    """Reads the classes of the instances of a label image, and their scores, or 0."""
     stems = dict.fromkeys((path.stem, name.rpartition("/")[2]))
     tables = [path.with_name(stem + end) for stem in stems for end in (".csv", ".json")]
     columns = ", ".join(("label", "class", *(("score",) * scored)))
@@ -475,17 +436,9 @@ class AnnotationIds(NamedTuple):
 
 
 def annotation_ids(
-    path: pathlib.Path,
-    images: Sequence[pathlib.Path],
-    class_names: Sequence[str],
+    path: pathlib.Path, images: Sequence[pathlib.Path], class_names: Sequence[str]
 ) -> AnnotationIds:
-    """Looks images up by their paths, see `ImageNames`, and classes by name.
-
-    Args:
-        path: COCO's annotations, such as ``instances_val2017.json``.
-        images: the files that are predicted.
-        class_names: of the run, from 0 on.
-    """
+    """Looks images up by their paths, see `ImageNames`, and classes by name."""
     if not class_names:
         raise InputError(
             "--annotations needs a run whose classes have names, but this one has no "

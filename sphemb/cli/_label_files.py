@@ -37,10 +37,7 @@ class LabelPairs(NamedTuple):
 
 
 def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
-    """Lists the files of a folder and of its sub-folders without the hidden ones.
-
-    Links are followed, each folder once. ``flag`` names the folder in messages.
-    """
+    """Lists the files of a folder and of its sub-folders without the hidden ones."""
     if not folder.is_dir():
         raise InputError(f"{flag} must be a folder, got {folder}")
     found, seen = [], set()
@@ -57,15 +54,7 @@ def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
 def find_labels(
     folder: pathlib.Path, flag: str, *, tail: str = ""
 ) -> dict[str, pathlib.Path]:
-    """Finds the label images of a folder, name below the folder -> file, sorted.
-
-    Args:
-        folder: holds ``NAME.png``, or another format that keeps values. A JPEG is taken
-            if no other file has its name, so that its reader reports the error.
-        flag: names the folder in messages.
-        tail: if a file is called ``NAME{tail}.png``, only such files count; the others
-            are pictures.
-    """
+    """Finds the label images of a folder, name below the folder -> file, sorted."""
     files = [p for p in files_below(folder, flag) if is_image(p)]
     if not files:
         raise InputError(f"{flag} must hold label images (*.png), got none in {folder}")
@@ -92,15 +81,7 @@ def pair_labels(
     images: pathlib.Path | None = None,
     partial: bool = False,
 ) -> LabelPairs:
-    """Pairs the label images of two folders by their paths, see `ImageNames`.
-
-    Args:
-        predictions: a folder, see :func:`find_labels`.
-        groundtruth: a folder.
-        tail: of the predictions.
-        images: a text file with the names that count; by default all true images do.
-        partial: leave out true images without a prediction.
-    """
+    """Pairs the label images of two folders by their paths, see `ImageNames`."""
     found = find_labels(predictions, "--predictions", tail=tail)
     true = find_labels(groundtruth, "--groundtruth")
     return match_labels(found, true, predictions, groundtruth, images, partial=partial)
@@ -162,14 +143,7 @@ def read_values(
     soft: bool = False,
     palettes: PaletteColors | None = None,
 ) -> np.ndarray:
-    """Reads the values of a label image as they are stored, int32 [H, W], -1 void.
-
-    Args:
-        path: a gray or palette file.
-        void: the value of void; by default 255 in a palette file.
-        soft: it may have soft edges, since it was predicted.
-        palettes: of the files before, if the values are classes.
-    """
+    """Reads the values of a label image as they are stored, int32 [H, W], -1 void."""
     mask = inspect_mask(path, masks="classes", void=void, soft=soft)
     if palettes is not None:
         palettes.add(path, mask.colors, mask.classes)
@@ -188,10 +162,7 @@ def check_sizes(pair: LabelPair, predicted: np.ndarray, true: np.ndarray) -> Non
 
 
 def read_lines(path: pathlib.Path, flag: str) -> list[str]:
-    """Reads a text file with a name in each line, or a JSON list of names, in order.
-
-    ``flag`` names the file in messages.
-    """
+    """Reads a text file with a name in each line, or a JSON list of names, in order."""
     if path.suffix.lower() == ".json":
         lines = read_json(path)
         if not isinstance(lines, list) or not all(isinstance(n, str) for n in lines):
@@ -210,14 +181,7 @@ def read_lines(path: pathlib.Path, flag: str) -> list[str]:
 def pair_files(
     maps: pathlib.Path, groundtruth: pathlib.Path, *, partial: bool = False
 ) -> LabelPairs:
-    """Pairs boundary maps with ground truths by their paths, see `ImageNames`.
-
-    Args:
-        maps: a folder of ``.png``, ``.tif`` or ``.npy`` files; ``overlays`` in it, the
-            pictures of `sphemb predict`, is left out.
-        groundtruth: a folder of ``.mat`` files.
-        partial: leave out ground truths without a map.
-    """
+    """Pairs boundary maps with ground truths by their paths, see `ImageNames`."""
     soft = _files("--maps", maps, _MAPS)
     true = _files("--groundtruth", groundtruth, (".mat",))
     return match_labels(soft, true, maps, groundtruth, partial=partial)

@@ -103,17 +103,7 @@ class ImageNames:
             self._by_stem[known.parts[-1]].append(place)
 
     def find(self, name: str, *, file: object = None, ending: str = "") -> int | None:
-        """Finds the place of the image that a name fits, or None.
-
-        Args:
-            name: a path without the ending.
-            file: of that name, for messages; the name by default.
-            ending: of the image file, if known: it decides between images that differ
-                in their endings alone.
-
-        Raises:
-            InputError: the name fits several images.
-        """
+        """Finds the place of the image that a name fits, or None."""
         parts = _parts(f"{name}.")[0]
         fits = {
             place: (common, self._known[place].parts == parts)
@@ -142,11 +132,7 @@ class ImageNames:
         return _common(_parts(file)[0], self._known[place].parts) > 0
 
     def find_number(self, number: int) -> int | None:
-        """Finds the place of the image whose stem is a number.
-
-        Raises:
-            InputError: there are several.
-        """
+        """Finds the place of the image whose stem is a number."""
         stems = [stem for stem in self._by_stem if stem.isdecimal()]
         best = [p for s in stems if int(s) == number for p in self._by_stem[s]]
         if len(best) > 1:
@@ -160,15 +146,7 @@ class ImageNames:
     def match(
         self, found: Mapping[str, pathlib.Path], *, endings: bool = False
     ) -> dict[str, int | None]:
-        """Finds the places of the images of several files, name -> place or None.
-
-        Args:
-            found: name -> file.
-            endings: the files are the images, so that their endings count.
-
-        Raises:
-            InputError: a name fits several images, or two fit one image.
-        """
+        """Finds the places of the images of several files, name -> place or None."""
         places: dict[str, int | None] = {}
         taken: dict[int, pathlib.Path] = {}
         for name, file in found.items():

@@ -487,11 +487,7 @@ class ScoreInstances(_OfLabels):
 def _label_maps(
     masks: Iterable[np.ndarray], size: tuple[int, int], number: int
 ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Draws masks into few label maps [K, H, W], -1 where none is.
-
-    A mask that overlaps the current map begins a new one: thousands of detections that
-    do not overlap take one map. Returns the map and the label of each mask, too.
-    """
+    """Draws masks into few label maps [K, H, W], -1 where none is."""
     dtype = np.int16 if number <= np.iinfo(np.int16).max else np.int32
     maps, places = [np.full(size, -1, dtype)], []
     label = 0

@@ -8,11 +8,7 @@ For a folder of your own images see `FolderDataset`. Readers and writers of file
 """
 
 from sphemb.data import files
-from sphemb.data._augmentation import (
-    CenterCrop,
-    DigitsAugmentation,
-    ImageAugmentation,
-)
+from sphemb.data._augmentation import CenterCrop, DigitsAugmentation, ImageAugmentation
 from sphemb.data._bsds import (
     BoundaryDataset,
     BoundaryExamples,

@@ -305,10 +305,7 @@ def _mend_curves(
     linear: np.ndarray,
     offset: np.ndarray,
 ) -> dict[str, Any]:
-    """Closes the gaps in the curves of an example that has ``"boundaries"``.
-
-    ``moved`` at p was read in ``example`` at linear p + offset.
-    """
+    """Closes the gaps in the curves of an example that has ``"boundaries"``."""
     if "boundaries" not in example:
         return moved
     mended = dict(moved)
@@ -350,10 +347,7 @@ def mend_map(
 def _trace(
     curves: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The rows and columns of the result that curves, bool [H, W], run through.
-
-    Between neighbors lie as many points as keep them at most one pixel apart.
-    """
+    """The rows and columns of the result that curves, bool [H, W], run through."""
     forward = np.linalg.inv(linear)
     height, width = curves.shape
     points = [np.argwhere(curves).astype(float)]

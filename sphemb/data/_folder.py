@@ -161,10 +161,7 @@ class _SplitFolder:
         raise NotImplementedError
 
     def source(self, split: str) -> FolderExamples:
-        """Returns the examples of a split, always the same object.
-
-        Without images to test, ``"test"`` is ``"validation"``.
-        """
+        """Returns the examples of a split, always the same object."""
         check_choice("split", split, SPLITS)
         if split == "test" and not self._pairs["test"]:
             split = "validation"

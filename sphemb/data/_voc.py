@@ -220,22 +220,14 @@ def _read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
 def _read_mask(
     tree: Files, path: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
-    """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, ..
-
-    Where the numbers are classes, the palette is compared with those before.
-    """
+    """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, .."""
     who = f"mask {tree.where(path)}"
     codes = files.decode_indices(tree.read(path), who=who, palettes=palettes)
     return np.where(codes == _VOID_CODE, VOID, codes.astype(np.int32))
 
 
 def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an ``inst/*.mat`` of SBD (Hariharan et al., ICCV 2011).
-
-    A structure ``GTinst`` has ``Segmentation``, [H, W] numbers of instances, and
-    ``Categories``, the class of each. Returns int32 [H, W] instances and classes, 0
-    background; SBD has no void.
-    """
+    """Reads an ``inst/*.mat`` of SBD (Hariharan et al., ICCV 2011)."""
     with files.reading_matlab(who, "a mask of SBD"):
         truth = files.load_variable(data, "GTinst")[0, 0]
         instances = np.asarray(truth["Segmentation"]).astype(np.int32)

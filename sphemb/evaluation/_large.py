@@ -315,10 +315,7 @@ class TiledPrediction:
         moments: Moments,
         progress: Progress,
     ) -> tuple[jax.Array, jax.Array]:
-        """The background's direction, from pixels on a grid over the image.
-
-        With all tiles, the points are those of `Readoff.read`, in the same order.
-        """
+        """The background's direction, from pixels on a grid over the image."""
         pixels = sum(math.prod(tile.core.size) for tile in tiles)
         multiple = self._trained.experiment.multiple
         padding = math.prod(padded_size(image.size, multiple))

@@ -38,10 +38,7 @@ class TiledNetwork:
     def __init__(self, trained: Trained) -> None:
         """Compiles nothing yet; see the class."""
         self._model: Any = trained.experiment.model
-        self._variables = {
-            "params": trained.params,
-            "batch_stats": trained.batch_stats,
-        }
+        self._variables = {"params": trained.params, "batch_stats": trained.batch_stats}
         self.whole = bool(self._model.shiftable)
         self._maps = jax.jit(lambda *seen: self._see(*seen)[0])
         self._sums = jax.jit(lambda *seen: self._see(*seen)[1])
@@ -52,11 +49,7 @@ class TiledNetwork:
         return self._model.stride
 
     def at(self, tile: Tile, size: tuple[int, int], moments: Moments) -> Apply:
-        """The network as it sees a tile of an image of a size (H, W).
-
-        An input of another size than the tile, such as the tile at another scale, is
-        normalized by its own moments.
-        """
+        """The network as it sees a tile of an image of a size (H, W)."""
         bound = self.arguments(tile, size, moments)
 
         def apply(
@@ -92,17 +85,9 @@ class TiledNetwork:
         return lambda image, mask=None: self._see(arguments, image, mask)[0]
 
     def moments(
-        self,
-        image: ImageWindows,
-        tiles: Sequence[Tile],
-        progress: Callable[..., Any],
+        self, image: ImageWindows, tiles: Sequence[Tile], progress: Callable[..., Any]
     ) -> Moments:
-        """The moments of group normalization over all or some tiles of an image.
-
-        Returns:
-            float32 [2, G], mean and variance, by the name of the layer; empty if each
-            tile is an image by itself.
-        """
+        """The moments of group normalization over all or some tiles of an image."""
         found: Moments = {}
         if not self.whole:
             return found
@@ -162,10 +147,7 @@ def tile_batch(image: ImageWindows, tile: Tile) -> Batch:
     mask = np.zeros((1, *tile.outer.size), bool)
     mask[0][inside.slices] = True
     pixels = image.read(tile.outer)[None]
-    return {
-        "image": jnp.asarray(pixels, jnp.float32) / 255,
-        "mask": jnp.asarray(mask),
-    }
+    return {"image": jnp.asarray(pixels, jnp.float32) / 255, "mask": jnp.asarray(mask)}
 
 
 def _averaged(passed: list[dict[str, MomentSums]]) -> Moments:

@@ -216,9 +216,7 @@ def _settle(settings, state, weights, numbers) -> _State:
         return _State(points, state.taken + 1, ~jnp.all(still))
 
     return jax.lax.while_loop(
-        lambda state: state.moving & (state.taken < settings.num_steps),
-        body,
-        state,
+        lambda state: state.moving & (state.taken < settings.num_steps), body, state
     )
 
 

@@ -276,11 +276,7 @@ def _step_of(options: _Options, tiling: Tiling, masked: bool) -> Callable:
 def _attended_step(
     attention, masked, x, weights, concentration, step_size
 ) -> jax.Array:
-    """Makes one step by attention with queries kappa x, keys and values x.
-
-    Kappa multiplies the queries, because kernels take their scale as a constant and do
-    not differentiate it.
-    """
+    """Makes one step by attention with queries kappa x, keys and values x."""
     valid = weights > 0
     points = x[None, :, None, :]
     # Without a mask, kernels that take none can serve.

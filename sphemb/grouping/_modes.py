@@ -216,11 +216,7 @@ def _seed(
 def find_groups(
     x, valid, threshold, options: GroupOptions, *, recenter: bool = True
 ) -> FoundGroups:
-    """Makes a group around one seed after another until no point is free.
-
-    A group lies around the mean direction of the points near the seed if ``recenter``,
-    else around the seed.
-    """
+    """Makes a group around one seed after another until no point is free."""
     max_groups, axis_name = options.max_groups, options.axis_name
 
     def cosine(center: jax.Array) -> jax.Array:

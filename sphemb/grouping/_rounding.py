@@ -264,10 +264,7 @@ def _nearest_rotation(x: jax.Array, precision: jax.lax.PrecisionLike) -> jax.Arr
 
 
 def _random_numbers(key: jax.Array, valid: jax.Array) -> jax.Array:
-    """Uniform numbers [N] of the valid points, infinity for the others.
-
-    The i-th valid point has the i-th number, so that padding changes no number.
-    """
+    """Uniform numbers [N] of the valid points, infinity for the others."""
     ranks = jnp.maximum(jnp.cumsum(valid) - 1, 0)
     keys = jax.vmap(lambda rank: jax.random.fold_in(key, rank))(ranks)
     numbers = jax.vmap(lambda key: jax.random.uniform(key, (), jnp.float32))(keys)

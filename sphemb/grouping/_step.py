@@ -103,10 +103,7 @@ def _with_one(x: jax.Array) -> jax.Array:
 
 
 def reached(degree: jax.Array) -> jax.Array:
-    """Rows whose sum of kernel weights is not negligible.
-
-    Zero rows, and with a very sharp kernel rows that are not keys, have a sum of zero.
-    """
+    """Rows whose sum of kernel weights is not negligible."""
     # Written so that NaN is reached: it must come out, not stay unnoticed.
     return ~(degree <= jnp.sqrt(jnp.finfo(degree.dtype).tiny))
 

@@ -12,18 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sphemb._checks import (
-    VOID,
-    check_choice,
-    check_count,
-    check_floating,
-    check_shape,
-)
-from sphemb.losses._sampling import (
-    check_points,
-    valid_classes,
-    valid_labels,
-)
+from sphemb._checks import VOID, check_choice, check_count, check_floating, check_shape
+from sphemb.losses._sampling import check_points, valid_classes, valid_labels
 from sphemb.sphere import pairwise_dot
 
 _BALANCES = ("none", "proportional", "inverse")

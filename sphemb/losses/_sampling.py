@@ -80,10 +80,7 @@ def sample_pixels(
 
 
 def instance_weights(
-    labels: jax.Array,
-    *,
-    mask: jax.Array | None = None,
-    axis_name: AxisName = None,
+    labels: jax.Array, *, mask: jax.Array | None = None, axis_name: AxisName = None
 ) -> jax.Array:
     r"""Weights that give every instance a total of one, whatever its size.
 
@@ -142,20 +139,13 @@ def valid_labels(labels: jax.Array, mask: jax.Array | None) -> jax.Array:
 def valid_classes(
     labels: jax.Array, mask: jax.Array | None, *, number: int
 ) -> jax.Array:
-    """Checks labels and mask, and returns labels 0..number-1, VOID for all others.
-
-    Under `jax.jit` values cannot be refused, and an index beyond the classes would read
-    NaN. Data with such labels are refused where they are read, see `sphemb.training`.
-    """
+    """Checks labels and mask, and returns labels 0..number-1, VOID for all others."""
     labels = valid_labels(labels, mask)
     return jnp.where((labels >= 0) & (labels < number), labels, VOID)
 
 
 def instance_ids(labels: jax.Array, *, axis_name: AxisName = None) -> jax.Array:
-    """Numbers the labels of each image 0, 1, ... in their order, [..., N].
-
-    Over several devices the labels are returned: no device has all of them.
-    """
+    """Numbers the labels of each image 0, 1, ... in their order, [..., N]."""
 
     def number(labels: jax.Array) -> jax.Array:
         order = jnp.argsort(labels)
@@ -170,11 +160,7 @@ def instance_ids(labels: jax.Array, *, axis_name: AxisName = None) -> jax.Array:
 def instance_sums(
     values: Any, ids: jax.Array, *, axis_name: AxisName = None
 ) -> tuple[Any, jax.Array]:
-    """Sums a tree of [N, ...] by instance, over all devices.
-
-    Returns the tree of sums, [N, ...], and the index of every point's instance in it;
-    ``ids`` [N] are those of :func:`instance_ids` of one image.
-    """
+    """Sums a tree of [N, ...] by instance, over all devices."""
     if axis_name is None:
         return jax.tree.map(lambda v: jnp.zeros_like(v).at[ids].add(v), values), ids
     # An instance's slot is at the first of its labels on this device.

@@ -283,13 +283,7 @@ def choose_pairs(pairs: Pairs, outlier_cost: float) -> np.ndarray:
 def _solve(
     row: np.ndarray, column: np.ndarray, distance: np.ndarray, outlier_cost: float
 ) -> np.ndarray:
-    """Solves one block of pairs, sorted by row, as an assignment of every row.
-
-    Each row has an own column for "no partner", which costs twice an outlier, and
-    columns left over cost nothing: the same minimum as with outliers on both sides, in
-    half the size, and never square. On a square problem with many equal weights SciPy
-    can take minutes.
-    """
+    """Solves one block of pairs, sorted by row, as an assignment of every row."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 

@@ -195,10 +195,7 @@ def _count_on_host(
 
 
 def _sum_of_squares(counts: jax.Array, ones: jax.Array) -> jax.Array:
-    """Of int32 [B, K] up to 2^20 in all, and of so many ones; [B, 2], high and low.
-
-    A count is h 2^10 + l, so that no sum of h h, h l or l l exceeds an int32.
-    """
+    """Of int32 [B, K] up to 2^20 in all, and of so many ones; [B, 2], high and low."""
     high, low = counts >> _HALF, counts & ((1 << _HALF) - 1)
     squares, products, rest = (
         jnp.sum(x, axis=-1) for x in (high * high, 2 * high * low, low * low)

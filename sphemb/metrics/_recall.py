@@ -280,12 +280,7 @@ def _best_overlaps(
     num_groups: int,
     num_true: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The best IoU of every object with the groups of each budget, [B, M, Q].
-
-    ``inside`` [B, N] are the valid pixels, ``within`` [B, M, K G] the groups of each
-    budget, map by map. Also returned are the full twentieths of the IoU as int32, exact
-    for images of up to 10^8 pixels, and the sizes [B, Q] of the objects.
-    """
+    """The best IoU of every object with the groups of each budget, [B, M, Q]."""
     batch, num_maps, _ = label_maps.shape
     sizes = {"num_predicted": num_groups, "num_true": num_true + 1}
     cells = batch * num_maps * (num_groups + 1) * (num_true + 2) * within.shape[1]

@@ -181,10 +181,7 @@ def check_detections(
     *,
     at: str = "",
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One image's maps [K, H, W], truth, scores and classes [K, G], true classes.
-
-    Without classes all are 1. ``at`` follows the names in messages.
-    """
+    """One image's maps [K, H, W], truth, scores and classes [K, G], true classes."""
     check_integer(f"label_maps{at}", label_maps)
     check_integer(f"truth{at}", truth)
     check_floating(f"scores{at}", scores)

@@ -177,13 +177,7 @@ class DenseEmbedding(OnBackbone):
         mask: jax.Array | None = None,
         middle: jax.Array | None = None,
     ) -> dict[str, Any]:
-        """Maps an image to named maps, see `sphemb.models`.
-
-        Returns:
-            The backbone's maps; with a decoder ``decoded``: [B, H / S, W / S, C], its
-            output (of stride 2 if S is 1); ``embedding``: [B, H / S, W / S, D], not
-            normalized; with classes ``logits``: [B, H / S, W / S, K].
-        """
+        """Maps an image to named maps, see `sphemb.models`."""
         image = without_padding(image, mask)
         if mask is not None and middle is None:
             middle = middle_of_image(mask)
@@ -295,12 +289,7 @@ class FCN8(OnBackbone):
     def __call__(
         self, image: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> dict[str, Any]:
-        """Maps an image to named maps.
-
-        Returns:
-            The backbone's maps; ``embedding`` and ``logits``, the same
-            [B, H / 8, W / 8, D], not normalized.
-        """
+        """Maps an image to named maps."""
         maps = self.backbone_maps(image, train=train)
         read = [last_map_at(self.feature_maps, stride) for stride in _FCN_STRIDES]
         coarse, *finer = (maps[m.name].astype(jnp.float32) for m in read)
@@ -360,11 +349,7 @@ class FeaturePyramid(OnBackbone):
     def __call__(
         self, image: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> dict[str, Any]:
-        """Maps an image to named maps.
-
-        Returns:
-            The backbone's maps; ``embedding``: [B, H / 4, W / 4, D], not normalized.
-        """
+        """Maps an image to named maps."""
         maps = self.backbone_maps(image, train=train)
         stride, grid, total = self.output_stride, Grid(), None
         while stride >= _PYRAMID_STRIDE:
@@ -437,14 +422,7 @@ class SideBranches(OnBackbone):
     def __call__(
         self, image: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> dict[str, Any]:
-        """Maps an image to named maps.
-
-        Returns:
-            The backbone's maps; ``branches``: a tuple of [B, H / s_k, W / s_k, D], the
-            embeddings, not normalized, at the strides s_k of their maps; ``sides``:
-            [B, H, W, K], a linear map of each branch's unit vectors; ``fused``:
-            [B, H, W].
-        """
+        """Maps an image to named maps."""
         maps = self.backbone_maps(image, train=train)
         grids = [m.grid for m in self.feature_maps if m.name in self.branches]
         read = [maps[name] for name in self.branches]

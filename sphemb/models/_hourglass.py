@@ -77,13 +77,7 @@ class Hourglass(nn.Module):
     def __call__(
         self, image: jax.Array, *, train: bool = False, mask: jax.Array | None = None
     ) -> dict[str, Any]:
-        """Maps an image to named maps.
-
-        Returns:
-            ``stage{i}``: [B, H / 2^i, W / 2^i, C_i], the stages going down;
-            ``decoded``: [B, H / 2, W / 2, C_1], the last stage going up;
-            ``embedding``: [B, H, W, D], not normalized.
-        """
+        """Maps an image to named maps."""
         batch, height, width = check_image(image, self.stride)
         middle = None if mask is None else middle_of_image(mask)
         where = pixel_coordinates(height, width, middle=middle)

@@ -303,12 +303,7 @@ def _cap(n: int, dim: int) -> float:
 
 @functools.lru_cache(maxsize=256)
 def least_largest_cosine(n: int, dim: int) -> float:
-    """Searches n points in D dimensions for the smallest largest cosine.
-
-    Momentum descends a soft maximum (log-sum-exp at inverse temperature beta) while
-    beta grows. Several runs start at different beta: large ones keep the variety of
-    their random positions, small ones find symmetric arrangements.
-    """
+    """Searches n points in D dimensions for the smallest largest cosine."""
     runs = int(np.clip(_WORK // (n * n), 2, 32))
     rng = np.random.default_rng(0)
     points = _unit(rng.standard_normal((runs, n, dim)))

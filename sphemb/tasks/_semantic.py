@@ -231,12 +231,7 @@ def class_pairs(
     max_objects: int,
     valid: jax.Array | None = None,
 ) -> dict[str, PairScores]:
-    """Pair scores of a class map (Barnes & Dubrawski, Table 1), on the host.
-
-    ``classes/``: regions of one class against true ones; ``regions/``: the same regions
-    against instances; ``parts/``: their connected components, the background whole,
-    against instances.
-    """
+    """Pair scores of a class map (Barnes & Dubrawski, Table 1), on the host."""
     # The number of components as a power of two, to compile for few numbers.
     every = int(np.prod(classes.shape[1:]))
     parts = split_components(classes, 0, max_components=every)

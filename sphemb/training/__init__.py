@@ -16,12 +16,7 @@ from sphemb.training._devices import (
 )
 from sphemb.training._experiment import Experiment, Trained, load_run
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
-from sphemb.training._loop import (
-    NonFiniteLossError,
-    duration,
-    train,
-    update_task_state,
-)
+from sphemb.training._loop import NonFiniteLossError, duration, train, update_task_state
 from sphemb.training._step import (
     TrainState,
     make_optimizer,

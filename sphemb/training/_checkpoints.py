@@ -51,14 +51,7 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, iterator: Any, notes: dict[str, Any]
     ) -> None:
-        """Saves in the background; an existing checkpoint of the step stays.
-
-        Args:
-            step: its number.
-            state: the state after it.
-            iterator: of the data.
-            notes: other values that the loop needs to resume, for JSON.
-        """
+        """Saves in the background; an existing checkpoint of the step stays."""
         if step in self._manager.all_steps():
             return
         state = jax.device_get(state)
@@ -76,18 +69,7 @@ class Checkpoints:
     def restore(
         self, like: TrainState, iterator: Any = None
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Reads the newest checkpoint that every process can read.
-
-        A checkpoint that is damaged for any process is reported and skipped by all.
-
-        Args:
-            like: a state, or a tree, of the same shapes and dtypes.
-            iterator: moved to its saved position, if given. Damaged checkpoints are
-                moved to ``damaged`` then, so that their steps can be saved again.
-
-        Returns:
-            The saved state, as NumPy arrays, and the notes.
-        """
+        """Reads the newest checkpoint that every process can read."""
         folder = pathlib.Path(self._manager.directory)
         steps = self._manager.all_steps()
         found, damaged = _newest(folder, steps, like, iterator, gather_objects)

@@ -178,12 +178,7 @@ def join_processes(
 
 @contextlib.contextmanager
 def noticing_sigterm() -> Iterator[Callable[[int], bool]]:
-    """Gives a function of the step: whether to save after it, and stop.
-
-    Within this context a SIGTERM does not end the process. In a run of several
-    processes JAX's own service notes it, in whichever process, and all agree on a step:
-    every process must ask after every step.
-    """
+    """Gives a function of the step: whether to save after it, and stop."""
     if jax.process_count() > 1:
         yield multihost_utils.reached_preemption_sync_point
         return

@@ -202,17 +202,7 @@ class ExperimentData(abc.ABC):
     def one_pass(
         self, split: str, indices: list[int], *, batch_size: int
     ) -> Iterator[dict[str, Any]]:
-        """One pass over this host's images of a split without augmentation.
-
-        Args:
-            split: which.
-            indices: of the images in the split, for all hosts.
-            batch_size: images of a batch on this host.
-
-        Yields:
-            Batches of images of one size each, the commonest size first, padded to few
-            sizes; ``index`` is the index in the split.
-        """
+        """One pass over this host's images of a split without augmentation."""
         source, checks = self.source(split), self._label_checks(split)
         buckets = sphemb.data.size_buckets(source, indices, multiple=self.multiple)
         for size, chosen in buckets.items():
@@ -220,10 +210,7 @@ class ExperimentData(abc.ABC):
             yield from self._batches(source, chosen, batch_size, *checks, pad)
 
     def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
-        """Batches of one pass over this host's training images, for `Task.update`.
-
-        ``number`` seeds the order. A deterministic augmentation is applied.
-        """
+        """Batches of one pass over this host's training images, for `Task.update`."""
         order = np.random.default_rng([self.config.seed, number])
         indices = order.permutation(self.usable("train")).tolist()
         size = self.batch_size // jax.process_count()
@@ -289,20 +276,7 @@ class BoundedLabels(grain.transforms.Map):
 
 
 def check_labels(experiment: ExperimentData, splits: Sequence[str]) -> None:
-    """Refuses data that the task cannot learn from, or that cannot be scored.
-
-    Values cannot be refused under `jax.jit`, and the loss of a void image is 0: labels
-    are checked on the host before training. Each example is read once at most.
-
-    Args:
-        experiment: task and data.
-        splits: ``"train"`` for training, others for scores.
-
-    Raises:
-        InputError: the data have other classes than the task, lack a label map, have no
-            valid pixel or (for training) no object; or an image of a scored split has
-            more objects than ``config.task.max_objects``.
-    """
+    """Refuses data that the task cannot learn from, or that cannot be scored."""
     task, names = experiment.task, experiment.class_names
     for one in task.label_maps:
         # Clusters may be matched with fewer classes; scores need a class per name.

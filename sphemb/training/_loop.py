@@ -130,10 +130,7 @@ def train(
 def _with_measured_range(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> ml_collections.ConfigDict:
-    """Replaces the intensity ``"range"`` by numbers, which the run keeps.
-
-    They are those of the run in the folder, otherwise of the training images.
-    """
+    """Replaces the intensity ``"range"`` by numbers, which the run keeps."""
     if config.data.get("intensity") != "range":
         return config
     config = config.copy_and_resolve_references()

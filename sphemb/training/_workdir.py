@@ -40,14 +40,7 @@ _FREE = (
 def check_workdir(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, task: Task
 ) -> None:
-    """Checks that a folder is new, or holds a run of this configuration.
-
-    Settings that only scoring reads may differ. The folder is only read.
-
-    Raises:
-        InputError: it holds a run of another configuration or of version 0.1, links
-            that lead out of it, or other files.
-    """
+    """Checks that a folder is new, or holds a run of this configuration."""
     # First, as another process of the run may be writing its configuration now.
     foreign = workdir.exists() and (not workdir.is_dir() or _foreign(workdir))
     if (workdir / "config.json").is_file():
@@ -104,15 +97,7 @@ def claimed_workdir(
     *,
     class_names: Sequence[str] = (),
 ) -> Iterator[None]:
-    """Creates a run's folder, and locks it against other trainings.
-
-    The lock is one of the operating system on a file in the folder, and ends with the
-    process. File systems without locks have none.
-
-    Raises:
-        InputError: see `check_workdir`; the folder cannot be created; or another
-            training uses it.
-    """
+    """Creates a run's folder, and locks it against other trainings."""
     check_workdir(workdir, config, task)
     with writing(f"workdir {workdir} cannot be made"):
         workdir.mkdir(parents=True, exist_ok=True)

@@ -22,16 +22,8 @@ from sphemb.viz._curves import (
     draw_trimap_curves,
 )
 from sphemb.viz._figures import save_figure
-from sphemb.viz._maps import (
-    draw_classes,
-    draw_clusters,
-    draw_detections,
-    draw_grouping,
-)
-from sphemb.viz._pairs import (
-    draw_gradients,
-    draw_similarity_histograms,
-)
+from sphemb.viz._maps import draw_classes, draw_clusters, draw_detections, draw_grouping
+from sphemb.viz._pairs import draw_gradients, draw_similarity_histograms
 from sphemb.viz._spheres import draw_shifted_images, draw_sphere, onto_sphere
 from sphemb.viz.report import Example, Scene, html_page
 

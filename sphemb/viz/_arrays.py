@@ -42,10 +42,7 @@ def check_maps(
 
 
 def sample_indices(number: int, at_most: int) -> np.ndarray:
-    """Indices of at most so many of ``number`` items in random order.
-
-    The order is random so that no group of points is drawn on top of the others.
-    """
+    """Indices of at most so many of ``number`` items in random order."""
     return np.random.default_rng(0).permutation(number)[:at_most]
 
 
@@ -58,11 +55,7 @@ def balanced_weights(labels: np.ndarray) -> np.ndarray:
 def principal_directions(
     points: np.ndarray, weights: np.ndarray, number: int
 ) -> np.ndarray:
-    """The directions [D, number] along which weighted points vary most.
-
-    The mean is subtracted for the directions only: a projection on them keeps the
-    center of the sphere. Missing directions (number > D) are zero; signs are fixed.
-    """
+    """The directions [D, number] along which weighted points vary most."""
     centered = points - np.average(points, axis=0, weights=weights)
     spread = (centered * weights[:, None]).T @ centered
     _, vectors = np.linalg.eigh(spread)

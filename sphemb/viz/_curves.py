@@ -85,11 +85,7 @@ def _read_curves(records: Iterable[Mapping[str, Any]]) -> dict[str, Curves]:
 
 
 def _panel_of(name: str, curve: list[tuple[float, float]]) -> str:
-    """The panel of a curve; "" for times, speeds and the numbers ``num_...``.
-
-    Losses and learning rates are known by their names. A number of a held-out split is
-    a score if it stays in [0, 1], otherwise a count.
-    """
+    """The panel of a curve; "" for times, speeds and the numbers ``num_...``."""
     parts = name.lower().replace("-", "_").split("/")
     if any("learning_rate" in part or part == "lr" for part in parts):
         return "learning rate"
@@ -234,7 +230,7 @@ def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
         axes.set_ylim(0.0, 1.02)
         # The default labels of less than a decade are powers of ten.
         axes.set_xticks(
-            [n * 10**k for k in range(6) for n in (1, 2, 5) if n * 10**k <= most],
+            [n * 10**k for k in range(6) for n in (1, 2, 5) if n * 10**k <= most]
         )
         axes.minorticks_off()
         axes.xaxis.set_major_formatter("{x:g}")
@@ -245,10 +241,7 @@ def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
 
 
 def _read_recall_curve(scores: Mapping[str, float], name: str) -> np.ndarray:
-    """Mean numbers of proposals and the scores there, [2, M].
-
-    A larger budget than an image has proposals adds no point.
-    """
+    """Mean numbers of proposals and the scores there, [2, M]."""
     points: dict[float, float] = {}
     for key, value in scores.items():
         if re.fullmatch(rf"(?:.*/)?{re.escape(name)}@(\d+)", key) is None:

@@ -45,11 +45,7 @@ def image_rows(
     *,
     cell: float = 2.0,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a row per image, and its axes [rows, columns].
-
-    ``columns`` has a picture [H, W, 3] per image by title, ``notes`` a line below each;
-    ``cell`` is the width of a column in inches.
-    """
+    """A figure with a row per image, and its axes [rows, columns]."""
     first = next(iter(columns.values()))
     height, width = first[0].shape[:2]
     rows = len(first)

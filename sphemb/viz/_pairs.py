@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sphemb._checks import (
-    InputError,
-    check_integer,
-    check_shape,
-)
+from sphemb._checks import InputError, check_integer, check_shape
 from sphemb.viz._arrays import (
     balanced_weights,
     float_array,
@@ -23,13 +19,7 @@ from sphemb.viz._arrays import (
     sample_indices,
 )
 from sphemb.viz._colors import label_rgb, overlay
-from sphemb.viz._figures import (
-    GRAY,
-    legend_above,
-    new_figure,
-    show_image,
-    style_chart,
-)
+from sphemb.viz._figures import GRAY, legend_above, new_figure, show_image, style_chart
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,10 +31,7 @@ _POINTS, _ARROWS = 1500, 80  # of the gradients
 
 
 def draw_similarity_histograms(
-    trajectory: np.ndarray,
-    labels: np.ndarray,
-    *,
-    margin: float | None = None,
+    trajectory: np.ndarray, labels: np.ndarray, *, margin: float | None = None
 ) -> Figure:
     r"""Draws the similarities within and between instances, step by step.
 

@@ -50,10 +50,7 @@ def onto_sphere(
 
 
 def draw_sphere(
-    trajectory: np.ndarray,
-    labels: np.ndarray,
-    *,
-    concentration: float | None = None,
+    trajectory: np.ndarray, labels: np.ndarray, *, concentration: float | None = None
 ) -> Figure:
     """Draws the points on the sphere before mean shift and after every step.
 
@@ -88,9 +85,7 @@ def draw_sphere(
 
 
 def draw_shifted_images(
-    images: np.ndarray,
-    instances: np.ndarray,
-    trajectories: np.ndarray,
+    images: np.ndarray, instances: np.ndarray, trajectories: np.ndarray
 ) -> Figure:
     """Draws images, their instances, and their pixels before and after mean shift.
 

@@ -9,12 +9,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from sphemb._checks import InputError
-from sphemb.cli import (
-    ScoreBoundaries,
-    ScoreClasses,
-    ScoreInstances,
-    main,
-)
+from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances, main
 from sphemb.cli._instance_files import annotation_ids
 from sphemb.data import load_annotations, open_folder, prepare_coco, prepare_voc
 

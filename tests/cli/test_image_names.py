@@ -11,12 +11,7 @@ from scipy.io import savemat
 
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
-from sphemb.cli import (
-    ScoreBoundaries,
-    ScoreClasses,
-    ScoreInstances,
-    main,
-)
+from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances, main
 from sphemb.cli._instance_files import annotation_ids
 from sphemb.cli._names import ImageNames, result_names
 from sphemb.cli.predict import DetectionFiles, check_targets, image_targets
@@ -228,7 +223,7 @@ class TestResults:
     def write(self, images, out, **attributes):
         config = tiny_config(out)
         files = DetectionFiles(
-            Trained(Experiment(config), {}, (), 0, class_names=NAMES),
+            Trained(Experiment(config), {}, (), 0, class_names=NAMES)
         )
         files.called = result_names(images)
         for key, value in attributes.items():

@@ -57,10 +57,7 @@ def folders(tmp_path):
     """Image 12 with two objects, image b without any."""
     empty = np.zeros((H, W), int)
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
-    for name, truth, found in (
-        ("12", true_map(), found_map()),
-        ("b", empty, empty),
-    ):
+    for name, truth, found in (("12", true_map(), found_map()), ("b", empty, empty)):
         save(tmp_path / "truth" / f"{name}.png", truth)
         save(tmp_path / "found" / f"{name}.png", found)
     write_csv(tmp_path / "truth" / "12.csv", [(3, 1), (7, 2)], ("label", "class"))

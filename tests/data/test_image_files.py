@@ -7,12 +7,7 @@ import pytest
 from PIL import Image
 
 from sphemb._checks import InputError, InputTypeError
-from sphemb.data import (
-    find_images,
-    read_image,
-    write_image,
-    write_labels,
-)
+from sphemb.data import find_images, read_image, write_image, write_labels
 
 
 @pytest.fixture

@@ -75,14 +75,7 @@ class TestOnePass:
 
     def test_shards_share_nothing_and_have_equally_many_batches(self, source):
         shards = [
-            indices(
-                make_loader(
-                    source,
-                    batch_size=2,
-                    shard_index=shard,
-                    shard_count=3,
-                )
-            )
+            indices(make_loader(source, batch_size=2, shard_index=shard, shard_count=3))
             for shard in range(3)
         ]
         assert {len(shard) for shard in shards} == {2}

@@ -175,9 +175,7 @@ SHOWN = {
     "infrared_lzw.tif": (lzw(EXTRA, photometric="rgb", extrasamples=[0]), RGB),
     "infrared_and_alpha.tif": (
         tiff(
-            np.dstack([RGB, RGB[..., 0], ALPHA]),
-            photometric="rgb",
-            extrasamples=[0, 2],
+            np.dstack([RGB, RGB[..., 0], ALPHA]), photometric="rgb", extrasamples=[0, 2]
         ),
         over_black(RGB, ALPHA),
     ),
@@ -202,10 +200,7 @@ SHOWN = {
         over_black(gray(RGB[..., 0]), ALPHA),
     ),
     "bits.tif": (tiff(BITS, photometric=MINISBLACK), gray(BITS * np.uint8(255))),
-    "bits_white.tif": (
-        pillow(BITS, compression="group4"),
-        gray(BITS * np.uint8(255)),
-    ),
+    "bits_white.tif": (pillow(BITS, compression="group4"), gray(BITS * np.uint8(255))),
     "palette.tif": (palette, looked_up()),
     "palette_alpha.tif": (
         lambda path: Image.fromarray(RGB).quantize(16).convert("PA").save(path),
@@ -217,10 +212,7 @@ SHOWN = {
     ),
     "long.tif": (tiff(DEEP[..., 0].astype(np.uint32)), gray(eight(DEEP[..., 0]))),
     **{
-        f"turned_{number}.{kind}": (
-            pillow(RGB, exif=oriented(number)),
-            shown,
-        )
+        f"turned_{number}.{kind}": (pillow(RGB, exif=oriented(number)), shown)
         for number, shown in ROTATED.items()
         for kind in ("png", "tif")
     },
@@ -320,10 +312,7 @@ def readers(root, tmp_path):
             {pair.image.name: i for i, pair in enumerate(unlabelled.pairs)},
             unlabelled,
         ),
-        "prepared": (
-            {f"{i}": i for i in range(len(prepared))},
-            prepared,
-        ),
+        "prepared": ({f"{i}": i for i in range(len(prepared))}, prepared),
     }
     found = {
         "read_image": lambda name: read_image(folder / name),

@@ -17,14 +17,7 @@ from sphemb.evaluation._large_network import TiledNetwork, tile_batch
 from sphemb.instances import dilate_instances
 from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import (
-    Boundaries,
-    Instances,
-    Picie,
-    Proposals,
-    Semantic,
-    _readoff,
-)
+from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, _readoff
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink
 

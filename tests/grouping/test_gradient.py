@@ -256,11 +256,7 @@ class TestSinglePrecision:
         def value_and_grad(x, kappa, weights):
             def loss(x, kappa, eta):
                 steps = grouping.gbms_trajectory(
-                    x,
-                    concentration=kappa,
-                    step_size=eta,
-                    num_steps=5,
-                    block_size=32,
+                    x, concentration=kappa, step_size=eta, num_steps=5, block_size=32
                 )
                 return jnp.sum(weights * steps), steps
 

@@ -59,8 +59,7 @@ def expected():
 @pytest.mark.usefixtures("x64")
 class TestGradients:
     @pytest.mark.parametrize(
-        ("custom_gradient", "check_vma"),
-        [(True, True), (True, False), (False, True)],
+        ("custom_gradient", "check_vma"), [(True, True), (True, False), (False, True)]
     )
     def test_taken_outside_is_that_of_one_device(
         self, expected, custom_gradient, check_vma

@@ -74,8 +74,7 @@ class TestOverlapTable:
             whole, mapped(jnp.asarray(predicted), jnp.asarray(truth))
         )
         np.testing.assert_array_equal(
-            whole[1],
-            overlap_table(predicted[1], truth[1], num_predicted=P, num_true=Q),
+            whole[1], overlap_table(predicted[1], truth[1], num_predicted=P, num_true=Q)
         )
 
     def test_no_points_give_an_empty_table(self):

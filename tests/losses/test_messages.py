@@ -34,12 +34,7 @@ def test_labels_that_are_still_an_image_are_to_be_flattened():
         (X, LABELS, {"mask": LABELS[0] == 0}, r"mask must have shape.*\(900,\)"),
         (X, LABELS, {"weights": X}, "weights must have shape"),
         (X, LABELS, {"weights": LABELS}, "weights must be floating point"),
-        (
-            X,
-            LABELS,
-            {"normalize": "pixel"},
-            "'pairs', 'terms', got 'pixel'",
-        ),
+        (X, LABELS, {"normalize": "pixel"}, "'pairs', 'terms', got 'pixel'"),
         (X, LABELS, {"power": 3}, "power must be one of 1, 2, got 3"),
         (X, LABELS, {"negative_weight": -1}, "negative_weight must satisfy .*, got -1"),
         (X, LABELS, {"block_size": 0}, "block_size must be >= 1, got 0"),

@@ -6,11 +6,7 @@ import numpy as np
 import pytest
 
 from sphemb import VOID
-from sphemb.losses import (
-    balanced_logistic_loss,
-    cross_entropy,
-    prototype_cross_entropy,
-)
+from sphemb.losses import balanced_logistic_loss, cross_entropy, prototype_cross_entropy
 
 N, K = 12, 3
 RNG = np.random.default_rng(0)

@@ -12,12 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
 from sphemb import VOID, InputError
-from sphemb.metrics import (
-    REGION_LEVELS,
-    RegionPrecision,
-    coco_file_scores,
-    coco_scores,
-)
+from sphemb.metrics import REGION_LEVELS, RegionPrecision, coco_file_scores, coco_scores
 
 C = 4
 NAMES = ("background", "cat", "dog", "cow")

@@ -9,18 +9,8 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.instances import (
-    _overlap,
-    overlap_pairs,
-    overlap_table,
-    pool_proposals,
-)
-from sphemb.metrics import (
-    AverageRecall,
-    MatchedPrecision,
-    PairScores,
-    ProposalRecall,
-)
+from sphemb.instances import _overlap, overlap_pairs, overlap_table, pool_proposals
+from sphemb.metrics import AverageRecall, MatchedPrecision, PairScores, ProposalRecall
 from sphemb.tasks import Instances, Proposals, Spectral, measures_on_host
 
 B, K, H, W, P, Q = 3, 3, 8, 9, 6, 5

@@ -142,10 +142,7 @@ def coarse_alone(params):
     for name, kept in (("unfold", 8), ("hidden", 8), ("Dense_0", 8), ("Dense_1", 8)):
         if name in params:
             kernel = params[name]["kernel"]
-            params[name] = {
-                **params[name],
-                "kernel": kernel.at[kept:].set(0),
-            }
+            params[name] = {**params[name], "kernel": kernel.at[kept:].set(0)}
     # Stride 32 sees beyond the image: that of FCN8 is read at 16.
     for name in ("lateral4", "lateral8", "score8", "score32"):
         if name in params:

@@ -42,10 +42,7 @@ class TestProposals:
         points = sphemb.sphere.l2_normalize(embedding.reshape(B, H * W, 4))
         trajectory = sphemb.gbms_trajectory(points, concentration=36.0, num_steps=2)
         expected = sphemb.trajectory_margin_loss(
-            trajectory,
-            batch["instances"].reshape(B, -1),
-            margin=0.4,
-            normalize="pairs",
+            trajectory, batch["instances"].reshape(B, -1), margin=0.4, normalize="pairs"
         ).mean()
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         np.testing.assert_allclose(sum(terms.values()), loss, rtol=1e-5)

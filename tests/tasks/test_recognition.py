@@ -223,10 +223,7 @@ class TestInstances:
     def test_without_a_proposal_the_line_stays(self, batch):
         task = Instances(**{**self.settings, "min_size": H * W + 1})
         state = task.init(jax.random.key(0), apply)
-        empty = {
-            "embedding": jnp.ones((B, 8, 8, 8)),
-            "logits": jnp.zeros((B, 8, 8, K)),
-        }
+        empty = {"embedding": jnp.ones((B, 8, 8, 8)), "logits": jnp.zeros((B, 8, 8, K))}
         line = task.update(lambda *_: empty, state, [batch], jax.random.key(0))
         assert line is state
         assert line.slope[PROPOSAL_FEATURES.index("probability")] == 1

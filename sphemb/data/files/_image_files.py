@@ -150,10 +150,7 @@ def read_header(
 
 
 def count_pages(path: pathlib.Path) -> int:
-    """Counts the pages of an image file: of a stack, of channels, of an animation.
-
-    Smaller copies of a page and the further views of a photograph are not pages.
-    """
+    """Counts the pages of an image file: of a stack, of channels, of an animation."""
     with _opened(path, "") as image:
         return image.num_pages
 
@@ -161,11 +158,7 @@ def count_pages(path: pathlib.Path) -> int:
 def read_values(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
 ) -> _images.Values:
-    """Decodes an image; see `read_header` and `read_image`.
-
-    An uncompressed TIFF is mapped into memory; so is a large compressed one, by way of
-    a temporary file.
-    """
+    """Decodes an image; see `read_header` and `read_image`."""
     with _opened(source, who) as image:
         if reading.page != "max":
             values = image.values(int(reading.page))

@@ -39,11 +39,7 @@ class Stored(NamedTuple):
 
 
 def read_stored(path: pathlib.Path) -> Stored:
-    """Reads a PNG, TIFF or other lossless file of one page.
-
-    A color image whose channels agree is gray; transparent pixels are 0. Formats that
-    change values, floating-point values and colors of more than 8 bits are refused.
-    """
+    """Reads a PNG, TIFF or other lossless file of one page."""
     with _images.decoding(path, f"mask {path}"):
         if path.suffix.lower() in (".tif", ".tiff"):
             return _read_tiff(path)

@@ -335,10 +335,7 @@ def _uncovered(numbered: np.ndarray) -> np.ndarray:
 def _between(
     shown: np.ndarray, at: np.ndarray, *, solid: np.ndarray | None = None
 ) -> np.ndarray:
-    """Whether the pixels ``at`` lie between their neighbors, or between solid ones.
-
-    That is: no channel is beyond the neighbors', and one is strictly between them.
-    """
+    """Whether the pixels ``at`` lie between their neighbors, or between solid ones."""
     rows, columns = np.nonzero(at)
     values = np.pad(shown.astype(np.int64), ((1, 1), (1, 1), (0, 0)), "edge")
     counts = np.pad(np.ones_like(at) if solid is None else solid, 1, "edge")
