@@ -13,7 +13,13 @@ PAGES = sorted(
     path.relative_to(ROOT).as_posix()
     for pattern in (
         *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md"),
-        *("benchmarks/README.md", "benchmarks/*.py", "configs/*.py", "examples/*.py"),
+        *(
+            "benchmarks/README.md",
+            "benchmarks/*.py",
+            "stress/*.py",
+            "configs/*.py",
+            "examples/*.py",
+        ),
     )
     for path in ROOT.glob(pattern)
 )

@@ -237,7 +237,7 @@ def test_what_running_text_leaves_out_is_no_mistake_but_what_it_says_may_be():
 
 
 def test_every_flag_that_is_named_is_one_of_some_program():
-    programs = ("sphemb/cli/*.py", "benchmarks/*.py", "examples/*.py")
+    programs = ("sphemb/cli/*.py", "benchmarks/*.py", "stress/*.py", "examples/*.py")
     sources = (path.read_text() for glob in programs for path in ROOT.glob(glob))
     known = {flag for source in sources for flag in re.findall(r'"(--[\w-]+)"', source)}
     for verb in (*VERBS.values(), ScoreBoundaries, ScoreClasses, ScoreInstances):

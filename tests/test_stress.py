@@ -1,8 +1,8 @@
-"""Readers fed with damaged files; ``python -m benchmarks.fuzz`` has many more."""
+"""Readers fed with damaged files; ``python -m stress.fuzz`` has many more."""
 
 import pytest
 
-from benchmarks.fuzz import READERS, fuzz
+from stress.fuzz import READERS, fuzz
 
 
 @pytest.mark.parametrize("name", READERS)

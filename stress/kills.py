@@ -1,6 +1,6 @@
 """Kills a training run at random moments, again and again, and compares how it ends.
 
-    python -m benchmarks.kills --workdir DIR [--times 50] [--signal KILL]
+    python -m stress.kills --workdir DIR [--times 50] [--signal KILL]
 
 A small run on drawn digits, with scores, records and a checkpoint every few steps, is
 trained once without disturbance. Then the same run is started and killed until it has

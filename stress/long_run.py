@@ -1,6 +1,6 @@
 """Trains for an hour and watches memory, threads and open files (Linux).
 
-    python -m benchmarks.long_run --workdir DIR [--minutes 60] [--out FILE.png]
+    python -m stress.long_run --workdir DIR [--minutes 60] [--out FILE.png]
 
 The drawn digits at a small size, with scores every 100 steps and a checkpoint every 50,
 in a process of their own. Every five seconds its memory, threads and open files are
@@ -22,9 +22,9 @@ import time
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.kills import command
 from sphemb.training import read_log
 from sphemb.viz import save_figure
+from stress.kills import command
 
 _MIB = 2**20
 _EVERY = 5.0  # seconds between two readings

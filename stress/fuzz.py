@@ -1,6 +1,6 @@
 """Feeds every reader of files with damaged ones.
 
-    python -m benchmarks.fuzz [--inputs 10000] [--readers images masks] [--seed 0]
+    python -m stress.fuzz [--inputs 10000] [--readers images masks] [--seed 0]
 
 For each reader a few good files are made and damaged at random: bits flipped, bytes cut
 out, repeated or put in, numbers made absurd, two files spliced, the end cut off. What

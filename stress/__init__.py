@@ -1,0 +1,1 @@
+"""Programs that damage files, kill runs and train for an hour (docs/reliability.md)."""
