@@ -21,17 +21,11 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DigitsAugmentation(grain.transforms.RandomMap):
-    """Rotates, flips and recolors a rendering of digits at random.
+    """Rotates, flips and recolors a rendering of digits at random."""
 
-    Attributes:
-        flip: mirror left and right, half of the time.
-        turn: rotate by a multiple of 90 degrees (of 180 if the image is not square).
-        permute_channels: shuffle red, green and blue.
-    """
-
-    flip: bool = True
-    turn: bool = True
-    permute_channels: bool = True
+    flip: bool = True  # mirror left and right, half of the time
+    turn: bool = True  # by a multiple of 90 degrees, of 180 if the image is not square
+    permute_channels: bool = True  # shuffle red, green and blue
 
     def random_map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any], rng: np.random.Generator
@@ -71,7 +65,7 @@ class DigitsAugmentation(grain.transforms.RandomMap):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageAugmentation(grain.transforms.RandomMap):
-    r"""Scales, rotates, mirrors, crops and recolors an example at random.
+    """Scales, rotates, mirrors, crops and recolors an example at random.
 
     All changes of geometry are one affine map from output to input pixels, by which
     the image is read bilinearly and the labels by nearest neighbor. Outside of the
@@ -82,20 +76,6 @@ class ImageAugmentation(grain.transforms.RandomMap):
     or around it where it is smaller. Without one, up to ``margin`` pixels are cut off
     at each side and the rest is cut to a multiple of ``multiple``, as the authors
     cropped; a network is compiled for every such size.
-
-    Attributes:
-        size: (h, w), or None.
-        scale: smallest and largest factor, uniform in its logarithm.
-        rotation: largest angle in degrees, in both directions.
-        flip: mirror left and right, half of the time.
-        quarter_turns: rotate by a multiple of 90 degrees, and so, with ``flip``, mirror
-            in all directions: for images without an upright direction.
-        margin: pixels of the scaled example.
-        multiple: what the sides of the result are divisible by.
-        brightness: largest relative change, as for the next two.
-        contrast: of the distance from the mean gray.
-        saturation: of the distance from gray.
-        hue: largest rotation of the color circle, as a fraction of it.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 5.1: scale .5 to 1.5, rotation by 10 degrees,
@@ -108,17 +88,17 @@ class ImageAugmentation(grain.transforms.RandomMap):
     (32, 32, 3)
     """
 
-    size: tuple[int, int] | None = None
-    scale: tuple[float, float] = (0.5, 1.5)
-    rotation: float = 10.0
-    flip: bool = True
-    quarter_turns: bool = False
-    margin: int = 20
-    multiple: int = 8
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.02
+    size: tuple[int, int] | None = None  # (h, w)
+    scale: tuple[float, float] = (0.5, 1.5)  # factor, uniform in its logarithm
+    rotation: float = 10.0  # largest angle in degrees, in both directions
+    flip: bool = True  # mirror left and right, half of the time
+    quarter_turns: bool = False  # rotate by a multiple of 90 degrees
+    margin: int = 20  # pixels of the scaled example
+    multiple: int = 8  # what the sides of the result are divisible by
+    brightness: float = 0.2  # largest relative change, as for the next two
+    contrast: float = 0.2  # of the distance from the mean gray
+    saturation: float = 0.2  # of the distance from gray
+    hue: float = 0.02  # largest rotation of the color circle, as a fraction of it
 
     def __post_init__(self):
         where = "config.augmentation"
@@ -142,11 +122,7 @@ class ImageAugmentation(grain.transforms.RandomMap):
     def random_map(  # pyrefly: ignore[bad-override]
         self, element: dict[str, Any], rng: np.random.Generator
     ) -> dict[str, Any]:
-        """Returns the example with image uint8 [h, w, 3] and maps [h, w].
-
-        Raises:
-            InputError: the image is not uint8 [H, W, 3], or a map has another size.
-        """
+        """Returns the example with image uint8 [h, w, 3] and maps [h, w]."""
         image, instances = element["image"], element["instances"]
         color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
         if not color or instances.shape != image.shape[:2] or image.size == 0:

@@ -23,12 +23,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb.data import files
-from sphemb.data._prepared import (
-    BuilderExamples,
-    LabeledBuilder,
-    image_features,
-    preparer,
-)
+from sphemb.data._prepared import BuilderExamples, LabeledBuilder, preparer, refuse_both
 from sphemb.data.files import FileError, Files, FolderFiles, Header, PathLike
 
 BSDS = files.Publication(
@@ -54,10 +49,7 @@ def read_boundaries(path: PathLike) -> np.ndarray:
     """Reads a ground truth of BSDS500, a ``.mat`` file: bool [A, H, W].
 
     It is a cell array ``groundTruth`` with a structure for every annotator, in which
-    ``Boundaries`` is a map of curves one pixel wide.
-
-    Raises:
-        FileError: the file is missing, damaged, cut short, or of something else.
+    ``Boundaries`` is a map of curves one pixel wide. An unusable file is a `FileError`.
     """
     file = pathlib.Path(path).expanduser()
     try:
@@ -85,19 +77,13 @@ def _decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
 
 
 def boundary_target(boundaries: np.ndarray, *, consensus: int = 1) -> np.ndarray:
-    """Combines the maps of several annotators into one map to learn.
+    """Combines the maps of several annotators, bool [A, H, W], into one map to learn.
 
-    A pixel is a boundary if at least ``consensus`` annotators marked it, none if no
-    annotator did, and void otherwise. With 1 it is the union, without void. Of an image
-    with fewer annotators than ``consensus``, all must agree. Annotators often differ by
-    one or two pixels, so that a larger consensus leaves few boundaries.
-
-    Args:
-        boundaries: bool [A, H, W].
-        consensus: the least number of annotators who must agree.
-
-    Returns:
-        int32 [H, W]: 1 boundary, 0 none, -1 void.
+    A pixel is a boundary (1) if at least ``consensus`` annotators marked it, none (0)
+    if no annotator did, and void (-1) otherwise; int32 [H, W]. With 1 it is the union,
+    without void. Of an image with fewer annotators than ``consensus``, all must agree.
+    Annotators often differ by one or two pixels, so that a larger consensus leaves few
+    boundaries.
 
     References:
         Liu et al., "Richer Convolutional Features for Edge Detection", CVPR 2017.
@@ -119,7 +105,6 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
 
     Features: image, the JPEG file unchanged; boundaries, PNG uint8 [A * H, W, 1] with
     the maps of the annotators below each other (1 boundary, 0 none); name, text.
-
     Splits: train, validation (the folder ``val``), test. A tree whose annotations or
     sizes of images changed is prepared anew.
 
@@ -148,25 +133,14 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
     ) -> None:
         name = "bsds500"
         if bsds_dir:
-            if manual_dir:
-                raise InputError(
-                    f"bsds_dir {bsds_dir} is used in place of manual_dir {manual_dir}: "
-                    "leave one of them out"
-                )
+            refuse_both("bsds_dir", bsds_dir, manual_dir)
             bsds_dir = str(_find_tree(bsds_dir))
             name = f"tree.{_digest_tree(bsds_dir, read_names(FolderFiles(bsds_dir)))}"
-        super().__init__(
-            name=name,
-            data_dir=data_dir,
-            settings={"bsds_dir": bsds_dir, "manual_dir": manual_dir},
-        )
-
-    def features(self) -> tfds.features.FeaturesDict:
-        """See the class."""
-        return image_features(boundaries=np.uint8)
+        settings = {"bsds_dir": bsds_dir, "manual_dir": manual_dir}
+        maps = {"boundaries": np.uint8}
+        super().__init__(name=name, data_dir=data_dir, settings=settings, maps=maps)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # downloads go through `open_publication`
         tree, manual_dir = self._settings["bsds_dir"], self._settings["manual_dir"]
         if tree:
             self._tree: Files = FolderFiles(tree)
@@ -181,10 +155,7 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
                 f"BSDS500 must have {COUNTS} images, got {found}: name a tree that is "
                 "a part of it in bsds_dir"
             )
-        return {
-            split: self._generate_examples(split, inside)
-            for split, inside in names.items()
-        }
+        return {s: self._generate_examples(s, inside) for s, inside in names.items()}
 
     def _generate_examples(
         self, split: str, names: Iterable[str]
@@ -209,10 +180,8 @@ prepare_bsds = preparer(BsdsBoundaries, what="BSDS")
 
 def _find_tree(folder: PathLike) -> pathlib.Path:
     """Returns a folder, or the one in it that the published archive unpacks to."""
-    outside = pathlib.Path(folder).expanduser()
-    parts = pathlib.PurePosixPath(BSDS.root).parts
-    inside = [outside.joinpath(*parts[start:]) for start in range(len(parts), -1, -1)]
-    return next((p for p in inside if (p / BSDS.landmark).is_dir()), outside)
+    folder = pathlib.Path(folder).expanduser()
+    return files.find_unpacked(BSDS, folder) or folder
 
 
 def _image_path(split: str, name: str) -> str:
@@ -264,12 +233,7 @@ class BoundaryExamples(BuilderExamples):
     An example is ``{"image": uint8 [H, W, 3], "boundaries": int8 [A, H, W],
     "instances": int32 [H, W], "name": str}``. ``boundaries`` is 1 or 0; A is the
     largest number of annotators of an image of the split, and the maps of absent
-    annotators are -1. ``instances`` is the `boundary_target`.
-
-    Args:
-        builder: made by `prepare_bsds`.
-        split: ``"train"``, or a part or a sum such as ``"train+validation"``.
-        consensus: see `boundary_target`.
+    annotators are -1. ``instances`` is the `boundary_target` of the ``consensus``.
     """
 
     def __init__(
@@ -317,18 +281,14 @@ class BoundaryDataset:
     One preparation serves every target, which is computed as examples are read.
 
     Args:
-        bsds_dir: see `BsdsBoundaries`.
-        manual_dir: see `BsdsBoundaries`.
-        data_dir: see `BsdsBoundaries`.
+        bsds_dir: see `BsdsBoundaries`, as for the next two.
+        manual_dir: of the archive.
+        data_dir: of prepared data sets.
         train_on: ``"train"``, 200 images; or ``"train+val"``, 300, as published
             detectors are trained, which leaves only test for scores.
         target: what is learned as a boundary: ``"union"``, the marks of any annotator;
             or ``"consensus"``.
-        consensus: with target="consensus", how many annotators must have marked a
-            pixel; see `boundary_target`.
-
-    Attributes:
-        builder: made by `prepare_bsds`.
+        consensus: of `boundary_target`, with target="consensus".
     """
 
     def __init__(
@@ -352,9 +312,6 @@ class BoundaryDataset:
         )
 
     def source(self, split: str) -> BoundaryExamples:
-        """Opens ``"train"``, ``"validation"``, ``"test"``, or ``"train[:10%]"``.
-
-        A part such as the last is a part of the folder alone.
-        """
+        """Opens a split, or a part of its folder such as ``"train[:10%]"``."""
         wanted = self._train if split == "train" else split
         return BoundaryExamples(self.builder, wanted, consensus=self._consensus)

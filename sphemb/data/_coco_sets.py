@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from sphemb._checks import VOID, InputError, check_choice, check_count, check_integer
 from sphemb._coco import paint_annotations
 from sphemb.data import files
-from sphemb.data._prepared import LabeledBuilder, image_features, preparer
+from sphemb.data._prepared import LabeledBuilder, preparer
 from sphemb.data._voc import BACKGROUND, VOC_CLASSES
 from sphemb.data.files import Classes, FolderFiles, PaletteColors, PathLike
 
@@ -98,9 +98,8 @@ _COARSE = {
 def coarse_class(category_id: int) -> int:
     """Returns the coarse class, 1 to 27, of a category of COCO.
 
-    Args:
-        category_id: as in the annotation files: things from 1, stuff from 92, merged
-            stuff of panoptic annotations from 184.
+    The ids are those of the annotation files: things from 1, stuff from 92, merged
+    stuff of panoptic annotations from 184.
 
     >>> COARSE_CLASSES[coarse_class(1) - 1], COARSE_CLASSES[coarse_class(184) - 1]
     ('person', 'plant')
@@ -137,18 +136,15 @@ def coarse_labels(codes: np.ndarray, *, of: str) -> np.ndarray:
         known = (codes >= _FIRST_CITYSCAPES) & (codes <= _LAST_CITYSCAPES)
         return np.where(known, codes - _FIRST_CITYSCAPES + 1, VOID).astype(np.int32)
     fine = len(_NAMES)
-    table = np.full(_VOID_CODE + 1, VOID - 1, np.int32)
-    table[:fine] = [_COARSE[key + 1] for key in range(fine)]
-    table[_VOID_CODE] = VOID
-    inside = (codes >= 0) & (codes <= _VOID_CODE)
-    found = np.where(inside, table[np.clip(codes, 0, _VOID_CODE)], VOID - 1)
-    unknown = codes[found < VOID]
+    void = codes == _VOID_CODE
+    unknown = codes[~void & ((codes < 0) | (codes >= fine))]
     if unknown.size:
         raise InputError(
             f"codes must be 0 to {fine - 1} or {_VOID_CODE}, as stuffthingmaps have "
             f"them, got {unknown.flat[0]}"
         )
-    return found
+    table = np.array([_COARSE[key + 1] for key in range(fine)], np.int32)
+    return np.where(void, VOID, table[np.where(void, 0, codes)]).astype(np.int32)
 
 
 _SPLITS = {"validation": "val", "train": "train"}
@@ -161,10 +157,9 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
     Features: image, the JPEG file unchanged; instances, PNG uint16 [H, W, 1] (0
     background, 65535 void; void everywhere for COCO-Stuff); semantic, PNG uint8
     [H, W, 1] (0 background, 255 void), the rank of the category's id in the file, the
-    class of VOC, or the coarse class; name, text. Splits: train and validation.
-
-    With other annotation files it is prepared anew; after replacing images, delete what
-    was prepared.
+    class of VOC, or the coarse class; name, text. Splits: train and validation. With
+    other annotation files it is prepared anew; after replacing images, delete what was
+    prepared.
 
     Args:
         coco_dir: the folder with the images in ``train2017`` and ``val2017`` and with
@@ -176,9 +171,8 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
             every pixel one segment, and stuff a class; or ``"stuff"``, the maps of
             COCO-Stuff, which have classes only.
         categories: None for all; ``"voc"`` for the twenty of VOC, numbered as there,
-            all else being background; or ``"coarse27"`` for the 27 coarse classes of
-            COCO-Stuff, numbered 1 to 27 as in `COARSE_CLASSES`; outlines have things
-            only, and the rest is 0.
+            all else being background; or ``"coarse27"`` for COCO-Stuff's
+            `COARSE_CLASSES`, 1 to 27, of which outlines have things only.
         year: in the names of files and folders.
         data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
@@ -214,28 +208,22 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
         for short in _SPLITS.values():
             tail = f"{short}{year}"
             if masks == "stuff":
-                digest.update(_stuff_digest(_find_stuff_maps(self._dir, tail)))
+                # Names and sizes: to read all 123,287 maps would take too long.
+                for path in _find_stuff_maps(self._dir, tail):
+                    digest.update(f"{path.name} {path.stat().st_size}\n".encode())
                 continue
             path = files.find_annotation_file(self._dir, f"{masks}_{tail}.json")
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
+        settings = {"coco_dir": str(coco_dir), "masks": masks, "year": int(year)}
         super().__init__(
             name=f"{masks}-{categories or 'all'}-{digest.hexdigest()[:8]}",
             data_dir=data_dir,
-            settings={
-                "coco_dir": str(coco_dir),
-                "masks": masks,
-                "categories": categories,
-                "year": int(year),
-            },
+            settings={**settings, "categories": categories},
+            maps={"instances": np.uint16, "semantic": np.uint8},
         )
 
-    def features(self) -> tfds.features.FeaturesDict:
-        """See the class."""
-        return image_features(instances=np.uint16, semantic=np.uint8)
-
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
         self._palettes = PaletteColors()
         stuff = self._masks == "stuff"
         generate = self._generate_stuff if stuff else self._generate_examples
@@ -299,13 +287,21 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
             name, who = f"{path.stem}.jpg", f"mask {path}"
             jpeg = jpegs.read(name)
             header = files.check_encoded(jpeg, who=f"image {jpegs.where(name)}")
-            semantic = _read_stuff(
-                path.read_bytes(), coarse=coarse, who=who, palettes=self._palettes
-            )
+            semantic = self._read_stuff(path.read_bytes(), coarse=coarse, who=who)
             files.check_label_size(semantic.shape, header, who=who)
             # Void: pixels of one class may belong to several instances.
             instances = np.full_like(semantic, VOID)
             yield i, _encoded(jpeg, instances, semantic, name=path.stem, who=who)
+
+    def _read_stuff(self, data: bytes, *, coarse: bool, who: str) -> np.ndarray:
+        """Decodes a PNG: int32 [H, W], -1 void, coarse classes or ids from 1 to 182."""
+        codes = files.decode_indices(data, who=who, palettes=self._palettes)
+        try:
+            found = coarse_labels(codes, of="coco_stuff")
+        except InputError as error:
+            raise InputError(f"{who}: {error}") from error
+        fine = np.where(codes == _VOID_CODE, VOID, codes.astype(np.int32) + 1)
+        return found if coarse else fine
 
 
 prepare_coco = preparer(CocoMasks, what="COCO")
@@ -328,37 +324,26 @@ def choose_classes(
     """Numbers all categories by their id, or as VOC or COCO-Stuff's coarse 27 do."""
     things = frozenset(c["id"] for c in listed if c.get("isthing", 1))
     if categories is None:
-        names = files.category_names(listed, path)
-        ascending = sorted(names)
-        return Classes(
-            {number: i for i, number in enumerate(ascending, start=1)},
-            things,
-            (BACKGROUND, *(names[number] for number in ascending)),
-        )
+        names = dict(sorted(files.category_names(listed, path).items()))
+        ranks = {number: i for i, number in enumerate(names, start=1)}
+        return Classes(ranks, things, (BACKGROUND, *names.values()))
     if categories == "coarse27":
-        coarse = {c["id"]: _checked_coarse(c, path) for c in listed}
-        return Classes(coarse, things, (BACKGROUND, *COARSE_CLASSES))
-    numbers = {}
-    for category in listed:
-        name = VOC_NAMES.get(category["name"], category["name"])
-        known = name in VOC_CLASSES
-        numbers[category["id"]] = VOC_CLASSES.index(name) + 1 if known else 0
+        for c in listed:  # another file may number other things by the same ids
+            wanted = COARSE_CLASSES[coarse_class(c["id"]) - 1]
+            found = c.get("supercategory", wanted)
+            if found != wanted:
+                raise InputError(
+                    f"{path} must number categories as COCO does, where {c['id']} is "
+                    f"of {wanted}, got {found}"
+                )
+        numbers = {c["id"]: coarse_class(c["id"]) for c in listed}
+        return Classes(numbers, things, (BACKGROUND, *COARSE_CLASSES))
+    ours = {name: i for i, name in enumerate(VOC_CLASSES, start=1)}
+    names = {c["id"]: VOC_NAMES.get(c["name"], c["name"]) for c in listed}
+    numbers = {number: ours.get(name, 0) for number, name in names.items()}
     if not any(numbers.values()):
         raise InputError(f"{path} must have categories of VOC by COCO's names")
     return Classes(numbers, things, (BACKGROUND, *VOC_CLASSES))
-
-
-def _checked_coarse(category: dict[str, Any], path: pathlib.Path) -> int:
-    """The coarse class of an entry, which COCO's files call its supercategory."""
-    number = coarse_class(category["id"])
-    wanted = COARSE_CLASSES[number - 1]
-    found = category.get("supercategory", wanted)
-    if found != wanted:  # another file may number other things by the same ids
-        raise InputError(
-            f"{path} must number categories as COCO does, where "
-            f"{category['id']} is of {wanted}, got {found}"
-        )
-    return number
 
 
 def _find_stuff_maps(folder: pathlib.Path, tail: str) -> list[pathlib.Path]:
@@ -371,25 +356,3 @@ def _find_stuff_maps(folder: pathlib.Path, tail: str) -> list[pathlib.Path]:
         f"coco_dir must hold COCO-Stuff's {_STUFF_FOLDERS[0]}/{tail}/*.png, but "
         f"{folder} does not"
     )
-
-
-def _stuff_digest(paths: list[pathlib.Path]) -> bytes:
-    """Digests names and sizes: to read all 123,287 maps would take too long."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-    return digest.digest()
-
-
-def _read_stuff(
-    data: bytes, *, coarse: bool, who: str, palettes: PaletteColors
-) -> np.ndarray:
-    """Decodes a PNG: int32 [H, W], -1 void, coarse classes or ids from 1 to 182."""
-    codes = files.decode_indices(data, who=who, palettes=palettes).astype(np.int32)
-    try:
-        found = coarse_labels(codes, of="coco_stuff")
-    except InputError as error:
-        raise InputError(f"{who}: {error}") from error
-    if coarse:
-        return found
-    return np.where(codes == _VOID_CODE, VOID, codes + 1).astype(np.int32)

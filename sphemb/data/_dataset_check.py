@@ -29,44 +29,26 @@ _MOST_VOID = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class CheckedFile:
-    """The check of one example.
-
-    Attributes:
-        split: of the example.
-        name: of the example.
-        size: (H, W), or None if it cannot be used.
-        instances: how many it has.
-        vanishing: how many of them vanish at the stride.
-        void: the fraction of void pixels.
-        kind: of its mask file, such as ``"palette"``; empty without one.
-        findings: what is wrong or doubtful.
-    """
+    """The check of one example."""
 
     split: str
     name: str
-    size: tuple[int, int] | None
-    instances: int
-    vanishing: int
-    void: float
-    kind: str
-    findings: tuple[Finding, ...]
+    size: tuple[int, int] | None  # (H, W), or None if it cannot be used
+    instances: int  # how many it has
+    vanishing: int  # how many of them vanish at the stride
+    void: float  # the fraction of void pixels
+    kind: str  # of its mask file, such as "palette"; empty without one
+    findings: tuple[Finding, ...]  # what is wrong or doubtful
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The result of `check_data`.
+    """The result of `check_data`."""
 
-    Attributes:
-        layout: of the data, in words.
-        stride: that instances were compared with.
-        files: of every example, in the order of the splits.
-        findings: about the data set as a whole.
-    """
-
-    layout: str
-    stride: int
-    files: tuple[CheckedFile, ...]
-    findings: tuple[Finding, ...]
+    layout: str  # of the data, in words
+    stride: int  # that instances were compared with
+    files: tuple[CheckedFile, ...]  # of every example, in the order of the splits
+    findings: tuple[Finding, ...]  # about the data set as a whole
 
     @property
     def all_findings(self) -> list[Finding]:
@@ -93,19 +75,14 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it in the types of JSON."""
-        checked = [
-            {**dataclasses.asdict(f), "findings": [g._asdict() for g in f.findings]}
-            for f in self.files
-        ]
-        return {
-            "layout": self.layout,
-            "stride": self.stride,
-            "errors": len(self.errors),
-            "warnings": len(self.warnings),
-            "totals": self.totals(),
-            "findings": [finding._asdict() for finding in self.findings],
-            "files": checked,
-        }
+
+        def listed(part: Report | CheckedFile) -> dict[str, Any]:
+            findings = [finding._asdict() for finding in part.findings]
+            return {**dataclasses.asdict(part), "findings": findings}
+
+        numbers = {"errors": len(self.errors), "warnings": len(self.warnings)}
+        files = [listed(file) for file in self.files]
+        return {**listed(self), **numbers, "totals": self.totals(), "files": files}
 
 
 def _total(checked: list[CheckedFile]) -> dict[str, Any]:
@@ -174,12 +151,8 @@ def check_data(
         sources.append(source)
         masks = [pair.mask for pair in getattr(source, "pairs", ())]
         for file, mask in itertools.zip_longest(files.image_files(source), masks):
-            outlined = isinstance(mask, Annotations)
-            images.add(
-                file,
-                drawn_on=mask.size if outlined else None,
-                masked=isinstance(mask, pathlib.Path),
-            )
+            drawn_on = mask.size if isinstance(mask, Annotations) else None
+            images.add(file, drawn_on=drawn_on, masked=isinstance(mask, pathlib.Path))
         for i in range(len(source)):
             checked.append(_check_example(source, i, split, stride, values, seen))
             if progress is not None:
@@ -259,11 +232,8 @@ def _not_read(sources: Sequence[Any]) -> Iterator[Finding]:
             hidden = inner.name.startswith(".") or inner in folders
             number = 0 if hidden or not inner.is_dir() else len(files.images_in(inner))
             if number:
-                yield _warning(
-                    "sub-folder",
-                    f"{number} images in {inner} are not read: only those directly in "
-                    f"{folder} are",
-                )
+                text = f"{number} images in {inner} are not read: only those directly"
+                yield _warning("sub-folder", f"{text} in {folder} are")
 
 
 def _nothing_to_learn(checked: list[CheckedFile]) -> Iterator[Finding]:
@@ -282,25 +252,15 @@ def _nothing_to_learn(checked: list[CheckedFile]) -> Iterator[Finding]:
 
 @dataclasses.dataclass(frozen=True)
 class InstanceSizes:
-    """The result of `measure_instances`; I images, J instances of all of them.
+    """The result of `measure_instances`; I images, J instances of all of them."""
 
-    Attributes:
-        images: int [I, 2], (H, W) of every image.
-        counts: int [I], its instances.
-        areas: int [J], pixels.
-        sides: int [J], the longer side of the bounding box, in pixels.
-        touching: bool [J], whether it shares a border with another instance.
-        vanishing: stride -> bool [J], see `vanishing_instances`.
-        unusable: why examples could not be used.
-    """
-
-    images: np.ndarray
-    counts: np.ndarray
-    areas: np.ndarray
-    sides: np.ndarray
-    touching: np.ndarray
-    vanishing: dict[int, np.ndarray]
-    unusable: tuple[str, ...]
+    images: np.ndarray  # int [I, 2], (H, W) of every image
+    counts: np.ndarray  # int [I], its instances
+    areas: np.ndarray  # int [J], pixels
+    sides: np.ndarray  # int [J], the longer side of the bounding box, in pixels
+    touching: np.ndarray  # bool [J], whether it shares a border with another one
+    vanishing: dict[int, np.ndarray]  # stride -> bool [J], see `vanishing_instances`
+    unusable: tuple[str, ...]  # why examples could not be used
 
     def merge(self, *others: InstanceSizes) -> InstanceSizes:
         """Returns the sizes of these images and of others, at the same strides."""
@@ -328,11 +288,7 @@ def vanishing_instances(
     """Returns which instances are lost on a coarser map: bool [K + 1].
 
     They have fewer pixels than a cell of stride x stride, or none at a cell's center.
-
-    Args:
-        instances: int [H, W].
-        areas: [K + 1], the pixels of every number.
-        stride: of the map.
+    ``instances`` are int [H, W], ``areas`` [K + 1] the pixels of every number.
 
     >>> dot = np.zeros((8, 8), int)
     >>> dot[1, 1] = 1
@@ -351,12 +307,7 @@ def measure_instances(
     indices: Iterable[int] | None = None,
     strides: Sequence[int] = (8, 4, 2, 1),
 ) -> InstanceSizes:
-    """Measures the instances of some examples; unusable examples are left out.
-
-    Args:
-        source: the examples.
-        indices: which; all by default.
-        strides: of the maps that instances may vanish on.
+    """Measures the instances of some examples, by default all, without unusable ones.
 
     >>> picture = {"image": np.zeros((8, 8, 3), np.uint8), "name": "a"}
     >>> sizes = measure_instances([{**picture, "instances": np.eye(8, dtype=int)}])
@@ -379,6 +330,10 @@ def measure_instances(
         present = areas > 0
         boxes = ndimage.find_objects(np.maximum(instances, 0))
         sides = [max(s.stop - s.start for s in box) for box in boxes if box is not None]
+        vanishing = {
+            stride: vanishing_instances(instances, areas, stride)[present]
+            for stride in strides
+        }
         found.append(
             InstanceSizes(
                 images=np.array([instances.shape], np.int64),
@@ -386,10 +341,7 @@ def measure_instances(
                 areas=areas[present],
                 sides=np.array(sides, np.int64),
                 touching=_touching(instances, len(areas))[present],
-                vanishing={
-                    stride: vanishing_instances(instances, areas, stride)[present]
-                    for stride in strides
-                },
+                vanishing=vanishing,
                 unusable=(),
             )
         )

@@ -1,8 +1,7 @@
 """Renderings of colored digits: learning to group in its smallest form.
 
-Handwritten digits are pasted on a black canvas, in cells of a grid that overlap a
-little, each in the color of its class. Color alone cannot separate two digits of one
-class, so that a network has to learn what an instance is. H W image size, M digits.
+Color alone cannot separate two digits of one class, so that a network has to learn what
+an instance is. H W image size, M digits.
 """
 
 from __future__ import annotations
@@ -24,13 +23,8 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb.data._pipeline import SPLITS
-from sphemb.data._prepared import (
-    LabeledBuilder,
-    image_features,
-    preparer,
-    tfds_data_dir,
-)
-from sphemb.data.files import PathLike, to_png
+from sphemb.data._prepared import LabeledBuilder, preparer, tfds_data_dir
+from sphemb.data.files import PathLike, number_in_order, to_png
 
 _GLYPH = 28  # pixels
 _BOX = 20  # MNIST fits every digit into a box of 20 pixels
@@ -44,15 +38,10 @@ _HUE_JITTER = 0.02  # a fifth of the distance between neighboring hues
 
 
 class Handwriting(NamedTuple):
-    """Handwritten digits of one split.
+    """Handwritten digits of one split."""
 
-    Attributes:
-        glyphs: uint8 [M, 28, 28] ink, 0 where there is none.
-        classes: int64 [M] the digits' values, 0 to 9.
-    """
-
-    glyphs: np.ndarray
-    classes: np.ndarray
+    glyphs: np.ndarray  # uint8 [M, 28, 28] ink, 0 where there is none
+    classes: np.ndarray  # int64 [M] the digits' values, 0 to 9
 
 
 def load_handwriting(
@@ -61,7 +50,7 @@ def load_handwriting(
     mnist_path: PathLike | None = None,
     data_dir: PathLike | None = None,
 ) -> dict[str, Handwriting]:
-    """Loads handwritten digits in three splits that share no digit.
+    """Loads handwritten digits in the three splits, which share no digit.
 
     The digits of scikit-learn are scaled to MNIST's 20-pixel box in the center of
     28x28 pixels and split 1,200 / 200 / 397. MNIST's validation split is the last
@@ -69,17 +58,12 @@ def load_handwriting(
 
     Args:
         source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
-        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test;
-            for ``"mnist"`` only.
+        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test.
         data_dir: the folder of prepared data sets, see `tfds_data_dir`, for an
             ``mnist`` that was prepared there with ``file_format="array_record"``.
 
-    Returns:
-        ``{"train": ..., "validation": ..., "test": ...}``, each a `Handwriting`.
-
     Raises:
-        InputError: an unknown source, an mnist_path that it does not read, or a file
-            that is missing or not MNIST.
+        InputError: an unknown source, or a file that is missing or not MNIST.
 
     >>> test = load_handwriting("sklearn")["test"]
     >>> test.glyphs.shape, test.classes.shape
@@ -140,28 +124,30 @@ def _enlarge(image: np.ndarray) -> np.ndarray:
     return np.pad(box, (_GLYPH - _BOX) // 2)
 
 
-def _read_npz(path: pathlib.Path) -> tuple[Handwriting, Handwriting]:
-    if not path.is_file():
-        raise InputError(f"mnist_path must be an mnist.npz, but {path} is no file")
+def _read_npz(path: pathlib.Path) -> list[Handwriting]:
+    _check_npz(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in _NPZ_KEYS if key not in archive]
-            arrays = [archive[key] for key in _NPZ_KEYS if key not in missing]
+            arrays = {key: archive[key] for key in _NPZ_KEYS if key in archive}
     except Exception as error:  # NumPy, zipfile and zlib raise a dozen types
         raise InputError(
             f"mnist_path {path} cannot be read as an .npz of plain arrays: "
             f"{' '.join(str(error).split())}"
         ) from error
+    missing = ", ".join(key for key in _NPZ_KEYS if key not in arrays)
     if missing:
-        raise InputError(
-            f"mnist_path {path} lacks {', '.join(missing)}: it must hold "
-            f"{', '.join(_NPZ_KEYS)}"
-        )
-    names = [f"{key} of {path}" for key in _NPZ_KEYS]
-    return _checked(*arrays[:2], *names[:2]), _checked(*arrays[2:], *names[2:])
+        wanted = ", ".join(_NPZ_KEYS)
+        raise InputError(f"mnist_path {path} lacks {missing}: it must hold {wanted}")
+    named = [(arrays[key], f"{key} of {path}") for key in _NPZ_KEYS]
+    return [_checked(*named[0], *named[1]), _checked(*named[2], *named[3])]
 
 
-def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
+def _check_npz(path: pathlib.Path) -> None:
+    if not path.is_file():
+        raise InputError(f"mnist_path must be an mnist.npz, but {path} is no file")
+
+
+def _read_prepared(data_dir: str) -> list[Handwriting]:
     infos = sorted(tfds.core.Path(data_dir).glob("mnist/*/dataset_info.json"))
     ways = (
         "give an mnist.npz (mnist_path, --config.data.mnist_path=FILE), or prepare "
@@ -170,8 +156,7 @@ def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
     )
     if not infos:
         raise InputError(f"no MNIST found in {data_dir}: {ways}")
-    folder = infos[-1].parent
-    parts = []
+    folder, parts = infos[-1].parent, []
     for split in ("train", "test"):
         try:
             builder: Any = tfds.builder_from_directory(folder)
@@ -182,23 +167,23 @@ def _read_prepared(data_dir: str) -> tuple[Handwriting, Handwriting]:
             raise InputError(
                 f"the MNIST in {folder} cannot be read without TensorFlow: {ways}"
             ) from error
-        names = (f"{key} of {folder} ({split})" for key in ("image", "label"))
-        parts.append(_checked(glyphs, classes, *names))
-    return parts[0], parts[1]
+        where = f"of {folder} ({split})"
+        parts.append(_checked(glyphs, f"image {where}", classes, f"label {where}"))
+    return parts
 
 
 def _checked(
-    glyphs: np.ndarray, classes: np.ndarray, glyphs_name: str, classes_name: str
+    glyphs: np.ndarray, glyphs_name: str, classes: np.ndarray, classes_name: str
 ) -> Handwriting:
     sizes = check_shape(glyphs_name, glyphs, f"M {_GLYPH} {_GLYPH}")
     check_shape(classes_name, classes, "M", dims=sizes, beside=glyphs_name)
     if glyphs.dtype != np.uint8:
         raise InputTypeError(f"{glyphs_name} must be uint8, got {glyphs.dtype}")
     check_integer(classes_name, classes)
-    if classes.size and (classes.min() < 0 or classes.max() >= _NUM_CLASSES):
+    low, high = classes.min(initial=0), classes.max(initial=0)
+    if low < 0 or high >= _NUM_CLASSES:
         raise InputError(
-            f"{classes_name} must be digits from 0 to 9, got values from "
-            f"{classes.min()} to {classes.max()}"
+            f"{classes_name} must be digits from 0 to 9, got {low} to {high}"
         )
     return Handwriting(glyphs, classes.astype(np.int64))
 
@@ -244,7 +229,7 @@ def render_digits(
     """
     height, width = _check_size(size)
     check_count("max_digits", max_digits)
-    glyphs, classes = _checked(glyphs, classes, "glyphs", "classes")
+    glyphs, classes = _checked(glyphs, "glyphs", classes, "classes")
     if len(glyphs) == 0:
         raise InputError("glyphs must hold at least one digit, got none")
 
@@ -263,9 +248,7 @@ def render_digits(
         ink = glyphs[glyph]
         image[window][ink > 0] = _color_ink(ink[ink > 0], palette[classes[glyph]])
         pasted[window][ink > 0] = order
-    visible = np.bincount(pasted.ravel(), minlength=number + 1) > 0
-    visible[0] = False  # hidden digits have no number
-    instances = (np.cumsum(visible) * visible).astype(np.int32)[pasted]
+    instances, _ = number_in_order(pasted)  # hidden digits have no number
     return {"image": image, "instances": instances, "name": name}
 
 
@@ -313,10 +296,9 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
 
     Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
     name, text. Image i of a split depends on the seed, the split and i alone, so that a
-    larger set begins with the smaller one.
-
-    The config's name has all that the images depend on, except for the version of
-    TFDS's own MNIST: after replacing it by another, delete the renderings.
+    larger set begins with the smaller one. The config's name has all that the images
+    depend on, except for the version of TFDS's own MNIST: after replacing it by
+    another, delete the renderings.
 
     Args:
         handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
@@ -325,9 +307,8 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
         validation: number of images to choose settings by.
         test: number of images to report on.
         seed: of the renderings; the splits of the handwriting are fixed.
-        mnist_path: an ``mnist.npz``, see `load_handwriting`; with ``"mnist"`` only.
-        data_dir: the folder of prepared data sets, see `LabeledBuilder`; of TFDS's
-            ``mnist`` too.
+        mnist_path: an ``mnist.npz``, with ``"mnist"`` only.
+        data_dir: the folder of prepared data sets, and of TFDS's ``mnist``.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -353,36 +334,25 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
         origin = handwriting
         if mnist_path:
             path = pathlib.Path(mnist_path).expanduser()
-            if not path.is_file():
-                raise InputError(
-                    f"mnist_path must be an mnist.npz, but {path} is no file"
-                )
+            _check_npz(path)
             origin += "." + hashlib.sha256(path.read_bytes()).hexdigest()[:8]
         parts = [origin, "{}x{}".format(*self._size)]
         parts += [f"{split}{count}" for split, count in self._counts.items()]
+        settings = {"handwriting": handwriting, "size": self._size, **self._counts}
+        settings |= {"seed": int(seed), "mnist_path": mnist_path}
+        name = "-".join([*parts, f"seed{seed}"])
         super().__init__(
-            name="-".join([*parts, f"seed{seed}"]),
+            name=name,
             data_dir=data_dir,
-            settings={
-                "handwriting": handwriting,
-                "size": self._size,
-                **self._counts,
-                "seed": int(seed),
-                "mnist_path": mnist_path,
-            },
+            settings=settings,
+            maps={"instances": np.uint8},
+            encoding="png",
+            size=self._size,
         )
-
-    def features(self) -> tfds.features.FeaturesDict:
-        """See the class."""
-        return image_features("png", self._size, instances=np.uint8)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # nothing is downloaded
-        handwriting = load_handwriting(
-            self._settings["handwriting"],
-            mnist_path=self._settings["mnist_path"],
-            data_dir=self.root,
-        )
+        source, path = (self._settings[key] for key in ("handwriting", "mnist_path"))
+        handwriting = load_handwriting(source, mnist_path=path, data_dir=self.root)
         return {s: self._generate_examples(s, handwriting[s]) for s in SPLITS}
 
     def _generate_examples(
@@ -390,18 +360,10 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         for i in range(self._counts[split]):
             seed = (self._settings["seed"], SPLITS.index(split), i)
-            rendering = render_digits(
-                np.random.default_rng(seed),
-                *handwriting,
-                size=self._size,
-                name=f"{split}-{i:06d}",
-            )
-            example = {
-                "image": to_png(rendering["image"]),
-                "instances": to_png(rendering["instances"].astype(np.uint8)),
-                "name": rendering["name"],
-            }
-            yield i, example
+            rng, name = np.random.default_rng(seed), f"{split}-{i:06d}"
+            drawn = render_digits(rng, *handwriting, size=self._size, name=name)
+            instances = to_png(drawn["instances"].astype(np.uint8))
+            yield i, {**drawn, "image": to_png(drawn["image"]), "instances": instances}
 
 
 prepare_digits = preparer(DrawnDigits, what="digits")

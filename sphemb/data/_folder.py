@@ -28,31 +28,18 @@ _MASK_SUFFIXES = tuple(f"_{word}" for word in _MASK_FOLDERS)
 
 
 class Pair(NamedTuple):
-    """An image and its labels.
+    """An image and its labels."""
 
-    Attributes:
-        name: the image's file name without the ending.
-        image: the image file.
-        mask: the mask file, or the image's part of an annotation file; None of an image
-            without labels.
-    """
-
-    name: str
+    name: str  # the image's file name without the ending
     image: pathlib.Path
-    mask: pathlib.Path | Annotations | None
+    mask: pathlib.Path | Annotations | None  # None of an image without labels
 
 
 class FolderExamples:
     """Images and masks in files, an `ExampleSource`.
 
-    Examples have ``"semantic"`` where the masks hold classes; without a mask, all
-    pixels are void. A file that cannot be used raises an `InputError` that names it.
-
-    Args:
-        pairs: images and their masks.
-        masks: see `read_mask`.
-        void: see `read_mask`.
-        reading: how images are read.
+    ``masks`` and ``void`` are those of `read_mask`. Examples have ``"semantic"`` where
+    the masks hold classes; without a mask, all pixels are void.
     """
 
     def __init__(
@@ -128,15 +115,17 @@ class _SplitFolder:
     """A folder whose images are divided into three splits."""
 
     _holds: str
-    _settings: Mapping[str, Any]
+    _settings: Mapping[str, Any] = {}  # of `FolderExamples`
 
     def __init__(
         self,
-        dir: PathLike | None,
-        validation_fraction: float,
-        test_fraction: float,
-        seed: int,
-        reading: Reading,
+        dir: PathLike | None = None,
+        *,
+        validation_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        seed: int = 0,
+        page: int | str = 0,
+        intensity: str = "full",
     ) -> None:
         shares = {"validation": validation_fraction, "test": test_fraction}
         for split, share in shares.items():
@@ -147,13 +136,13 @@ class _SplitFolder:
                 f"got {validation_fraction} and {test_fraction}"
             )
         check_count("seed", seed)
+        self._reading = Reading(page, intensity)
         wanted = f"dir must be a folder of {self._holds}, got"
         if not dir:
             raise InputError(f"{wanted} none: give --config.data.dir=DIR")
         self.dir = pathlib.Path(dir).expanduser()
         if not self.dir.is_dir():
             raise InputError(f"{wanted} {self.dir}")
-        self._reading = reading
         self._pairs = _divide(self._find(), shares, seed)
 
     def _find(self) -> dict[str, list[Pair]]:
@@ -193,32 +182,11 @@ class ImageDataset(_SplitFolder):
     """A folder of images without labels: every pixel is void.
 
     The images lie directly in the folder, or in folders within it, at any depth. If it
-    has folders for splits (``train``, ``val``, ``test``), they are the splits.
-
-    Args:
-        dir: see `FolderDataset`, as all others.
-        validation_fraction: these and the test images are for pictures.
-        test_fraction: of the images, if there are no folders for splits.
-        seed: of the split.
-        page: of image files with several.
-        intensity: which values become black and white.
+    has folders for splits (``train``, ``val``, ``test``), they are the splits. The
+    settings are those of `FolderDataset`.
     """
 
     _holds = "images"
-
-    def __init__(
-        self,
-        dir: PathLike | None = None,
-        *,
-        validation_fraction: float = 0.1,
-        test_fraction: float = 0.1,
-        seed: int = 0,
-        page: int | str = 0,
-        intensity: str = "full",
-    ) -> None:
-        self._settings = {}
-        reading = Reading(page, intensity)
-        super().__init__(dir, validation_fraction, test_fraction, seed, reading)
 
     def _find(self) -> dict[str, list[Pair]]:
         folders = _splits_of(self.dir)
@@ -234,7 +202,8 @@ class FolderDataset(_SplitFolder):
     ``{images,masks}/{train,val,test}``, ``{images,masks}``, one folder with
     ``NAME_mask.png`` beside ``NAME.jpg``, or images with COCO json. A mask has the name
     of its image, with or without ``_mask``, ``_masks``, ``_label`` or ``_labels``;
-    ``labels`` may stand for ``masks``.
+    ``labels`` may stand for ``masks``. ``layout`` names it in words; ``problems`` are
+    images without a mask and masks without an image.
 
     Args:
         dir: the folder; required, though a configuration starts without.
@@ -247,10 +216,6 @@ class FolderDataset(_SplitFolder):
         page: of image files with several, see `Reading`.
         intensity: which values become black and white, see `Reading`; ``"range"`` are
             the lowest and the highest of the training images.
-
-    Attributes:
-        layout: of the folder, in words.
-        problems: images without a mask and masks without an image.
     """
 
     _holds = "images and masks"
@@ -270,8 +235,14 @@ class FolderDataset(_SplitFolder):
         files.check_mask_settings(masks, void)
         self.masks, self._settings = masks, {"masks": masks, "void": void}
         self.layout, self.problems = "", list[FileError]()
-        reading = Reading(page, intensity)
-        super().__init__(dir, validation_fraction, test_fraction, seed, reading)
+        super().__init__(
+            dir,
+            validation_fraction=validation_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            page=page,
+            intensity=intensity,
+        )
 
     def _find(self) -> dict[str, list[Pair]]:
         self.layout, pairs = _find_layout(self.dir, self.problems)
@@ -362,20 +333,18 @@ def _find_layout(
     root: pathlib.Path, problems: list[FileError]
 ) -> tuple[str, dict[str, list[Pair]]]:
     """Returns the layout in words, and split -> pairs."""
-    kind, pairs = "", {}
+    kind, pairs, splits = "", {}, _splits_of(root)
     images, masks = _subfolder(root, _IMAGE_FOLDERS), _subfolder(root, _MASK_FOLDERS)
     # Beside images and masks, a folder called test may be anything.
-    if _splits_of(root) and not (images and masks):
+    if splits and not (images and masks):
         kind = "a folder for each split"
-        for split, folder in _splits_of(root).items():
-            pairs[split] = _pairs_within(folder, problems)
-        for split, folder in _splits_of(root).items():
+        found = {split: _pairs_within(f, problems) for split, f in splits.items()}
+        pairs = {split: inside for split, inside in found.items() if inside}
+        for split, folder in splits.items():
             # Test images often come without masks.
-            if not pairs[split] and any(pairs.values()) and split != "test":
-                raise InputError(
-                    f"{folder} must hold images and masks, as the other splits do"
-                )
-        pairs = {split: found for split, found in pairs.items() if found}
+            if pairs and split not in pairs and split != "test":
+                text = "must hold images and masks, as the other splits do"
+                raise InputError(f"{folder} {text}")
     elif images and masks and _splits_of(images):
         kind = f"{images.name} and {masks.name}, divided into splits"
         mask_splits = _splits_of(masks)
@@ -386,21 +355,20 @@ def _find_layout(
                 raise InputError(
                     f"{masks} must have a folder {folder.name} as {images} has"
                 )
-    elif found := _pairs_within(root, problems):
-        kind, pairs = "one folder without splits", {"": found}
-    if not pairs and not problems:
-        found, missing = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
-        problems += missing
+    elif inside := _pairs_within(root, problems):
+        kind, pairs = "one folder without splits", {"": inside}
+    if problems:
+        return kind, pairs
+    if not pairs:
         kind = "images with COCO annotations"
-        pairs = {
-            split: [
-                Pair(str(pathlib.PurePosixPath(name).with_suffix("")), path, part)
-                for name, path, part in entries
+        entries, missing = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
+        problems += missing
+        for split, inside in entries.items():
+            names = [pathlib.PurePosixPath(name).with_suffix("") for name, *_ in inside]
+            pairs[split] = [
+                Pair(str(name), *entry[1:])
+                for name, entry in zip(names, inside, strict=True)
             ]
-            for split, entries in found.items()
-        }
-    if pairs and not problems and not {"", "train"} & pairs.keys():
-        raise InputError(f"{root} must have a train split, got {', '.join(pairs)}")
     if not pairs and not problems:
         inside = ", ".join(sorted(path.name for path in root.iterdir())[:8])
         raise InputError(
@@ -408,6 +376,8 @@ def _find_layout(
             "{images,masks}/{train,val}, {images,masks}, NAME_mask.png beside NAME.ext,"
             f" or COCO json), got {inside or 'nothing'}"
         )
+    if not problems and not {"", "train"} & pairs.keys():
+        raise InputError(f"{root} must have a train split, got {', '.join(pairs)}")
     return kind, pairs
 
 
@@ -505,14 +475,12 @@ def _unlabeled(folder: pathlib.Path) -> list[Pair]:
     inside = inside or files.each_once(_images_within(folder))
     if not inside:
         raise InputError(f"{folder} must hold images, got none")
-    return [
-        Pair(path.relative_to(folder).with_suffix("").as_posix(), path, None)
-        for path in inside
-    ]
+    names = [p.relative_to(folder).with_suffix("").as_posix() for p in inside]
+    return [Pair(name, path, None) for name, path in zip(names, inside, strict=True)]
 
 
 def _images_within(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The images of all folders within one; a folder that links repeat, once."""
+    """The images of all folders within one, each real folder once."""
     seen = set()
     for root, folders, _ in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)

@@ -111,27 +111,20 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
         check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
-        if labels.size:
-            low, high = int(labels.min()), int(labels.max())
-            if low < VOID or high > _HIGHEST_LABEL:
-                raise InputError(
-                    f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
-                    f"got values from {low} to {high}"
-                )
-    return {
-        "image": image,
-        **{key: labels.astype(np.int32) for key, labels in maps.items()},
-    }
+        low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
+        if low < VOID or high > _HIGHEST_LABEL:
+            raise InputError(
+                f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
+                f"got values from {low} to {high}"
+            )
+    return {"image": image, **{key: m.astype(np.int32) for key, m in maps.items()}}
 
 
 class SkippingSource:
     """A source that replaces each example that cannot be used by the next usable one.
 
-    The number of examples and the position of all others do not change.
-
-    Attributes:
-        source: the examples.
-        skipped: index -> what was wrong, as far as read; printed once, on stderr.
+    The number of examples and the position of all others do not change. ``skipped``
+    has index -> what was wrong, as far as read; it is printed once, on stderr.
     """
 
     def __init__(self, source: ExampleSource) -> None:
@@ -175,25 +168,22 @@ class SkippingSource:
         try:
             example = self.source[index]
             network_ready(example)
+            return example
         except InputError as error:
             line = " ".join(str(error).split())
-            with self._lock:
-                if index not in self.skipped:
-                    self.skipped[index] = line
-                    print(f"skipped: {line}", file=sys.stderr, flush=True)
-            return None
-        return example
+        with self._lock:
+            if index not in self.skipped:
+                self.skipped[index] = line
+                print(f"skipped: {line}", file=sys.stderr, flush=True)
+        return None
 
 
 @dataclasses.dataclass(frozen=True)
 class PadExample(grain.transforms.Map):
-    """Extends an example at the bottom and the right to a given size.
+    """Extends an example at the bottom and the right to a given size (H, W).
 
     The image is mirrored at its border, so that no new edge appears. Label maps and
     boundaries are void in the padding, and ``"mask"`` is False.
-
-    Attributes:
-        size: (H, W).
 
     >>> example = {"image": np.ones((2, 3, 3)), "instances": np.ones((2, 3), int)}
     >>> PadExample((2, 4)).map(example)["instances"]
@@ -234,7 +224,7 @@ def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
     """Rounds the sides of an image up to multiples.
 
     Evaluation and prediction pad alike, below and to the right, so that both compute
-    the same numbers to the last digit.
+    the same numbers.
 
     >>> padded_size((50, 64), 32)
     (64, 64)
@@ -294,8 +284,7 @@ def make_loader(
         ``"mask"``, bool [B, H, W].
 
     Raises:
-        InputError: while iterating: an image with NaN or values outside [0, 1],
-            impossible instances, or unequal sizes in a batch.
+        InputError: while iterating: an unusable example, or unequal sizes in a batch.
 
     >>> drawing = {"image": np.zeros((8, 8, 3), np.uint8),
     ...            "instances": np.zeros((8, 8), np.int32), "name": "empty"}
@@ -341,23 +330,17 @@ def make_loader(
     # the common stream and differs between shards.
     shard = examples.map(_finish)[shard_index::shard_count]
     batches = shard.batch(batch_size, drop_remainder=True, batch_fn=_stack)
-    return batches.to_iter_dataset(
-        grain.ReadOptions(
-            num_threads=num_threads, prefetch_buffer_size=2 * max(1, num_threads)
-        )
-    )
+    ahead = grain.ReadOptions(num_threads, prefetch_buffer_size=2 * max(1, num_threads))
+    return batches.to_iter_dataset(ahead)
 
 
 def _finish(example: dict[str, Any]) -> dict[str, Any]:
-    ready = network_ready(example)
-    valid = bool(example["index"] != _PADDING)
+    ready, index = network_ready(example), example["index"]
+    valid = bool(index != _PADDING)
     if not valid:
         ready = {key: np.zeros_like(array) for key, array in ready.items()}
-    return {key: example[key] for key in ("mask", "boundaries") if key in example} | {
-        **ready,
-        "valid": np.bool_(valid),
-        "index": example["index"],
-    }
+    others = {key: example[key] for key in ("mask", "boundaries") if key in example}
+    return {**others, **ready, "valid": np.bool_(valid), "index": index}
 
 
 def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:

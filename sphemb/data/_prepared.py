@@ -32,26 +32,46 @@ def tfds_data_dir(data_dir: PathLike | None = None) -> str:
     return os.path.expanduser(os.fspath(data_dir))
 
 
+def refuse_both(name: str, tree: PathLike, manual_dir: PathLike | None) -> None:
+    """Refuses a manual_dir beside a tree that is used in place of the published one."""
+    if manual_dir:
+        raise InputError(
+            f"{name} {tree} is used in place of manual_dir {manual_dir}: leave one of "
+            "them out"
+        )
+
+
 # Not registered by name: `tfds.load` does not know its settings.
 class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The base of the TFDS builders of labeled images, each of which is a `Dataset`.
 
-    Examples are stored as array_record.
+    Examples are stored as array_record, with the features image, the maps, and name.
 
     Args:
         name: of the config; differs where what is prepared differs.
         data_dir: the folder of prepared data sets; by default ``TFDS_DATA_DIR`` or
             ``~/tensorflow_datasets``.
         settings: all other arguments of the builder.
+        maps: key of a map -> the dtype of its PNG.
+        encoding: of the image.
+        size: (H, W), where all have one.
     """
 
     class_names: ClassVar[Sequence[str] | None] = None
     """None without classes; empty where they are known only from the files."""
 
     def __init__(
-        self, *, name: str, data_dir: PathLike | None, settings: dict[str, Any]
+        self,
+        *,
+        name: str,
+        data_dir: PathLike | None,
+        settings: dict[str, Any],
+        maps: dict[str, Any],
+        encoding: str = "jpeg",
+        size: tuple[int | None, int | None] = (None, None),
     ) -> None:
         self.root, self._settings = tfds_data_dir(data_dir), settings
+        self._encoding, self._size, self._maps = encoding, size, maps
         super().__init__(
             config=tfds.core.BuilderConfig(name=name),
             data_dir=self.root,
@@ -59,15 +79,17 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
         self._original_state = {**settings, "data_dir": data_dir}  # for pickling
 
-    def features(self) -> tfds.features.FeaturesDict:
-        """Returns the features of an example; made by `image_features`."""
-        raise NotImplementedError
-
     def source(self, split: str) -> BuilderExamples:
         """Opens a split, see `BuilderDataset`."""
         return BuilderDataset(self).source(split)
 
     def _info(self) -> tfds.core.DatasetInfo:
+        def image(channels: int, dtype: Any, encoding: str) -> tfds.features.Image:
+            return tfds.features.Image(
+                shape=(*self._size, channels), dtype=dtype, encoding_format=encoding
+            )
+
+        maps = {key: image(1, dtype, "png") for key, dtype in self._maps.items()}
         names, metadata = self.class_names, None
         if names is not None:
             known = {"class_names": list(names)} if names else {}
@@ -75,31 +97,16 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             description=str(type(self).__doc__).partition("\n")[0],
-            features=self.features(),
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": image(3, np.uint8, self._encoding),
+                    **maps,
+                    "name": tfds.features.Text(),
+                }
+            ),
             metadata=metadata,
             disable_shuffling=True,  # so that index i is the i-th generated example
         )
-
-
-def image_features(
-    encoding: str = "jpeg",
-    size: tuple[int | None, int | None] = (None, None),
-    **maps: Any,
-) -> tfds.features.FeaturesDict:
-    """Returns the features of an image, its name and PNGs of maps (key -> dtype)."""
-
-    def image(channels: int, dtype: Any, encoding: str) -> tfds.features.Image:
-        return tfds.features.Image(
-            shape=(*size, channels), dtype=dtype, encoding_format=encoding
-        )
-
-    return tfds.features.FeaturesDict(
-        {
-            "image": image(3, np.uint8, encoding),
-            **{key: image(1, dtype, "png") for key, dtype in maps.items()},
-            "name": tfds.features.Text(),
-        }
-    )
 
 
 Builder = TypeVar("Builder", bound=LabeledBuilder)
@@ -129,14 +136,10 @@ def preparer(builder_class: type[Builder], *, what: str) -> Callable[..., Builde
 
     prepare.__name__ = prepare.__qualname__ = f"prepare_{what.lower()}"
     prepare.__module__ = builder_class.__module__
-    prepare.__doc__ = f"""Opens {what}, after preparing it if necessary.
+    prepare.__doc__ = f"""Returns a `{builder_class.__name__}`, prepared if necessary.
 
     An interrupted preparation leaves nothing behind; of several processes that prepare
-    the same data set at once, one wins. The progress bar is shown on a terminal only.
-
-    Args:
-        *args: as of `{builder_class.__name__}`, of which one is returned.
-        **settings: as of `{builder_class.__name__}`.
+    the same data set at once, one wins.
 
     Raises:
         InputError: a setting does not fit, a file is missing, damaged or not the
@@ -147,22 +150,21 @@ def preparer(builder_class: type[Builder], *, what: str) -> Callable[..., Builde
 
 def _prepared(make: Callable[[], Any], what: str) -> Any:
     builder = make()
-    root = builder.root
     if builder.is_prepared():
         return builder
-    if not _may_prepare.get() and root != tfds_data_dir():
+    if not _may_prepare.get() and builder.root != tfds_data_dir():
         raise InputError(
-            f"{what} must have been prepared in {root}, where a run that is only read "
-            "writes nothing: train, or take data_dir out of its config.json"
+            f"{what} must have been prepared in {builder.root}, where a run that is "
+            "only read writes nothing: train, or take data_dir out of its config.json"
         )
     try:
         builder.download_and_prepare()
     except (OSError, RuntimeError) as error:  # array_record raises the latter
         builder = make()
         if not builder.is_prepared():  # by another process, with the same folder
-            raise InputError(
-                f"{what} cannot be written to {root}: {' '.join(str(error).split())}"
-            ) from error
+            reason = " ".join(str(error).split())
+            text = f"{what} cannot be written to {builder.root}: {reason}"
+            raise InputError(text) from error
     return builder
 
 
@@ -185,15 +187,12 @@ class BuilderExamples:
 
     The image is uint8 [H, W, 3]. Every image of one channel is a label map, int32
     [H, W], in which the largest number that its bits hold (255 or 65535) has become -1,
-    void. Other features are unchanged.
+    void. Other features are unchanged. ``class_names`` are those of the metadata.
 
     Args:
         builder: a prepared builder with the features image, instances and name, in a
             format that is readable without TensorFlow, such as array_record.
         split: ``"train"``, or a part such as ``"train[:10%]"``.
-
-    Attributes:
-        class_names: from class 0 on, of the builder's metadata; empty without.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -205,10 +204,8 @@ class BuilderExamples:
             if isinstance(feature, tfds.features.Image)
         ]
         try:
-            self._records = builder.as_data_source(
-                split,
-                decoders={key: tfds.decode.SkipDecoding() for key in self._images},
-            )
+            encoded = {key: tfds.decode.SkipDecoding() for key in self._images}
+            self._records = builder.as_data_source(split, decoders=encoded)
         except (ValueError, KeyError, NotImplementedError) as error:
             have = ", ".join(builder.info.splits) or "none"
             raise InputError(
@@ -233,9 +230,8 @@ class BuilderExamples:
     def instances(self, index: int) -> np.ndarray:
         """Reads the instances of one example alone, as they are stored."""
         record = self.encoded(index)
-        return files.decode_labels(
-            record["instances"], who=f"instances of {record['name']!r}"
-        )
+        who = f"instances of {record['name']!r}"
+        return files.decode_labels(record["instances"], who=who)
 
     def encoded(self, index: int) -> dict[str, Any]:
         """Reads one example and leaves its images as the stored bytes."""
@@ -253,11 +249,7 @@ class BuilderExamples:
 
 @dataclasses.dataclass(frozen=True)
 class BuilderDataset:
-    """Any prepared TFDS builder as a `Dataset`.
-
-    Attributes:
-        builder: the prepared builder.
-    """
+    """Any prepared TFDS builder as a `Dataset`."""
 
     builder: tfds.core.DatasetBuilder
 

@@ -5,7 +5,6 @@ TFDS's own ``voc`` has boxes only. Here every image has instances and classes.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import pathlib
@@ -17,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from sphemb._checks import VOID, InputError
 from sphemb.data import files
-from sphemb.data._prepared import LabeledBuilder, image_features, preparer
+from sphemb.data._prepared import LabeledBuilder, preparer, refuse_both
 from sphemb.data.files import Files, FolderFiles, PaletteColors, PathLike
 
 VOC_CLASSES = (
@@ -38,10 +37,8 @@ VOC = files.Publication(
     root="VOCdevkit/VOC2012",
     landmark="ImageSets/Segmentation/train.txt",
     folders=(
-        "ImageSets/Segmentation",
-        "JPEGImages",
-        "SegmentationClass",
-        "SegmentationObject",
+        *("ImageSets/Segmentation", "JPEGImages"),
+        *("SegmentationClass", "SegmentationObject"),
     ),
 )
 SBD = files.Publication(
@@ -76,8 +73,7 @@ class VocMasks(LabeledBuilder, skip_registration=True):
 
     Args:
         sbd: take the masks of the Semantic Boundaries Dataset where VOC has none, which
-            makes 10,582 training images of 1,464. In voc_dir: if it has them, as
-            ``inst/*.mat``.
+            makes 10,582 training images of 1,464. In voc_dir: if it has ``inst/*.mat``.
         voc_dir: a tree with ``JPEGImages``, ``SegmentationClass``,
             ``SegmentationObject`` and ``ImageSets/Segmentation/{train,val}.txt`` in
             place of VOC 2012. Its images are not counted.
@@ -86,8 +82,7 @@ class VocMasks(LabeledBuilder, skip_registration=True):
         data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
-        Everingham et al., "The PASCAL Visual Object Classes Challenge: A
-        Retrospective", IJCV 2015; Hariharan et al., ICCV 2011.
+        Everingham et al., IJCV 2015; Hariharan et al., ICCV 2011.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -103,11 +98,7 @@ class VocMasks(LabeledBuilder, skip_registration=True):
     ) -> None:
         name = "2012"
         if voc_dir:
-            if manual_dir:
-                raise InputError(
-                    f"voc_dir {voc_dir} is used in place of manual_dir {manual_dir}: "
-                    "leave one of them out"
-                )
+            refuse_both("voc_dir", voc_dir, manual_dir)
             voc_dir = os.path.expanduser(os.fspath(voc_dir))
             tree = FolderFiles(voc_dir)
             sbd = bool(sbd) and bool(tree.names("inst", suffix=".mat"))
@@ -117,26 +108,18 @@ class VocMasks(LabeledBuilder, skip_registration=True):
             name=f"{name}-sbd" if sbd else name,
             data_dir=data_dir,
             settings={"sbd": bool(sbd), "voc_dir": voc_dir, "manual_dir": manual_dir},
+            maps={"instances": np.uint8, "semantic": np.uint8},
         )
 
-    def features(self) -> tfds.features.FeaturesDict:
-        """See the class."""
-        return image_features(instances=np.uint8, semantic=np.uint8)
-
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        del dl_manager  # downloads go through `open_publication`
         tree, with_sbd = self._settings["voc_dir"], self._settings["sbd"]
         self._palettes = PaletteColors()
         if tree:
             voc = sbd = FolderFiles(tree)
         else:
-            find = functools.partial(
-                files.open_publication,
-                manual_dir=self._settings["manual_dir"],
-                data_dir=self.root,
-            )
-            voc = find(VOC)
-            sbd = find(SBD) if with_sbd else voc
+            where = {"manual_dir": self._settings["manual_dir"], "data_dir": self.root}
+            voc = files.open_publication(VOC, **where)
+            sbd = files.open_publication(SBD, **where) if with_sbd else voc
         splits = _read_splits(voc, sbd=sbd if with_sbd else None)
         found = {split: len(names) for split, names in splits.items()}
         if not tree and found != COUNTS[with_sbd]:
@@ -159,32 +142,32 @@ class VocMasks(LabeledBuilder, skip_registration=True):
             header = files.check_encoded(image, who=f"image {voc.where(path)}")
             if name in of_voc:
                 masks = f"SegmentationObject/{name}.png"
-                source = voc
-                instances = _read_mask(voc, masks)
                 classes = f"SegmentationClass/{name}.png"
-                semantic = _read_mask(voc, classes, self._palettes)
+                who, who_classes = (f"mask {voc.where(p)}" for p in (masks, classes))
+                instances = _read_mask(voc.read(masks), who)
+                semantic = _read_mask(voc.read(classes), who_classes, self._palettes)
                 if self._settings["voc_dir"]:  # the published masks have hard edges
-                    for path, labels in ((masks, instances), (classes, semantic)):
+                    for mask, labels in ((who, instances), (who_classes, semantic)):
                         known = np.maximum(labels, 0)
-                        files.check_edges(
-                            f"mask {voc.where(path)}",
-                            files.number_in_order(known)[0],
-                            known[..., None],
-                        )
+                        numbered, _ = files.number_in_order(known)
+                        files.check_edges(mask, numbered, known[..., None])
             else:
-                masks = classes = f"inst/{name}.mat"
-                source = sbd
+                masks = f"inst/{name}.mat"
+                who = who_classes = f"mask {sbd.where(masks)}"
                 instances, semantic = _read_sbd(sbd.read(masks), who=sbd.where(masks))
-            who, who_classes = (f"mask {source.where(p)}" for p in (masks, classes))
             files.check_label_size(instances.shape, header, who=who)
             files.check_label_size(semantic.shape, header, who=who_classes)
-            example = {
-                "image": image,
-                "instances": files.encode_labels(instances, np.uint8, who=who),
-                "semantic": files.encode_labels(semantic, np.uint8, who=who_classes),
-                "name": name,
-            }
-            yield i, example
+            yield (
+                i,
+                {
+                    "image": image,
+                    "instances": files.encode_labels(instances, np.uint8, who=who),
+                    "semantic": files.encode_labels(
+                        semantic, np.uint8, who=who_classes
+                    ),
+                    "name": name,
+                },
+            )
 
 
 prepare_voc = preparer(VocMasks, what="VOC")
@@ -218,11 +201,10 @@ def _read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
 
 
 def _read_mask(
-    tree: Files, path: str, palettes: PaletteColors | None = None
+    data: bytes, who: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
     """Reads a palette PNG: int32 [H, W], -1 void, 0 background, 1, 2, .."""
-    who = f"mask {tree.where(path)}"
-    codes = files.decode_indices(tree.read(path), who=who, palettes=palettes)
+    codes = files.decode_indices(data, who=who, palettes=palettes)
     return np.where(codes == _VOID_CODE, VOID, codes.astype(np.int32))
 
 
@@ -248,16 +230,12 @@ def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
 def _digest_tree(root: str, splits: dict[str, list[str]]) -> str:
     """Digests the lists and masks of a tree, and the sizes of its images."""
     digest = hashlib.sha256(repr(splits).encode())
+    masks = ("SegmentationClass/{}.png", "SegmentationObject/{}.png", "inst/{}.mat")
     for name in sorted({name for names in splits.values() for name in names}):
         image = pathlib.Path(root, "JPEGImages", f"{name}.jpg")
-        digest.update(
-            f"{name} {image.stat().st_size if image.exists() else 0}".encode()
-        )
-        for path in (
-            f"SegmentationClass/{name}.png",
-            f"SegmentationObject/{name}.png",
-            f"inst/{name}.mat",
-        ):
+        size = image.stat().st_size if image.exists() else 0
+        digest.update(f"{name} {size}".encode())
+        for path in (mask.format(name) for mask in masks):
             mask = pathlib.Path(root, path)
             digest.update(mask.read_bytes() if mask.is_file() else path.encode())
     return digest.hexdigest()[:8]

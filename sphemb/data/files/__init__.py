@@ -64,6 +64,7 @@ from sphemb.data.files._published import (
     Files,
     FolderFiles,
     Publication,
+    find_unpacked,
     open_publication,
 )
 from sphemb.data.files._windows import Box, ImageWindows, Tile, tile_image

@@ -121,6 +121,15 @@ class TarFiles:
 Files = FolderFiles | TarFiles
 
 
+def find_unpacked(
+    publication: Publication, folder: pathlib.Path
+) -> pathlib.Path | None:
+    """Finds unpacked files in a folder, or in a part of the archive's path in it."""
+    parts = pathlib.PurePosixPath(publication.root).parts
+    inside = (folder.joinpath(*parts[start:]) for start in range(len(parts) + 1))
+    return next((p for p in inside if (p / publication.landmark).exists()), None)
+
+
 def open_publication(
     publication: Publication, *, manual_dir: str | None, data_dir: str
 ) -> Files:
@@ -135,11 +144,9 @@ def open_publication(
     """
     default = pathlib.Path(data_dir) / "downloads" / "manual"
     folder = pathlib.Path(manual_dir).expanduser() if manual_dir else default
-    parts = pathlib.PurePosixPath(publication.root).parts
-    for start in range(len(parts) + 1):
-        unpacked = folder.joinpath(*parts[start:])
-        if (unpacked / publication.landmark).exists():
-            return FolderFiles(unpacked)
+    unpacked = find_unpacked(publication, folder)
+    if unpacked is not None:
+        return FolderFiles(unpacked)
     path = folder / publication.filename
     if path.is_file():
         found = pooch.file_hash(str(path), alg=publication.algorithm)
