@@ -183,7 +183,8 @@ def _checked(
     low, high = classes.min(initial=0), classes.max(initial=0)
     if low < 0 or high >= _NUM_CLASSES:
         raise InputError(
-            f"{classes_name} must be digits from 0 to 9, got {low} to {high}"
+            f"{classes_name} must be digits from 0 to 9, got values from {low} to "
+            f"{high}"
         )
     return Handwriting(glyphs, classes.astype(np.int64))
 

@@ -111,11 +111,10 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
         check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
-        low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
-        if low < VOID or high > _HIGHEST_LABEL:
+        if labels.size and (labels.min() < VOID or labels.max() > _HIGHEST_LABEL):
             raise InputError(
                 f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
-                f"got values from {low} to {high}"
+                f"got values from {labels.min()} to {labels.max()}"
             )
     return {"image": image, **{key: m.astype(np.int32) for key, m in maps.items()}}
 

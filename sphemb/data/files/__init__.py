@@ -16,7 +16,10 @@ from sphemb.data.files._annotations import (
     read_panoptic,
 )
 from sphemb.data.files._image_files import (
+    Box,
     ImageValues,
+    ImageWindows,
+    Tile,
     each_once,
     find_images,
     image_files,
@@ -25,6 +28,7 @@ from sphemb.data.files._image_files import (
     read_header,
     read_image,
     read_size,
+    tile_image,
     with_measured_range,
     write_image,
     write_labels,
@@ -67,4 +71,3 @@ from sphemb.data.files._published import (
     find_unpacked,
     open_publication,
 )
-from sphemb.data.files._windows import Box, ImageWindows, Tile, tile_image

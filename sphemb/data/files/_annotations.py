@@ -52,9 +52,8 @@ def load_annotations(path: pathlib.Path) -> _Item:
     image, and a category if categories are listed.
 
     Raises:
-        InputError: it cannot be read or holds something else: ids that are text or that
-            are not listed, an image that is listed twice, an ``iscrowd`` that is not 0
-            or 1, crowds alone.
+        InputError: it cannot be read, or holds something else, such as ids that are not
+            listed, an image that is listed twice, or crowds alone.
     """
 
     def must(text: str) -> InputError:
@@ -108,12 +107,11 @@ def load_annotations(path: pathlib.Path) -> _Item:
     crowds: set[Any] = set()
     for item in known["annotations"]:
         check_listed(item, "image", images)
-        parts = [item]
-        if "segments_info" in item:  # a panoptic annotation
-            parts = item["segments_info"]
-            if not _are_entries(parts):
-                image = item["image_id"]
-                raise must(f"have a list of segments in segments_info of image {image}")
+        parts = item.get("segments_info", [item])  # the former of a panoptic one
+        if not _are_entries(parts):
+            image = item["image_id"]
+            raise must(f"have a list of segments in segments_info of image {image}")
+        if "segments_info" in item:
             unique_ids(parts, "segment of an image")
         for part in parts:
             if categories or "category_id" in part:
@@ -135,10 +133,7 @@ def _are_entries(entries: Any) -> bool:
 
 
 def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str]:
-    """Returns the names of COCO's categories by their ids.
-
-    Raises:
-        InputError: two have the same name; the message names the file ``path``.
+    """Returns the names of COCO's categories by their ids; two of one name are refused.
 
     >>> category_names([{"id": 17, "name": "cat"}], "instances.json")
     {17: 'cat'}
@@ -173,9 +168,6 @@ def read_annotations(annotations: Annotations) -> Mask:
     """Paints the instances of one image, numbered in the order of the file.
 
     Crowds are void; smaller instances lie over larger ones.
-
-    Raises:
-        FileError: an annotation has no outline, or an impossible one.
     """
     items, where = annotations.items, f"annotations {annotations}"
     try:
@@ -195,14 +187,12 @@ def read_panoptic(
     """Turns the colors, uint8 [H, W, 3], of a panoptic PNG into label maps.
 
     A pixel's id in ``segments_info`` is R + 256 G + 256² B. Segments of things are
-    instances, those of stuff are background; crowds, and pixels of id 0, are void.
+    instances, those of stuff are background; crowds, and pixels of id 0, are void. A
+    pixel of no segment is refused.
 
     Returns:
         int32 [H, W] instances, numbered 1, 2, .. in the order of the segments, and
         int32 [H, W] classes, also those of crowds.
-
-    Raises:
-        InputError: a pixel belongs to no segment.
     """
     ids = colors.astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
     known, instances, semantic = [0], [VOID], [VOID]
@@ -251,10 +241,6 @@ def find_annotations(
 
     Returns:
         Split, or ``""`` -> its images; and errors about images that are missing.
-
-    Raises:
-        InputError: a file is not a COCO annotation file, its images cannot be found or
-            lie outside of the folder, or two files are of one split.
     """
     files = sorted((root / "annotations").glob("*.json"))
     # COCO's captions lie beside the instances.
@@ -299,14 +285,9 @@ def _read_entries(
         else:
             missing.append(path)
     if missing:
-        problems.append(
-            FileError(
-                f"every image that {file} lists must be there, but {len(missing)} of "
-                f"{len(pairs)} are not, the first is {missing[0]}",
-                kind="no image",
-                files=missing,
-            )
-        )
+        text = f"every image that {file} lists must be there, but {len(missing)} of "
+        text += f"{len(pairs)} are not, the first is {missing[0]}"
+        problems.append(FileError(text, kind="no image", files=missing))
     return entries
 
 

@@ -1,7 +1,8 @@
-"""Image files: found, read, judged and written.
+"""Image files: found, read, judged and written; tiles and windows of large images.
 
 Everything that reads an image goes through `read_values`, so that training, scores and
-predictions see the same pixels. H W image size.
+predictions see the same pixels. H W image size, h w size of a window; places are (row,
+column), ends are exclusive.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
+import itertools
 import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -33,6 +35,7 @@ _SUFFIXES = frozenset(
     )
 )
 _PERCENTILES = (1.0, 99.8)
+_MOST_PIXELS = 2**31  # Pillow and NumPy count places with 32 bits
 _TILE = 512  # the side of a tile in a TIFF, a multiple of 16
 _USED = 0.5  # the least share of the range of the bits without a warning
 _LEVELS = 32  # the least number of the 256 shown that hold nearly all values
@@ -53,10 +56,7 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
 
     Of a folder these are the images directly inside it, of a pattern such as
     ``"photos/**/*.png"`` its matches. The result is sorted and has each file once,
-    whatever links lead to it, and broken links, too.
-
-    Raises:
-        InputError: a path gives no file.
+    whatever links lead to it, and broken links, too. A path without a file is refused.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -86,17 +86,16 @@ def _files_of(text: str) -> list[pathlib.Path]:
         return [path]
     if os.path.isdir(path):
         files = images_in(path)
-        if not files:
-            listed = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
-            raise InputError(f"no images ({listed}) in the folder {text}")
-        return files
-    if glob.has_magic(text):
-        matches = [pathlib.Path(match) for match in glob.glob(text, recursive=True)]
-        files = [file for file in matches if is_image(file)]
-        if not files:
-            raise InputError(f"no image matches the pattern {text}")
-        return files
-    raise InputError(f"no such file or folder: {text}")
+        listed = ", ".join(sorted(suffix[1:] for suffix in _SUFFIXES))
+        lacks = f"no images ({listed}) in the folder {text}"
+    elif glob.has_magic(text):
+        files = [*filter(is_image, map(pathlib.Path, glob.glob(text, recursive=True)))]
+        lacks = f"no image matches the pattern {text}"
+    else:
+        files, lacks = [], f"no such file or folder: {text}"
+    if not files:
+        raise InputError(lacks)
+    return files
 
 
 def is_image(path: pathlib.Path) -> bool:
@@ -108,16 +107,13 @@ def is_image(path: pathlib.Path) -> bool:
 
 
 def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
-    """Reads an image file as RGB, the way a viewer shows it.
+    """Reads an image file as RGB, uint8 [H, W, 3], the way a viewer shows it.
 
     Gray becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
     values are scaled to 8 bits, a camera's orientation is applied, and of several
     pages the first is taken. ``reading`` names another page, or other values for black
-    and white. The result is uint8 [H, W, 3].
-
-    Raises:
-        FileError: the file is missing, not an image, damaged, larger than
-            ``Image.MAX_IMAGE_PIXELS``, or has values that cannot be shown.
+    and white. A file that is missing, damaged, larger than ``Image.MAX_IMAGE_PIXELS``
+    or not an image is a `FileError`.
     """
     return read_values(pathlib.Path(path), reading).shown()
 
@@ -170,17 +166,14 @@ def read_values(
 
 
 def _maximum(first: _images.Values, others: Iterable[_images.Values]) -> _images.Values:
-    """The largest intensities of all pages."""
     everywhere = (slice(None), slice(None))
     highest = np.array(first.at(everywhere))
     for k, values in enumerate(others, start=1):
         found = values.at(everywhere)
         if found.shape != highest.shape or values.white != first.white:
             got = f"{highest.shape} up to {first.white} and, of page {k}, {found.shape}"
-            text = (
-                f"must have pages of one form for their maximum, got [H, W, C] = {got}"
-            )
-            raise _images.Refused(f"{text} up to {values.white}")
+            text = "must have pages of one form for their maximum, got [H, W, C] ="
+            raise _images.Refused(f"{text} {got} up to {values.white}")
         np.maximum(highest, found, out=highest)
     return _images.Values(highest, white=first.white, colors=highest.shape[2])
 
@@ -216,8 +209,7 @@ def image_files(source: Any) -> list[pathlib.Path]:
 def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Reading:
     """Replaces the intensity ``"range"`` by the lowest and the highest value of images.
 
-    Raises:
-        InputError: the images differ in depth, have one value only, or cannot be read.
+    Images that differ in depth or have one value only are refused.
     """
     if reading.intensity != "range":
         return reading
@@ -261,10 +253,7 @@ class ImageValues:
         drawn_on: tuple[int, int] | None = None,
         masked: bool = False,
     ) -> None:
-        """Adds an image, if it is readable.
-
-        It has a mask file, or outlines that are ``drawn_on`` an image of (H, W).
-        """
+        """Adds a readable image with a mask file, or outlines for a (H, W)."""
         try:
             header = read_header(file, self._reading)
             kept = header.orientation != 1 and header.stored == header.size
@@ -334,11 +323,7 @@ def _written_whole(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
 
 
 def write_image(path: PathLike, image: np.ndarray) -> None:
-    """Writes uint8 [H, W, 3], or uint16 [H, W] for gray, as PNG, whole or not at all.
-
-    Raises:
-        InputError: another shape, dtype or ending, or the file cannot be written.
-    """
+    """Writes uint8 [H, W, 3], or gray uint16 [H, W], as PNG, whole or not at all."""
     image = np.asarray(image)
     color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     gray = image.dtype == np.uint16 and image.ndim == 2
@@ -350,11 +335,7 @@ def write_image(path: PathLike, image: np.ndarray) -> None:
 
 
 def write_labels(path: PathLike, labels: np.ndarray) -> None:
-    """Writes instances, int [H, W] in 0 .. 65535, as a 16-bit gray PNG.
-
-    Raises:
-        InputError: labels do not fit 16 bits, or the file cannot be written.
-    """
+    """Writes instances, int [H, W] in 0 .. 65535, as a 16-bit gray PNG."""
     labels = np.asarray(labels)
     check_shape("labels", labels, "H W")
     check_integer("labels", labels)
@@ -381,9 +362,6 @@ def write_tiff(
         size: (H, W).
         dtype: of the pixels, an unsigned integer.
         channels: 1 for gray, or 3.
-
-    Raises:
-        InputError: another ending, a size below 1, or the file cannot be written.
     """
     height, width = size
     check_count("H", height, at_least=1)
@@ -410,3 +388,152 @@ def write_tiff(
             bigtiff=height * width * channels * np.dtype(dtype).itemsize >= 2**31,
             metadata=None,
         )
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: from row and column up to row and column."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.bottom - self.top, self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The slices of an array [H, W, ...]."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def clipped(self, height: int, width: int) -> Box:
+        """The part of it that lies in an image."""
+        top, left, bottom, right = self
+        return Box(max(top, 0), max(left, 0), min(bottom, height), min(right, width))
+
+    def within(self, outer: Box) -> Box:
+        """The same pixels, counted from the upper left corner of another box."""
+        (top, left), (height, width) = outer[:2], self.size
+        row, column = self.top - top, self.left - left
+        return Box(row, column, row + height, column + width)
+
+
+class Tile(NamedTuple):
+    """One tile of an image; the cores of all tiles cover it without overlap."""
+
+    outer: Box  # the network's input, padded beyond the image, below and to the right
+    core: Box  # the part of the result that is kept
+
+
+def tile_image(
+    size: tuple[int, int], *, tile: int, halo: int, multiple: int = 1
+) -> list[Tile]:
+    """Cuts an image (H, W) into tiles of one size, each with a halo around its core.
+
+    Tiles and cores begin at multiples of ``multiple``, that of a network's input, so
+    that its cells lie as in the whole image. ``tile``, the least side, and ``halo``,
+    the least distance of a core from the border of its tile (except at the image's
+    border), are rounded up to it. The last tiles of a row or column overlap more.
+
+    >>> tiles = tile_image((16, 40), tile=16, halo=2, multiple=4)
+    >>> [tile.outer.left for tile in tiles], [tile.core.left for tile in tiles]
+    ([0, 8, 16, 24], [0, 12, 20, 28])
+    """
+    for name, value in {"H": size[0], "W": size[1], "tile": tile}.items():
+        check_count(name, value, at_least=1)
+    check_count("halo", halo)
+    check_count("multiple", multiple, at_least=1)
+    side, margin = (value + -value % multiple for value in (tile, halo))
+    if side <= 2 * margin and max(size) > side:
+        text = f"tile must be more than twice the halo, got {tile} and {halo}"
+        raise InputError(f"{text}, in the network's steps of {multiple} pixels")
+    rows, columns = (_spans(length, side, margin, multiple) for length in size)
+    return [
+        Tile(Box(top, left, below, beside), Box(row, column, last_row, last_column))
+        for top, below, row, last_row in rows
+        for left, beside, column, last_column in columns
+    ]
+
+
+def _spans(
+    length: int, side: int, margin: int, multiple: int
+) -> list[tuple[int, int, int, int]]:
+    """Beginning and end of the tiles along one axis, and of their cores."""
+    padded = length + -length % multiple
+    side = min(side, padded)
+    starts = [*range(0, padded - side, max(side - 2 * margin, 1)), padded - side]
+    seams = [0, *(start + margin for start in starts[1:]), length]
+    spans = zip(starts, itertools.pairwise(seams), strict=True)
+    return [(start, start + side, *core) for start, core in spans]
+
+
+class ImageWindows:
+    """An image file of any size, read a window at a time.
+
+    TIFF files are mapped into memory, large compressed ones by way of a temporary file.
+    Other files are decoded as a whole when the first window is read, and kept until
+    :meth:`close`. ``reading`` is about the whole image.
+
+    Attributes:
+        size: (H, W), from the header; at most 2^31 pixels.
+        num_pages: of the file.
+        turned_from: (H, W) of the stored pixels, if a camera's orientation turns them.
+    """
+
+    def __init__(self, path: PathLike, reading: Reading = AS_SHOWN) -> None:
+        self.path = pathlib.Path(path)
+        self._reading = reading
+        self._values: _images.Values | None = None
+        with _any_size():
+            header = read_header(self.path, reading)
+            self.num_pages = count_pages(self.path)
+        self.size = height, width = header.size
+        self.turned_from = header.stored if header.orientation != 1 else None
+        if height * width > _MOST_PIXELS:
+            text = f"must have at most {_MOST_PIXELS:,} pixels, got {height} x {width}"
+            raise InputError(f"image {self.path} {text}")
+
+    def read(self, box: Box) -> np.ndarray:
+        """Reads a window as uint8 [h, w, 3], mirrored beyond the image."""
+        inside = box.clipped(*self.size)
+        if min(*inside.size, *box.size) < 1:
+            text = f"a window must lie in the image {self.path} of size {self.size}"
+            raise InputError(f"{text}, got {tuple(box)}")
+        if self._values is None:
+            with _any_size():
+                self._values = read_values(self.path, self._reading)
+        border = [
+            (inside.top - box.top, box.bottom - inside.bottom),
+            (inside.left - box.left, box.right - inside.right),
+            (0, 0),
+        ]
+        return np.pad(self._values.shown(inside.slices), border, mode="symmetric")
+
+    def whole(self) -> np.ndarray:
+        """Reads the whole image, uint8 [H, W, 3]."""
+        return self.read(Box(0, 0, *self.size))
+
+    @property
+    def pages_read(self) -> str:
+        """Which page of how many is read; empty for a single page."""
+        if self.num_pages == 1:
+            return ""
+        if self._reading.page == "max":
+            return f"maximum of {self.num_pages} pages"
+        return f"page {self._reading.page} of {self.num_pages}"
+
+    def close(self) -> None:
+        """Frees the pixels; the next window decodes them again."""
+        self._values = None
+
+
+@contextlib.contextmanager
+def _any_size() -> Iterator[None]:
+    """Lifts Pillow's limit of pixels, which is against attacks."""
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit

@@ -16,7 +16,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -49,20 +49,15 @@ _RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
 class FileError(InputError):
     """A file that cannot be used; the message, one line, names it.
 
-    ``kind`` is what is wrong in a word or two, such as ``"size mismatch"``; ``files``
-    are all affected files, where the message stands for several.
+    ``kind`` is what is wrong in a word or two; ``files`` are all affected files, where
+    the message stands for several.
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        kind: str = "unreadable",
-        files: Sequence[pathlib.Path] = (),
+        self, message: str, *, kind: str = "unreadable", files: Iterable[Any] = ()
     ) -> None:
         super().__init__(message)
-        self.kind = kind
-        self.files = tuple(files)
+        self.kind, self.files = kind, tuple(files)
 
 
 class Finding(NamedTuple):
@@ -127,9 +122,8 @@ class Reading:
             ``"max"``, the largest value of all pages at each pixel.
         intensity: which values become black and white: ``"full"``, the range of the
             file's bits; ``"percentile"``, the 1st and the 99.8th of the whole image;
-            ``"LOW..HIGH/WHITE"``, two values of files with values up to WHITE, such as
-            ``"0..4095/65535"``; or ``"range"``, the lowest and the highest value of the
-            training images of a data set.
+            ``"LOW..HIGH/WHITE"``, two values of files with values up to WHITE; or
+            ``"range"``, the lowest and the highest value of the training images.
 
     >>> Reading(page="2"), Reading(intensity="0..4095/65535").bounds
     (Reading(page=2, intensity='full'), (0, 4095, 65535))
@@ -304,7 +298,7 @@ class PillowImage:
         image = notes = self._image
         if page:
             image.seek(page)
-        deep = _is_deep(image)
+        deep = image.mode.startswith("I")
         if image.format == "PNG":
             behind = _png_notes(self._source)
             notes = Image.open(io.BytesIO(behind)) if behind else image
@@ -328,15 +322,11 @@ class PillowImage:
         return dataclasses.replace(values, samples=samples)
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode == "I" or image.mode.startswith("I;16")
-
-
 def shown_by_pillow(image: Image.Image) -> Values:
     """The values of a page that Pillow has decoded."""
     if image.mode == "F":
         raise Refused(FLOATING)
-    if _is_deep(image):
+    if image.mode.startswith("I"):  # I or I;16
         gray = within_16_bits(np.asarray(image))
         key = image.info.get("transparency")
         if isinstance(key, int):

@@ -139,17 +139,9 @@ class PaletteColors:
 
     Many programs write a palette of the colors that an image has, in any order: then
     the same index is another class in the next file.
-
-    >>> colors = PaletteColors()
-    >>> colors.add("a.png", {0: (0, 0, 0), 1: (128, 0, 0)})
-    >>> colors.add("b.png", {1: (0, 128, 0)})  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    sphemb.data.files._images.FileError: mask b.png must have the palette of the ...
     """
 
     def __init__(self) -> None:
-        """Begins without a color."""
         self._colors: dict[int, tuple[Color, object]] = {}
         self._indices: dict[Color, tuple[int, object]] = {}
 
@@ -161,17 +153,13 @@ class PaletteColors:
     ) -> None:
         """Compares the palette of a file with those of the files before.
 
-        ``used`` are the indices of its pixels; by default all.
-
-        Raises:
-            FileError: a used index has another color in another file, or a color that
-                its palette has once has another index there.
+        ``used`` are the indices of its pixels, by default all. A used index of another
+        color in another file is refused, and a color that its palette has once and that
+        has another index there.
         """
         colors = colors or {}
         times = Counter(colors.values())
-        for index in colors if used is None else used:
-            if index not in colors:
-                continue
+        for index in colors if used is None else sorted(colors.keys() & set(used)):
             color = colors[index]
             known, other = self._colors.setdefault(index, (color, file))
             difference = "" if color == known else f"and {other} as {known}"
@@ -228,13 +216,9 @@ def to_png(array: np.ndarray) -> bytes:
 
 
 def encode_labels(labels: np.ndarray, dtype: Any, *, who: str) -> bytes:
-    """Encodes labels as PNG, void as the largest number of the dtype.
+    """Encodes int [H, W] as PNG, uint8 or uint16, void as the largest number.
 
-    Labels are int [H, W] with -1 for void, the dtype ``np.uint8`` or ``np.uint16``;
-    ``who`` names the labels in messages, here and below.
-
-    Raises:
-        InputError: a label is too large for the dtype, or negative and not void.
+    A label that does not fit is refused; ``who`` names the labels, here and below.
 
     >>> labels = np.array([[-1, 0], [1, 254]])
     >>> decode_labels(encode_labels(labels, np.uint8, who="labels"), who="labels")
@@ -272,11 +256,8 @@ def decode_indices(
 ) -> np.ndarray:
     """Decodes a mask of a palette's indices, or of gray values, as uint8 [H, W].
 
-    ``palettes`` are those of the masks before, if the numbers are classes.
-
-    Raises:
-        InputError: the mask cannot be read, holds colors instead of numbers, or has
-            another palette than the masks before.
+    ``palettes`` are those of the masks before, if the numbers are classes; another
+    palette is refused.
     """
     indices, colors = _decode(data, who, ("P", "L"))
     if palettes is not None:

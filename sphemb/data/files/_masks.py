@@ -61,27 +61,20 @@ class Mask(NamedTuple):
 def read_mask(
     path: PathLike, *, masks: str = "instances", void: int | None = None
 ) -> np.ndarray:
-    """Reads the instances of a mask file.
+    """Reads the instances of a mask file: int32 [H, W], -1 void, 0 background, 1, 2, ..
 
     Gray PNG and TIFF hold ids, palette PNG holds indices, and in a color image every
     color is an instance. Void are: 255 in a palette file, as in PASCAL VOC; -1; VOC's
     border color (224, 224, 192), where a palette file was saved as colors. Background
-    is 0 or black. The instances are numbered 1, 2, .. in the order of their values.
+    is 0 or black. The instances are numbered in the order of their values.
 
     Args:
-        path: the file.
+        path: the file; one that is missing, damaged or holds no ids is a `FileError`.
         masks: what a value stands for: ``"instances"``, each an instance;
             ``"components"``, every connected part (corners connect) of one value is an
             instance; ``"single"``, the whole foreground is one instance;
             ``"classes"``, a class, whose connected parts are the instances.
         void: the value, in gray and palette files, of pixels that are ignored.
-
-    Returns:
-        int32 [H, W], -1 void, 0 background, 1, 2, .. instances.
-
-    Raises:
-        FileError: the file is missing or damaged, or does not hold ids.
-        InputError: an unknown setting.
     """
     return inspect_mask(path, masks=masks, void=void).instances
 
@@ -93,10 +86,7 @@ def inspect_mask(
     void: int | None = None,
     soft: bool = False,
 ) -> Mask:
-    """Reads a mask file together with what is doubtful; see `read_mask`.
-
-    ``soft`` accepts soft edges, which predicted masks may have.
-    """
+    """Reads a mask with what is doubtful about it; ``soft`` accepts soft edges."""
     check_mask_settings(masks, void)
     path = pathlib.Path(path)
     stored = read_stored(path)
@@ -263,13 +253,13 @@ def check_edges(who: str, numbered: np.ndarray, shown: np.ndarray) -> None:
     """Refuses a mask whose edges have values of their own; see `soft_pieces`."""
     pieces = soft_pieces(numbered, shown)
     if pieces:
-        raise FileError(
-            f"{who} must have hard edges, but {pieces} pieces of few pixels lie "
-            "along edges, with values between those of their neighbors, and each "
-            "value counts: was it drawn with smooth edges, resized with interpolation, "
-            "or saved as JPEG before?",
-            kind="soft edges",
+        text = (
+            f"must have hard edges, but {pieces} pieces of few pixels lie along edges, "
+            "with values between those of their neighbors, and each value counts: was "
+            "it drawn with smooth edges, resized with interpolation, or saved as JPEG "
+            "before?"
         )
+        raise FileError(f"{who} {text}", kind="soft edges")
 
 
 def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:

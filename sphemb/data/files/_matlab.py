@@ -26,10 +26,8 @@ def load_variable(data: bytes, name: str) -> Any:
     """Reads one variable of a MATLAB file, as `scipy.io.loadmat` does.
 
     Numbers are an array of MATLAB's shape, a cell array is an array of objects, an
-    array of structures a structured array.
-
-    Raises:
-        ValueError: no such variable, a damaged file, or one of version 7.3.
+    array of structures a structured array. No such variable, a damaged file and one of
+    version 7.3 raise a ValueError.
     """
     if data[:10] == b"MATLAB 7.3":
         raise ValueError("it is of version 7.3: save it with -v7 in MATLAB")

@@ -64,9 +64,6 @@ class TarFiles:
     """The files of a published archive, by their path in its folder ``root``.
 
     A compressed archive has no random access: its content is kept in memory.
-
-    Raises:
-        InputError: not a tar archive, damaged, or with a path that leads out of it.
     """
 
     def __init__(self, path: pathlib.Path, publication: Publication) -> None:
@@ -137,10 +134,7 @@ def open_publication(
 
     ``manual_dir`` holds the archive or its unpacked content, and nothing is downloaded.
     By default it is ``downloads/manual`` in ``data_dir``, to which a missing archive is
-    downloaded.
-
-    Raises:
-        InputError: manual_dir has neither, the download fails, or the digest differs.
+    downloaded. An archive of another digest is refused.
     """
     default = pathlib.Path(data_dir) / "downloads" / "manual"
     folder = pathlib.Path(manual_dir).expanduser() if manual_dir else default
@@ -168,14 +162,10 @@ def _download(publication: Publication, path: pathlib.Path) -> None:
     downloader: Any = pooch.HTTPDownloader(
         progressbar=sys.stderr.isatty(), chunk_size=2**20, timeout=60
     )
+    digest = f"{publication.algorithm}:{publication.digest}"
+    where = {"fname": path.name, "path": path.parent, "downloader": downloader}
     try:
-        pooch.retrieve(
-            publication.url,
-            f"{publication.algorithm}:{publication.digest}",
-            fname=path.name,
-            path=path.parent,
-            downloader=downloader,
-        )
+        pooch.retrieve(publication.url, digest, **where)
     except OSError as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
