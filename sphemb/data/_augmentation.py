@@ -54,9 +54,7 @@ class DigitsAugmentation(grain.transforms.RandomMap):
             return np.ascontiguousarray(np.rot90(array, quarters, (rows, columns)))
 
         moved = move_pixels(
-            element,
-            image=lambda image: move(image, 0, 1),
-            maps=lambda labels: move(labels, -2, -1),
+            element, image=lambda a: move(a, 0, 1), maps=lambda a: move(a, -2, -1)
         )
         if self.permute_channels:
             moved["image"] = np.ascontiguousarray(moved["image"][..., channels])
@@ -74,12 +72,8 @@ class ImageAugmentation(grain.transforms.RandomMap):
 
     With a ``size``, the result is a window at a random position in the scaled example,
     or around it where it is smaller. Without one, up to ``margin`` pixels are cut off
-    at each side and the rest is cut to a multiple of ``multiple``, as the authors
-    cropped; a network is compiled for every such size.
-
-    References:
-        Kong & Fowlkes, CVPR 2018, section 5.1: scale .5 to 1.5, rotation by 10 degrees,
-        flips, crops with a margin of 20 pixels and sides divisible by 8, color jitter.
+    at each side and the rest is cut to a multiple of ``multiple``, as by Kong & Fowlkes
+    (CVPR 2018, section 5.1); a network is compiled for every such size.
 
     >>> example = {"image": np.zeros((40, 50, 3), np.uint8),
     ...            "instances": np.ones((40, 50), np.int32), "name": "a"}
@@ -219,9 +213,9 @@ def _warp_labels(
 class CenterCrop(grain.transforms.Map):
     """Scales an example until it covers a size (h, w), and cuts that from its center.
 
-    It is deterministic: tasks that sample random changes of their own, and keep them
-    for an epoch, need the same example every time. Labels are read by nearest neighbor;
-    curves (``"boundaries"``, and the instances beside them) stay connected.
+    It is deterministic, for tasks that sample random changes of their own. Labels are
+    read by nearest neighbor; curves (``"boundaries"``, and the instances beside them)
+    stay connected.
 
     >>> example = {"image": np.zeros((40, 60, 3), np.uint8),
     ...            "instances": np.ones((40, 60), np.int32), "name": "a"}
@@ -251,14 +245,11 @@ class CenterCrop(grain.transforms.Map):
         columns = slice(corner[1], corner[1] + self.size[1])
         method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(image, scaled[::-1], interpolation=method)
-        nearest = np.ix_(
-            *(
-                np.minimum((np.arange(s) + 0.5) * n / s, n - 1).astype(int)[part]
-                for s, n, part in zip(
-                    scaled, (height, width), (rows, columns), strict=True
-                )
-            )
+        row, column = (
+            np.minimum((np.arange(s) + 0.5) * n / s, n - 1).astype(int)
+            for s, n in zip(scaled, (height, width), strict=True)
         )
+        nearest = np.ix_(row[rows], column[columns])
         moved = move_pixels(
             element,
             image=lambda _: np.ascontiguousarray(resized[rows, columns]),
@@ -302,15 +293,7 @@ def _mend_curves(
 def mend_map(
     moved: np.ndarray, labels: np.ndarray, linear: np.ndarray, offset: np.ndarray
 ) -> np.ndarray:
-    """Closes the gaps in one map, int32 [h, w]: 1 on curves, -1 on void ones.
-
-    >>> diagonal, half = np.eye(6, dtype=np.int32), 2.0 * np.eye(2)
-    >>> moved = diagonal[1::2, ::2]  # which misses all of it
-    >>> mend_map(moved, diagonal, half, np.array([1.0, 0.0]))
-    array([[1, 1, 0],
-           [0, 1, 1],
-           [0, 0, 1]], dtype=int32)
-    """
+    """Closes the gaps in one map, int32 [h, w]: 1 on curves, -1 on void ones."""
     found = moved.copy()
     if (labels == VOID).any():
         rows, columns = _trace(labels != 0, linear, offset, moved.shape)

@@ -30,8 +30,7 @@ BSDS = files.Publication(
     what="BSDS500",
     url="https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/BSR/"
     "BSR_bsds500.tgz",
-    # Berkeley publishes no digest. Projects that have the archive state this one, all
-    # with its 70,763,455 bytes.
+    # Berkeley publishes no digest; projects that have the archive state this one.
     algorithm="sha256",
     digest="97e49d31764f3912f0c4122707d53062ac9e783ba0f095e447a4d53c1a41af8e",
     root="BSR/BSDS500/data",
@@ -104,15 +103,13 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
     """BSDS500, or another tree in its form, with the boundaries of each annotator.
 
     Features: image, the JPEG file unchanged; boundaries, PNG uint8 [A * H, W, 1] with
-    the maps of the annotators below each other (1 boundary, 0 none); name, text.
-    Splits: train, validation (the folder ``val``), test. A tree whose annotations or
-    sizes of images changed is prepared anew.
+    the maps of the annotators below each other (1 boundary, 0 none); name. A tree whose
+    annotations or sizes of images changed is prepared anew.
 
     Args:
         bsds_dir: a tree with ``images/{train,val,test}/NAME.jpg`` and
-            ``groundTruth/{train,val,test}/NAME.mat`` in place of BSDS500, or a folder
-            with such a tree in ``BSDS500/data`` or ``BSR/BSDS500/data``. Its images are
-            not counted.
+            ``groundTruth/{train,val,test}/NAME.mat`` in place of BSDS500, directly or
+            in ``BSDS500/data`` or ``BSR/BSDS500/data``. Its images are not counted.
         manual_dir: a folder with the published archive, packed or unpacked; by default
             ``downloads/manual`` in data_dir, into which it is downloaded.
         data_dir: the folder of prepared data sets, see `LabeledBuilder`.
@@ -199,10 +196,9 @@ def read_names(tree: Files) -> dict[str, list[str]]:
         images = tree.names(f"images/{folder}", suffix=".jpg")
         truths = tree.names(f"groundTruth/{folder}", suffix=".mat")
         if not images and not truths:
-            wanted = tree.where(f"images/{folder}")
             raise InputError(
-                f"{wanted} must hold photographs, *.jpg, with annotations, *.mat, in "
-                f"groundTruth/{folder} beside images, got none"
+                f"{tree.where(f'images/{folder}')} must hold photographs, *.jpg, with "
+                f"annotations, *.mat, in groundTruth/{folder} beside images, got none"
             )
         unpaired = sorted(set(images) ^ set(truths))
         if unpaired:
@@ -261,13 +257,13 @@ class BoundaryExamples(BuilderExamples):
     @functools.cached_property
     def num_annotators(self) -> int:
         """A, the largest number of annotators of an image."""
-        return max(self._annotators(self.encoded(i)) for i in range(len(self)))
-
-    def _annotators(self, record: dict[str, Any]) -> int:
-        # From headers: the maps lie below each other, each as high as the image.
-        who = f"boundaries of {record['name']!r}"
-        height, width = files.read_header(record["boundaries"], who=who).stored
-        return height // _sides(self.header(record), width)[0]
+        most = 0
+        for record in map(self.encoded, range(len(self))):
+            # From headers: the maps lie below each other, each as high as the image.
+            who = f"boundaries of {record['name']!r}"
+            height, width = files.read_header(record["boundaries"], who=who).stored
+            most = max(most, height // _sides(self.header(record), width)[0])
+        return most
 
 
 def _sides(header: Header, width: int) -> tuple[int, int]:

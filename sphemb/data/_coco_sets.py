@@ -114,15 +114,9 @@ def coarse_class(category_id: int) -> int:
 def coarse_labels(codes: np.ndarray, *, of: str) -> np.ndarray:
     """Converts published label maps to int32 coarse classes: -1 void, 1 to 27.
 
-    Args:
-        codes: integers of any shape. Of ``"coco_stuff"``: the PNGs of
-            ``stuffthingmaps``, 0 to 181 (the category's id less 1), 255 void. Of
-            ``"cityscapes"``: ``*_labelIds.png``, of which 7 to 33 are classes and the
-            others void.
-        of: which of them; `COARSE_CLASSES` or `CITYSCAPES_CLASSES` has the names.
-
-    Raises:
-        InputError: codes that are not integers, or not of the data set.
+    Those ``of`` ``"coco_stuff"`` are PNGs of ``stuffthingmaps``, 0 to 181 (the
+    category's id less 1), 255 void, see `COARSE_CLASSES`; those of ``"cityscapes"`` are
+    ``*_labelIds.png``, 7 to 33, all others void, see `CITYSCAPES_CLASSES`.
 
     >>> coarse_labels(np.array([0, 181, 255]), of="coco_stuff").tolist()
     [10, 25, -1]
@@ -157,9 +151,8 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
     Features: image, the JPEG file unchanged; instances, PNG uint16 [H, W, 1] (0
     background, 65535 void; void everywhere for COCO-Stuff); semantic, PNG uint8
     [H, W, 1] (0 background, 255 void), the rank of the category's id in the file, the
-    class of VOC, or the coarse class; name, text. Splits: train and validation. With
-    other annotation files it is prepared anew; after replacing images, delete what was
-    prepared.
+    class of VOC, or the coarse class; name. Splits: train and validation. After
+    replacing images, delete what was prepared.
 
     Args:
         coco_dir: the folder with the images in ``train2017`` and ``val2017`` and with
@@ -171,14 +164,13 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
             every pixel one segment, and stuff a class; or ``"stuff"``, the maps of
             COCO-Stuff, which have classes only.
         categories: None for all; ``"voc"`` for the twenty of VOC, numbered as there,
-            all else being background; or ``"coarse27"`` for COCO-Stuff's
-            `COARSE_CLASSES`, 1 to 27, of which outlines have things only.
+            all else being background; or ``"coarse27"`` for `COARSE_CLASSES`, 1 to 27,
+            of which outlines have things only.
         year: in the names of files and folders.
         data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
-        Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014; Kirillov et
-        al., "Panoptic Segmentation", CVPR 2019.
+        Lin et al., ECCV 2014; Kirillov et al., "Panoptic Segmentation", CVPR 2019.
     """
 
     VERSION = tfds.core.Version("1.1.0")
@@ -347,12 +339,9 @@ def choose_classes(
 
 
 def _find_stuff_maps(folder: pathlib.Path, tail: str) -> list[pathlib.Path]:
-    """The PNGs of ``"train2017"`` or ``"val2017"``, by name."""
     for name in _STUFF_FOLDERS:
         found = sorted((folder / name / tail).glob("*.png"))
         if found:
             return found
-    raise InputError(
-        f"coco_dir must hold COCO-Stuff's {_STUFF_FOLDERS[0]}/{tail}/*.png, but "
-        f"{folder} does not"
-    )
+    wanted = f"{_STUFF_FOLDERS[0]}/{tail}/*.png"
+    raise InputError(f"coco_dir must hold COCO-Stuff's {wanted}, but {folder} does not")

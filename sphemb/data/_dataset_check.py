@@ -114,14 +114,13 @@ def check_data(
 ) -> Report:
     """Reads every example of a data set, as training would, and reports its faults.
 
-    Training stops at errors, with the same line: files that are unreadable, hold no ids
-    or too many labels, masks with soft edges, sizes that differ, images without a mask,
-    masks without an image, masks that are all binary, palettes of classes that differ,
-    a split without anything to learn. It does not stop at warnings: several parts of
-    one value where no mask has a second one, 255 among ids, an instance around all
-    others, palettes whose background is not black, mostly void, no instances, one image
-    in two splits, images with several pages or with values that use a small part of
-    their bits, and instances that vanish at the output stride.
+    Training stops at errors, with the same line: unusable files, masks with soft edges,
+    sizes that differ, images without a mask, masks without an image, masks that are all
+    binary, palettes of classes that differ, a split without anything to learn. It does
+    not stop at warnings: several parts of one value where no mask has a second one, 255
+    among ids, an instance around all others, palettes whose background is not black,
+    mostly void, no instances, one image in two splits, images with several pages or
+    values in a small part of their bits, and instances that vanish at the stride.
 
     Args:
         data: a folder, or a data set.

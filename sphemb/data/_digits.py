@@ -54,16 +54,13 @@ def load_handwriting(
 
     The digits of scikit-learn are scaled to MNIST's 20-pixel box in the center of
     28x28 pixels and split 1,200 / 200 / 397. MNIST's validation split is the last
-    twelfth (5,000) of its training digits, its test split its own.
+    twelfth (5,000) of its training digits.
 
     Args:
         source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
         mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test.
         data_dir: the folder of prepared data sets, see `tfds_data_dir`, for an
             ``mnist`` that was prepared there with ``file_format="array_record"``.
-
-    Raises:
-        InputError: an unknown source, or a file that is missing or not MNIST.
 
     >>> test = load_handwriting("sklearn")["test"]
     >>> test.glyphs.shape, test.classes.shape
@@ -76,12 +73,11 @@ def load_handwriting(
         train, test = _read_npz(pathlib.Path(mnist_path).expanduser())
     else:
         train, test = _read_prepared(tfds_data_dir(data_dir))
-    held_out = len(train.glyphs) // 12
-    if held_out == 0 or len(test.glyphs) == 0:
-        raise InputError(
-            "MNIST needs at least 12 training digits and 1 test digit, got "
-            f"{len(train.glyphs)} and {len(test.glyphs)}"
-        )
+    numbers = len(train.glyphs), len(test.glyphs)
+    held_out = numbers[0] // 12
+    if not held_out or not numbers[1]:
+        text = "MNIST needs at least 12 training digits and 1 test digit, got"
+        raise InputError(f"{text} {numbers[0]} and {numbers[1]}")
     return {
         "train": Handwriting(*(part[:-held_out] for part in train)),
         "validation": Handwriting(*(part[-held_out:] for part in train)),
@@ -149,11 +145,8 @@ def _check_npz(path: pathlib.Path) -> None:
 
 def _read_prepared(data_dir: str) -> list[Handwriting]:
     infos = sorted(tfds.core.Path(data_dir).glob("mnist/*/dataset_info.json"))
-    ways = (
-        "give an mnist.npz (mnist_path, --config.data.mnist_path=FILE), or prepare "
-        "TFDS's mnist there as array_record (tfrecord cannot be read without "
-        "TensorFlow)"
-    )
+    ways = "give an mnist.npz (mnist_path, --config.data.mnist_path=FILE), or prepare "
+    ways += "TFDS's mnist there as array_record (tfrecord needs TensorFlow)"
     if not infos:
         raise InputError(f"no MNIST found in {data_dir}: {ways}")
     folder, parts = infos[-1].parent, []
@@ -198,7 +191,7 @@ def render_digits(
     max_digits: int = 9,
     name: str = "",
 ) -> dict[str, Any]:
-    r"""Renders one image of colored digits together with its instances.
+    r"""Renders one image of colored digits, ``name``, together with its instances.
 
     The number of digits is uniform in 0 .. max_digits (as far as there are cells). They
     are pasted, unscaled and in random order, into different cells of a grid whose
@@ -217,8 +210,7 @@ def render_digits(
 
     Returns:
         ``{"image": uint8 [H, W, 3], "instances": int32 [H, W], "name": str}``;
-        instances are numbered 1, 2, .. in the order of pasting, completely covered
-        digits left out; 0 is background.
+        instances are 1, 2, .. in the order of pasting, without hidden digits.
 
     References:
         Kong & Fowlkes 2018, Fig. 4 and the authors' demo.
@@ -296,10 +288,9 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
     """Renderings of colored digits with their instances, as a TFDS builder.
 
     Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
-    name, text. Image i of a split depends on the seed, the split and i alone, so that a
-    larger set begins with the smaller one. The config's name has all that the images
-    depend on, except for the version of TFDS's own MNIST: after replacing it by
-    another, delete the renderings.
+    name. Image i of a split depends on the seed, the split and i alone, so that a
+    larger set begins with the smaller one. After replacing TFDS's own MNIST, delete the
+    renderings.
 
     Args:
         handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
@@ -327,7 +318,7 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
         data_dir: PathLike | None = None,
     ) -> None:
         _check_source("handwriting", handwriting, mnist_path)
-        self._size = _check_size(size)
+        sides = _check_size(size)
         self._counts = dict(zip(SPLITS, (train, validation, test), strict=True))
         for split, count in self._counts.items():
             check_count(split, count, at_least=1)
@@ -337,9 +328,9 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
             path = pathlib.Path(mnist_path).expanduser()
             _check_npz(path)
             origin += "." + hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        parts = [origin, "{}x{}".format(*self._size)]
+        parts = [origin, "{}x{}".format(*sides)]
         parts += [f"{split}{count}" for split, count in self._counts.items()]
-        settings = {"handwriting": handwriting, "size": self._size, **self._counts}
+        settings = {"handwriting": handwriting, "size": sides, **self._counts}
         settings |= {"seed": int(seed), "mnist_path": mnist_path}
         name = "-".join([*parts, f"seed{seed}"])
         super().__init__(
@@ -348,11 +339,11 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
             settings=settings,
             maps={"instances": np.uint8},
             encoding="png",
-            size=self._size,
+            size=sides,
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        source, path = (self._settings[key] for key in ("handwriting", "mnist_path"))
+        path, source = self._settings["mnist_path"], self._settings["handwriting"]
         handwriting = load_handwriting(source, mnist_path=path, data_dir=self.root)
         return {s: self._generate_examples(s, handwriting[s]) for s in SPLITS}
 
@@ -362,7 +353,8 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
         for i in range(self._counts[split]):
             seed = (self._settings["seed"], SPLITS.index(split), i)
             rng, name = np.random.default_rng(seed), f"{split}-{i:06d}"
-            drawn = render_digits(rng, *handwriting, size=self._size, name=name)
+            size = self._settings["size"]
+            drawn = render_digits(rng, *handwriting, size=size, name=name)
             instances = to_png(drawn["instances"].astype(np.uint8))
             yield i, {**drawn, "image": to_png(drawn["image"]), "instances": instances}
 

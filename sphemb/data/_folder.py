@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -154,13 +155,13 @@ class _SplitFolder:
         check_choice("split", split, SPLITS)
         if split == "test" and not self._pairs["test"]:
             split = "validation"
+        if not self._pairs[split] and split == "train":
+            raise InputError(f"{self.dir} must have images to train on, got none")
         if not self._pairs[split]:
-            number = sum(len(pairs) for pairs in self._pairs.values())
+            number = sum(map(len, self._pairs.values()))
             raise InputError(
                 f"the {split} split of {self.dir} must have at least one of its "
                 f"{number} images: raise {split}_fraction, or make folders for splits"
-                if split != "train"
-                else f"{self.dir} must have images to train on, got none"
             )
         return self._sources[split]
 
@@ -214,8 +215,7 @@ class FolderDataset(_SplitFolder):
         seed: of the split, which goes by a hash of each name: one more image leaves all
             others in their splits. A split that would be empty takes one from training.
         page: of image files with several, see `Reading`.
-        intensity: which values become black and white, see `Reading`; ``"range"`` are
-            the lowest and the highest of the training images.
+        intensity: see `Reading`; ``"range"`` is that of the training images.
     """
 
     _holds = "images and masks"
@@ -253,33 +253,28 @@ class FolderDataset(_SplitFolder):
         pairs = [pair for source in self._sources.values() for pair in source.pairs]
         paths = [pair.mask for pair in pairs if isinstance(pair.mask, pathlib.Path)]
 
-        def palette(path: pathlib.Path) -> Any:
-            mask = files.inspect_mask(path, **self._settings)
-            return mask.colors, mask.classes
+        def inspect(path: pathlib.Path) -> Mask:
+            return files.inspect_mask(path, **self._settings)
 
         if self.masks == "classes":
             try:
-                files.check_palettes(dict.fromkeys(paths), palette)
+                files.check_palettes(dict.fromkeys(paths), inspect)
             except FileError as error:
                 yield error
         if self.masks != "instances" or len(paths) < len(pairs):
             return
-        number, common = 0, None
+        values = []
         for path in paths:
-            try:
-                mask = files.inspect_mask(path, **self._settings)
-            except FileError:
-                continue  # raised again by reading the example
-            if mask.instances.max(initial=0) <= 0:
-                continue
-            number += 1
-            common = mask.only if common is None else common
-            if mask.only is None or mask.only != common:
-                return  # these are ids
-        if number:
+            with contextlib.suppress(FileError):  # raised again by reading the example
+                mask = inspect(path)
+                if mask.instances.max(initial=0) > 0:
+                    values.append(mask.only)
+                    if mask.only is None or mask.only != values[0]:
+                        return  # these are ids
+        if values:
             yield FileError(
                 f"the masks of {self.dir} must hold an id for each instance, but all "
-                f"{number} with objects hold the one value {common}: "
+                f"{len(values)} with objects hold the one value {values[0]}: "
                 "masks='components' makes every connected part an instance, "
                 "masks='single' takes each mask for one instance",
                 kind="binary",
@@ -290,10 +285,9 @@ class FolderDataset(_SplitFolder):
 def open_folder(*args: Any, **settings: Any) -> FolderDataset:
     """Opens a `FolderDataset`, whose settings it takes, and checks it.
 
-    Raises:
-        InputError: a setting does not fit; an unknown layout; images without a mask or
-            masks without an image; class colors that differ between files; with
-            masks="instances", masks that all hold the same single value.
+    Refused are an unknown layout, images without a mask, masks without an image, class
+    colors that differ between files, and masks that all hold the same single value with
+    masks="instances".
     """
     dataset = FolderDataset(*args, **settings)
     for problem in itertools.chain(dataset.problems, dataset.content_problems()):
@@ -323,10 +317,7 @@ def _divide(
     for split, share in shares.items():
         if share and not pairs[split] and len(pairs["train"]) > 1:
             pairs[split] = [pairs["train"].pop(0)]
-    return {
-        split: sorted(inside, key=lambda pair: pair.name)
-        for split, inside in pairs.items()
-    }
+    return {s: sorted(inside, key=lambda p: p.name) for s, inside in pairs.items()}
 
 
 def _find_layout(
@@ -397,9 +388,8 @@ def _pairs_within(folder: pathlib.Path, problems: list[FileError]) -> list[Pair]
     if images and masks:
         return _pair_files(images, masks, problems)
     stems = {path.stem for path in files.images_in(folder)}
-    if not any(_masked_stem(stem, stems) for stem in stems):
-        return []
-    return _pair_files(folder, folder, problems)
+    masked = any(_masked_stem(stem, stems) for stem in stems)
+    return _pair_files(folder, folder, problems) if masked else []
 
 
 def _masked_stem(stem: str, stems: set[str]) -> str:
@@ -423,21 +413,24 @@ def _pair_files(
         images = [path for path in images if path not in masks]
     if not images:
         raise InputError(f"no images in {image_folder}")
-    by_stem = _unique(images, {path: path.stem for path in images}, "image")
-    keys = {}
-    for path in masks:
-        exact = path.stem in by_stem and not together
-        keys[path] = path.stem if exact else _masked_stem(path.stem, set()) or path.stem
-    masks_by_stem = _unique(masks, keys, "mask")
+
+    def image_stem(mask: pathlib.Path) -> str:
+        exact = mask.stem in by_stem and not together
+        return mask.stem if exact else _masked_stem(mask.stem, set()) or mask.stem
+
+    by_stem = _unique([(path.stem, path) for path in images], "image")
+    masks_by_stem = _unique([(image_stem(path), path) for path in masks], "mask")
     unmasked = [path for stem, path in by_stem.items() if stem not in masks_by_stem]
     unseen = [path for stem, path in masks_by_stem.items() if stem not in by_stem]
-    if unmasked:
-        wanted = f"image needs a mask in {mask_folder}"
-        hint = ": an image without objects needs a mask of zeros"
-        problems.append(_unpaired(wanted, unmasked, len(images), "no mask", hint))
-    if unseen:
-        wanted = f"mask needs an image in {image_folder}"
-        problems.append(_unpaired(wanted, unseen, len(masks), "no image"))
+    hint = ": an image without objects needs a mask of zeros"
+    for wanted, kind, lacking, number, advice in (
+        (f"image needs a mask in {mask_folder}", "no mask", unmasked, images, hint),
+        (f"mask needs an image in {image_folder}", "no image", unseen, masks, ""),
+    ):
+        if lacking:
+            text = f"every {wanted}, but {len(lacking)} of {len(number)} have none"
+            text += f", the first is {lacking[0]}{advice}"
+            problems.append(FileError(text, kind=kind, files=lacking))
     return [
         Pair(stem, path, masks_by_stem[stem])
         for stem, path in sorted(by_stem.items())
@@ -445,23 +438,12 @@ def _pair_files(
     ]
 
 
-def _unpaired(
-    wanted: str, paths: list[pathlib.Path], number: int, kind: str, hint: str = ""
-) -> FileError:
-    return FileError(
-        f"every {wanted}, but {len(paths)} of {number} have none, the first is "
-        f"{paths[0]}{hint}",
-        kind=kind,
-        files=paths,
-    )
-
-
 def _unique(
-    paths: list[pathlib.Path], keys: dict[pathlib.Path, str], what: str
+    named: list[tuple[str, pathlib.Path]], what: str
 ) -> dict[str, pathlib.Path]:
     found: dict[str, pathlib.Path] = {}
-    for path in paths:
-        other = found.setdefault(keys[path], path)
+    for name, path in named:
+        other = found.setdefault(name, path)
         if other != path:
             raise InputError(
                 f"every name must have one {what}, but {other} and {path} share one"
@@ -484,9 +466,9 @@ def _images_within(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     seen = set()
     for root, folders, _ in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
         if real in seen:
             folders.clear()
             continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         seen.add(real)
         yield from files.images_in(root)

@@ -127,8 +127,7 @@ class SkippingSource:
     """
 
     def __init__(self, source: ExampleSource) -> None:
-        self.source = source
-        self._lock = threading.Lock()
+        self.source, self._lock = source, threading.Lock()
         self.skipped: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -143,11 +142,9 @@ class SkippingSource:
 
     def usable(self, count: int) -> list[int]:
         """Returns the indices of the first ``count`` examples that can be used."""
+        self._usable(0)  # at least one
         readable = (i for i in range(len(self)) if self._read(i) is not None)
-        found = list(itertools.islice(readable, count))
-        if not found:
-            raise self._nothing()
-        return found
+        return list(itertools.islice(readable, count))
 
     def _usable(self, index: int) -> tuple[int, dict[str, Any]]:
         for offset in range(len(self)):
@@ -155,10 +152,7 @@ class SkippingSource:
             example = self._read(position)
             if example is not None:
                 return position, example
-        raise self._nothing()
-
-    def _nothing(self) -> InputError:
-        return InputError(f"none of the {len(self)} examples can be used")
+        raise InputError(f"none of the {len(self)} examples can be used")
 
     def _read(self, index: int) -> dict[str, Any] | None:
         with self._lock:
@@ -256,12 +250,12 @@ def make_loader(
 ) -> grain.IterDataset:
     """Makes a stream of batches that is the same for the same settings.
 
-    With ``repeat`` the stream never ends; epochs follow each other without a gap, each
-    in a new order if ``shuffle``. Without, it is one pass, and the last batches are
-    filled up with zeros that are not valid. Batch b of all shards together holds the
-    examples that one shard with a batch of shard_count * batch_size would have; all
-    shards have the same number of batches. The iterator is saved in an Orbax checkpoint
-    as ``grain.checkpoint.CheckpointSave(iterator)``.
+    With ``repeat`` the stream never ends, each epoch in a new order if ``shuffle``.
+    Without, it is one pass, and the last batches are filled up with zeros that are not
+    valid. Batch b of all shards together holds the examples that one shard with a batch
+    of shard_count * batch_size would have; all shards have the same number of batches.
+    The iterator is saved in an Orbax checkpoint as
+    ``grain.checkpoint.CheckpointSave(iterator)``.
 
     Args:
         source: the examples; images may be floating point in [0, 1] as well.
@@ -278,12 +272,10 @@ def make_loader(
     Returns:
         A dataset of dictionaries: ``"image"``, float32 [B, H, W, 3] in [0, 1];
         ``"instances"``, int32 [B, H, W]; ``"valid"``, bool [B]; ``"index"``, int64 [B],
-        the position in the source, -1 where not valid. Where examples have them also
+        the position in the source, -1 where not valid; where examples have them,
         ``"semantic"``, int32 [B, H, W], ``"boundaries"``, int8 [B, A, H, W], and
-        ``"mask"``, bool [B, H, W].
-
-    Raises:
-        InputError: while iterating: an unusable example, or unequal sizes in a batch.
+        ``"mask"``, bool [B, H, W]. An unusable example, or unequal sizes in a batch,
+        raise an InputError while iterating.
 
     >>> drawing = {"image": np.zeros((8, 8, 3), np.uint8),
     ...            "instances": np.zeros((8, 8), np.int32), "name": "empty"}
@@ -346,10 +338,10 @@ def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
     first = examples[0]
     for other in examples[1:]:
         if other["image"].shape != first["image"].shape:
+            pair = (first, other)
+            sizes = [f"{e['image'].shape[:2]} at index {e['index']}" for e in pair]
             raise InputError(
-                "a batch must hold images of one size, got "
-                f"{first['image'].shape[:2]} at index {first['index']} and "
-                f"{other['image'].shape[:2]} at index {other['index']}: crop or resize "
-                "them in a transform, or use batch_size=1"
+                f"a batch must hold images of one size, got {' and '.join(sizes)}: "
+                "crop or resize them in a transform, or use batch_size=1"
             )
     return {key: np.stack([example[key] for example in examples]) for key in first}

@@ -174,7 +174,6 @@ prepare_voc = preparer(VocMasks, what="VOC")
 
 
 def _read_list(tree: Files, split: str) -> list[str]:
-    """Reads the names of VOC's ``"train"`` or ``"val"``."""
     path = f"ImageSets/Segmentation/{split}.txt"
     lines = tree.read(path).decode("utf-8-sig", errors="replace").splitlines()
     names = [line.strip() for line in lines if line.strip()]
@@ -209,7 +208,6 @@ def _read_mask(
 
 
 def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
-    """Reads an ``inst/*.mat`` of SBD (Hariharan et al., ICCV 2011)."""
     with files.reading_matlab(who, "a mask of SBD"):
         truth = files.load_variable(data, "GTinst")[0, 0]
         instances = np.asarray(truth["Segmentation"]).astype(np.int32)
@@ -220,9 +218,8 @@ def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
         )
     if instances.min() < 0 or instances.max() > len(classes):
         raise InputError(
-            f"{who} must number its {len(classes)} GTinst.Categories in "
-            f"GTinst.Segmentation, got numbers from {instances.min()} to "
-            f"{instances.max()}"
+            f"{who} must number its {len(classes)} GTinst.Categories in GTinst."
+            f"Segmentation, got numbers from {instances.min()} to {instances.max()}"
         )
     return instances, np.concatenate([[0], classes]).astype(np.int32)[instances]
 

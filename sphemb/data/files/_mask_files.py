@@ -176,13 +176,12 @@ class PaletteColors:
 
 
 def check_palettes(
-    paths: Iterable[pathlib.Path],
-    read: Callable[[pathlib.Path], tuple[Mapping[int, Color] | None, Iterable[int]]],
+    paths: Iterable[pathlib.Path], read: Callable[[pathlib.Path], Any]
 ) -> None:
     """Compares the palettes of files of classes; see `PaletteColors.add`.
 
-    Where the palettes in the headers differ, ``read`` gives the palette of a file and
-    the indices of its pixels. An unreadable file is left to its reader.
+    Where the palettes in the headers differ, ``read`` gives the `Mask` of a file. An
+    unreadable file is left to its reader.
     """
     paths = list(paths)
     declared = PaletteColors()
@@ -197,10 +196,10 @@ def check_palettes(
         seen = PaletteColors()
     for path in paths:
         try:
-            found = read(path)
+            mask = read(path)
         except _images.FileError:
             continue
-        seen.add(path, *found)
+        seen.add(path, mask.colors, mask.classes)
 
 
 def _palette(image: Image.Image) -> dict[int, Color]:
