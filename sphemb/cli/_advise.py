@@ -63,13 +63,12 @@ class Advice(NamedTuple):
 class Advise(FolderFlags):
     """Advise on settings for a folder or after a run, with reasons and costs.
 
-    A flag such as --config.task.margin=.4 changes an entry of the configuration, which
-    is not advised on then.
+    A flag such as --config.task.margin=.4 sets an entry, which is not advised on then.
 
     Attributes:
         dir: a folder of images and masks.
         workdir: a run, in place of the folder.
-        config: the configuration to start from, as for train.
+        config: where to start from, as for train.
         images: images of a split that are measured.
         costs: leave out memory and time, for which a training step is compiled.
         out: the folder for advice.json and instances.png.
@@ -120,7 +119,12 @@ class Advise(FolderFlags):
             if config is None:
                 advice.append(_choose_config(int(sizes.counts.max())))
                 config = advice[0].value
-            settings = self._settings(config)
+            settings = read_config(config, self.overrides)
+            if settings.data.name != "folder":
+                raise InputError(
+                    "--config must be one for folders, such as folder or nuclei, got "
+                    f"{config} with config.data.name {settings.data.name}"
+                )
             folder = {"dir": str(self.dir), **self.folder}
             changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
         advice += _advise_on_data(sizes, settings.to_dict(), fixed)
@@ -160,20 +164,9 @@ class Advise(FolderFlags):
         check_results(self.out, (_RECORD, _PICTURE), overwrite=self.overwrite)
         fixed = frozenset(o.split("=")[0].lstrip("-") for o in self.overrides)
         for name in ("dir", *self.folder):
-            if f"config.data.{name}" in fixed:
-                raise InputError(
-                    f"give {name} as an argument, not as --config.data.{name}"
-                )
+            if (flag := f"config.data.{name}") in fixed:
+                raise InputError(f"give {name} as an argument, not as --{flag}")
         return fixed
-
-    def _settings(self, config: str) -> ml_collections.ConfigDict:
-        settings = read_config(config, self.overrides)
-        if settings.data.name != "folder":
-            raise InputError(
-                "--config must be one for folders, such as folder or nuclei, got "
-                f"{config} with config.data.name {settings.data.name}"
-            )
-        return settings
 
 
 def _sources(data: Any) -> dict[str, Any]:
@@ -192,9 +185,8 @@ def _measure_instances(data: Any, number: int) -> InstanceSizes:
     """Measures evenly spaced images of every split."""
     sizes = None
     for split, source in _sources(data).items():
-        last, wanted = len(source) - 1, min(number, len(source))
-        chosen = np.linspace(0, last, wanted).astype(int).tolist()
-        found = measure_instances(source, indices=progress(chosen, split))
+        chosen = np.linspace(0, len(source) - 1, min(number, len(source))).astype(int)
+        found = measure_instances(source, indices=progress(chosen.tolist(), split))
         sizes = sizes.merge(found) if sizes else found
     if sizes is None or not sizes.areas.size:
         raise InputError(
@@ -223,10 +215,9 @@ def _spreads(sizes: InstanceSizes) -> dict[str, Any]:
 
 
 def _data_lines(data: dict[str, Any]) -> list[str]:
-    number = f"{data['images']:,} images with {data['instances']:,} instances"
+    lines = [f"{data['images']:,} images with {data['instances']:,} instances"]
     if data["unusable"]:
-        number += f"; {data['unusable']} more cannot be used, see sphemb check-data"
-    lines = [number]
+        lines[0] += f"; {data['unusable']} more cannot be used, see sphemb check-data"
     for name, title in {
         "instances_of_an_image": "instances of an image",
         "area": "pixels of an instance",
@@ -244,10 +235,8 @@ def _choose_config(most: int) -> Advice:
     if most + 1 <= 2 * _DIM:
         reason += ", each of which can have a direction of its own"
         return Advice("config", "folder", reason)
-    reason += (
-        f", more than the {2 * _DIM - 1} that {_DIM} dimensions separate at margin "
-        f"{_MARGIN}, so that only neighbors can be separated"
-    )
+    reason += f", more than the {2 * _DIM - 1} that {_DIM} dimensions separate at "
+    reason += f"margin {_MARGIN}, so that only neighbors can be separated"
     return Advice("config", "nuclei", reason)
 
 
@@ -290,10 +279,8 @@ def _advise_on_data(
         image = int(np.median(sizes.images.min(axis=1)))
         factor, step = _CROP
         side = min(_up(max(factor * large, min(crop)), step), _up(image, step))
-        reason = (
-            f"19 of 20 instances are at most {large:.0f} pixels long, and half of the "
-            f"images have a side of at most {image}"
-        )
+        reason = f"19 of 20 instances are at most {large:.0f} pixels long, and half of "
+        reason += f"the images have a side of at most {image}"
         advise("augmentation", "size", (side, side), reason)
         crop = config["augmentation"]["size"]
 
@@ -310,12 +297,9 @@ def _advise_on_data(
     if "embedding_dim" in model:
         dim, need = model["embedding_dim"], min_dimension(groups, margin)
         dim = dim if dim >= need else _power_of_two(need)
-        reason += (
-            f"; with the background, these {groups} groups can have zero loss at "
-            f"margin {margin} from {need} dimensions on"
-        )
-        if margin > 0.5 and need > 3:
-            reason += ", and perhaps in fewer"
+        reason += f"; with the background, these {groups} groups can have zero loss at "
+        reason += f"margin {margin} from {need} dimensions on"
+        reason += ", and perhaps in fewer" * (margin > 0.5 and need > 3)
         advise("model", "embedding_dim", dim, reason)
     least = margin_for(groups, dim).margin
     reason = f"{groups} groups in {dim} dimensions can have zero loss from a margin of "
@@ -324,20 +308,18 @@ def _advise_on_data(
     now = task.get("concentration", rule)
     near = 0.6 <= now / rule <= 1 / 0.6
     reason = f"(3 / (1 - margin))^2, the supplement's rule, is {rule:g}"
-    if near and now != rule:
-        reason += f", and {now:g} is near"
+    reason += f", and {now:g} is near" * (near and now != rule)
     reason += "; a trained run gives a better estimate (--workdir)"
     advise("task", "concentration", now if near else rule, reason)
 
     limits = limits_for(most)
-    reason = f"the fullest of {len(sizes.counts)} images has {most} instances"
+    reason = f"the fullest of {len(sizes.counts)} images has {most} instances, and "
     of_groups = "max_components" if task.get("max_components") else "max_groups"
-    for name in (of_groups, "max_objects"):
-        value = max(task.get(name, 1), limits[name])
-        more = (
-            "all are scored" if name == "max_objects" else "predictions may find more"
-        )
-        advise("task", name, value, f"{reason}, and {more}")
+    for name, more in {
+        of_groups: "predictions may find more",
+        "max_objects": "all are scored",
+    }.items():
+        advise("task", name, max(task.get(name, 1), limits[name]), reason + more)
     return advice
 
 
@@ -396,9 +378,8 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
 
     def quantile(kind: bool, share: float) -> float:
         values, weights = np.concatenate(pairs[kind], axis=1)
-        order = np.argsort(values)
-        total = np.cumsum(weights[order])
-        return float(values[order][np.searchsorted(total, share * total[-1])])
+        found = np.quantile(values, share, weights=weights, method="inverted_cdf")
+        return float(found)
 
     return {
         "within": quantile(True, 0.5),
@@ -418,22 +399,15 @@ def _cell(experiment: Experiment, shape: tuple[int, ...]) -> int:
 
 
 def concentration_bounds(
-    *,
-    within: float,
-    within_low: float,
-    between: float,
-    instance: float,
-    largest: float,
-    **_: Any,
+    *, within: float, within_low: float, between: float, instance: float, largest: float
 ) -> tuple[float, float]:
     r"""Between which concentrations a mean shift separates what a network has learned.
 
     By the kernel :math:`e^{2\kappa(s - 1)}` of two points at a calibrated similarity s,
     a group of R times as many points pulls :math:`R\, e^{-2 \kappa (s_{within} -
-    s_{between})}` times as much as the own instance, at most a hundredth from the lower
-    bound on; and an instance of n points pulls a point at its edge :math:`n\,
-    e^{-2\kappa(1 - s_{low})}` times as much as itself, at least once up to the upper.
-
+    s_{between})}` times as much as the own instance: a hundredth at the lower bound. An
+    instance of n points pulls a point at its edge :math:`n\, e^{-2\kappa(1 - s_{low})}`
+    times as much as itself: once at the upper bound.
     >>> bounds = concentration_bounds(
     ...     within=0.98, within_low=0.95, between=0.5, instance=300, largest=3000
     ... )
@@ -448,17 +422,17 @@ def concentration_bounds(
 
 def _advise_on_run(found: dict[str, float], now: float) -> Advice:
     """The concentration for a run's embeddings; one in the bounds stays."""
-    low, high = concentration_bounds(**found)
-    reason = (
-        f"above {low:.0f} other groups pull a pixel less than a hundredth as much as "
-        f"its own, and below {high:.0f} an instance pulls the points at its edge"
-    )
+    measured = {k: v for k, v in found.items() if k != "num_images"}
+    low, high = concentration_bounds(**measured)
     value = now
+    reason = f"above {low:.0f} other groups pull a pixel less than a hundredth as much "
+    reason += (
+        f"as its own, and below {high:.0f} an instance pulls the points at its edge"
+    )
     if math.isinf(low):
-        reason = (
-            "points are no more similar within instances than between them, so that no "
-            "concentration separates them: train longer, or on a finer map, first"
-        )
+        reason = "points are no more similar within instances than between them, so "
+        reason += "that no concentration separates them: train longer, or on a finer "
+        reason += "map, first"
     elif low > high:
         reason += ", so that none does both: train longer, or on a finer map, first"
     elif not low <= now <= high:
@@ -479,8 +453,8 @@ def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
     plan = compiled.memory_analysis()
     needed = plan.argument_size_in_bytes + plan.output_size_in_bytes
     needed += plan.temp_size_in_bytes - plan.alias_size_in_bytes
-    number, *size, _ = batch["image"].shape
-    line = f"training: {number} images of {size[0]} x {size[1]} take "
+    number, height, width, _ = batch["image"].shape
+    line = f"training: {number} images of {height} x {width} take "
     line += f"{needed / 2**30:.3g} GiB"
     if free is not None:
         line += f" of the {free / 2**30:.3g} GiB that are free"
@@ -495,10 +469,8 @@ def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
             jax.block_until_ready((state, scalars))
             seconds = time.perf_counter() - start
         total = duration(seconds * experiment.num_steps)
-        line += (
-            f", and {seconds:.2f} s; {experiment.num_steps:,} steps take about {total} "
-            f"on {devices()}, without reading and scoring"
-        )
+        line += f", and {seconds:.2f} s; {experiment.num_steps:,} steps take about "
+        line += f"{total} on {devices()}, without reading and scoring"
     print(f"\n{line}", flush=True)
     return {"needed": int(needed), "free": free, "seconds": seconds}
 

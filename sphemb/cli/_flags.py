@@ -82,12 +82,9 @@ class FolderFlags:
 
 
 def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
-    """Reads flags by tyro; an error is one line and exit status 2.
+    """Reads flags of a command ``prog`` by tyro; an error is one line, and status 2.
 
-    Args:
-        kind: a dataclass, or a union of annotated ones, one for each verb.
-        prog: the command, for help and errors.
-        arguments: its words.
+    ``kind`` is a dataclass, or a union of annotated ones, one for each verb.
     """
     told = io.StringIO()
     before = os.environ.get("COLUMNS")
@@ -122,9 +119,7 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     >>> split_overrides(["DIR", "--config.seed", "3", "--images=2"])
     (['DIR', '--images=2'], ['--config.seed', '3'])
     """
-    own: list[str] = []
-    overrides: list[str] = []
-    value_follows = False
+    own, overrides, value_follows = [], [], False
     for word in arguments:
         override = bool(_OVERRIDE.match(word))
         value = value_follows and not word.startswith("--")
@@ -146,20 +141,16 @@ def shipped_configs() -> dict[str, pathlib.Path]:
 def read_config(
     config: str, overrides: Sequence[str] = ()
 ) -> ml_collections.ConfigDict:
-    """Reads a configuration file and changes some of its entries.
+    """Reads a configuration file and changes some of its entries; none can be added.
 
     Args:
         config: a configuration of the package by its name, such as ``"digits"``, or a
             Python file; then a colon and the variant, if any.
         overrides: flags such as ``--config.train.num_steps=4``.
 
-    Returns:
-        The configuration; no key can be added to it.
-
     Raises:
         InputError: a missing file, an unknown variant, flag or key, a value of the
             wrong type.
-
     >>> read_config("digits:sphere", ["--config.seed=7"]).seed
     7
     """
@@ -190,9 +181,8 @@ def read_config(
 
 def _about_key(text: str, overrides: Sequence[str]) -> str:
     """Words the error of ml_collections about an unknown key."""
-    nested = re.search(r"to lookup: ([\w.]+)", text)
-    quoted = re.search(r"'(\w+)\\?'", text)
-    key = nested[1] if nested else quoted[1] if quoted else text
+    found = re.search(r"to lookup: ([\w.]+)", text) or re.search(r"'(\w+)\\?'", text)
+    key = found[1] if found else text
     names = [override.split("=")[0].lstrip("-") for override in overrides]
     where = next((name for name in names if f".{key}." in f"{name}."), key)
     close = re.search(r'mean \\?"(\w+)', text)
@@ -201,19 +191,19 @@ def _about_key(text: str, overrides: Sequence[str]) -> str:
 
 
 def _find(name: str) -> pathlib.Path:
-    shipped = shipped_configs()
-    path = pathlib.Path(name)
+    shipped, path = shipped_configs(), pathlib.Path(name)
+    known = path.stem in shipped
     if path.name == name and path.suffix != ".py":
         if name not in shipped:
+            listed = ", ".join(shipped)
             raise InputError(
-                f"--config must be a Python file or one of {', '.join(shipped)}, got "
-                f"{name!r}"
+                f"--config must be a Python file or one of {listed}, got {name!r}"
             )
         return shipped[name]
     if not path.is_file():
-        if path.parent == pathlib.Path("configs") and path.stem in shipped:
+        if known and path.parent == pathlib.Path("configs"):
             return shipped[path.stem]  # an installed package has no link "configs"
-        hint = f"; --config={path.stem} comes along" if path.stem in shipped else ""
+        hint = f"; --config={path.stem} comes along" * known
         raise InputError(f"--config cannot be loaded: no such file {name}{hint}")
     return path
 
@@ -251,9 +241,8 @@ def _lost_its_reader(stream: TextIO) -> bool:
 def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
     """Turns a user's error into one line on stderr and exit status 2.
 
-    The status is 130 after Ctrl-C, with the line ``interrupted``; 143 for a training
-    that SIGTERM stopped and that was saved; 75 where other processes of a training have
-    ended. A bug keeps its traceback.
+    The status is 130 after Ctrl-C, with the line ``interrupted``; 143 after SIGTERM and
+    a checkpoint; 75 if other processes of a training ended. A bug keeps its traceback.
     """
     with pipe_may_close(), _errors(interrupted):
         yield
@@ -265,8 +254,7 @@ def _errors(interrupted: str) -> Iterator[None]:
     try:
         yield
     except (InputError, NonFiniteLossError) as error:
-        line = one_line(" ".join(str(error).split()))
-        print(f"error: {line}", file=sys.stderr)
+        print("error:", one_line(" ".join(str(error).split())), file=sys.stderr)
         status = 2
     except PreemptedError as stop:
         print(stop, file=sys.stderr)

@@ -1,7 +1,4 @@
-"""Instances with class and score, from COCO's files or from label images.
-
-Both are brought into the form of COCO's files.
-"""
+"""Instances with class and score, from COCO's files or label images, in COCO's form."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli._label_files import (
+    check_sizes,
     find_labels,
     match_labels,
     read_lines,
@@ -49,7 +47,7 @@ class Truth(NamedTuple):
         titles: of the classes, the background's first, if a list was given.
         voids: id of an image -> run lengths of its void pixels.
         predicted: name of a file of predictions -> id of its image.
-        unpredicted: see `InstanceFiles`.
+        unpredicted: the number of true images that were left out.
     """
 
     content: dict[str, Any]
@@ -76,17 +74,14 @@ def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -
     kinds |= {str(c["id"]): c["id"] for c in content["categories"]}
     if titles:
         if not by_name.keys() & set(titles):
-            raise InputError(
-                f"{who} must have names of categories in {path}, got {titles[:3]}"
-            )
-        kinds = by_name | {
-            str(n): by_name[t] for n, t in enumerate(titles) if t in by_name
-        }
-    names = ImageNames(files, path)
-    return Truth(content, names, ids, True, kinds, [], {}, {}, 0)
+            got = f"names of categories in {path}, got {titles[:3]}"
+            raise InputError(f"{who} must have {got}")
+        numbered = {str(n): by_name[t] for n, t in enumerate(titles) if t in by_name}
+        kinds = by_name | numbered
+    return Truth(content, ImageNames(files, path), ids, True, kinds, [], {}, {}, 0)
 
 
-def of_predicted(
+def _of_predicted(
     truth: Truth,
     found: Mapping[str, pathlib.Path],
     path: pathlib.Path,
@@ -94,36 +89,39 @@ def of_predicted(
     *,
     partial: bool,
 ) -> Truth:
-    """Reduces the truth to the images with predictions."""
+    """Reduces COCO's annotations to the images with predictions."""
     predicted: dict[str, int] = {}
     for name, place in truth.names.match(found).items():
-        image = None if place is None else truth.ids[place]
-        if image is None:
-            raise InputError(
-                f"{found[name]} must be of an image of {path}, got {name}"
-                f"{truth.names.near(name)}"
-            )
-        predicted[name] = image
+        if place is None:
+            got = f"got {name}{truth.names.near(name)}"
+            raise InputError(f"{found[name]} must be of an image of {path}, {got}")
+        predicted[name] = truth.content["images"][place]["id"]
     counted = set(predicted.values())
     images = truth.content["images"]
     left = [i for i in images if i["id"] not in counted]
     if left and not partial:
         first = f"image {left[0].get('file_name', left[0]['id'])} of {path}"
         raise unpredicted(first, len(left), len(images), predictions)
-    content = {
-        **truth.content,
+    items = truth.content["annotations"]
+    kept = {
         "images": [i for i in images if i["id"] in counted],
-        "annotations": [
-            a for a in truth.content["annotations"] if a["image_id"] in counted
-        ],
+        "annotations": [a for a in items if a["image_id"] in counted],
     }
+    content = truth.content | kept
     return truth._replace(content=content, predicted=predicted, unpredicted=len(left))
 
 
-def coco_results(
+def _coco_results(
     path: pathlib.Path, groundtruth: pathlib.Path, truth: Truth
 ) -> list[dict[str, Any]]:
     """Reads COCO's results, and refuses images and classes that the truth lacks."""
+
+    def unknown(key: str, value: Any) -> InputError:
+        return InputError(
+            f"{path} must have what {groundtruth} has, but its {key} {value!r} is not "
+            "there"
+        )
+
     results = []
     places = {image: place for place, image in enumerate(truth.ids)}
     try:
@@ -133,10 +131,7 @@ def coco_results(
             result["segmentation"]
             image = called if truth.numbers else _named(called, truth)
             if type(image) is not int or image not in places:
-                raise InputError(
-                    f"{path} must have what {groundtruth} has, but its image_id "
-                    f"{called!r} is not there"
-                )
+                raise unknown("image_id", called)
             file = result.get("file_name")
             if isinstance(file, str) and not truth.names.fits(file, places[image]):
                 raise InputError(
@@ -146,22 +141,17 @@ def coco_results(
                     "--annotations"
                 )
             if truth.kinds and str(kind) not in truth.kinds:
-                raise InputError(
-                    f"{path} must have what {groundtruth} has, but its category_id "
-                    f"{kind!r} is not there"
-                )
+                raise unknown("category_id", kind)
             if not np.isfinite(score):
                 raise InputError(f"{path} must have scores that are numbers, got NaN")
             kind = _class_number(kind, truth.kinds)
-            results.append(
-                {**result, "image_id": image, "category_id": kind, "score": score}
-            )
+            own = {"image_id": image, "category_id": kind, "score": score}
+            results.append(result | own)
+    except InputError:
+        raise
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} must hold COCO's results, but one of them lacks {error}"
-        ) from error
+        problem = f"but one of them lacks {error}"
+        raise InputError(f"{path} must hold COCO's results, {problem}") from error
     return results
 
 
@@ -217,29 +207,35 @@ def read_instances(
         truth = _folder_truth(true, chosen, groundtruth, semantic, titles, void)
         truth = truth._replace(unpredicted=left)
     else:
-        given = {"--semantic": semantic, "--images": images}
-        for flag, value in given.items():
+        for flag, value in {"--semantic": semantic, "--images": images}.items():
             if value is not None:
                 raise InputError(f"{flag} goes with a folder for --groundtruth")
         truth = coco_truth(groundtruth, titles)
         if found is not None:
-            truth = of_predicted(
+            truth = _of_predicted(
                 truth, found, groundtruth, predictions, partial=partial
             )
     if found is None:
-        results = coco_results(predictions, groundtruth, truth)
+        results = _coco_results(predictions, groundtruth, truth)
     else:
         results = _folder_results(found, truth)
     content = truth.content
     if groundtruth.is_dir():  # where 0 is the background; COCO has its own numbers
         results = [r for r in results if r["category_id"] > 0]
         used = [a["category_id"] for a in (*content["annotations"], *results)]
-        number = len(truth.titles) or max(used, default=1) + 1
+        titles = truth.titles or [str(c) for c in range(max(used, default=1) + 1)]
         content["categories"] = [
-            {"id": c, "name": truth.titles[c] if truth.titles else str(c)}
-            for c in range(1, number)
+            {"id": c, "name": title} for c, title in enumerate(titles) if c
         ]
-    content["annotations"] += _crowds(truth.voids, results)
+    # Void is a crowd, which COCO has by class: of each that was found in the image.
+    kinds: dict[int, set[int]] = defaultdict(set)
+    for result in results:
+        kinds[result["image_id"]].add(result["category_id"])
+    content["annotations"] += [
+        _record(image, kind, runs, area=0, crowd=1)
+        for image, runs in truth.voids.items()
+        for kind in sorted(kinds[image])
+    ]
     return InstanceFiles(content, results, truth.unpredicted)
 
 
@@ -270,11 +266,7 @@ def _folder_truth(
             if place is None:
                 raise InputError(f"--semantic must hold {name}.png, got none")
             voted = read_values(class_files[place], void, palettes=palettes)
-            if voted.shape != values.shape:
-                raise InputError(
-                    f"{class_files[place]} must have the size of {true[name]}, "
-                    f"{values.shape}, got {voted.shape}"
-                )
+            check_sizes(class_files[place], voted.shape, true[name], values.shape)
             rows = _vote_objects(values, voted)
         nothing = values < 0
         for label, (kind, _) in rows.items():
@@ -283,8 +275,8 @@ def _folder_truth(
                 raise InputError(f"--names must have a name for class {kind}")
             if kind <= 0:
                 nothing |= mask
-            elif mask.any():
-                objects.append(_record(number, kind, mask))
+            elif area := int(mask.sum()):
+                objects.append(_record(number, kind, encode_mask(mask), area=area))
         if nothing.any():
             voids[number] = encode_mask(nothing)
     content = {"images": listed, "annotations": objects}
@@ -301,46 +293,25 @@ def _folder_results(
     for name, path in progress(found.items(), "reading", len(found)):
         image = truth.predicted[name]
         values = read_values(path, None, soft=True)
-        if values.shape != sizes[image]:
-            raise InputError(
-                f"{path} must have the size of its truth, {sizes[image]}, got "
-                f"{values.shape}"
-            )
+        check_sizes(path, values.shape, "its truth", sizes[image])
         rows = _read_table(path, name, values, kinds=truth.kinds, scored=True)
         for label, (kind, score) in rows.items():
             mask = values == label
-            if mask.any():
-                results.append({**_record(image, kind, mask), "score": score})
+            if area := int(mask.sum()):
+                record = _record(image, kind, encode_mask(mask), area=area)
+                results.append(record | {"score": score})
     return results
 
 
-def _crowds(
-    voids: Mapping[int, Any], results: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Void as crowds, which COCO has by class: of each that was found in the image."""
-    kinds: dict[int, set[int]] = defaultdict(set)
-    for result in results:
-        kinds[result["image_id"]].add(result["category_id"])
-    return [
-        {
-            "image_id": image,
-            "category_id": kind,
-            "segmentation": runs,
-            "area": 0,
-            "iscrowd": 1,
-        }
-        for image, runs in voids.items()
-        for kind in sorted(kinds[image])
-    ]
-
-
-def _record(image: int, kind: int, mask: np.ndarray) -> dict[str, Any]:
+def _record(
+    image: int, kind: int, runs: Any, *, area: int, crowd: int = 0
+) -> dict[str, Any]:
     return {
         "image_id": image,
         "category_id": kind,
-        "segmentation": encode_mask(mask),
-        "area": int(mask.sum()),
-        "iscrowd": 0,
+        "segmentation": runs,
+        "area": area,
+        "iscrowd": crowd,
     }
 
 
@@ -355,7 +326,7 @@ def _read_table(
     """Reads the classes of the instances of a label image, and their scores, or 0."""
     stems = dict.fromkeys((path.stem, name.rpartition("/")[2]))
     tables = [path.with_name(stem + end) for stem in stems for end in (".csv", ".json")]
-    columns = ", ".join(("label", "class", *(("score",) * scored)))
+    columns = "label, class, score" if scored else "label, class"
     table = next((t for t in tables if t.is_file()), None)
     labels = {int(label) for label in np.unique(values[values > 0])}
     if table is None:
@@ -381,13 +352,11 @@ def _read_table(
                 f"but label {label} has not"
             )
         rows[label] = (kind, score)
-    missing = labels - rows.keys()
-    if missing:
+    if missing := labels - rows.keys():
         first = min(missing)
         hint = "" if scored else f": if that is void, give --void {first}"
-        raise InputError(
-            f"{table} must have every label of {path.name}, but has not {first}{hint}"
-        )
+        wanted = f"every label of {path.name}, but has not {first}{hint}"
+        raise InputError(f"{table} must have {wanted}")
     return rows
 
 
@@ -400,10 +369,8 @@ def _vote_objects(values: np.ndarray, semantic: np.ndarray) -> Rows:
     """The commonest class of each object's pixels, or 0, with score 0."""
     rows: Rows = {}
     for label in np.unique(values[values > 0]):
-        seen, counts = np.unique(
-            semantic[(values == label) & (semantic > 0)], return_counts=True
-        )
-        rows[int(label)] = (int(seen[np.argmax(counts)]) if len(seen) else 0, 0.0)
+        counts = np.bincount(semantic[(values == label) & (semantic > 0)], minlength=1)
+        rows[int(label)] = (int(np.argmax(counts)), 0.0)
     return rows
 
 
@@ -447,37 +414,35 @@ def annotation_ids(
     truth = coco_truth(path, list(class_names), who="the run's classes")
     # Links and ".." in a path are folders that the annotations do not know.
     whole = {os.path.abspath(i.with_suffix("")): i for i in images}
-    listed = {i["id"]: (i["height"], i["width"]) for i in truth.content["images"]}
     ids: dict[pathlib.Path, int] = {}
+    sizes: dict[pathlib.Path, tuple[int, int]] = {}
     for name, place in truth.names.match(whole, endings=True).items():
-        found = None if place is None else truth.ids[place]
-        if found is None:
-            raise InputError(
-                f"{whole[name]} must be an image of --annotations {path}, by its path"
-                f"{truth.names.near(name)}"
-            )
-        ids[whole[name]] = found
-    classes = {
-        number: truth.kinds[name]
-        for number, name in enumerate(class_names)
-        if name in truth.kinds
-    }
-    sizes = {image: listed[found] for image, found in ids.items()}
+        image = whole[name]
+        if place is None:
+            wanted = f"an image of --annotations {path}, by its path"
+            raise InputError(f"{image} must be {wanted}{truth.names.near(name)}")
+        entry = truth.content["images"][place]
+        ids[image], sizes[image] = entry["id"], (entry["height"], entry["width"])
+    kinds = truth.kinds
+    classes = {n: kinds[name] for n, name in enumerate(class_names) if name in kinds}
     return AnnotationIds(ids, sizes, classes)
 
 
 def check_fit(images: Sequence[ImageWindows], ids: AnnotationIds) -> None:
     """Refuses images of another size or orientation than their annotations."""
     for image in images:
-        if image.turned_from and ids.sizes[image.path] == image.turned_from:
+        size = ids.sizes[image.path]
+        if image.turned_from and size == image.turned_from:
             raise InputError(
                 f"{image.path} must be stored upright for --annotations, but its "
                 "camera's orientation turns it, and its outlines are those of the "
                 "stored pixels: save it upright and turn them, or leave the flag out"
             )
-        if ids.sizes[image.path] != image.size:
+        if size != image.size:
+            wanted, got = (
+                f"{height} x {width}" for height, width in (size, image.size)
+            )
             raise InputError(
-                f"{image.path} must have the size that --annotations give it, "
-                f"{' x '.join(map(str, ids.sizes[image.path]))}, got "
-                f"{' x '.join(map(str, image.size))}: was it resized?"
+                f"{image.path} must have the size that --annotations give it, {wanted},"
+                f" got {got}: was it resized?"
             )

@@ -59,32 +59,17 @@ def find_labels(
     if not files:
         raise InputError(f"{flag} must hold label images (*.png), got none in {folder}")
     tailed = [p for p in files if tail and p.stem.endswith(tail)]
-    cut = len(tail) if tailed else 0
     found: dict[str, pathlib.Path] = {}
     for path in sorted(tailed or files, key=lambda p: p.suffix.lower() in _LOSSY):
         name = path.relative_to(folder).with_name(path.stem).as_posix()
-        name = name[: len(name) - cut]
+        name = name.removesuffix(tail if tailed else "")
         other = found.setdefault(name, path)
         if other != path and path.suffix.lower() not in _LOSSY:
+            both = f"{other} and {path}"
             raise InputError(
-                f"{flag} must have one label image for each name, got {other} and "
-                f"{path}"
+                f"{flag} must have one label image for each name, got {both}"
             )
     return dict(sorted(found.items()))
-
-
-def pair_labels(
-    predictions: pathlib.Path,
-    groundtruth: pathlib.Path,
-    *,
-    tail: str = "",
-    images: pathlib.Path | None = None,
-    partial: bool = False,
-) -> LabelPairs:
-    """Pairs the label images of two folders by their paths, see `ImageNames`."""
-    found = find_labels(predictions, "--predictions", tail=tail)
-    true = find_labels(groundtruth, "--groundtruth")
-    return match_labels(found, true, predictions, groundtruth, images, partial=partial)
 
 
 def match_labels(
@@ -102,10 +87,8 @@ def match_labels(
 
     def known(place: int | None, what: object, name: str) -> int:
         if place is None:
-            raise InputError(
-                f"{what} must have a ground truth in {groundtruth}, got none"
-                f"{names.near(name)}"
-            )
+            got = f"got none{names.near(name)}"
+            raise InputError(f"{what} must have a ground truth in {groundtruth}, {got}")
         return place
 
     chosen = order
@@ -147,18 +130,16 @@ def read_values(
     mask = inspect_mask(path, masks="classes", void=void, soft=soft)
     if palettes is not None:
         palettes.add(path, mask.colors, mask.classes)
-    values = mask.semantic
-    assert values is not None  # that is what was asked for
-    return values
+    assert mask.semantic is not None  # that is what was asked for
+    return mask.semantic
 
 
-def check_sizes(pair: LabelPair, predicted: np.ndarray, true: np.ndarray) -> None:
-    """Refuses a pair whose images differ in size."""
-    if predicted.shape != true.shape:
-        raise InputError(
-            f"{pair.predicted} must have the size of {pair.true}, {true.shape}, got "
-            f"{predicted.shape}"
-        )
+def check_sizes(
+    path: pathlib.Path, size: tuple[int, ...], of: object, wanted: tuple[int, ...]
+) -> None:
+    """Refuses a file of another size than ``of``."""
+    if size != wanted:
+        raise InputError(f"{path} must have the size of {of}, {wanted}, got {size}")
 
 
 def read_lines(path: pathlib.Path, flag: str) -> list[str]:
@@ -196,10 +177,8 @@ def _files(
         name = path.relative_to(folder).with_name(path.stem).as_posix()
         if path.suffix.lower() not in suffixes or name.startswith(_PICTURES):
             continue
-        if found.setdefault(name, path) != path:
-            raise InputError(
-                f"maps must have different names, got {found[name]} and {path.name}"
-            )
+        if (other := found.setdefault(name, path)) != path:
+            raise InputError(f"maps must have different names, got {other} and {path}")
     if not found:
         listed = " or ".join(f"*{suffix}" for suffix in suffixes)
         raise InputError(f"{flag} must hold {listed}, got none in {folder}")
@@ -211,16 +190,8 @@ def read_pair(files: LabelPair) -> tuple[np.ndarray, np.ndarray]:
     array = files.predicted.suffix.lower() == ".npy"
     soft = _read_npy(files.predicted) if array else _read_gray(files.predicted)
     curves = read_boundaries(files.true)
-    if soft.shape != curves.shape[1:]:
-        raise InputError(
-            f"{files.predicted} must be as large as {files.true}, "
-            f"{_size(curves.shape[1:])}, got {_size(soft.shape)}"
-        )
+    check_sizes(files.predicted, soft.shape, files.true, curves.shape[1:])
     return soft, curves
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _read_gray(path: pathlib.Path) -> np.ndarray:
@@ -236,13 +207,11 @@ def _read_gray(path: pathlib.Path) -> np.ndarray:
         return values.astype(np.float64)
     if mode not in ("L", "I", "I;16", "I;16B"):
         raise InputError(f"{path} must be gray with 8 or 16 bits, got mode {mode}")
-    white = 2**8 - 1 if mode == "L" else 2**16 - 1
-    if values.size and not 0 <= values.min() <= values.max() <= white:
-        raise InputError(
-            f"{path} must have values within {8 if mode == 'L' else 16} bits, got "
-            f"{values.min()} to {values.max()}"
-        )
-    return values / white
+    bits = 8 if mode == "L" else 16
+    if values.size and not 0 <= values.min() <= values.max() < 2**bits:
+        got = f"{values.min()} to {values.max()}"
+        raise InputError(f"{path} must have values within {bits} bits, got {got}")
+    return values / (2**bits - 1)
 
 
 def _read_npy(path: pathlib.Path) -> np.ndarray:
@@ -256,7 +225,6 @@ def _read_npy(path: pathlib.Path) -> np.ndarray:
     if values.ndim != 2:
         raise InputError(f"{path} must have shape [H, W], got {values.shape}")
     if not np.all((values >= 0.0) & (values <= 1.0)):  # NaN is in neither
-        raise InputError(
-            f"{path} must have values in 0 .. 1, got {values.min()} to {values.max()}"
-        )
+        got = f"{values.min()} to {values.max()}"
+        raise InputError(f"{path} must have values in 0 .. 1, got {got}")
     return values.astype(np.float64)

@@ -12,14 +12,12 @@ import pathlib
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from sphemb._checks import InputError
 from sphemb._files import written_whole
-
-_TWO = "keep results in the sub-folders that the images have"
 
 
 def one_line(text: object) -> str:
@@ -56,10 +54,9 @@ def result_names(images: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     if len(set(names.values())) < len(names):
         whole = {image: pathlib.Path(os.path.abspath(image)) for image in images}
         common = os.path.commonpath([path.parent for path in whole.values()])
-        names = {
-            image: path.relative_to(common).with_name(image.stem).as_posix()
-            for image, path in whole.items()
-        }
+        for image, path in whole.items():
+            name = path.relative_to(common).with_name(image.stem)
+            names[image] = name.as_posix()
     name, number = Counter(names.values()).most_common(1)[0]
     if number > 1:
         raise InputError(
@@ -69,24 +66,16 @@ def result_names(images: Sequence[pathlib.Path]) -> dict[pathlib.Path, str]:
     return names
 
 
-class _Known(NamedTuple):
-    parts: tuple[str, ...]
-    ending: str
-
-
 class ImageNames:
     """The names of the images of a ground truth, among which others are looked up.
 
     A name fits an image if the path of one ends with that of the other: ``000`` and
     ``data/cam1/000`` both fit ``cam1/000``, and ``cam2/000`` does not. Of several the
-    one with the longest common path is taken.
+    one with the longest common path is taken. A place is an index of ``files``.
 
     Args:
-        files: the image files, in the order of their places.
+        files: the image files.
         whose: the ground truth, for messages.
-
-    Attributes:
-        files: as given.
 
     >>> names = ImageNames(["cam1/000.png", "cam2/000.png"], "truth.json")
     >>> names.find("data/cam2/000"), names.find("001")
@@ -94,33 +83,35 @@ class ImageNames:
     """
 
     def __init__(self, files: Iterable[str], whose: object) -> None:
-        """Sorts the names; see the class."""
         self.files = tuple(files)
-        self._known = [_Known(*_parts(file)) for file in self.files]
+        self._known = [_parts(file) for file in self.files]
         self._whose = whose
         self._by_stem: dict[str, list[int]] = defaultdict(list)
-        for place, known in enumerate(self._known):
-            self._by_stem[known.parts[-1]].append(place)
+        for place, (parts, _) in enumerate(self._known):
+            self._by_stem[parts[-1]].append(place)
 
     def find(self, name: str, *, file: object = None, ending: str = "") -> int | None:
         """Finds the place of the image that a name fits, or None."""
         parts = _parts(f"{name}.")[0]
         fits = {
-            place: (common, self._known[place].parts == parts)
+            place: (common, self._known[place][0] == parts)
             for place in self._by_stem.get(parts[-1], ())
-            if (common := _common(parts, self._known[place].parts))
+            if (common := _common(parts, self._known[place][0]))
         }
         best = [p for p, fit in fits.items() if fit == max(fits.values())]
-        if ending:
-            same = [p for p in best if self._known[p].ending == ending.lower()]
-            best = same or best
-        if len(best) > 1:
-            one, other = (self.files[place] for place in best[:2])
+        same = [p for p in best if ending and self._known[p][1] == ending.lower()]
+        hint = ": keep results in the sub-folders that the images have"
+        return self._one(same or best, f"{file or name} must be of", "be of ", hint)
+
+    def _one(
+        self, places: Sequence[int], what: str, be: str, hint: str = ""
+    ) -> int | None:
+        if len(places) > 1:
+            one, other = (self.files[place] for place in places[:2])
             raise InputError(
-                f"{file or name} must be of one image of {self._whose}, but may be of "
-                f"{one} or {other}: {_TWO}"
+                f"{what} one image of {self._whose}, but may {be}{one} or {other}{hint}"
             )
-        return best[0] if best else None
+        return places[0] if places else None
 
     def near(self, name: str) -> str:
         """Names the image in another folder with the stem of a name; or nothing."""
@@ -129,19 +120,13 @@ class ImageNames:
 
     def fits(self, file: str, place: int) -> bool:
         """Whether a file, by its name, may be the image at a place."""
-        return _common(_parts(file)[0], self._known[place].parts) > 0
+        return _common(_parts(file)[0], self._known[place][0]) > 0
 
     def find_number(self, number: int) -> int | None:
         """Finds the place of the image whose stem is a number."""
         stems = [stem for stem in self._by_stem if stem.isdecimal()]
-        best = [p for s in stems if int(s) == number for p in self._by_stem[s]]
-        if len(best) > 1:
-            one, other = (self.files[place] for place in best[:2])
-            raise InputError(
-                f"image_id {number} must be one image of {self._whose}, but may be "
-                f"{one} or {other}"
-            )
-        return best[0] if best else None
+        found = [p for s in stems if int(s) == number for p in self._by_stem[s]]
+        return self._one(found, f"image_id {number} must be", "be ")
 
     def match(
         self, found: Mapping[str, pathlib.Path], *, endings: bool = False
@@ -151,8 +136,7 @@ class ImageNames:
         taken: dict[int, pathlib.Path] = {}
         for name, file in found.items():
             ending = file.suffix if endings else ""
-            place = self.find(name, file=file, ending=ending)
-            places[name] = place
+            places[name] = place = self.find(name, file=file, ending=ending)
             if place is not None and taken.setdefault(place, file) != file:
                 raise InputError(
                     f"{taken[place]} and {file} must be of different images, but "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import pathlib
 import re
@@ -18,7 +19,7 @@ from absl import logging
 from sphemb._files import written_whole
 from sphemb.cli._flags import OptionalInt, OptionalPath, read_config, shipped_configs
 from sphemb.cli._names import check_results, make_folder, writing_results
-from sphemb.cli.predict import Predict, limit_line
+from sphemb.cli._predict import Predict, limit_line
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 from sphemb.training import (
     PLATFORMS,
@@ -127,11 +128,7 @@ def default_workdir(config_name: str) -> pathlib.Path:
 def run_training(
     config: ml_collections.ConfigDict, workdir: str | pathlib.Path
 ) -> dict[str, Any]:
-    """Trains by a configuration, evaluates the test split and draws.
-
-    Returns:
-        The content of ``summary.json`` in the workdir.
-    """
+    """Trains by a configuration, evaluates and draws; returns ``summary.json``."""
     workdir = pathlib.Path(workdir)
 
     def score(trained: Trained, split: str) -> dict[str, float]:
@@ -148,16 +145,13 @@ def run_evaluation(
     *,
     report: bool = False,
 ) -> dict[str, Any]:
-    """Evaluates a run, draws, and writes ``summary.json``.
+    """Evaluates a split of a run, draws, and returns the ``summary.json`` written.
 
     Args:
         workdir: the run's folder.
         split: ``"validation"`` or ``"test"``.
         trained: the network, if it is loaded already.
         report: write ``report.html``, too.
-
-    Returns:
-        The content of ``summary.json``.
     """
     trained = trained or load_run(workdir)
     pictures = workdir / "pictures"
@@ -184,13 +178,8 @@ def run_evaluation(
     with writing_results(f"{workdir} cannot be written to"):
         write_json(workdir / f"summary{tail}.json", summary)
         pictures.mkdir(parents=True, exist_ok=True)
-        draw_pictures(
-            trained,
-            evaluation,
-            records,
-            pictures,
-            say=lambda line: print(line, file=sys.stderr),
-        )
+        say = functools.partial(print, file=sys.stderr)
+        draw_pictures(trained, evaluation, records, pictures, say=say)
         if report:
             fact = f"{workdir.name}: {number} {split} images, after step {trained.step}"
             facts = [fact, *limits]
@@ -246,10 +235,7 @@ class Export:
             platforms=self.platforms,
         )
         content = bytes(exported.serialize())
-        description: dict[str, Any] = {
-            "file": _FUNCTION,
-            **describe_export(trained, exported),
-        }
+        description = {"file": _FUNCTION, **describe_export(trained, exported)}
         make_folder(self.out)
         path = self.out / _FUNCTION
         with writing_results():
@@ -257,11 +243,8 @@ class Export:
                 unfinished.write_bytes(content)
             write_json(self.out / _DESCRIPTION, description)  # last: it means all is
         shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
-        print(
-            f"{path}: images {shape} on {', '.join(exported.platforms)}, "
-            f"{len(content) / 1e6:.1f} MB",
-            flush=True,
-        )
+        where = f"{', '.join(exported.platforms)}, {len(content) / 1e6:.1f} MB"
+        print(f"{path}: images {shape} on {where}", flush=True)
         return description
 
 
@@ -269,11 +252,10 @@ def limit_lines(
     experiment: Experiment, split: str, scores: Mapping[str, float], images: int
 ) -> list[str]:
     """Warnings about limits that scored images reached, and about large images."""
-    prefix = "num_reached/"
     lines = [
-        limit_line(experiment.task, key.removeprefix(prefix), int(number), images)
-        for key, number in scores.items()
-        if key.startswith(prefix) and number
+        limit_line(experiment.task, name, int(number), images)
+        for kind, _, name in (key.partition("/") for key in scores)
+        if kind == "num_reached" and (number := scores[f"{kind}/{name}"])
     ]
     source, tile = experiment.source(split), Predict.tile
     indices = experiment.usable(split, experiment.config.evaluation[f"num_{split}"])

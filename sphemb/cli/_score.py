@@ -28,8 +28,9 @@ from sphemb.cli._instance_files import InstanceFiles, read_instances
 from sphemb.cli._label_files import (
     LabelPairs,
     check_sizes,
+    find_labels,
+    match_labels,
     pair_files,
-    pair_labels,
     read_lines,
     read_pair,
     read_values,
@@ -64,32 +65,30 @@ class _Results:
     overwrite: bool = False
     partial: bool = False
 
-    def _write(
+    def _finish(
         self,
         record: dict[str, Any],
+        lines: Iterable[str],
         tables: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
         figures: Mapping[str, Any],
-    ) -> None:
-        if self.out is None:
-            return
-        make_folder(self.out)
-        with writing_results():
-            for name, (columns, rows) in tables.items():
-                write_table(self.out / name, columns, rows)
-            for name, figure in figures.items():
-                viz.save_figure(figure, self.out / name)
-            write_json(self.out / "scores.json", record)  # last: it means all is there
-
-    def _say(
-        self, lines: Iterable[str], record: dict[str, Any], more: str = ""
-    ) -> None:
-        """Prints scores, and of how many images they are."""
-        images = f"{record['num_images']} image{'s' * (record['num_images'] != 1)}"
-        if record["num_unpredicted"]:
-            left = record["num_unpredicted"]
+        more: str = "",
+    ) -> dict[str, Any]:
+        """Writes and prints the results, and of how many images they are."""
+        images, left = record["num_images"], record["num_unpredicted"]
+        if left:
             more += f", {left} more without a prediction are left out"
-        where = f"; see {self.out}" if self.out is not None else ""
-        print("\n".join([*lines, f"on {images}{more}{where}"]), flush=True)
+        if self.out is not None:
+            more += f"; see {self.out}"
+            make_folder(self.out)
+            with writing_results():
+                for name, (columns, rows) in tables.items():
+                    write_table(self.out / name, columns, rows)
+                for name, figure in figures.items():
+                    viz.save_figure(figure, self.out / name)
+                write_json(self.out / "scores.json", record)  # last: all is there
+        last = f"on {images} image{'s' * (images != 1)}{more}"
+        print("\n".join([*lines, last]), flush=True)
+        return record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,24 +145,19 @@ class ScoreBoundaries(_Results):
             (pair.name, *_boundary_row(own, scores.thresholds, record["ods_threshold"]))
             for pair, own in zip(pairs, counts, strict=True)
         ]
-        self._write(
+        lines = ["      score  recall  precision  threshold"]
+        own = f"{record['ods_threshold']:.4f}"
+        for name, threshold in {"ods": own, "ois": "each its own"}.items():
+            ends = (name, f"{name}_recall", f"{name}_precision")
+            values = "  ".join(f"{record[key]:.4f}" for key in ends)
+            lines.append(f"{name.upper()}   {values}     {threshold}")
+        return self._finish(
             record,
+            [*lines, f"AP    {record['ap']:.4f}"],
             {table: ((*columns, *(f"ods_{m}" for m in measures)), rows)},
             {picture: viz.draw_precision_curve(scores)},
+            f" with {self.thresholds} threshold{'s' * (self.thresholds != 1)}",
         )
-        lines = ["      score  recall  precision  threshold"]
-        for name, at in {
-            "ods": f"{record['ods_threshold']:.4f}",
-            "ois": "each its own",
-        }.items():
-            recall, precision = record[f"{name}_recall"], record[f"{name}_precision"]
-            lines.append(
-                f"{name.upper()}   {record[name]:.4f}  {recall:.4f}  {precision:.4f}"
-                f"     {at}"
-            )
-        levels = f" with {self.thresholds} threshold{'s' * (self.thresholds != 1)}"
-        self._say([*lines, f"AP    {record['ap']:.4f}"], record, levels)
-        return record
 
     def _counts(self, pairs: Sequence[Any]) -> Iterator[np.ndarray]:
         """The counts of each image, in processes that hold few images at a time."""
@@ -259,32 +253,34 @@ class ScoreClasses(_OfLabels):
         check_count("trimap", self.trimap)
         files = ("scores.json", "classes.csv", "images.csv", "trimap.png")
         check_results(self.out, files, overwrite=self.overwrite)
-        both = pair_labels(
+        both = match_labels(
+            find_labels(self.predictions, "--predictions", tail="_classes"),
+            find_labels(self.groundtruth, "--groundtruth"),
             self.predictions,
             self.groundtruth,
-            tail="_classes",
-            images=self.images,
+            self.images,
             partial=self.partial,
         )
         titles = self._titles(_highest_class(both, self.void))
+        settings = {"num_classes": len(titles)}
 
         total = bands = None
         rows = []
         for pair in progress(both.pairs, "scoring"):
             found = read_values(pair.predicted, None, soft=True)
             truth = read_values(pair.true, self.void, soft=True)  # checked before
-            one = metrics.MeanIoU.from_batch(
-                _few_sizes(found), _few_sizes(truth), num_classes=len(titles)
+            own = metrics.MeanIoU.from_batch(
+                _few_sizes(found), _few_sizes(truth), **settings
             )
-            total = one if total is None else total.merge(one)
-            own = one.compute()
-            rows.append((pair.name, *(f"{own[name]:.6f}" for name in _OF_IMAGES)))
+            total = own if total is None else total.merge(own)
+            scores = own.compute()
+            rows.append((pair.name, *(f"{scores[name]:.6f}" for name in _OF_IMAGES)))
             if self.trimap:
                 near = metrics.TrimapIoU.from_image(
-                    found, truth, num_classes=len(titles), max_width=self.trimap
+                    found, truth, max_width=self.trimap, **settings
                 )
                 bands = near if bands is None else bands.merge(near)
-        assert total is not None  # pair_labels refuses folders without a pair
+        assert total is not None  # match_labels refuses folders without a pair
         pixels = np.asarray(total.confusion).sum(axis=1)
         if not pixels.any():
             raise InputError(
@@ -300,9 +296,8 @@ class ScoreClasses(_OfLabels):
             curve = bands.curve()
             record |= bands.compute()
             record["trimap"] = {k: v.tolist() for k, v in curve._asdict().items()}
-            figures["trimap.png"] = viz.draw_trimap_curves(
-                {self.predictions.name: curve}
-            )
+            figure = viz.draw_trimap_curves({self.predictions.name: curve})
+            figures["trimap.png"] = figure
         of_classes = [
             (name, f"{record[f'iou/{name}']:.6f}", int(count))
             for name, count in zip(titles, pixels, strict=True)
@@ -311,16 +306,14 @@ class ScoreClasses(_OfLabels):
             "classes.csv": (("class", "iou", "pixels"), of_classes),
             "images.csv": (("image", *_OF_IMAGES), rows),
         }
-        self._write(record, tables, figures)
-        width = max(len("mean IoU"), *map(len, titles))
         ious = {name: record[f"iou/{name}"] for name in titles}
         ious["mean IoU"] = record["mean_iou"]
+        width = max(map(len, ious))
         lines = [
             f"{name:{width}}  {'   -  ' if np.isnan(iou) else f'{iou:.4f}'}"
             for name, iou in ious.items()
         ]
-        self._say(lines, record)
-        return record
+        return self._finish(record, lines, tables, figures)
 
     def _titles(self, highest: int) -> list[str]:
         """The names of the classes, by the largest true value where they are open."""
@@ -338,7 +331,7 @@ class ScoreClasses(_OfLabels):
                 f"{self.groundtruth} must have classes below {number}, got {highest}: "
                 f"if it is void, give --void {highest}"
             )
-        if listed and len(listed) != number:
+        if len(listed) not in (0, number):
             raise InputError(
                 f"{self.names} must have {number} names, got {len(listed)}"
             )
@@ -352,7 +345,7 @@ def _highest_class(both: LabelPairs, void: int | None) -> int:
     for pair in progress(both.pairs, "reading"):
         truth = read_values(pair.true, void, palettes=palettes)
         found = read_values(pair.predicted, None, soft=True, palettes=palettes)
-        check_sizes(pair, found, truth)
+        check_sizes(pair.predicted, found.shape, pair.true, truth.shape)
         highest = max(highest, int(truth.max(initial=-1)))
     return highest
 
@@ -396,8 +389,8 @@ class ScoreInstances(_OfLabels):
             semantic=self.semantic,
             names=self.names,
             images=self.images,
-            partial=self.partial,
             void=self.void,
+            partial=self.partial,
         )
         categories = {c["id"]: str(c["name"]) for c in read.content["categories"]}
         total = self._regions(read, sorted(categories))
@@ -415,23 +408,12 @@ class ScoreInstances(_OfLabels):
                 f"one, {unknown[0]} is not a number"
             )
         volumes = total.class_precisions().mean(axis=1)
-        rows = [
-            (
-                name,
-                f"{record[f'ap_r@0.5/{name}']:.6f}",
-                f"{volumes[n]:.6f}",
-                f"{record[f'AP/{name}']:.6f}",
-                int(total.num_objects[n]),
-            )
-            for n, name in enumerate(titles)
-            if n
-        ]
         columns = ("class", "ap_r@0.5", "ap_r_vol", "AP", "objects")
-        self._write(
-            record,
-            {"classes.csv": (columns, rows)},
-            {"levels.png": viz.draw_region_levels({self.predictions.stem: total})},
-        )
+        rows = []
+        for n, name in enumerate(titles[1:], start=1):
+            values = (record[f"ap_r@0.5/{name}"], volumes[n], record[f"AP/{name}"])
+            texts = (f"{value:.6f}" for value in values)
+            rows.append((name, *texts, int(total.num_objects[n])))
         numbers = Counter((r["image_id"], r["category_id"]) for r in read.results)
         many = {image for (image, _), n in numbers.items() if n > _COCO_DETECTIONS}
         if many:
@@ -440,8 +422,10 @@ class ScoreInstances(_OfLabels):
                 f"class in an image: {len(many)} images have more",
                 file=sys.stderr,
             )
-        self._say((f"{name:9} {record[name]:.4f}" for name in _PRINTED), record)
-        return record
+        lines = (f"{name:9} {record[name]:.4f}" for name in _PRINTED)
+        figure = viz.draw_region_levels({self.predictions.stem: total})
+        tables = {"classes.csv": (columns, rows)}
+        return self._finish(record, lines, tables, {"levels.png": figure})
 
     def _regions(
         self, files: InstanceFiles, categories: list[int]

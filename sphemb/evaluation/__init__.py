@@ -7,8 +7,12 @@
 """
 
 from sphemb.evaluation._large import Found, TiledPrediction, found_in_image
-from sphemb.evaluation._pictures import PixelGrid, draw_pictures, fullest_first
-from sphemb.evaluation._report import write_report
+from sphemb.evaluation._pictures import (
+    PixelGrid,
+    draw_pictures,
+    fullest_first,
+    write_report,
+)
 from sphemb.evaluation._score import Evaluation, ScoredImage, evaluate
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +55,7 @@ def found_in_image(
     min_size: int = 1,
     min_score: float = -np.inf,
 ) -> Found:
-    """Takes the padding and the batch axis off a prediction, on the host.
+    """Takes the padding and the batch axis off a prediction for one image, on the host.
 
     Args:
         predictions: for one image.
@@ -90,9 +90,8 @@ def _(predictions: ClassMap, size: tuple[int, int], **_: Any) -> Found:
 @found_in_image.register(Clusters)
 def _(predictions: Clusters, size: tuple[int, int], **_: Any) -> Found:
     # From 1 on: no cluster is the background, and 0 is void.
-    return _embedded(predictions, size) | {
-        "labels": _cut(predictions.classes, size) + 1
-    }
+    labels = _cut(predictions.classes, size) + 1
+    return _embedded(predictions, size) | {"labels": labels}
 
 
 @found_in_image.register(Groups)
@@ -161,6 +160,15 @@ def _reached(groups: Groups) -> tuple[str, ...]:
     return tuple(name for name, reached in groups.reached.items() if reached[0])
 
 
+class _Image(NamedTuple):
+    """An image in tiles: moments and maps of the whole, and progress bars."""
+
+    pixels: ImageWindows
+    moments: Moments
+    canvas: _Canvas
+    progress: Progress
+
+
 class TiledPrediction:
     """Predicts images of any size, in the memory that a tile takes.
 
@@ -180,17 +188,15 @@ class TiledPrediction:
     """
 
     def __init__(self, trained: Trained, *, sample_tiles: int | None = 16) -> None:
-        """Compiles nothing yet; see the class."""
         self._trained = trained
         self._task: Any = trained.experiment.task
         self._sample_tiles = sample_tiles
         self._network = network = TiledNetwork(trained)
-        readoff: Any = self._task.readoff
-        self._readoff = readoff
+        self._readoff: Any = self._task.readoff
         # The network and the comparison are one program, so that the embedding of all
         # pixels is not kept.
         self._is_foreground = jax.jit(
-            lambda bound, batch, background: readoff.is_foreground(
+            lambda bound, batch, background: self._readoff.is_foreground(
                 embed_pixels(network.traced(bound), batch), batch["mask"], background
             )
         )
@@ -223,7 +229,7 @@ class TiledPrediction:
         embedding: bool = False,
         progress: Progress = lambda tiles, _: tiles,
     ) -> Found:
-        """Predicts an image.
+        """Predicts an image; returns what `found_in_image` does, for the whole image.
 
         Args:
             image: the image.
@@ -231,25 +237,24 @@ class TiledPrediction:
             min_size: pixels that an instance needs, beside the task's own limit.
             embedding: keep the embedding of every pixel.
             progress: iterates over the tiles of a pass, given the pass's name.
-
-        Returns:
-            As `found_in_image`, for the whole image.
         """
         if len(tiles) == 1:
             apply, batch = self._trained.apply, tile_batch(image, tiles[0])
             found = self._found(image.size, tiles[0], apply, batch, min_size=min_size)
             return found if embedding else _without(found, "embedding")
-        some = _spread(tiles, self._sample_tiles)
+        some = list(tiles)
+        if self._sample_tiles and len(tiles) > self._sample_tiles:
+            chosen = np.linspace(0, len(tiles) - 1, self._sample_tiles).round()
+            some = [tiles[index] for index in chosen.astype(int)]
         moments = self._network.moments(image, some, progress)
         canvas = _Canvas(image.size, embedding=embedding)
+        job = _Image(image, moments, canvas, progress)
         groups = issubclass(self._task.prediction, Groups)
         if groups and self._readoff is not None and self._readoff.by_foreground:
-            background, unsure = self._background(image, some, moments, progress)
+            background, unsure = self._background(job, some)
             canvas.note(("max_groups",) * bool(unsure))
             stitched = stitch_labels(
-                self._components(
-                    image, progress(tiles, "tiles"), moments, background, canvas
-                ),
+                self._components(job, tiles, background),
                 image.size,
                 band=1,
                 min_share=0.0,
@@ -257,19 +262,16 @@ class TiledPrediction:
             )
             labels = dilate_in_bands(stitched.labels, self._readoff.dilation)
             return canvas.found | {"labels": labels}
-        every = self._every(image, progress(tiles, "tiles"), moments, canvas)
+        every = self._every(job, tiles)
         if issubclass(self._task.prediction, ClassMap | BoundaryMap):
             for tile, found in every:
                 canvas.paste({k: found[k] for k in ("labels",) if k in found}, tile)
             return canvas.found
         votes = _Votes()
+        # Values near a tile's border are poor: the inner half of the halo counts.
+        band, kinds = max(1, _halo(tiles) // 2), votes.classes
         stitched = stitch_labels(
-            votes.pieces(every),
-            image.size,
-            # Values near a tile's border are poor: the inner half of the halo counts.
-            band=max(1, _halo(tiles) // 2),
-            min_size=min_size,
-            kinds=votes.classes,
+            votes.pieces(every), image.size, band=band, min_size=min_size, kinds=kinds
         )
         found = canvas.found | {"labels": stitched.labels}
         if issubclass(self._task.prediction, Detections):
@@ -277,53 +279,36 @@ class TiledPrediction:
         return found
 
     def _found(
-        self,
-        size: tuple[int, int],
-        tile: Tile,
-        apply: Apply,
-        batch: Batch,
-        **limits: int,
+        self, size: tuple[int, int], tile: Tile, apply: Apply, batch: Batch, **kw: int
     ) -> Found:
         """The prediction for a tile, without the pixels beyond the image."""
         predictions = self._task.predict(apply, self._trained.task_state, batch)
-        return found_in_image(
-            predictions,
-            tile.outer.clipped(*size).size,
-            min_score=getattr(self._task, "min_score", -np.inf),
-            **limits,
-        )
+        least = getattr(self._task, "min_score", -np.inf)
+        inside = tile.outer.clipped(*size).size
+        return found_in_image(predictions, inside, min_score=least, **kw)
 
     def _every(
-        self,
-        image: ImageWindows,
-        tiles: Iterable[Tile],
-        moments: Moments,
-        canvas: _Canvas,
+        self, job: _Image, tiles: Sequence[Tile]
     ) -> Iterator[tuple[Tile, Found]]:
         """The tiles and their predictions; all maps but the labels are pasted."""
-        for tile in tiles:
-            apply = self._network.at(tile, image.size, moments)
-            batch = self._network.batch(image, tile)
-            found = self._found(image.size, tile, apply, batch)
-            canvas.paste(_without(found, "labels"), tile)
+        size = job.pixels.size
+        for tile in job.progress(tiles, "tiles"):
+            apply = self._network.at(tile, size, job.moments)
+            batch = self._network.batch(job.pixels, tile)
+            found = self._found(size, tile, apply, batch)
+            job.canvas.paste(_without(found, "labels"), tile)
             yield tile, found
 
-    def _background(
-        self,
-        image: ImageWindows,
-        tiles: Sequence[Tile],
-        moments: Moments,
-        progress: Progress,
-    ) -> tuple[jax.Array, jax.Array]:
+    def _background(self, job: _Image, tiles: Sequence[Tile]) -> Any:
         """The background's direction, from pixels on a grid over the image."""
-        pixels = sum(math.prod(tile.core.size) for tile in tiles)
-        multiple = self._trained.experiment.multiple
-        padding = math.prod(padded_size(image.size, multiple))
-        step = self._readoff.survey_step(padding * (pixels / math.prod(image.size)))
+        size = job.pixels.size
+        seen = sum(math.prod(tile.core.size) for tile in tiles) / math.prod(size)
+        padded = math.prod(padded_size(size, self._trained.experiment.multiple))
+        step = self._readoff.survey_step(padded * seen)
         positions, points = [], []
-        for tile in progress(tiles, "background"):
-            bound = self._network.arguments(tile, image.size, moments)
-            vectors = self._unit_vectors(bound, tile_batch(image, tile))[0]
+        for tile in job.progress(tiles, "background"):
+            bound = self._network.arguments(tile, size, job.moments)
+            vectors = self._unit_vectors(bound, tile_batch(job.pixels, tile))[0]
             rows, columns = (
                 np.arange(first + -first % step, last, step)
                 for first, last in zip(tile.core[:2], tile.core[2:], strict=True)
@@ -331,30 +316,25 @@ class TiledPrediction:
             top, left = tile.outer[:2]
             found = vectors[rows[:, None] - top, columns[None] - left]
             points.append(np.asarray(found).reshape(-1, found.shape[-1]))
-            positions.append((rows[:, None] * image.size[1] + columns[None]).ravel())
+            positions.append((rows[:, None] * size[1] + columns[None]).ravel())
         order = np.argsort(np.concatenate(positions))
         ordered = jnp.asarray(np.concatenate(points)[order])
         return self._readoff.find_background(l2_normalize(ordered), cell=step**2)
 
     def _components(
-        self,
-        image: ImageWindows,
-        tiles: Iterable[Tile],
-        moments: Moments,
-        background: jax.Array,
-        canvas: _Canvas,
+        self, job: _Image, tiles: Sequence[Tile], background: jax.Array
     ) -> Iterator[Piece]:
         """The connected components of each core and the pixel around it."""
-        for tile in tiles:
-            batch = tile_batch(image, tile)
-            bound = self._network.arguments(tile, image.size, moments)
+        size = job.pixels.size
+        for tile in job.progress(tiles, "tiles"):
+            batch = tile_batch(job.pixels, tile)
+            bound = self._network.arguments(tile, size, job.moments)
             where = self._is_foreground(bound, batch, background[None])
-            if canvas.embedding:
-                vectors = self._unit_vectors(bound, batch)
-                canvas.paste({"embedding": np.asarray(vectors[0], np.float16)}, tile)
-            core = tile.core
-            seen = Box(core.top - 1, core.left - 1, core.bottom + 1, core.right + 1)
-            seen = seen.clipped(*image.size)
+            if job.canvas.embedding:
+                vectors = np.asarray(self._unit_vectors(bound, batch)[0], np.float16)
+                job.canvas.paste({"embedding": vectors}, tile)
+            top, left, bottom, right = core = tile.core
+            seen = Box(top - 1, left - 1, bottom + 1, right + 1).clipped(*size)
             mask = np.asarray(where[0])[seen.within(tile.outer).slices]
             labels: Any = scipy.ndimage.label(mask, _CORNERS)[0]
             yield Piece(labels, (seen.top, seen.left), tuple(core))
@@ -372,9 +352,8 @@ class _Canvas:
         """Copies the core of each map, and the limits that were reached."""
         self.note(found.get("reached", ()))
         core = tile.core.within(tile.outer)
-        for name in (*_MAPS, "embedding") if self.embedding else _MAPS:
-            if name not in found:
-                continue
+        names = (*_MAPS, "embedding") if self.embedding else _MAPS
+        for name in (name for name in names if name in found):
             part = found[name]
             if name not in self.found:
                 shape = (*self._size, *part.shape[2:])
@@ -400,12 +379,10 @@ class _Votes:
         for tile, found in every:
             labels = found["labels"]
             number = int(labels.max(initial=0))
-            none = np.zeros(number)
             core = labels[tile.core.within(tile.outer).slices]
-            sizes = np.bincount(core.ravel(), minlength=number + 1)
-            self._sizes.append(sizes[1:])
-            self._scores.append(found.get("instance_scores", none)[:number])
-            classes = found.get("instance_classes", none.astype(int))[:number]
+            self._sizes.append(np.bincount(core.ravel(), minlength=number + 1)[1:])
+            self._scores.append(found.get("instance_scores", np.zeros(number))[:number])
+            classes = found.get("instance_classes", np.zeros(number, int))[:number]
             self.classes.append(np.concatenate([[0], classes]))
             yield Piece(labels, (tile.outer.top, tile.outer.left), tuple(tile.core))
 
@@ -418,10 +395,8 @@ class _Votes:
         scored = np.bincount(names, sizes * np.concatenate(self._scores), number + 1)
         classes = np.zeros(number + 1, int)
         classes[names] = np.concatenate([c[1:] for c in self.classes])
-        return {
-            "instance_classes": classes[1:],
-            "instance_scores": scored[1:] / np.maximum(total, 1),
-        }
+        scores = scored[1:] / np.maximum(total, 1)
+        return {"instance_classes": classes[1:], "instance_scores": scores}
 
 
 def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
@@ -436,14 +411,6 @@ def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
         dilated = np.asarray(dilate_instances(jnp.asarray(window), width))
         labels[first:last] = dilated[skipped : skipped + last - first]
     return labels
-
-
-def _spread(tiles: Sequence[Tile], number: int | None) -> list[Tile]:
-    """So many of the tiles, evenly spread in their order."""
-    if number is None or len(tiles) <= number:
-        return list(tiles)
-    chosen = np.linspace(0, len(tiles) - 1, number).round().astype(int)
-    return [tiles[index] for index in chosen]
 
 
 def _halo(tiles: Sequence[Tile]) -> int:

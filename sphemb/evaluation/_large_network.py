@@ -30,13 +30,9 @@ class TiledNetwork:
     whole image, and coordinates, which here start in the image's middle. If coordinates
     never repeat, a network cannot see an image larger than those of its training; then
     each tile is an image by itself, and `whole` is False.
-
-    Attributes:
-        whole: whether tiles are parts of their image.
     """
 
     def __init__(self, trained: Trained) -> None:
-        """Compiles nothing yet; see the class."""
         self._model: Any = trained.experiment.model
         self._variables = {"params": trained.params, "batch_stats": trained.batch_stats}
         self.whole = bool(self._model.shiftable)
@@ -66,19 +62,15 @@ class TiledNetwork:
 
     def batch(self, image: ImageWindows, tile: Tile) -> Batch:
         """`tile_batch`, with ``middle`` [2] of the image from the tile's corner."""
-        middle = self._middle(tile, image.size)
-        where = {} if middle is None else {"middle": middle}
-        return {**tile_batch(image, tile), **where}
+        batch, middle = tile_batch(image, tile), self._middle(tile, image.size)
+        return batch if middle is None else {**batch, "middle": middle}
 
     def arguments(
         self, tile: Tile, size: tuple[int, int], moments: Moments
     ) -> dict[str, Any]:
         """What :meth:`traced` takes for a tile: arrays, as arguments of `jax.jit`."""
-        return {
-            "variables": self._variables,
-            "moments": moments,
-            "middle": self._middle(tile, size),
-        }
+        middle = self._middle(tile, size)
+        return {"variables": self._variables, "moments": moments, "middle": middle}
 
     def traced(self, arguments: dict[str, Any]) -> Apply:
         """The network as it sees a tile, within a larger compiled function."""
@@ -91,13 +83,9 @@ class TiledNetwork:
         found: Moments = {}
         if not self.whole:
             return found
-        size = (1, *tiles[0].outer.size)
-        layers = jax.eval_shape(
-            self._sums,
-            self.arguments(tiles[0], image.size, found),
-            jax.ShapeDtypeStruct((*size, 3), jnp.float32),
-            jax.ShapeDtypeStruct(size, bool),
-        )
+        bound = self.arguments(tiles[0], image.size, found)
+        batch = tile_batch(image, tiles[0])
+        layers = jax.eval_shape(self._sums, bound, batch["image"], batch["mask"])
         # Each pass corrects the moments of one more layer, see `apply_with_moments`.
         for _ in layers:
             passed = []
@@ -124,15 +112,8 @@ class TiledNetwork:
     ) -> tuple[dict[str, Any], dict[str, MomentSums]]:
         given = bound["middle"] is not None and takes(self._model, "middle")
         where = {"middle": bound["middle"]} if given else {}
-        return apply_with_moments(
-            self._model,
-            bound["variables"],
-            image,
-            bound["moments"],
-            weights=weights,
-            mask=mask,
-            **where,
-        )
+        seen = (self._model, bound["variables"], image, bound["moments"])
+        return apply_with_moments(*seen, weights=weights, mask=mask, **where)
 
     def _middle(self, tile: Tile, size: tuple[int, int]) -> jax.Array | None:
         """The middle of the image, from the tile's corner."""
@@ -158,8 +139,8 @@ def _averaged(passed: list[dict[str, MomentSums]]) -> Moments:
             np.sum([np.asarray(x, np.float64) for x in column], axis=0)
             for column in zip(*(part[name] for part in passed), strict=True)
         )
-        mean, square = total / count, squares / count
-        variance = np.maximum(square - mean**2, 0)
+        mean = total / count
+        variance = np.maximum(squares / count - mean**2, 0)
         found[name] = jnp.asarray(np.stack([mean, variance]), jnp.float32)
     return found
 

@@ -1,6 +1,6 @@
-"""Pictures of what a trained network predicts, after the paper's figures.
+"""What an evaluation shows: pictures after the paper's figures, and a page.
 
-Shape letters: B images, H rows, W columns, D dimensions, T steps.
+Shape letters: B images, H rows, W columns, N points, D dimensions, T steps.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from sphemb._checks import InputError
-from sphemb.evaluation._score import Evaluation
+from sphemb._files import written_whole
+from sphemb.evaluation._score import Evaluation, ScoredImage
 from sphemb.grouping import gbms, gbms_trajectory
-from sphemb.instances import SelectedDetections, relabel, select_detections
+from sphemb.instances import relabel, select_detections
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
 from sphemb.tasks import (
@@ -30,6 +31,8 @@ from sphemb.tasks import (
 )
 from sphemb.training import Trained, load_run
 from sphemb.viz import (
+    Example,
+    Scene,
     draw_boundaries,
     draw_classes,
     draw_clusters,
@@ -42,15 +45,22 @@ from sphemb.viz import (
     draw_similarity_histograms,
     draw_sphere,
     draw_trimap_curves,
+    embedding_rgb,
+    html_page,
+    label_rgb,
+    match_labels,
+    onto_sphere,
     save_figure,
 )
 
+_SIDE_SHOWN = 256  # pixels of a picture, at most
+_POINTS_SHOWN = 1500
+_MOST_BYTES = 3_000_000
 _STEPS_SHOWN = 5
 _BOUNDARIES_SHOWN = 3  # images
 _SIDE_COMPARED = 64  # pixels; that many squared are compared with each other
 
-Makers = dict[str, Callable[[], Any]]
-"""The name of a picture -> what draws it, or raises `InputError` if it cannot."""
+Makers = dict[str, Callable[[], Any]]  # name of a picture -> what draws it
 
 
 def draw_pictures(
@@ -61,7 +71,7 @@ def draw_pictures(
     *,
     say: Callable[[str], None] = print,
 ) -> list[pathlib.Path]:
-    """Draws the samples and the curves of an evaluation.
+    """Draws the samples and the curves of an evaluation, and returns the files.
 
     The prediction decides which: of groups ``grouping``, ``sphere`` (Fig. 4),
     ``gradients`` (Fig. 5), ``similarities`` and, with budgets, ``proposals`` (Fig. 8);
@@ -76,9 +86,6 @@ def draw_pictures(
         folder: of the pictures.
         say: gets one line with the pictures that cannot be drawn, such as those of
             nearly void images.
-
-    Returns:
-        The files.
     """
     makers = _makers(evaluation.predictions, trained, evaluation)
     if records:
@@ -140,18 +147,17 @@ def _(found: Groups, trained: Trained, evaluation: Evaluation) -> Makers:
     def trajectory() -> np.ndarray:
         return grid.trajectory(concentration=kappa, num_steps=_STEPS_SHOWN)
 
-    makers["sphere"] = lambda: draw_sphere(trajectory(), labels, concentration=kappa)
-    if margin is None:
-        return makers
-
     def gradients() -> Any:
         _check_annotated(grid.instances)
         return draw_gradients(*grid, grid.gradients(concentration=kappa, margin=margin))
 
-    makers["similarities"] = lambda: draw_similarity_histograms(
-        trajectory(), labels, margin=margin
-    )
-    return makers | {"gradients": gradients}
+    makers["sphere"] = lambda: draw_sphere(trajectory(), labels, concentration=kappa)
+    if margin is not None:
+        makers["gradients"] = gradients
+        makers["similarities"] = lambda: draw_similarity_histograms(
+            trajectory(), labels, margin=margin
+        )
+    return makers
 
 
 @_makers.register(BoundaryMap)
@@ -163,7 +169,7 @@ def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
     if found.branches is None or "boundaries" not in evaluation.samples:
         return makers
     config, samples = trained.experiment.config, evaluation.samples
-    height, width = common_size(samples["mask"])
+    height, width = _common_size(samples["mask"])
     area = (..., slice(height), slice(width))
 
     def cut(branches: Any) -> np.ndarray:
@@ -172,37 +178,39 @@ def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
     branches = {"after": cut(found.branches)}
     before = pathlib.Path(config.train.init_from or "")
     if config.train.init_from and (before / "checkpoints").is_dir():
-        old = load_run(before)
-        task: Any = trained.experiment.task
-        predict = jax.jit(
-            lambda image: task.predict(old.apply, (), {"image": image}).branches
-        )
-        first = [predict(image[None]) for image in samples["image"]]
+        old, task = load_run(before), trained.experiment.task
+        predict = jax.jit(lambda image: task.predict(old.apply, (), {"image": image}))
+        first = [predict(image[None]).branches for image in samples["image"]]
         branches = {"before": cut(np.concatenate(first))} | branches
     annotated = samples["boundaries"][area]
-    present = annotated[:, :, :1, :1] >= 0
-    marked = np.where(present, annotated > 0, 0)
-    truth = marked.sum(axis=1) / np.maximum(present.sum(axis=1), 1)
+    truth = _annotated_share(annotated)
     # The image with most boundaries shows most of their directions.
     chosen = int(np.argmax(truth.sum(axis=(1, 2))))
     rows = slice(0, _BOUNDARIES_SHOWN)
 
-    def orientations() -> Any:
-        boundary = marked[chosen, 0].astype(bool)
-        if not boundary.any():
-            raise InputError("the images must have a boundary, got none")
-        return draw_orientations(branches["after"][chosen, 0], boundary)
-
-    return makers | {
-        "boundaries": lambda: draw_boundaries(
+    def boundaries() -> Any:
+        return draw_boundaries(
             samples["image"][:, :height, :width][rows],
             truth[rows],
             found.boundary[area][rows],
             {name: array[rows] for name, array in branches.items()},
             branch_names=config.model.branches,
-        ),
-        "orientations": orientations,
-    }
+        )
+
+    def orientations() -> Any:
+        boundary = annotated[chosen, 0] > 0
+        if not boundary.any():
+            raise InputError("the images must have a boundary, got none")
+        return draw_orientations(branches["after"][chosen, 0], boundary)
+
+    return makers | {"boundaries": boundaries, "orientations": orientations}
+
+
+def _annotated_share(boundaries: np.ndarray) -> np.ndarray:
+    """The share of annotators [..., H, W] of boundaries [..., A, H, W], -1 for none."""
+    present = boundaries[..., :1, :1] >= 0
+    marked = present & (boundaries > 0)
+    return marked.sum(axis=-3) / np.maximum(present.sum(axis=-3), 1)
 
 
 def _recall_figure(name: str, scores: Mapping[str, float]) -> Any:
@@ -223,11 +231,11 @@ def _grouping_figure(found: Groups, samples: Mapping[str, np.ndarray]) -> Any:
         ).compute()["mean_best_iou"]
         for p, t in zip(found.labels, truth, strict=True)
     ]
-    shown = instance_map(found)
+    shown = _instance_map(found)
     return draw_grouping(samples["image"], truth, shown, found.embedding, scores=scores)
 
 
-def instance_map(found: Groups) -> np.ndarray:
+def _instance_map(found: Groups) -> np.ndarray:
     """The instances of groups, 0 for the background and 1, 2, .. for the others."""
     if found.background is None:
         return np.asarray(found.labels) + 1
@@ -250,11 +258,25 @@ def _class_makers(
     makers: Makers = {}
 
     def classes() -> Any:
-        height, width = common_size(samples["mask"])
+        height, width = _common_size(samples["mask"])
         maps = (samples["image"], samples["semantic"], found.classes, found.embedding)
         drawn = None
         if detected is not None:
-            drawn = _selected(detected, trained, (height, width))
+            least = getattr(trained.experiment.task, "min_score", -np.inf)
+            drawn = [
+                select_detections(
+                    np.asarray(maps)[..., :height, :width],
+                    scores=scores,
+                    classes=classes,
+                    min_score=least,
+                )
+                for maps, scores, classes in zip(
+                    detected.groups.proposals,
+                    detected.proposal_scores,
+                    detected.proposal_classes,
+                    strict=True,
+                )
+            ]
         return draw_classes(
             *(np.asarray(array)[:, :height, :width] for array in maps),
             class_names=trained.class_names,
@@ -270,20 +292,7 @@ def _class_makers(
     return makers
 
 
-def _selected(
-    detected: Detections, trained: Trained, size: tuple[int, int]
-) -> list[SelectedDetections]:
-    """The detections of each image that are drawn."""
-    proposals = np.asarray(detected.groups.proposals)[..., : size[0], : size[1]]
-    scores, classes = detected.proposal_scores, detected.proposal_classes
-    least = getattr(trained.experiment.task, "min_score", -np.inf)
-    return [
-        select_detections(maps, scores=s, classes=c, min_score=least)
-        for maps, s, c in zip(proposals, scores, classes, strict=True)
-    ]
-
-
-def common_size(mask: np.ndarray) -> tuple[int, int]:
+def _common_size(mask: np.ndarray) -> tuple[int, int]:
     """(H, W) within which no image [B, H', W'] has padding."""
     inside = np.all(mask, axis=0)
     return int(np.any(inside, axis=1).sum()), int(np.any(inside, axis=0).sum())
@@ -291,8 +300,6 @@ def common_size(mask: np.ndarray) -> tuple[int, int]:
 
 class PixelGrid(NamedTuple):
     """The pixels of an image, or of every so many rows and columns of a large one.
-
-    Every pixel is compared with every other.
 
     Attributes:
         image: float [H, W, 3].
@@ -314,11 +321,8 @@ class PixelGrid(NamedTuple):
 
     def trajectory(self, *, concentration: float, num_steps: int) -> np.ndarray:
         """The pixels at every step of the mean shift, [T+1, H W, D]."""
-        return np.asarray(
-            gbms_trajectory(
-                self._points, concentration=concentration, num_steps=num_steps
-            )
-        )
+        settings = {"concentration": concentration, "num_steps": num_steps}
+        return np.asarray(gbms_trajectory(self._points, **settings))
 
     def gradients(
         self, *, concentration: float, margin: float
@@ -330,13 +334,12 @@ class PixelGrid(NamedTuple):
             moved = gbms(points, concentration=concentration, num_steps=num_steps)
             return margin_loss(moved, labels, margin=margin, normalize="pairs")
 
+        names = ("no mean shift", "one step of mean shift")
+        found = (jax.grad(loss)(self._points, steps) for steps, _ in enumerate(names))
+        shape = self.embedding.shape
         return {
-            name: np.asarray(jax.grad(loss)(self._points, num_steps)).reshape(
-                self.embedding.shape
-            )
-            for num_steps, name in enumerate(
-                ("no mean shift", "one step of mean shift")
-            )
+            name: np.asarray(g).reshape(shape)
+            for name, g in zip(names, found, strict=True)
         }
 
     @property
@@ -346,6 +349,164 @@ class PixelGrid(NamedTuple):
 
 def fullest_first(instances: np.ndarray) -> list[int]:
     """The images [B, H, W] by how many instances they have, the most first."""
-    return np.argsort(
-        [-len(np.unique(t[t >= 0])) for t in instances], kind="stable"
-    ).tolist()
+    numbers = [len(np.unique(t[t >= 0])) for t in instances]
+    return np.argsort(np.negative(numbers), kind="stable").tolist()
+
+
+def write_report(
+    trained: Trained,
+    evaluation: Evaluation,
+    records: Sequence[Mapping[str, Any]],
+    path: pathlib.Path,
+    *,
+    split: str,
+    facts: Sequence[str] = (),
+) -> pathlib.Path:
+    """Writes an evaluation as one page below 3 MB, and returns its path.
+
+    Args:
+        trained: the network.
+        evaluation: of it, with extremes.
+        records: of the training, from `sphemb.training.read_log`.
+        path: of the page.
+        split: that was evaluated.
+        facts: lines below its title.
+    """
+    kept = [image for image in evaluation.ranked if image.maps]
+    half, by = -(-len(kept) // 2), evaluation.ranked_by
+    ends = {"worst": kept[:half], "best": kept[half:][::-1]}
+    source, config = trained.experiment.source(split), trained.experiment.config
+    names = {
+        image.index: str(source[image.index].get("name") or f"image {image.index}")
+        for image in kept
+    }
+    scenes = [
+        _scene(trained, image, f"{kind} {place}: {names[image.index]}")
+        for kind, images in ends.items()
+        for place, image in enumerate(images, start=1)
+    ]
+
+    def page(side: int) -> bytes:
+        def example(image: ScoredImage) -> Example:
+            score = f"{by} {image.scores[by]:.4f}"
+            return Example(names[image.index], score, _pictures(image, side))
+
+        text = html_page(
+            f"{config.task.name} of {config.model.name}",
+            facts=facts,
+            scores=evaluation.scores,
+            figures={"The training": draw_curves(records)} if records else {},
+            examples={
+                f"The {kind} images": [example(image) for image in images]
+                for kind, images in ends.items()
+                if images
+            },
+            scenes=[scene for scene in scenes if scene],
+        )
+        # File names may hold bytes that UTF-8 cannot.
+        return text.encode("utf-8", errors="backslashreplace")
+
+    side = _SIDE_SHOWN
+    while len(content := page(side)) >= _MOST_BYTES and side >= 32:
+        side = side * 3 // 4
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(content)
+    return path
+
+
+def _cut(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
+    """The maps of an image without padding, of every so many pixels."""
+    size = image.maps["mask"].shape
+    height, width = _common_size(image.maps["mask"][None])
+    step = -(-max(height, width) // side)
+    cut = {}
+    for name, array in (image.maps | named_arrays(image.prediction)).items():
+        first = 1 if name in ("boundaries", "branches") else 0
+        if array.shape[first : first + 2] == size:
+            area = (slice(0, height, step), slice(0, width, step))
+            cut[name] = array[(slice(None),) * first + area]
+    return cut
+
+
+@functools.singledispatch
+def _labels(
+    found: Any, maps: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """True and predicted labels, int [H, W], 0 the background; None without any."""
+    return None, None
+
+
+@_labels.register(ClassMap)
+@_labels.register(Detections)
+def _(found: Any, maps: Mapping[str, np.ndarray]) -> Any:
+    return maps.get("semantic"), maps["classes"]
+
+
+@_labels.register(Clusters)
+def _(found: Clusters, maps: Mapping[str, np.ndarray]) -> Any:
+    return maps.get("semantic"), maps["classes"] + 1
+
+
+@_labels.register(Groups)
+def _(found: Groups, maps: Mapping[str, np.ndarray]) -> Any:
+    instances = _instance_map(found._replace(labels=maps["labels"]))
+    return maps["instances"], match_labels(instances, maps["instances"])
+
+
+def _pictures(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
+    maps = _cut(image, side)
+    truth, found = _labels(image.prediction, maps)
+    pictures = {"image": maps["image"]}
+    for name, labels in {"truth": truth, "found": found}.items():
+        if labels is not None:
+            pictures[name] = label_rgb(labels)
+    if "boundaries" in maps:
+        pictures["annotators"] = _black(_annotated_share(maps["boundaries"]))
+    if "boundary" in maps:
+        pictures["boundaries found"] = _black(maps["boundary"])
+    if "embedding" in maps:
+        pictures["embedding"] = embedding_rgb(maps["embedding"])
+    elif "branches" in maps:
+        pictures["embedding of the finest branch"] = embedding_rgb(maps["branches"][0])
+    return pictures
+
+
+def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
+    """The points of an image at every step of the mean shift, if it has points."""
+    maps = _cut(image, _SIDE_COMPARED)
+    if "embedding" not in maps:
+        return None
+    readoff = trained.experiment.task.readoff
+    dim = maps["embedding"].shape[-1]
+    points = jnp.asarray(maps["embedding"].reshape(-1, dim), jnp.float32)
+    trajectory, grid = np.asarray(points)[None], f"{len(points):,} pixels on a grid"
+    note = f"{grid}; this task shifts no points."
+    if readoff is not None:
+        kappa, steps = readoff.concentration, readoff.predict_steps
+        shifted = gbms_trajectory(points, concentration=kappa, num_steps=steps)
+        trajectory = np.asarray(shifted)
+        note = f"Every step of the mean shift at κ = {kappa:g} of {grid}."
+    shown = np.random.default_rng(0).permutation(len(points))[:_POINTS_SHOWN]
+    if len(shown) < len(points):
+        note += f" {len(shown):,} of them are shown."
+    if dim > 3:
+        note += f" Of {dim} dimensions, the three principal ones of the last step are "
+        note += (
+            "shown, normalized to length one: points that are close here may be far "
+        )
+        note += "apart in the embedding."
+    truth, found = _labels(image.prediction, maps)
+    labels = {
+        kind: array.reshape(-1)
+        for kind, array in {"truth": truth, "found": found}.items()
+        if array is not None
+    }
+    weights = next((array for array in labels.values() if (array >= 0).any()), None)
+    colors = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
+    colors["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
+    return Scene(name, note, onto_sphere(trajectory, labels=weights)[:, shown], colors)
+
+
+def _black(values: np.ndarray) -> np.ndarray:
+    """Values in [0, 1] as black on white."""
+    return np.repeat(1.0 - np.clip(values, 0.0, 1.0)[..., None], 3, axis=-1)

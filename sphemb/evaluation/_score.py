@@ -77,10 +77,8 @@ def evaluate(
         num_extremes: with at least 1, each image is scored by itself, too, and the maps
             of so many of the worst and of the best are kept.
     """
-    experiment = trained.experiment
-    settings = experiment.config.evaluation
-    devices = jax.local_device_count()
-    task = experiment.task
+    experiment, task = trained.experiment, trained.experiment.task
+    settings, devices = experiment.config.evaluation, jax.local_device_count()
     predict = _prediction(experiment)
     state = replicate((trained.params, trained.batch_stats, trained.task_state))
     totals: dict[str, Any] = {}
@@ -105,10 +103,8 @@ def evaluate(
                 jax.tree.map(lambda leaf, i=device: leaf[i], metrics)
                 for device in range(devices)
             ]
-        for part in parts:
-            for name, metric in part.items():
-                old = totals.get(name)
-                totals[name] = old.merge(metric) if old else metric
+        for name, metric in (item for part in parts for item in part.items()):
+            totals[name] = totals[name].merge(metric) if name in totals else metric
         # Samples are of one size, that of most images, to be one array.
         shape = batch["image"].shape[1:]
         alike = all(maps["image"].shape[1:] == shape for maps, _ in samples)
@@ -117,7 +113,7 @@ def evaluate(
             found = predictions if on_host else _joined(predictions)
             valid = np.asarray(batch["valid"])
             samples.append(
-                jax.tree.map(lambda array, valid=valid: array[valid], (shown, found))
+                jax.tree.map(lambda a, valid=valid: a[valid], (shown, found))
             )
             kept += int(valid.sum())
     totals = {name: _gathered(metric) for name, metric in totals.items()}
@@ -125,9 +121,8 @@ def evaluate(
     shown, found = jax.tree.map(
         lambda *parts: np.concatenate(parts)[:num_samples], *samples
     )
-    return Evaluation(
-        scores, len(indices), totals, shown, found, ranking.by, tuple(ranking.images)
-    )
+    ranked = tuple(ranking.images)
+    return Evaluation(scores, len(indices), totals, shown, found, ranking.by, ranked)
 
 
 class _Ranking:

@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli._instance_files import annotation_ids, check_fit
-from sphemb.cli.predict import DetectionFiles
+from sphemb.cli._predict_files import DetectionFiles
 from sphemb.data import ImageWindows
 from sphemb.training import Experiment, Trained
 from tests.tiny import tiny_config

@@ -14,7 +14,8 @@ from sphemb._coco import encode_mask
 from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances, main
 from sphemb.cli._instance_files import annotation_ids
 from sphemb.cli._names import ImageNames, result_names
-from sphemb.cli.predict import DetectionFiles, check_targets, image_targets
+from sphemb.cli._predict import check_targets, image_targets
+from sphemb.cli._predict_files import DetectionFiles
 from sphemb.data import ImageWindows
 from sphemb.training import Experiment, Trained
 from tests.tiny import tiny_config

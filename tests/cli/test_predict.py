@@ -21,7 +21,8 @@ from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli import main
 from sphemb.cli._names import spelled
-from sphemb.cli.predict import regions_of, save_labels, save_overlay, with_smaller_tiles
+from sphemb.cli._predict import with_smaller_tiles
+from sphemb.cli._predict_files import regions_of, save_labels, save_overlay
 from sphemb.data import ImageWindows, read_image
 from sphemb.training import Experiment, load_run, train
 from sphemb.viz import overlay

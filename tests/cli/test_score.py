@@ -117,7 +117,7 @@ def test_maxima_alone_are_scored_on_request(folders):
         ("two maps", "maps must have different names"),
         ("colour", "b.png must be gray with 8 or 16 bits, got mode RGB"),
         ("wide", "b.tif must have values within 16 bits, got 70000 to 70000"),
-        ("size", "b.png must be as large as"),
+        ("size", "b.png must have the size of"),
         ("nan", "c.npy must have values in 0 .. 1, got nan to nan"),
         ("range", "c.npy must have values in 0 .. 1"),
         ("integers", "c.npy must be floating point, got int64"),

@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances
+from sphemb.cli._predict_files import files_for
 from sphemb.cli._runs import limit_lines
-from sphemb.cli.predict import files_for
 from sphemb.configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, evaluate

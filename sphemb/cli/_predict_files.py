@@ -47,13 +47,14 @@ class PredictionFiles:
         per_image: names of an image's files; ``{}`` is the name of its results.
         shared: names of files for all images.
         embeds: whether there is an embedding to keep.
+        noun: what is found, one and several.
         called: image file -> name of its results, if that is not its stem.
     """
 
     per_image: ClassVar[Sequence[str]] = ()
     shared: ClassVar[Sequence[str]] = ()
     embeds: ClassVar[bool] = True
-    noun: ClassVar[tuple[str, str]]
+    noun: ClassVar[tuple[str, str]] = ("instance", "instances")
 
     def __init__(self, trained: Trained):
         self.trained = trained
@@ -62,24 +63,19 @@ class PredictionFiles:
     def write(
         self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
     ) -> int:
-        """Writes the files of one image, in the order of ``per_image``.
-
-        Returns:
-            The number of what was found, see `in_words`.
-        """
+        """Writes the files of one image; returns the number of what was found."""
         raise NotImplementedError
 
     def finish(self, targets: Sequence[pathlib.Path]) -> None:
-        """Writes the files of all images, in the order of ``shared``."""
+        """Writes the files of all images, as in ``shared``."""
 
-    def in_words(self, number: int) -> str:
-        """What was found."""
-        return f"{number} {self.noun[number != 1]}"
+    def name_of(self, image: ImageWindows) -> str:
+        """The name of an image's results, in UTF-8."""
+        return spelled(self.called.get(image.path, image.path.stem))
 
     def file_name(self, image: ImageWindows) -> str:
-        """The file of an image in COCO's files, by the name of its results."""
-        name = self.called.get(image.path, image.path.stem)
-        return spelled(f"{name}{image.path.suffix}")
+        """The file of an image in COCO's files."""
+        return self.name_of(image) + spelled(image.path.suffix)
 
 
 class BoundaryFiles(PredictionFiles):
@@ -95,11 +91,10 @@ class BoundaryFiles(PredictionFiles):
         """Writes the files of one image; returns the pixels above .5."""
         boundary = found["boundary"]
         save_labels(targets[0], boundary_levels(boundary))
-        width = image.size[1]
 
         def rows(first: int, last: int) -> np.ndarray:
-            pixels = image.read(Box(first, 0, last, width))
-            return _as_bytes(overlay_boundaries(pixels, boundary[first:last]))
+            pixels = image.read(Box(first, 0, last, image.size[1]))
+            return overlay_boundaries(pixels, boundary[first:last])
 
         _save(targets[1], rows, image.size)
         return int(np.sum(boundary >= 0.5))
@@ -136,7 +131,6 @@ class GroupFiles(PredictionFiles):
 
     per_image = ("{}_labels.png", "{}_overlay.png", "{}_labels.csv")
     shared = ("instances.json",)
-    noun = ("instance", "instances")
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
@@ -152,27 +146,22 @@ class GroupFiles(PredictionFiles):
         save_overlay(targets[1], image, labels)
         regions = list(regions_of(labels))
         write_table(targets[2], COLUMNS, (region.row for region in regions))
-        number = len(self._images) + 1
-        self._images.append(
-            {
-                "id": number,
-                "file_name": self.file_name(image),
-                "height": image.size[0],
-                "width": image.size[1],
-            }
-        )
-        self._annotations += [
-            {
-                "id": len(self._annotations) + i,
-                "image_id": number,
-                "category_id": 1,
-                "segmentation": region.runs,
-                "area": region.pixels,
-                "bbox": region.coco_box,
-                "iscrowd": 0,
-            }
-            for i, region in enumerate(regions, start=1)
-        ]
+        number, (height, width) = len(self._images) + 1, image.size
+        entry = {"id": number, "file_name": self.file_name(image)}
+        self._images.append(entry | {"height": height, "width": width})
+        for region in regions:
+            top, left, bottom, right = region.box
+            self._annotations.append(
+                {
+                    "id": len(self._annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "segmentation": region.runs,
+                    "area": region.pixels,
+                    "bbox": [left, top, right - left, bottom - top],
+                    "iscrowd": 0,
+                }
+            )
         return len(regions)
 
     def finish(self, targets: Sequence[pathlib.Path]) -> None:
@@ -193,13 +182,11 @@ class DetectionFiles(PredictionFiles):
     hidden by another tile's, those of the label image.
 
     Attributes:
-        ids: by which COCO's annotations call images and classes, if the results are to
-            have these.
+        ids: of COCO's annotations, for images and classes in the results; or None.
     """
 
     per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png", "{}_labels.csv")
     shared = ("results.json",)
-    noun = ("instance", "instances")
     ids: AnnotationIds | None = None
 
     def __init__(self, trained: Trained):
@@ -251,10 +238,9 @@ class DetectionFiles(PredictionFiles):
         """The id of an image: COCO's, or its name; as a number unless 7 and 007 are."""
         if self.ids is not None:
             return self.ids.images[image.path]
-        name = spelled(self.called.get(image.path, image.path.stem))
-        if not name.isdecimal() or self._numbers[int(name)] > 1:
-            return name
-        return int(name)
+        name = self.name_of(image)
+        unique = name.isdecimal() and self._numbers[int(name)] <= 1
+        return int(name) if unique else name
 
     @functools.cached_property
     def _numbers(self) -> Counter[int]:
@@ -305,16 +291,10 @@ class Region(NamedTuple):
     runs: dict[str, Any]
 
     @property
-    def coco_box(self) -> list[int]:
-        """Left, top, width, height."""
-        top, left, bottom, right = self.box
-        return [left, top, right - left, bottom - top]
-
-    @property
     def row(self) -> tuple[Any, ...]:
         """Its row of the table, in the order of `COLUMNS`."""
-        row, column = (round(value, 2) for value in self.middle)
-        return (self.label, self.pixels, row, column, *self.box)
+        middle = (round(value, 2) for value in self.middle)
+        return (self.label, self.pixels, *middle, *self.box)
 
 
 def regions_of(labels: np.ndarray) -> Iterator[Region]:
@@ -325,25 +305,14 @@ def regions_of(labels: np.ndarray) -> Iterator[Region]:
         mask = labels[box] == number
         rows, columns = np.nonzero(mask)
         top, left = box[0].start, box[1].start
-        yield Region(
-            number,
-            len(rows),
-            (top + float(rows.mean()), left + float(columns.mean())),
-            (top, left, box[0].stop, box[1].stop),
-            encode_mask(mask, corner=(top, left), size=labels.shape),
-        )
+        middle = (top + float(rows.mean()), left + float(columns.mean()))
+        runs = encode_mask(mask, corner=(top, left), size=labels.shape)
+        ends = (top, left, box[0].stop, box[1].stop)
+        yield Region(number, len(rows), middle, ends, runs)
 
 
 def save_labels(path: pathlib.Path, labels: np.ndarray) -> pathlib.Path:
-    """Writes a label map: PNG of 16 bits, or TIFF of 32 for more than 65,535 labels.
-
-    Args:
-        path: ending in ``.png`` or ``.tif``.
-        labels: int [H, W] from 0 on.
-
-    Returns:
-        The file, which may end in ``.tif`` instead.
-    """
+    """Writes labels int [H, W] as PNG of 16 bits, or TIFF; returns the file."""
     most = int(labels.max(initial=0))
     if path.suffix == ".png" and most <= _PNG_LABEL:
         write_labels(path, labels)
@@ -367,7 +336,7 @@ def save_overlay(path: pathlib.Path, image: ImageWindows, labels: np.ndarray) ->
         if many:
             seen = np.where(seen > 0, 1 + (seen - 1) % _COLORS, seen)
         picture = overlay(image.read(Box(above, 0, below, width)), seen)
-        return _as_bytes(picture[first - above : last - above])
+        return picture[first - above : last - above]
 
     _save(path, rows, image.size)
 
@@ -375,11 +344,11 @@ def save_overlay(path: pathlib.Path, image: ImageWindows, labels: np.ndarray) ->
 def _save(
     path: pathlib.Path, rows: Callable[[int, int], np.ndarray], size: tuple[int, int]
 ) -> None:
-    """Writes a picture of which ``rows`` paints some at a time."""
+    """Writes a picture in [0, 1] of which ``rows`` paints some at a time."""
 
     def in_parts(first: int, last: int) -> np.ndarray:
-        starts = range(first, last, _ROWS)
-        return np.concatenate([rows(a, min(a + _ROWS, last)) for a in starts])
+        parts = (rows(a, min(a + _ROWS, last)) for a in range(first, last, _ROWS))
+        return np.concatenate([np.rint(255 * p).astype(np.uint8) for p in parts])
 
     if path.suffix == ".tif":
         write_tiff(path, in_parts, size=size, dtype=np.uint8, channels=3)
@@ -404,7 +373,3 @@ def _remove_others(path: pathlib.Path) -> None:
     """Removes what an earlier prediction has written with another ending."""
     for other in either_picture(path) - {path}:
         other.unlink(missing_ok=True)
-
-
-def _as_bytes(picture: np.ndarray) -> np.ndarray:
-    return np.rint(255 * picture).astype(np.uint8)

@@ -31,7 +31,7 @@ from sphemb.cli._names import (
     write_table,
     writing_results,
 )
-from sphemb.cli.predict._files import (
+from sphemb.cli._predict_files import (
     DetectionFiles,
     PredictionFiles,
     either_picture,
@@ -128,8 +128,6 @@ class Predict:
             make_folder(folder)
         begin = time.perf_counter()
         rows, tile = self._predict(images, targets, files, tiled)
-        with writing_results():
-            files.finish(shared)
         limits = Counter(name for row in rows for name in row["reached"].split())
         for name, number in limits.items():
             line = limit_line(trained.experiment.task, name, number, len(images))
@@ -146,6 +144,7 @@ class Predict:
             "images": rows,
         }
         with writing_results():
+            files.finish(shared)
             table, record = (self.out / name for name in _SHARED)
             write_table(table, tuple(rows[0]), (tuple(row.values()) for row in rows))
             write_json(record, summary)
@@ -202,13 +201,9 @@ class Predict:
         for i, image in enumerate(progress(images, "images")):
             row, tile = self._predict_one(image, targets[i], files, tiled, tile)
             rows.append(row)
-            height, width = image.size
-            found = files.in_words(row["found"])
-            tqdm.write(
-                f"[{i + 1}/{len(images)}] {one_line(_title(image))}, "
-                f"{height} x {width}: {found} in {row['seconds']:.1f} s",
-                file=sys.stdout,
-            )
+            found = f"{row['found']} {files.noun[row['found'] != 1]}"
+            line = f"{_title(image)}: {found} in {row['seconds']:.1f} s"
+            tqdm.write(f"[{i + 1}/{len(images)}] {line}", file=sys.stdout)
             sys.stdout.flush()
             reached += bool(row["reached"])
             if row["reached"] and reached <= _LIMITS_PRINTED:
@@ -229,16 +224,11 @@ class Predict:
         tile: int,
     ) -> tuple[dict[str, Any], int]:
         start = time.perf_counter()
+        settings: Any = {"min_size": self.min_size, "embedding": self.embeddings}
 
         def find(tile: int) -> tuple[Found, int]:
             tiles = tiled.tiles(image.size, tile=tile, halo=self.halo)
-            found = tiled.predict(
-                image,
-                tiles,
-                min_size=self.min_size,
-                embedding=self.embeddings,
-                progress=_progress,
-            )
+            found = tiled.predict(image, tiles, **settings, progress=_progress)
             return found, len(tiles)
 
         (found, number), tile = with_smaller_tiles(
@@ -273,12 +263,10 @@ class Predict:
         tiled: TiledPrediction,
         targets: Sequence[pathlib.Path],
     ) -> str:
-        height, width = image.size
         tiles = tiled.tiles(image.size, tile=self.tile, halo=self.halo)
         sides = " x ".join(map(str, tiles[0].outer.size))
-        names = ", ".join(str(path) for path in targets)
         many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
-        return one_line(f"{_title(image)}, {height} x {width}: {many} -> {names}")
+        return f"{_title(image)}: {many} -> {one_line(', '.join(map(str, targets)))}"
 
 
 def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
@@ -287,8 +275,9 @@ def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:
 
 
 def _title(image: ImageWindows) -> str:
-    """An image, and which of its pages is read if it has several."""
-    return ", ".join(filter(None, (str(image.path), image.pages_read)))
+    """An image, its page if it has several, and its size."""
+    names = filter(None, (str(image.path), image.pages_read))
+    return one_line(f"{', '.join(names)}, {image.size[0]} x {image.size[1]}")
 
 
 def image_targets(
@@ -297,10 +286,7 @@ def image_targets(
     names: Sequence[str],
     out: pathlib.Path,
 ) -> list[list[pathlib.Path]]:
-    """The files in ``out`` of each image, whose results are ``called`` by a name.
-
-    ``names`` are those of an image's files, with ``{}`` for the name of its results.
-    """
+    """The files in ``out`` of each image; ``{}`` in ``names`` is what it is called."""
     return [
         [named_for(out / n.format(called[image.path]), image.size) for n in names]
         for image in images
@@ -335,18 +321,7 @@ def with_smaller_tiles(
     name: str,
     say: Callable[[str], None] = print,
 ) -> tuple[T, int]:
-    """Does work in tiles, halved until the device's memory is enough.
-
-    Args:
-        work: from the side of a tile to the result.
-        tile: the side that is tried first.
-        least: the smallest side that is tried.
-        name: of the image, for messages.
-        say: gets a line for each smaller tile.
-
-    Returns:
-        The result and its tile.
-    """
+    """Calls ``work`` with a tile, halved while memory is exhausted: result and tile."""
     while True:
         try:
             return work(tile), tile
