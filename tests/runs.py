@@ -8,7 +8,7 @@ from typing import Any
 import chex
 
 from sphemb.training import Experiment, TrainState, load_config, read_log
-from sphemb.training._checkpoints import Checkpoints
+from sphemb.training._workdir import Checkpoints
 
 
 def records(workdir: pathlib.Path) -> list[dict[str, Any]]:

@@ -220,7 +220,6 @@ def test_nothing_else_opens_a_file_to_write():
     # Orbax's, which writes them whole; the reader of MATLAB files answers by a pipe.
     assert {path for path, _ in found} == {
         "data/files/_matlab.py",
-        "training/_checkpoints.py",
         "training/_loop.py",
         "training/_workdir.py",
     }, found

@@ -1,23 +1,16 @@
-"""Tasks: what is learned, predicted and measured. One file each, all a `Task`.
-
-* `Boundaries`, `Instances`, `Picie`, `Proposals`, `Semantic`, `Spectral`: the tasks.
-* `Groups`, `ClassMap` (`Clusters`), `BoundaryMap`, `Detections`: what they predict.
-* `Readoff`: how groups are read off an embedding; `Stateless`: a base for own tasks.
-* `LabelMap`: which labels of the data a task reads.
+"""Tasks: what is learned, predicted and measured; `Stateless` is a base for own ones.
 
 A configuration names a task by its class, ``config.task.name = "Proposals"`` or
 ``"my_package.tasks:MyTask"``; the other entries of ``config.task`` are its settings.
 """
 
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
-from sphemb.tasks._instances import Instances
+from sphemb.tasks._groups import ROUNDINGS, Proposals, Spectral
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_clusters import PicieState
 from sphemb.tasks._pixels import embed_pixels, placed_map
-from sphemb.tasks._proposals import Proposals
 from sphemb.tasks._readoff import Readoff
-from sphemb.tasks._semantic import Semantic
-from sphemb.tasks._spectral import ROUNDINGS, Spectral
+from sphemb.tasks._recognition import Instances, Semantic
 from sphemb.tasks._task import (
     Apply,
     Batch,

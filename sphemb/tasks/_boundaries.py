@@ -122,9 +122,7 @@ class Boundaries(Stateless):
     ) -> jax.Array:
         """The margin loss of every branch, [K]; all of them see the same pixels."""
         sample = draw_pixels(batch, key, self.num_samples)
-        vectors = jnp.stack(
-            [unit_vectors_at(branch, sample.indices) for branch in branches]
-        )
+        vectors = jnp.stack([unit_vectors_at(one, sample.indices) for one in branches])
         labels = jnp.take_along_axis(labels, sample.indices, axis=1)
         return margin_loss(
             vectors,
@@ -136,11 +134,10 @@ class Boundaries(Stateless):
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> BoundaryMap:
         """Averages the scales; the branches are those at scale 1, or the first."""
-        image, mask = batch["image"], batch.get("mask")
-        size = image.shape[1:3]
+        size = batch["image"].shape[1:3]
         first = 1.0 if 1.0 in self.scales else self.scales[0]
-        total = jnp.zeros(image.shape[:3])
-        branches = jnp.zeros(())
+        total = jnp.zeros(batch["image"].shape[:3])
+        branches: list[jax.Array] = []
         for scale in self.scales:
             seen = resized(batch, scale, multiple=self.scale_multiple)
             maps = maps_of(apply, seen)
@@ -148,17 +145,12 @@ class Boundaries(Stateless):
             found = PlacedMap(extended(found, seen.get("mask")), Grid())
             total += enlarged(found.at_scale(scale), size)[..., 0]
             if scale == first:
-                branches = jnp.stack(
-                    [
-                        unit_vectors_of_all(branch.at_scale(scale), size)
-                        for branch in placed_maps(maps, "branches", seen)
-                    ],
-                    axis=1,
-                )
+                own = placed_maps(maps, "branches", seen)
+                branches = [unit_vectors_of_all(b.at_scale(scale), size) for b in own]
         boundary = total / len(self.scales)
-        if mask is not None:
-            boundary = jnp.where(mask, boundary, 0.0)
-        return BoundaryMap(boundary, branches)
+        if "mask" in batch:
+            boundary = jnp.where(batch["mask"], boundary, 0.0)
+        return BoundaryMap(boundary, jnp.stack(branches, axis=1))
 
     def metrics(self, predictions: BoundaryMap, batch: Batch) -> dict[str, Any]:
         """The boundary benchmark: found and true pixels are matched one to one.
@@ -174,17 +166,8 @@ class Boundaries(Stateless):
             annotators = annotators[annotators[:, 0, 0] >= 0] > 0
             if self.nms:
                 found = suppress_non_maxima(found)
-            counts.append(
-                boundary_counts(
-                    found,
-                    annotators,
-                    thresholds=self.thresholds,
-                    tolerance=self.tolerance,
-                )
-            )
-        stacked = np.stack(counts) if counts else np.zeros((0, self.thresholds, 4), int)
-        return {
-            "boundaries": BoundaryScores.from_counts(
-                stacked, thresholds=self.thresholds
-            )
-        }
+            how: Any = {"thresholds": self.thresholds, "tolerance": self.tolerance}
+            counts.append(boundary_counts(found, annotators, **how))
+        stacked = np.reshape(np.array(counts, int), (-1, self.thresholds, 4))
+        scores = BoundaryScores.from_counts(stacked, thresholds=self.thresholds)
+        return {"boundaries": scores}

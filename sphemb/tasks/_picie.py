@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import VOID, InputError
-from sphemb.grouping import KMeansState
 from sphemb.losses import overclustering_weights
 from sphemb.metrics import MatchedIoU
 from sphemb.tasks._picie_clusters import (
@@ -21,29 +20,19 @@ from sphemb.tasks._picie_clusters import (
     ViewSettings,
     cluster_stream,
     embedded_views,
-    empty_state,
     nearest_centroids,
-    next_epoch,
     view_batch,
     view_keys,
     view_losses,
     view_points,
+    warn_of_collapse,
 )
 from sphemb.tasks._pixels import PlacedMap, placed_map, resized
-from sphemb.tasks._task import (
-    Apply,
-    Batch,
-    Clusters,
-    LabelMap,
-    Maps,
-    Settings,
-    maps_of,
-    setting,
-)
+from sphemb.tasks._task import Apply, Batch, Clusters, LabelMap, Maps, maps_of, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Picie(Settings):
+class Picie(ViewSettings):
     r"""Clusters the pixels of all images, and learns to separate the clusters.
 
     Every `update` begins an epoch. It samples new random changes of each image, embeds
@@ -57,12 +46,12 @@ class Picie(Settings):
     labels instead. (With labels of the current network, training collapsed.)
 
     No label of the data is used in training: ``instances`` may be void everywhere.
+    `ViewSettings` has the random changes.
 
     Attributes:
         num_clusters: K.
         num_overclusters: 0, or a second, larger number of clusters that is learned
             beside them; the paper's 100.
-        views: 2, or 1 for the baseline without random changes, after DeepCluster.
         embedding_dim: D, that of the network.
         feature: the network's map that is clustered.
         metric: ``"euclidean"``, as in the authors' code, or ``"spherical"`` for unit
@@ -74,10 +63,6 @@ class Picie(Settings):
         cluster_pixels: M, cells of each of them.
         start_images: the first of them, on which Lloyd's steps are taken.
         start_steps: number of these steps.
-        brightness, contrast, saturation, hue, jitter, gray, blur, blur_sigma: color
-            changes, see `sphemb.warps.sample_photometric`.
-        crop_side: smallest and largest side of the box, as shares of the image's.
-        flip: probability of a mirrored view.
         predict_view: the view whose centroids label an image, 0 or 1; the second sees
             whole images, as a prediction does.
         predict_scale: scale at which images are predicted, to match the training size.
@@ -92,7 +77,6 @@ class Picie(Settings):
 
     num_clusters: int = setting(27, at_least=2)
     num_overclusters: int = setting(0, at_least=0)
-    views: int = setting(2, choices=(1, 2))
     embedding_dim: int = setting(128, at_least=1)
     feature: str = "embedding"
     metric: str = setting("euclidean", choices=("euclidean", "spherical"))
@@ -103,16 +87,6 @@ class Picie(Settings):
     cluster_pixels: int = setting(400, at_least=1)
     start_images: int = setting(512, at_least=1)
     start_steps: int = setting(20, at_least=0)
-    brightness: float = 0.3
-    contrast: float = 0.3
-    saturation: float = 0.3
-    hue: float = 0.1
-    jitter: float = 0.8
-    gray: float = 0.2
-    blur: float = 0.5
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    crop_side: tuple[float, float] = (0.5, 1.0)
-    flip: float = 0.5
     predict_view: int = setting(1, scoring=True, choices=(0, 1))
     predict_scale: float = setting(1.0, scoring=True, above=0)
     scale_multiple: int = setting(32, scoring=True, at_least=1)
@@ -142,14 +116,8 @@ class Picie(Settings):
         """What the scores read, if the data have it; the loss reads none."""
         if self.scored_by == "foreground":
             return (LabelMap("instances", learned=False),)
-        scored = LabelMap(
-            "semantic",
-            learned=False,
-            needed=False,
-            below=self.first_class + self.num_classes,
-            setting="num_classes",
-        )
-        return (scored,)
+        end = self.first_class + self.num_classes
+        return (LabelMap("semantic", False, False, below=end, setting="num_classes"),)
 
     @property
     def _sizes(self) -> tuple[int, ...]:
@@ -157,40 +125,45 @@ class Picie(Settings):
         over = (self.num_overclusters,) if self.num_overclusters else ()
         return (self.num_clusters, *over)
 
-    @property
-    def _view_settings(self) -> ViewSettings:
-        return ViewSettings(*(getattr(self, name) for name in ViewSettings._fields))
-
     def init(self, key: jax.Array, apply: Apply) -> PicieState:
         """No clusters yet; the first update, before the first step, finds them."""
-        return empty_state(
-            key, apply, views=self.views, sizes=self._sizes, dim=self.embedding_dim
+        shapes = [(self.views, size) for size in self._sizes]
+        return PicieState(
+            seed=jax.random.key_data(key),
+            epoch=jnp.zeros((), jnp.int32),
+            centroids=tuple(jnp.zeros((*s, self.embedding_dim)) for s in shapes),
+            counts=tuple(jnp.zeros(s) for s in shapes),
+            anchor=jax.tree.map(jnp.copy, apply),
         )
 
     def update(
         self, apply: Apply, state: PicieState, batches: Iterable[Batch], key: jax.Array
     ) -> PicieState:
         """Begins an epoch: new random changes, and new clusters of each view."""
-
-        def cluster(state: PicieState) -> list[KMeansState]:
-            points = embedded_views(
-                lambda batch: self._features(maps_of(apply, batch), batch),
-                state,
-                batches,
-                self._view_settings,
-                cluster_images=self.cluster_images,
-                cluster_pixels=self.cluster_pixels,
-            )
-            return cluster_stream(
-                key,
-                points,
-                sizes=self._sizes,
-                start_images=self.start_images,
-                start_steps=self.start_steps,
-                metric=self.metric,
-            )
-
-        return next_epoch(state, apply, cluster)
+        state = state._replace(epoch=state.epoch + 1)
+        points = embedded_views(
+            lambda batch: self._features(maps_of(apply, batch), batch),
+            state,
+            batches,
+            self,
+            cluster_images=self.cluster_images,
+            cluster_pixels=self.cluster_pixels,
+        )
+        clusters = cluster_stream(
+            key,
+            points,
+            sizes=self._sizes,
+            start_images=self.start_images,
+            start_steps=self.start_steps,
+            metric=self.metric,
+        )
+        state = state._replace(
+            centroids=tuple(one.centroids for one in clusters),
+            counts=tuple(one.counts for one in clusters),
+            anchor=jax.tree.map(jnp.copy, apply),
+        )
+        warn_of_collapse(state)
+        return state
 
     def _features(self, maps: Maps, batch: Batch) -> PlacedMap:
         """The map of a batch's images that is clustered, [B, h, w, D]."""
@@ -221,30 +194,17 @@ class Picie(Settings):
         keys = view_keys(state.seed, state.epoch, batch["index"])
         views, anchors = [], []
         for view in range(self.views):
-            seen = view_batch(batch, keys, view=view, settings=self._view_settings)
+            chosen: Any = {"view": view, "settings": self}
+            seen = view_batch(batch, keys, **chosen)
             for network, points in ((apply, views), (state.anchor, anchors)):
                 features, grid = self._features(maps_of(network, seen), seen)
-                points.append(
-                    view_points(
-                        features,
-                        keys,
-                        view=view,
-                        settings=self._view_settings,
-                        offset=grid.origin / grid.stride,
-                    )
-                )
+                offset = grid.origin / grid.stride
+                points.append(view_points(features, keys, offset=offset, **chosen))
         anchors = jax.lax.stop_gradient(anchors)
+        how: Any = {"metric": self.metric, "balance": self.balance}
         found = [
-            view_losses(
-                views,
-                anchors,
-                centroids,
-                counts,
-                metric=self.metric,
-                balance=self.balance,
-                temperature=self.temperature,
-            )
-            for centroids, counts in zip(state.centroids, state.counts, strict=True)
+            view_losses(views, anchors, *clusters, temperature=self.temperature, **how)
+            for clusters in zip(state.centroids, state.counts, strict=True)
         ]
         totals = [
             one.within if self.views == 1 else 0.5 * (one.within + one.cross)

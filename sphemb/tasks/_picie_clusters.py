@@ -11,10 +11,11 @@ views, D dimension, K clusters.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ from sphemb.grouping import (
 from sphemb.losses import cluster_weights, prototype_cross_entropy, sample_pixels
 from sphemb.sphere import l2_normalize, pairwise_dot
 from sphemb.tasks._pixels import PlacedMap, enlarged, unit_map
-from sphemb.tasks._task import Apply, Batch
+from sphemb.tasks._task import Apply, Batch, Settings, setting
 from sphemb.warps import (
     apply_geometric,
     apply_geometric_labels,
@@ -42,22 +43,33 @@ from sphemb.warps import (
 )
 
 _GEOMETRIC = 2  # the number of its key, after those of the two views
+_COLORS = ("brightness", "contrast", "saturation", "hue")
+_CHANGES = (*_COLORS, "jitter", "gray", "blur", "blur_sigma")
 
 
-class ViewSettings(NamedTuple):
-    """Settings of `Picie` that the views depend on."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ViewSettings(Settings):
+    """Settings of `Picie` that the views depend on.
 
-    views: int
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    jitter: float
-    gray: float
-    blur: float
-    blur_sigma: tuple[float, float]
-    crop_side: tuple[float, float]
-    flip: float
+    Attributes:
+        views: 2, or 1 for the baseline without random changes, after DeepCluster.
+        brightness, contrast, saturation, hue, jitter, gray, blur, blur_sigma: color
+            changes, see `sphemb.warps.sample_photometric`.
+        crop_side: smallest and largest side of the box, as shares of the image's.
+        flip: probability of a mirrored view.
+    """
+
+    views: int = setting(2, choices=(1, 2))
+    brightness: float = 0.3
+    contrast: float = 0.3
+    saturation: float = 0.3
+    hue: float = 0.1
+    jitter: float = 0.8
+    gray: float = 0.2
+    blur: float = 0.5
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    crop_side: tuple[float, float] = (0.5, 1.0)
+    flip: float = 0.5
 
 
 def view_keys(seed: jax.Array, epoch: jax.Array, index: jax.Array) -> jax.Array:
@@ -72,19 +84,10 @@ def view_image(
     """The images [B, H, W, 3] of a view, as the network gets them."""
     if settings.views == 1:
         return image
+    changes: dict[str, Any] = {name: getattr(settings, name) for name in _CHANGES}
 
     def draw(key: jax.Array):
-        return sample_photometric(
-            jax.random.fold_in(key, view),
-            brightness=settings.brightness,
-            contrast=settings.contrast,
-            saturation=settings.saturation,
-            hue=settings.hue,
-            jitter=settings.jitter,
-            gray=settings.gray,
-            blur=settings.blur,
-            blur_sigma=settings.blur_sigma,
-        )
+        return sample_photometric(jax.random.fold_in(key, view), **changes)
 
     recolored = apply_photometric(image, jax.vmap(draw)(keys))
     if view == 1:
@@ -124,11 +127,8 @@ def view_points(
 
 def _boxes(keys: jax.Array, settings: ViewSettings):
     def draw(key: jax.Array):
-        return sample_geometric(
-            jax.random.fold_in(key, _GEOMETRIC),
-            side=settings.crop_side,
-            flip=settings.flip,
-        )
+        key = jax.random.fold_in(key, _GEOMETRIC)
+        return sample_geometric(key, side=settings.crop_side, flip=settings.flip)
 
     return jax.vmap(draw)(keys)
 
@@ -171,9 +171,8 @@ def view_losses(
             losses.append(loss.mean())
         return jnp.stack(losses).mean()
 
-    sizes = jnp.stack(
-        [jnp.bincount(y.reshape(-1), length=centroids.shape[1]) for y in labels]
-    )
+    count = functools.partial(jnp.bincount, length=centroids.shape[1])
+    sizes = jnp.stack([count(of_view.reshape(-1)) for of_view in labels])
     largest = jnp.max(cluster_shares(sizes, centroids))
     return ViewLosses(mean_loss(0), mean_loss(1), largest)
 
@@ -200,17 +199,11 @@ def nearest_centroids(
 
 
 class SampledPoints(NamedTuple):
-    """Sampled cells of a batch, the same in every view.
+    """Sampled cells of a batch of B images, the same in every view."""
 
-    Attributes:
-        points: [V, P, D].
-        mask: bool [P], False where an image has fewer cells.
-        images: B, of all processes together.
-    """
-
-    points: jax.Array
-    mask: jax.Array
-    images: int
+    points: jax.Array  # [V, P, D]
+    mask: jax.Array  # [P], False where an image has fewer cells
+    images: int  # B, of all processes together
 
 
 @functools.partial(jax.jit, static_argnames="number")
@@ -225,27 +218,18 @@ def sample_cells(
         return sample_pixels(key, counted, num_samples=number)
 
     sample = jax.vmap(draw)(keys, counted)
-    chosen = [
-        jnp.take_along_axis(view, sample.indices[..., None], axis=1) for view in views
-    ]
-    points = jnp.stack(chosen).reshape(len(views), batch * number, dim)
-    return points, sample.mask.reshape(-1)
+    indices = sample.indices[..., None]
+    chosen = jnp.stack([jnp.take_along_axis(view, indices, axis=1) for view in views])
+    return chosen.reshape(len(views), batch * number, dim), sample.mask.reshape(-1)
 
 
 @functools.partial(jax.jit, static_argnames=("num_clusters", "num_steps", "metric"))
 def _started(key, points, mask, *, num_clusters, num_steps, metric):
+    given = {"metric": metric, "mask": mask}
+
     def one_view(key: jax.Array, points: jax.Array) -> KMeansState:
-        start = init_centroids(
-            key, points, num_clusters=num_clusters, metric=metric, mask=mask
-        )
-        found = k_means(
-            points,
-            start,
-            num_steps=num_steps,
-            metric=metric,
-            empty="farthest",
-            mask=mask,
-        )
+        start = init_centroids(key, points, num_clusters=num_clusters, **given)
+        found = k_means(points, start, num_steps=num_steps, empty="farthest", **given)
         return KMeansState(found.centroids, found.counts)
 
     return jax.vmap(one_view)(jax.random.split(key, points.shape[0]), points)
@@ -270,30 +254,21 @@ def cluster_stream(
 ) -> list[KMeansState]:
     """Lloyd's steps on the first images, running means of those after them."""
     first: list[SampledPoints] = []
-    seen = 0
     for batch in stream:
         first.append(batch)
-        seen += batch.images
-        if seen >= start_images:
+        if sum(one.images for one in first) >= start_images:
             break
     points = jnp.concatenate([batch.points for batch in first], axis=1)
     mask = jnp.concatenate([batch.mask for batch in first])
+    given = {"num_steps": start_steps, "metric": metric}
     states: list[KMeansState] = [
         _started(
-            jax.random.fold_in(key, size),
-            points,
-            mask,
-            num_clusters=size,
-            num_steps=start_steps,
-            metric=metric,
+            jax.random.fold_in(key, size), points, mask, num_clusters=size, **given
         )
         for size in sizes
     ]
-    for batch in stream:
-        states = [
-            _taken_in(state, batch.points, batch.mask, metric=metric)
-            for state in states
-        ]
+    for points, mask, _ in stream:
+        states = [_taken_in(state, points, mask, metric=metric) for state in states]
     return states
 
 
@@ -322,35 +297,6 @@ class PicieState(NamedTuple):
     anchor: Apply
 
 
-def empty_state(
-    key: jax.Array, apply: Apply, *, views: int, sizes: tuple[int, ...], dim: int
-) -> PicieState:
-    """A state without clusters, of the shapes that it keeps."""
-    shapes = [(views, size) for size in sizes]
-    return PicieState(
-        seed=jax.random.key_data(key),
-        epoch=jnp.zeros((), jnp.int32),
-        centroids=tuple(jnp.zeros((*s, dim)) for s in shapes),
-        counts=tuple(jnp.zeros(s) for s in shapes),
-        anchor=jax.tree.map(jnp.copy, apply),
-    )
-
-
-def next_epoch(
-    state: PicieState, apply: Apply, cluster: Callable[[PicieState], list[KMeansState]]
-) -> PicieState:
-    """The state of the epoch after, with new random changes and new clusters."""
-    state = state._replace(epoch=state.epoch + 1)
-    states = cluster(state)
-    state = state._replace(
-        centroids=tuple(state.centroids for state in states),
-        counts=tuple(state.counts for state in states),
-        anchor=jax.tree.map(jnp.copy, apply),
-    )
-    _warn_of_collapse(state)
-    return state
-
-
 def embedded_views(
     embed: Callable[[Batch], PlacedMap],
     state: PicieState,
@@ -368,13 +314,12 @@ def embedded_views(
         # another program its parameters would be constants.
         views, counted = [], batch["valid"]
         for view in range(settings.views):
+            chosen: Any = {"view": view, "settings": settings}
             shown = {k: batch[k] for k in ("image", "mask") if k in batch}
-            shown = _shown(shown, keys, view=view, settings=settings)
+            shown = _shown(shown, keys, **chosen)
             features, grid = embed(shown)
             offset = grid.origin / grid.stride
-            views.append(
-                _points(features, keys, view=view, settings=settings, offset=offset)
-            )
+            views.append(_points(features, keys, offset=offset, **chosen))
             if not view:  # whose cells lie where those of the other are moved to
                 counted = _counted(shown.get("mask"), batch["valid"], features)
         cells = jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, _SAMPLE)
@@ -412,7 +357,7 @@ def _of_all_processes(
     return jnp.asarray(points), jnp.asarray(mask.transpose(1, 0, 2).reshape(-1))
 
 
-def _warn_of_collapse(state: PicieState) -> None:
+def warn_of_collapse(state: PicieState) -> None:
     """Warns if nearly all pixels are in one cluster."""
     for counts, centroids in zip(state.counts, state.centroids, strict=True):
         sizes = np.asarray(cluster_shares(counts, centroids))
@@ -424,7 +369,7 @@ def _warn_of_collapse(state: PicieState) -> None:
                 f"{int(sizes[view].argmax())} of {sizes.shape[1]} holds "
                 f"{100 * shares[view]:.0f} % of the pixels of view {view}; a smaller "
                 "config.optimizer.learning_rate, shorter epochs or "
-                "config.settings.balance='inverse' may help",
+                "config.task.balance='inverse' may help",
                 file=sys.stderr,
                 flush=True,
             )

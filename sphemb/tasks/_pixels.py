@@ -1,13 +1,12 @@
-"""Pixels of an image against the cells of a coarser embedding map.
+"""Pixels of an image against the cells of a coarser embedding map, see `sphemb._grid`.
 
 Shape letters: B images, H W image size, h w map size, s = H / h the map's stride, M
 pixels of an image, D dimension.
-
-Where the cells of a map lie is said in `sphemb._grid`.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -24,14 +23,9 @@ from sphemb.tasks._task import Apply, Batch, Maps, maps_of
 
 
 class PlacedMap(NamedTuple):
-    """A map of a network, and where its cells lie among the image's pixels.
+    """A map of a network, and where its cells lie among the image's pixels."""
 
-    Attributes:
-        values: [B, h, w, D]; beyond an image those at its border.
-        grid: of the cells.
-    """
-
-    values: jax.Array
+    values: jax.Array  # [B, h, w, D]; beyond an image those at its border
     grid: Grid
 
     def at_scale(self, scale: float) -> PlacedMap:
@@ -41,34 +35,23 @@ class PlacedMap(NamedTuple):
 
 
 def placed_map(maps: Maps, name: str, batch: Batch) -> PlacedMap:
-    """A map of a batch's images by its name.
+    """The map [B, h, w, D] of a batch's images of that name.
 
-    Args:
-        maps: of the network.
-        name: of one with values [B, h, w, D].
-        batch: ``image`` [B, H, W, 3], and ``mask`` [B, H, W] where there is padding.
-
-    Raises:
-        InputError: the image's sides are no multiple of the map's.
+    `InputError` if the image's sides are not multiples of the map's.
     """
-    return _placed(maps[name], origin_of(maps, name), batch)
+    return _placed(maps, name, None, maps[name], batch)
 
 
 def placed_maps(maps: Maps, name: str, batch: Batch) -> list[PlacedMap]:
     """Several maps of one name, each as of `placed_map`."""
-    return [
-        _placed(values, origin_of(maps, name, index), batch)
-        for index, values in enumerate(maps[name])
-    ]
+    return [_placed(maps, name, i, one, batch) for i, one in enumerate(maps[name])]
 
 
-def origin_of(maps: Maps, name: str, index: int | None = None) -> float:
-    """The origin of a map, 0 where the network does not say."""
-    return maps.get("origins", Origins()).of(name, index)
-
-
-def _placed(values: jax.Array, origin: float, batch: Batch) -> PlacedMap:
+def _placed(
+    maps: Maps, name: str, index: int | None, values: jax.Array, batch: Batch
+) -> PlacedMap:
     stride = map_stride(values, batch["image"].shape[1:3])
+    origin = maps.get("origins", Origins()).of(name, index)
     return PlacedMap(extended(values, batch.get("mask")), Grid(stride, origin))
 
 
@@ -87,14 +70,11 @@ def map_stride(embedding: jax.Array, image_size: tuple[int, ...]) -> int:
 def draw_pixels(batch: Batch, key: jax.Array, num_samples: int) -> PixelSample:
     """Draws pixels of every image, uniformly and without replacement."""
     labels = batch["instances"].reshape(batch["instances"].shape[0], -1)
-    number = min(num_samples, labels.shape[-1])
-
-    def draw(index: jax.Array, labels: jax.Array) -> PixelSample:
-        return sample_pixels(
-            jax.random.fold_in(key, index), labels != VOID, num_samples=number
-        )
-
-    return jax.vmap(draw)(batch["index"], labels)
+    keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, batch["index"])
+    draw = functools.partial(
+        sample_pixels, num_samples=min(num_samples, labels.shape[-1])
+    )
+    return jax.vmap(draw)(keys, labels != VOID)
 
 
 def unit_map(embedding: jax.Array) -> jax.Array:
@@ -158,13 +138,10 @@ def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
     )
 
     def read(values: jax.Array) -> jax.Array:
+        shape = (values.shape[0], *sides, values.shape[-1])
+        by = jnp.full(2, scale, jnp.float32)
         return jax.image.scale_and_translate(
-            values,
-            (values.shape[0], *sides, values.shape[-1]),
-            (1, 2),
-            jnp.full(2, scale, jnp.float32),
-            jnp.zeros(2, jnp.float32),
-            "linear",
+            values, shape, (1, 2), by, jnp.zeros(2, jnp.float32), "linear"
         )
 
     share = read(mask[..., None].astype(image.dtype))

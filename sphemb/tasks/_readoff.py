@@ -134,16 +134,13 @@ class Readoff(Settings):
                 that of the first; None for no proposals.
 
         Returns:
-            Groups by descending size of their points, the background 0. With
-            ``max_components``, 0 is the background and 1, 2, .. are the components by
-            descending size. A limit is ``reached`` if it was at any concentration.
+            Groups, or components with ``max_components``, by descending size after the
+            background 0. A limit is ``reached`` if it was at any concentration.
         """
         size = batch["image"].shape[1:3]
         stride = size[0] // embedding.values.shape[1]
         pixels = unit_vectors_of_all(embedding, size)
-        mask = batch.get("mask")
-        if mask is None:
-            mask = jnp.ones(pixels.shape[:3], bool)
+        mask = batch.get("mask", jnp.ones(pixels.shape[:3], bool))
         cell = 1 if stride == 1 or self.predict_pixels else stride**2
         surveyed = 1
         if self.foreground_below is not None:
@@ -168,50 +165,33 @@ class Readoff(Settings):
                 few_components.append(short)
             else:
                 few_groups.append(grouping.num_left >= self._points_needed(cell))
-                if points is pixels:
-                    found = grouping.labels.reshape(mask.shape)
-                else:
+                found = grouping.labels
+                if points is not pixels:
                     found = nearest_modes(pixels, grouping)
-            maps.append(jnp.where(mask, found, VOID))
+            maps.append(jnp.where(mask, found.reshape(mask.shape), VOID))
 
         num_groups = groupings[0].num_groups
         background = jnp.zeros_like(num_groups)
         if self.max_components:
+            limits: Any = {"max_components": self.max_components}
+            limits |= {"min_size": self.min_size, "return_number": True}
             for k, found in enumerate(maps):
-                components, number = split_components(
-                    found,
-                    background,
-                    max_components=self.max_components,
-                    min_size=self.min_size,
-                    return_number=True,
-                )
+                components, number = split_components(found, background, **limits)
                 maps[k] = dilate_instances(components, self.dilation)
                 few_components.append(number > self.max_components)
             num_groups = 1 + jnp.max(maps[0], axis=(1, 2))
-        limits = {"max_groups": few_groups, "max_components": few_components}
-        return Groups(
-            labels=maps[0],
-            num_groups=num_groups,
-            embedding=pixels,
-            background=background,
-            proposals=None if pooled is None else jnp.stack(maps, axis=1),
-            reached={
-                name: jnp.stack(few).any(axis=0) for name, few in limits.items() if few
-            },
-        )
+        reached = {"max_groups": jnp.stack(few_groups).any(axis=0)}
+        if few_components:
+            reached["max_components"] = jnp.stack(few_components).any(axis=0)
+        proposals = None if pooled is None else jnp.stack(maps, axis=1)
+        return Groups(maps[0], num_groups, pixels, reached, background, proposals)
 
     def group(self, points: jax.Array, mask: jax.Array, *, cell: int = 1) -> Grouping:
         """Shifts unit vectors [B, h, w, D] to their modes, one group for each mode.
 
-        Args:
-            points: [B, h, w, D].
-            mask: bool [B, h, w].
-            cell: pixels that each point stands for.
-
-        Returns:
-            The grouping of the N = h w points.
+        The grouping is of N = h w points, each of which stands for ``cell`` pixels.
         """
-        batch, (height, width) = points.shape[0], mask.shape[1:]
+        batch, height, width, dim = points.shape
 
         def group(points: jax.Array, mask: jax.Array) -> Grouping:
             modes = accelerated_gbms(
@@ -229,34 +209,23 @@ class Readoff(Settings):
                 mask=mask,
             )
 
-        return group_padded(
-            group,
-            points.reshape(batch, height * width, points.shape[-1]),
-            mask=mask.reshape(batch, height * width),
-        )
+        flat = points.reshape(batch, height * width, dim)
+        return group_padded(group, flat, mask=mask.reshape(batch, height * width))
 
     def survey_step(self, pixels: float) -> int:
-        """Rows and columns between the pixels from which the background is found.
+        """Rows and columns between the pixels that the background is found from.
 
-        The first of them is that of the image's corner.
-
-        Args:
-            pixels: of the image, padding included.
+        They are counted from the corner of an image of so many pixels with padding.
         """
         return max(1, math.ceil(math.sqrt(pixels / _SURVEYED)))
 
     def find_background(
         self, points: jax.Array, *, cell: int = 1
     ) -> tuple[jax.Array, jax.Array]:
-        """The direction of an image's background: the mode of its largest group.
+        """The direction [D] of an image's background: the mode of its largest group.
 
-        Args:
-            points: [N, D] unit vectors from all over the image.
-            cell: pixels that each of them stands for.
-
-        Returns:
-            [D]; and bool, whether ``max_groups`` was reached before the largest group
-            was certain.
+        Also whether ``max_groups`` was reached before that group was certain. The
+        points, [N, D] from all over the image, stand for ``cell`` pixels each.
         """
         mask = jnp.ones((1, 1, len(points)), bool)
         found = self.group(points[None, None], mask, cell=cell)
@@ -314,12 +283,10 @@ def nearest_modes(pixels: jax.Array, grouping: Grouping) -> jax.Array:
     cosine = jnp.einsum(
         "bhwd,bkd->bhwk", pixels, grouping.modes, precision=jax.lax.Precision.HIGHEST
     )
-    numbers = jnp.arange(grouping.modes.shape[1])
-    found = numbers < grouping.num_groups[:, None]
-    nearest = jnp.argmax(
-        jnp.where(found[:, None, None], cosine, -jnp.inf), axis=-1
-    ).astype(jnp.int32)
-    return jnp.where(grouping.num_groups[:, None, None] > 0, nearest, VOID)
+    number = grouping.num_groups[:, None, None]
+    found = jnp.arange(grouping.modes.shape[1]) < number[..., None]
+    nearest = jnp.argmax(jnp.where(found, cosine, -jnp.inf), axis=-1)
+    return jnp.where(number > 0, nearest.astype(jnp.int32), VOID)
 
 
 @jax.jit

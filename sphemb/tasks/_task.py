@@ -1,7 +1,7 @@
 """What a task is, and the four types of predictions.
 
-Shape letters: B images, H W image size, D embedding dimension, K label maps, G groups,
-C classes, F features, S branches.
+Letters: B images, H W image size, D embedding dimension, K label maps, G groups, C
+classes, F features, S branches.
 """
 
 from __future__ import annotations
@@ -58,10 +58,7 @@ class ClassMap(NamedTuple):
 
 
 class Clusters(ClassMap):
-    """A class map whose classes have no names: clusters that were found.
-
-    Their numbers carry no meaning, and none of them is the background.
-    """
+    """A class map of clusters, which have no names; none of them is the background."""
 
     __slots__ = ()
 
@@ -108,10 +105,7 @@ def groups_of(predictions: Predictions) -> Groups | None:
 
 
 def named_arrays(predictions: Predictions) -> dict[str, Any]:
-    """The arrays of a prediction by their names, as an export returns them.
-
-    Those of ``reached`` are called ``reached/NAME``.
-    """
+    """The arrays of a prediction by name, as an export returns them: ``reached/..``."""
     arrays: dict[str, Any] = {}
     for name, value in predictions._asdict().items():
         if isinstance(value, Groups):
@@ -132,8 +126,8 @@ def setting(
         default: value that is used if the configuration has none; None passes.
         scoring: whether predictions and scores alone read it.
         choices: values that it can have.
-        **bounds: as for a number: ``at_least``, ``above``, ``at_most``, ``below``.
-            Those of a tuple hold for each of its entries.
+        **bounds: ``at_least``, ``above``, ``at_most``, ``below``, of a number or of
+            each entry of a tuple.
     """
     metadata = {"scoring": scoring, "choices": choices, "bounds": bounds}
     return dataclasses.field(default=default, metadata=metadata)
@@ -203,9 +197,8 @@ class Task(Protocol):
             last when training ends. -1 = the last alone; 0 = never; None = an epoch.
         metrics_on_host: whether `metrics` takes NumPy arrays of this process's images
             and is not compiled.
-        scoring_settings: names of settings that only predictions and scores read.
-            Parameters and state do not depend on them: they may change when a run
-            resumes.
+        scoring_settings: names of settings that only predictions and scores read, and
+            that may change when a run resumes.
     """
 
     prediction: type
@@ -227,7 +220,7 @@ class Task(Protocol):
         """Returns the state at step 0, which fixes its structure.
 
         The network is a pytree of its parameters. A task that keeps it in its state
-        copies it, because every step donates the arrays of the train state.
+        copies it, because a step donates the arrays of the train state.
         """
         ...
 
@@ -237,8 +230,7 @@ class Task(Protocol):
         """Renews the state from a pass over this process's training batches.
 
         Called on the host with a compiled network, by all processes together, which
-        must return the same state. Each pass has another order. It may be stopped
-        early, by all processes at the same batch.
+        must return the same state. A pass may be stopped early, by all at one batch.
         """
         ...
 
@@ -318,8 +310,8 @@ def predict_and_measure(
 def measures_on_host(task: Task, num_images: int) -> bool:
     """Whether `Task.metrics` takes NumPy arrays and is not compiled.
 
-    True also if the task's ``table_cells``, times the images of a batch on one device,
-    are too many for a table on the device: the host counts the pairs that occur.
+    True also if a table of the task's ``table_cells`` for each image is too large for a
+    device: the host counts the pairs that occur.
     """
     cells = getattr(task, "table_cells", 0)
     return task.metrics_on_host or not table_fits(num_images * cells)
@@ -328,15 +320,10 @@ def measures_on_host(task: Task, num_images: int) -> bool:
 def compute_scores(
     metrics: Mapping[str, Any], class_names: Sequence[str] = (), *, split: str
 ) -> dict[str, float]:
-    """The scores of metrics.
+    """The scores of the metrics of a split, on the host.
 
-    Args:
-        metrics: as `Task.metrics` gives them, on the host.
-        class_names: for metrics that score each class.
-        split: that they are of.
-
-    Raises:
-        InputError: a metric does not fit the data.
+    ``class_names`` are for metrics that score each class. `InputError` names a metric
+    that does not fit the data.
     """
     scores: dict[str, float] = {}
     for name, metric in metrics.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import numbers
+import operator
 import os
 import types
 import typing
@@ -19,11 +20,15 @@ from sphemb._checks import InputError, InputTypeError, check_count, check_number
 def component(
     package: Any, section: Mapping[str, Any], where: str, *, has: Sequence[str]
 ) -> Any:
-    """An object of the class that a section names, with the rest as settings."""
+    """An object of the class that a section names, with the rest as settings.
+
+    The class is one of a package, or of a mapping of names.
+    """
     settings = entries(section)
-    public = {name: getattr(package, name) for name in package.__all__}
-    known = {name: kind for name, kind in public.items() if _is_class(kind, has)}
-    return call(named(known, settings.pop("name"), where, has=has), settings, where)
+    if not isinstance(package, Mapping):
+        public = {name: getattr(package, name) for name in package.__all__}
+        package = {name: kind for name, kind in public.items() if _is_class(kind, has)}
+    return call(named(package, settings.pop("name"), where, has=has), settings, where)
 
 
 def named(
@@ -162,11 +167,8 @@ _AT_LEAST = {
     "evaluation.batch_size evaluation.num_validation evaluation.num_test "
     "evaluation.size_multiple",
 }
-_TYPES = {
-    "loader.skip_bad": bool,
-    "train.weights": str | None,
-    "train.init_from": str | None,
-}
+_TYPES = {"loader.skip_bad": bool}
+_TYPES |= {"train.weights": str | None, "train.init_from": str | None}
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -175,12 +177,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     check_count("config.seed", config.seed)
     for section in (*_NAMED, *_KEYS):
         if not isinstance(config[section], Mapping | ml_collections.ConfigDict):
+            got = repr(config[section])
             raise InputTypeError(
-                f"config.{section} must be a section of settings, got "
-                f"{config[section]!r}"
+                f"config.{section} must be a section of settings, got {got}"
             )
-    for section in _NAMED:
-        if "name" not in config[section]:
+        if section in _NAMED and "name" not in config[section]:
             raise InputError(f"config.{section}.name is missing")
     for section, keys in _KEYS.items():
         _check_keys(f"config.{section}", set(config[section]), set(keys.split()))
@@ -192,9 +193,10 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     for least, names in _AT_LEAST.items():
         for name in names.split():
-            check_count(f"config.{name}", _value(config, name), at_least=least)
+            value = operator.attrgetter(name)(config)
+            check_count(f"config.{name}", value, at_least=least)
     for name, hint in _TYPES.items():
-        check_type(f"config.{name}", _value(config, name), hint)
+        check_type(f"config.{name}", operator.attrgetter(name)(config), hint)
     epochs, steps = config.train.num_epochs, config.train.num_steps
     check_number("config.train.num_epochs", epochs, at_least=0)
     if (epochs > 0) == (steps > 0):
@@ -202,11 +204,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             "config.train must have exactly one of num_epochs and num_steps above 0, "
             f"got num_epochs {epochs:g} and num_steps {steps}"
         )
-
-
-def _value(config: ml_collections.ConfigDict, name: str) -> Any:
-    section, _, key = name.partition(".")
-    return config[section][key]
 
 
 def _check_keys(where: str, found: set[str], wanted: set[str]) -> None:

@@ -1,8 +1,4 @@
-"""Devices and processes: placement of arrays, several processes, SIGTERM.
-
-The only file that uses ``pmap``. The functions that it maps are pure and see one
-device; the mapped axis is named ``"batch"``.
-"""
+"""Devices and processes: placement of arrays, ``pmap``, several processes, SIGTERM."""
 
 from __future__ import annotations
 
@@ -11,7 +7,8 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -19,6 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from sphemb import __version__
 from sphemb._checks import InputError, check_count
 from sphemb._gathering import gather_objects
 
@@ -40,12 +38,15 @@ class PreemptedError(Exception):
 
 def devices() -> str:
     """The devices of a run in words, such as ``"1 cpu device (2 cores)"``."""
-    kind = jax.devices()[0].device_kind
-    if jax.default_backend() == "cpu":
-        kind = f"{os.cpu_count()} cores"
-    count = jax.device_count()
-    name = f"{jax.default_backend()} device" + "s" * (count > 1)
-    return f"{count} {name} ({kind})"
+    platform, count = jax.default_backend(), jax.device_count()
+    cores = f"{os.cpu_count()} cores"
+    kind = cores if platform == "cpu" else jax.devices()[0].device_kind
+    return f"{count} {platform} device{'s' * (count > 1)} ({kind})"
+
+
+def versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of sphemb and of other packages."""
+    return {"sphemb": __version__} | {p: metadata.version(p) for p in packages}
 
 
 def _placed(tree: Any, *axes: str) -> Any:
@@ -54,10 +55,7 @@ def _placed(tree: Any, *axes: str) -> Any:
 
 
 def replicate(tree: Any) -> Any:
-    """Puts a pytree on every local device, unstacked.
-
-    Processes that share a run fail on the second use of a donated state without this.
-    """
+    """Puts a pytree on every local device, unstacked, as several processes need it."""
     return _placed(tree)
 
 
@@ -89,14 +87,8 @@ def data_parallel(
 ) -> Callable[[Any, Any], Any]:
     """Maps a one-device function ``(state, batch)`` over the local devices.
 
-    Args:
-        function: sees the whole state and one device's shard of the batch.
-        replicated_output: the output is reduced, equal on all devices, and returned
-            unstacked; otherwise it has a leading device axis.
-        donate_state: the state's memory is reused for the output.
-
-    Returns:
-        The mapped function; its batch comes from `split_batch`.
+    The batch comes from `split_batch`. With ``replicated_output`` the output is equal
+    on all devices and unstacked; otherwise it has a leading device axis.
     """
     return jax.pmap(
         function,
@@ -132,17 +124,10 @@ def join_processes(
 ) -> None:
     """Joins the processes that share a run; call it before any use of a device.
 
-    Every process runs the same command and trains on its own share of the data. Process
-    0 writes logs and pictures; all write checkpoints, so that all must see the workdir.
-
-    Args:
-        coordinator: ``"HOST:PORT"`` of process 0; ``"auto"`` where JAX can detect it
-            (Cloud TPU pods, Slurm, Open MPI, Kubernetes); None for one process.
-        num_processes: with ``HOST:PORT``.
-        process_id: index of this process, with ``HOST:PORT``.
-
-    Raises:
-        InputError: the settings do not match, or the others do not answer.
+    Every process runs the same command on its own share of the data, and must see the
+    workdir. ``coordinator`` is ``"HOST:PORT"`` of process 0, with the other arguments;
+    or ``"auto"`` where JAX can detect all (Cloud TPU pods, Slurm, Open MPI,
+    Kubernetes). `InputError` if they do not match, or the others do not answer.
     """
     if coordinator is None:
         if num_processes is not None or process_id is not None:

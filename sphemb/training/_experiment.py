@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import chex
 import flax.linen as nn
+import grain
 import jax
 import jax.numpy as jnp
+import ml_collections
+import numpy as np
 import optax
 
+import sphemb.data
 import sphemb.models
 import sphemb.tasks
-from sphemb._checks import InputError
-from sphemb.tasks import Apply, Batch, Maps, Task, TaskState
-from sphemb.training._checkpoints import newest_state
+from sphemb._checks import VOID, InputError
+from sphemb.tasks import Apply, LabelMap, Maps, Task, TaskState
 from sphemb.training._components import call, check_config, component, entries
-from sphemb.training._experiment_data import ExperimentData
 from sphemb.training._step import (
     TrainState,
+    TrainStep,
     make_optimizer,
     make_train_step,
     poly_schedule,
 )
-from sphemb.training._workdir import load_class_names, load_config
+from sphemb.training._workdir import load_class_names, load_config, newest_state
+
+_PADDING = -1  # the index of an example that fills up a batch
 
 
 @jax.tree_util.register_dataclass
@@ -45,8 +51,50 @@ class BoundNetwork:
         return self.network(self.params, self.batch_stats, image, mask)
 
 
+class _Chosen:
+    """Some examples of a source."""
+
+    def __init__(self, source: sphemb.data.ExampleSource, indices: list[int]):
+        self._source, self._indices = source, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self._source[self._indices[index]]
+
+    def size(self, index: int) -> tuple[int, int]:
+        return self._source.size(self._indices[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class BoundedLabels(grain.transforms.Map):
+    """Refuses an example with a label outside the task's classes."""
+
+    maps: tuple[LabelMap, ...]
+    data: str
+
+    # Grain declares its base method without a result.
+    def map(  # pyrefly: ignore[bad-override]
+        self, element: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Returns the example unchanged."""
+        for one in self.maps:
+            if one.below is None or one.name not in element:
+                continue
+            high = int(np.max(element[one.name], initial=VOID))
+            if high >= one.below:
+                raise InputError(
+                    f"{one.name} of example {element.get('name', '')!r} of "
+                    f"config.data.name {self.data} must be -1 (void) or one of the "
+                    f"classes 0 to {one.below - 1} that config.task.{one.setting} "
+                    f"gives, got {high}: raise config.task.{one.setting}"
+                )
+        return element
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class Experiment(ExperimentData):
+class Experiment:
     """The parts that a configuration names, each created at its first use.
 
     Attributes:
@@ -54,13 +102,16 @@ class Experiment(ExperimentData):
         prepares: whether data sets may be prepared in a folder that it names.
     """
 
+    config: ml_collections.ConfigDict
+    prepares: bool = True
+
     def __post_init__(self):
         check_config(self.config)
 
     @functools.cached_property
     def model(self) -> nn.Module:
         """The network."""
-        has = ("init", "apply")
+        has = ("init", "apply", "stride")
         return component(sphemb.models, self.config.model, "config.model", has=has)
 
     @property
@@ -74,15 +125,180 @@ class Experiment(ExperimentData):
         has = ("prediction", "loss", "predict", "metrics")
         return component(sphemb.tasks, self.config.task, "config.task", has=has)
 
+    @property
+    def multiple(self) -> int:
+        """Whole images are padded to multiples of it; maps do not depend on it."""
+        return math.lcm(self.stride, self.config.evaluation.size_multiple)
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        reads = sphemb.data.only_prepared()
+        with contextlib.nullcontext() if self.prepares else reads:
+            return component(
+                sphemb.data.DATASETS, self.config.data, "config.data", has=("source",)
+            )
+
+    @property
+    def reading(self) -> sphemb.data.Reading:
+        """How image files are read, in training and prediction."""
+        names = ("page", "intensity")
+        settings = {n: self.config.data[n] for n in names if n in self.config.data}
+        return sphemb.data.Reading(**settings)
+
+    @property
+    def measured_reading(self) -> sphemb.data.Reading:
+        """The same, with intensity ``"range"`` measured in the training images."""
+        return self._dataset.reading
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, sphemb.data.ExampleSource]:
+        return {}
+
+    def source(self, split: str) -> sphemb.data.ExampleSource:
+        """The examples of ``"train"``, ``"validation"`` or ``"test"``."""
+        if split not in self._sources:
+            source = self._dataset.source(split)
+            if self.config.loader.skip_bad:
+                source = sphemb.data.SkippingSource(source)
+            self._sources[split] = source
+        return self._sources[split]
+
+    def usable(self, split: str, number: int | None = None) -> list[int]:
+        """The indices of the first ``number`` usable images of a split."""
+        source = self.source(split)
+        number = len(source) if number is None else number
+        if isinstance(source, sphemb.data.SkippingSource):
+            return source.usable(number)
+        return list(range(min(number, len(source))))
+
+    @property
+    def skipped(self) -> list[str]:
+        """What was wrong with the examples that were skipped so far."""
+        skipped = (getattr(s, "skipped", {}) for s in self._sources.values())
+        return [reason for reasons in skipped for reason in reasons.values()]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the data set's classes, from 0 on, if it has names."""
+        return tuple(getattr(self.source("train"), "class_names", ()))
+
+    def names(self, batch: Mapping[str, np.ndarray]) -> list[str]:
+        """The names of the training images of a batch."""
+        source, there = self.source("train"), np.asarray(batch["valid"])
+        return [str(source[int(i)]["name"]) for i in batch["index"][there]]
+
+    @property
+    def batch_size(self) -> int:
+        """Images of a training step, on all devices."""
+        on_each = self.config.loader.images_per_device
+        return on_each * jax.device_count() or self.config.loader.batch_size
+
+    @property
+    def batch_scale(self) -> float:
+        """Images of a step over ``config.loader.batch_size``."""
+        return self.batch_size / self.config.loader.batch_size
+
+    @functools.cached_property
+    def num_steps(self) -> int:
+        """Training steps: those of ``config.train``, or those of its epochs."""
+        train = self.config.train
+        if train.num_steps:
+            images = train.num_steps * self.config.loader.batch_size
+            return -(-images // self.batch_size)
+        steps = train.num_epochs * len(self.source("train")) / self.batch_size
+        return max(1, math.ceil(round(steps, 6)))
+
+    def times_due(self, every: int, step: int) -> int:
+        """How often an action every so many batches has been due after a step."""
+        if not every:
+            return 0
+        return step * self.batch_size // (every * self.config.loader.batch_size)
+
+    def train_batches(self) -> grain.DatasetIterator:
+        """This host's endless stream of training batches, shuffled and augmented."""
+        if self.batch_size % jax.device_count():
+            raise InputError(
+                "config.loader.batch_size must be divisible by the number of devices, "
+                f"{jax.device_count()}, got {self.batch_size}: "
+                "config.loader.images_per_device=1 adapts the settings to one image on "
+                "each"
+            )
+        return iter(
+            self._loader(
+                self.source("train"),
+                self.batch_size // jax.process_count(),
+                *self._label_checks("train"),
+                *self._augmentation,
+                seed=self.config.seed,
+                shuffle=True,
+                repeat=True,
+            )
+        )
+
+    def _loader(
+        self, source: Any, batch_size: int, *transforms: Any, **settings: Any
+    ) -> Any:
+        """This host's share of some examples, in batches."""
+        return sphemb.data.make_loader(
+            source,
+            batch_size=batch_size,
+            shard_index=jax.process_index(),
+            shard_count=jax.process_count(),
+            transforms=transforms,
+            num_threads=self.config.loader.num_threads,
+            **settings,
+        )
+
+    def _label_checks(self, split: str) -> tuple[grain.transforms.Map, ...]:
+        """The first transformation of an example of a split."""
+        read = (m for m in self.task.label_maps if m.learned or split != "train")
+        maps = tuple(m for m in read if m.below is not None)
+        return (BoundedLabels(maps, self.config.data.name),) if maps else ()
+
+    @functools.cached_property
+    def _augmentation(self) -> tuple[Any, ...]:
+        section, known = self.config.augmentation, sphemb.data.AUGMENTATIONS
+        where, has = "config.augmentation", ("map|random_map",)
+        return (component(known, section, where, has=has),) if section.name else ()
+
+    def one_pass(
+        self, split: str, indices: list[int], *, batch_size: int
+    ) -> Iterator[dict[str, Any]]:
+        """One pass over this host's images of a split without augmentation."""
+        source, checks = self.source(split), self._label_checks(split)
+        buckets = sphemb.data.size_buckets(source, indices, multiple=self.multiple)
+        for size, chosen in buckets.items():
+            pad = sphemb.data.PadExample(size)
+            yield from self._batches(source, chosen, batch_size, *checks, pad)
+
+    def train_pass(self, number: int) -> Iterator[dict[str, Any]]:
+        """Batches of one pass over this host's training images, for `Task.update`."""
+        order = np.random.default_rng([self.config.seed, number])
+        indices = order.permutation(self.usable("train")).tolist()
+        size = self.batch_size // jax.process_count()
+        fixed = [a for a in self._augmentation if isinstance(a, grain.transforms.Map)]
+        if fixed:
+            steps = (*self._label_checks("train"), *fixed)
+            return self._batches(self.source("train"), indices, size, *steps)
+        return self.one_pass("train", indices, batch_size=size)
+
+    def _batches(
+        self, source: Any, chosen: list[int], batch_size: int, *transforms: Any
+    ) -> Iterator[dict[str, Any]]:
+        """This host's batches of some examples, with their indices in the source."""
+        places = np.array([*chosen, _PADDING])
+        for batch in self._loader(_Chosen(source, chosen), batch_size, *transforms):
+            yield {**batch, "index": places[batch["index"]]}
+
     @functools.cached_property
     def schedule(self) -> optax.Schedule:
         """The learning rate of an update."""
-        settings = self.config.optimizer
+        settings, scale = self.config.optimizer, self.batch_scale
         return poly_schedule(
-            settings.learning_rate * self.batch_scale,
+            settings.learning_rate * scale,
             -(-self.num_steps // settings.accumulate),
             power=settings.power,
-            warmup_steps=math.ceil(settings.warmup_steps / self.batch_scale),
+            warmup_steps=math.ceil(settings.warmup_steps / scale),
         )
 
     @functools.cached_property
@@ -103,9 +319,7 @@ class Experiment(ExperimentData):
         return dict(zip(uses, keys, strict=True))
 
     @property
-    def train_step(
-        self,
-    ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    def train_step(self) -> TrainStep:
         """The step of one device, see `make_train_step`."""
         return make_train_step(
             self.task, self.training_network, self.optimizer, self.keys["step"]
@@ -126,14 +340,7 @@ class Experiment(ExperimentData):
         image: jax.Array,
         mask: jax.Array | None = None,
     ) -> Maps:
-        """The network as a function of its variables, for prediction.
-
-        Args:
-            params: its parameters.
-            batch_stats: the moments of its batch normalization.
-            image: [B, H, W, 3].
-            mask: [B, H, W], False where pixels are padding, see `models.apply_masked`.
-        """
+        """The network as a function of its variables, see `models.apply_masked`."""
         variables = {"params": params, "batch_stats": batch_stats}
         return sphemb.models.apply_masked(self.model, variables, image, mask)
 
@@ -175,11 +382,7 @@ class Experiment(ExperimentData):
         )
 
     def start_state(self) -> TrainState:
-        """The state that training starts from.
-
-        Its variables are those of the run ``config.train.init_from``, or new with the
-        backbone of ``config.train.weights``, a file's, a name's or a run's.
-        """
+        """The state that training starts from, see ``config.train``."""
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:
             _, variables = _run_variables(workdir)
@@ -204,10 +407,8 @@ class Experiment(ExperimentData):
             loaded = {name: part["backbone"] for name, part in found.items()}
         else:
             loaded = sphemb.models.load_weights(weights, backbone=backbone)
-        variables = {
-            name: {**part, "backbone": loaded[name]}
-            for name, part in _variables(state).items()
-        }
+        own = _variables(state).items()
+        variables = {name: {**part, "backbone": loaded[name]} for name, part in own}
         return self._state_with(variables, where)
 
     def _state_with(self, variables: Any, where: str) -> TrainState:
@@ -246,15 +447,9 @@ def _run_variables(workdir: str) -> tuple[str, dict[str, Any]]:
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """A trained network, ready to predict.
+    """A trained network, ready to predict: the parts of `TrainState` that it needs.
 
-    Attributes:
-        experiment: its configuration.
-        params: the network's parameters.
-        task_state: the task's.
-        step: number of training steps.
-        batch_stats: the moments of the network's batch normalization, if it has any.
-        class_names: of the learned classes, from 0 on, where the data set has names.
+    ``class_names`` are those of the learned classes, from 0 on, if they have names.
     """
 
     experiment: Experiment
@@ -269,13 +464,9 @@ class Trained:
         cls, experiment: Experiment, state: TrainState, class_names: tuple[str, ...]
     ) -> Trained:
         """The network of a state."""
+        step, batch_stats = int(state.step), state.batch_stats
         return cls(
-            experiment,
-            state.params,
-            state.task_state,
-            int(state.step),
-            state.batch_stats,
-            class_names,
+            experiment, state.params, state.task_state, step, batch_stats, class_names
         )
 
     @property

@@ -1,13 +1,9 @@
-"""A trained network and its task as one function that needs JAX alone.
-
-Shape letters: B images, H rows, W columns.
-"""
+"""A trained network and its task as one function that needs JAX alone."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,9 +12,9 @@ import jax.numpy as jnp
 from jax import export
 from jax.errors import InconclusiveDimensionOperation
 
-from sphemb import __version__
 from sphemb._checks import InputError, check_choice, check_count, check_shape
 from sphemb.tasks import Maps, named_arrays
+from sphemb.training._devices import versions
 from sphemb.training._experiment import Trained
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -48,24 +44,12 @@ def export_prediction(
         largest: H and W at most.
         size: (H, W) of all images, for a task that needs it, or for a smaller file.
         platforms: of ``"cpu"``, ``"cuda"``, ``"tpu"``, present or not.
-
-    Returns:
-        An export of ``jax.export``: ``serialize()`` gives the bytes.
-
-    Raises:
-        InputError: sides that are not multiples of the stride or in wrong order, an
-            unknown platform, or a task that needs the size.
     """
-    stride = trained.experiment.model.stride
     for platform in platforms:
         check_choice("platforms", platform, PLATFORMS)
     if not platforms:
         raise InputError("platforms must name one at least, got none")
-    sides, bounds = (
-        _open_sides(stride, smallest, largest)
-        if size is None
-        else (_whole_sides(stride, size), ())
-    )
+    sides, bounds = _sides(trained.experiment.stride, smallest, largest, size)
     shape = export.symbolic_shape(f"b, {sides}", constraints=bounds)
     task, network = trained.experiment.task, trained.experiment.network
     # On the host: parameters that lie on several devices would ask for as many again.
@@ -77,12 +61,10 @@ def export_prediction(
         found = task.predict(apply, task_state, {"image": image, "mask": mask})
         return named_arrays(found)
 
-    arguments = (
-        jax.ShapeDtypeStruct((*shape, 3), jnp.float32),
-        jax.ShapeDtypeStruct(shape, bool),
-    )
+    image = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+    mask = jax.ShapeDtypeStruct(shape, bool)
     try:
-        return export.export(jax.jit(predict), platforms=platforms)(*arguments)
+        return export.export(jax.jit(predict), platforms=platforms)(image, mask)
     except _SIZE_WANTED as error:
         if size is not None:
             raise
@@ -93,8 +75,20 @@ def export_prediction(
         ) from error
 
 
-def _open_sides(stride: int, smallest: int, largest: int) -> tuple[str, list[str]]:
-    """Symbolic sides, and their bounds."""
+def _sides(
+    stride: int, smallest: int, largest: int, size: Sequence[int] | None
+) -> tuple[str, list[str]]:
+    """The sides as `export.symbolic_shape` reads them, and their bounds."""
+    if size is not None:
+        check_shape("size", size, "2", hint="height and width")
+        for side in size:
+            check_count("size", side, at_least=1)
+            if side % stride:
+                raise InputError(
+                    f"size must be multiples of {stride}, the network's stride, got "
+                    f"{tuple(size)}"
+                )
+        return ", ".join(map(str, size)), []
     check_count("smallest", smallest, at_least=1)
     check_count("largest", largest, at_least=1)
     least, most = -(-smallest // stride), largest // stride
@@ -103,33 +97,12 @@ def _open_sides(stride: int, smallest: int, largest: int) -> tuple[str, list[str
             f"smallest must be below largest by multiples of {stride}, the network's "
             f"stride, got {smallest} and {largest}: give a size for one alone"
         )
-    bounds = [
-        f"{side} {sign}" for side in "hw" for sign in (f">= {least}", f"<= {most}")
-    ]
+    bounds = [f"{s} >= {least}" for s in "hw"] + [f"{s} <= {most}" for s in "hw"]
     return f"{stride}*h, {stride}*w", bounds
 
 
-def _whole_sides(stride: int, size: Sequence[int]) -> str:
-    """Sides that are numbers."""
-    check_shape("size", size, "2", hint="height and width")
-    for side in size:
-        check_count("size", side, at_least=1)
-        if side % stride:
-            raise InputError(
-                f"size must be multiples of {stride}, the network's stride, got "
-                f"{tuple(size)}"
-            )
-    return ", ".join(map(str, size))
-
-
 def describe_export(trained: Trained, exported: export.Exported) -> dict[str, Any]:
-    """A description of an export for its users, for JSON.
-
-    Returns:
-        ``inputs`` and ``outputs``, name -> shape, with symbols, and dtype; ``reading``,
-        page and values of files in training, see `sphemb.data.Reading`; ``stride``,
-        ``platforms``, ``model``, ``task``, ``step``, ``class_names``, ``versions``.
-    """
+    """A description of an export for its users, for JSON."""
     image, mask = exported.in_avals
     outputs = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     experiment = trained.experiment
@@ -140,17 +113,14 @@ def describe_export(trained: Trained, exported: export.Exported) -> dict[str, An
         },
         "outputs": {name: _array(array) for name, array in outputs.items()},
         "reading": dataclasses.asdict(experiment.reading),
-        "stride": experiment.model.stride,
+        "stride": experiment.stride,
         "platforms": list(exported.platforms),
         "model": experiment.config.model.name,
         "task": experiment.config.task.name,
         "step": trained.step,
         "class_names": list(trained.class_names),
         "calling_convention_version": exported.calling_convention_version,
-        "versions": {
-            "sphemb": __version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
+        "versions": versions(_PACKAGES),
     }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib.metadata
 import itertools
 import math
 import pathlib
@@ -20,11 +19,9 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from sphemb import __version__
 from sphemb._checks import InputError
 from sphemb._gathering import gather_objects
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
-from sphemb.training._checkpoints import Checkpoints, checksum
 from sphemb.training._devices import (
     PreemptedError,
     data_parallel,
@@ -34,13 +31,16 @@ from sphemb.training._devices import (
     replicate,
     split_batch,
     spread_batch,
+    versions,
 )
 from sphemb.training._experiment import Experiment, Trained
-from sphemb.training._experiment_data import check_labels
+from sphemb.training._labels import check_labels
 from sphemb.training._step import TrainState
 from sphemb.training._workdir import (
+    Checkpoints,
     MetricLog,
     check_workdir,
+    checksum,
     claimed_workdir,
     load_config,
     read_log,
@@ -51,7 +51,6 @@ from sphemb.training._workdir import (
 _SCORES_SHOWN = 6  # of a validation; the log has all of them
 _NAMES_SHOWN = 8
 _BARREN = 100  # consecutive steps without a valid pixel, before a run stops
-_STEPS_TO_TIME = 5
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -81,16 +80,10 @@ def train(
         evaluate: scores the validation split every ``config.train.eval_every`` batches
             of ``config.loader.batch_size`` images.
 
-    Returns:
-        The trained network.
-
     Raises:
-        InputError: the configuration, the data or the workdir does not fit, or a file
-            cannot be written.
-        NonFiniteLossError: training diverged; the last checkpoint stays.
-        NothingValidError: many consecutive steps had no valid pixel.
-        PreemptedError: a SIGTERM came; the step that was being computed is saved.
-        LostProcessError: another process of the run has ended.
+        InputError: the configuration, the data or the workdir does not fit.
+        NonFiniteLossError, NothingValidError: training diverged, or has no labels.
+        PreemptedError, LostProcessError: after a SIGTERM; another process has ended.
     """
     workdir = pathlib.Path(workdir).absolute()
     config = _with_measured_range(config, workdir)
@@ -101,7 +94,6 @@ def train(
     resumes = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if resumes else _start_state(experiment)
     batches = experiment.train_batches()
-    # Errors of the user are reported before anything is written.
     scored = ("validation", "test") if evaluate else ()
     for split in scored:
         if not len(experiment.source(split)):
@@ -133,11 +125,10 @@ def _with_measured_range(
     """Replaces the intensity ``"range"`` by numbers, which the run keeps."""
     if config.data.get("intensity") != "range":
         return config
-    config = config.copy_and_resolve_references()
-    kept = None
+    config, kept = config.copy_and_resolve_references(), ""
     if (workdir / "config.json").is_file():
-        kept = load_config(workdir).data.get("intensity")
-    if not kept or ".." not in kept:
+        kept = load_config(workdir).data.get("intensity") or ""
+    if ".." not in kept:
         kept = Experiment(config).measured_reading.intensity
     config.data.intensity = kept
     return config
@@ -152,8 +143,7 @@ def _run(
     evaluate: Evaluate | None,
 ) -> Trained:
     """Trains in a claimed folder, from its newest checkpoint."""
-    config = experiment.config
-    settings = config.train
+    config, settings = experiment.config, experiment.config.train
     leads = jax.process_index() == 0
     checkpoints = Checkpoints(workdir / "checkpoints")
     notes: dict[str, Any] = {}
@@ -165,10 +155,15 @@ def _run(
     _check_batch_size(experiment, notes)
     state = replicate(state)
     log = MetricLog(workdir, step=step) if leads else None
-    earlier = [record["seconds"] for record in read_log(workdir)]
-    seconds = earlier[-1] if earlier else 0.0
+    seconds = ([0.0] + [record["seconds"] for record in read_log(workdir)])[-1]
     progress = Progress(experiment.num_steps, step=step, shown=leads)
-    progress.say(_introduction(experiment, state, workdir))
+    count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
+    progress.say(
+        f"{config.model.name}, {count:,} parameters, on {devices()}; "
+        f"{experiment.num_steps} steps of {experiment.batch_size} images"
+        f"{f', resumed after step {step}' if step else ''}; everything is written to "
+        f"{workdir}"
+    )
 
     train_step = data_parallel(
         experiment.train_step, replicated_output=True, donate_state=True
@@ -231,12 +226,11 @@ def _run(
                 if barren >= _BARREN or barren == step == experiment.num_steps:
                     raise _nothing_valid(step, barren, experiment, batch)
                 window.append(scalars)
-                progress.advance(scalars["loss"])
+                progress.advance(step, scalars["loss"])
                 last = step == experiment.num_steps
                 if due(settings.log_every) or last:
                     means = {
-                        k: sum(record[k] for record in window) / len(window)
-                        for k in scalars
+                        k: sum(r[k] for r in window) / len(window) for k in scalars
                     }
                     write({**means, "learning_rate": rate()})
                     window = []
@@ -248,12 +242,8 @@ def _run(
                     validate(state)
                 # After the records: the log has all that happened up to a checkpoint.
                 if due(settings.checkpoint_every) or last or stopping:
-                    kept = {
-                        "window": window,
-                        "unscored": stopping,
-                        "barren": barren,
-                        "batch_size": experiment.batch_size,
-                    }
+                    kept = {"window": window, "unscored": stopping, "barren": barren}
+                    kept["batch_size"] = experiment.batch_size
                     checkpoints.save(step, state, batches, kept)
                 if stopping:
                     raise PreemptedError(
@@ -272,13 +262,18 @@ def _run(
             log.close()
         progress.close()
     if leads and step > first + 1:
-        images = (step - first - 1) * experiment.batch_size
-        facts = _machine(images / busy)
+        pace = busy / (step - first - 1)
+        facts: dict[str, Any] = {
+            "images_per_second": round(experiment.batch_size / pace, 2),
+            "device": devices(),
+            "machine": platform.platform(),
+            "python": platform.python_version(),
+            "versions": versions(_PACKAGES),
+        }
         if update_every > 0 and len(updates) > 1:
             # The first update waits for the compiler.
             cost = sum(updates[1:]) / len(updates[1:])
-            epoch = cost + update_every * busy / (step - first - 1)
-            facts["update_share"] = round(cost / epoch, 4)
+            facts["update_share"] = round(cost / (cost + update_every * pace), 4)
         if config.loader.skip_bad:
             facts["skipped"] = len(experiment.skipped)
             progress.say(f"{len(experiment.skipped)} examples could not be used")
@@ -292,11 +287,9 @@ def _check_batch_size(experiment: Experiment, notes: dict[str, Any]) -> None:
     now, count = experiment.batch_size, jax.device_count()
     before = notes.get("batch_size", now)
     if before != now:
-        hint = (
-            f"set config.loader.images_per_device={before // count}"
-            if before % count == 0
-            else f"use a number of devices that divides {before}"
-        )
+        hint = f"set config.loader.images_per_device={before // count}"
+        if before % count:
+            hint = f"use a number of devices that divides {before}"
         raise InputError(
             f"this run has had {before} images in a step, and cannot resume with {now} "
             f"on {count} devices: {hint}"
@@ -330,10 +323,8 @@ def _rehearse(experiment: Experiment, state: TrainState) -> None:
 
     try:
         jax.eval_shape(mapped, state, split_batch(batch))
-        found, metrics = jax.tree.map(
-            lambda leaf: np.zeros(leaf.shape, leaf.dtype),
-            jax.eval_shape(predict, state.params, held_out),
-        )
+        shapes = jax.eval_shape(predict, state.params, held_out)
+        found, metrics = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
         if measures_on_host(task, len(held_out["image"])):
             metrics = task.metrics(found, held_out)
     except KeyError as error:
@@ -359,24 +350,8 @@ def _first_batch(experiment: Experiment) -> tuple[str, dict[str, Any]]:
     return split, next(batches)
 
 
-def _machine(images_per_second: float) -> dict[str, Any]:
-    return {
-        "images_per_second": round(images_per_second, 2),
-        "device": devices(),
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "versions": {
-            "sphemb": __version__,
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
-    }
-
-
 def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
-    """Updates the task state by a pass over the training images.
-
-    The state is placed by `replicate`; its step is the seed of the pass.
-    """
+    """Updates the task state of a replicated state; its step is the pass's seed."""
     task_state = experiment.task.update(
         _trained(experiment, state).apply,
         state.task_state,
@@ -388,16 +363,6 @@ def update_task_state(experiment: Experiment, state: TrainState) -> TrainState:
 
 def _trained(experiment: Experiment, state: TrainState) -> Trained:
     return Trained.of(experiment, state, experiment.class_names)
-
-
-def _introduction(experiment: Experiment, state: Any, workdir: pathlib.Path) -> str:
-    count = sum(np.size(leaf) for leaf in jax.tree.leaves(state.params))
-    resumed = f", resumed after step {int(state.step)}" if int(state.step) else ""
-    return (
-        f"{experiment.config.model.name}, {count:,} parameters, on {devices()}; "
-        f"{experiment.num_steps} steps of {experiment.batch_size} images{resumed}; "
-        f"everything is written to {workdir}"
-    )
 
 
 def _not_finite(
@@ -436,35 +401,27 @@ def _listed(scalars: dict[str, float]) -> str:
 class Progress:
     """A bar with the time left on a terminal; elsewhere a line every minute."""
 
-    def __init__(self, total: int, *, step: int = 0, shown: bool = True):
+    def __init__(self, total: int, *, step: int, shown: bool):
         """Starts the clock at a step."""
-        self._total, self._first, self._done = total, step, step
-        self._shown = shown
+        self._total, self._first, self._shown = total, step + 1, shown
         self._compiled = self._last_line = time.monotonic()
+        hidden = not (shown and sys.stderr.isatty())
         self._bar = tqdm.tqdm(
-            total=total,
-            initial=step,
-            unit="step",
-            disable=not (shown and sys.stderr.isatty()),
-            dynamic_ncols=True,
+            total=total, initial=step, unit="step", disable=hidden, dynamic_ncols=True
         )
 
-    def advance(self, loss: float) -> None:
+    def advance(self, step: int, loss: float) -> None:
         """Counts a step."""
-        self._done += 1
         self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
         self._bar.update()
         now = time.monotonic()
-        taken = self._done - self._first
-        if taken == 1:
+        if step == self._first:
             self._compiled = now  # the first step waits for the compiler
-        pace = (now - self._compiled) / max(taken - 1, 1)
-        left = duration(pace * (self._total - self._done))
-        if taken == _STEPS_TO_TIME:
-            self.say(f"{pace:.2f} s a step: about {left} left, without evaluations")
         elif self._bar.disable and now - self._last_line > 60:
             self._last_line = now
-            self.say(f"step {self._done}/{self._total}, loss {loss:.4f}, {left} left")
+            pace = (now - self._compiled) / (step - self._first)
+            left = duration(pace * (self._total - step))
+            self.say(f"step {step}/{self._total}, loss {loss:.4f}, {left} left")
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -23,14 +24,8 @@ next batch statistics)."""
 class TrainState:
     """The content of a checkpoint that an exact resume needs.
 
-    It has no random key: the key of a step is the run's key folded with `step`.
-
-    Attributes:
-        step: int32 scalar, the number of steps taken.
-        params: the network's parameters.
-        batch_stats: the moments of its batch normalization; empty without one.
-        opt_state: the optimizer's state.
-        task_state: the task's, see `sphemb.tasks.Task`.
+    ``step`` is int32, the number of steps taken; the key of a step is the run's key
+    folded with it. ``batch_stats`` are the moments of batch normalization, or empty.
     """
 
     step: chex.Array
@@ -40,29 +35,28 @@ class TrainState:
     task_state: TaskState
 
 
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
 def make_train_step(
     task: Task,
     network: Network,
     optimizer: optax.GradientTransformation,
     key: chex.PRNGKey,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """Builds the pure step of one device.
+) -> TrainStep:
+    """Builds the pure step of one device: (state, its batch) -> (next state, scalars).
 
     It reduces with ``lax.pmean(..., "batch")``: map it over an axis of that name, by
-    `data_parallel` or ``jax.shard_map``.
+    `data_parallel` or ``jax.shard_map``. The scalars are ``loss``; the task's
+    ``loss/...`` terms; ``valid_share``, if the loss reads labels: the smallest share of
+    valid pixels of a label map; ``gradient_norm``; and ``parameter_max``, the largest
+    absolute value of the next parameters and statistics.
 
     Args:
         task: its loss is differentiated.
         network: see `Network`; its batch statistics must be equal on all devices.
         optimizer: turns gradients into updates.
         key: the run's; folded with the step for the task's random choices.
-
-    Returns:
-        (state, the device's batch) -> (next state, scalars). The scalars are ``loss``;
-        the task's ``loss/...`` terms; ``valid_share``, if the loss reads labels: the
-        smallest share of valid pixels of a label map; ``gradient_norm``; and
-        ``parameter_max``, the largest absolute value of the next parameters and
-        statistics.
     """
 
     def step(state: TrainState, batch: Batch):
@@ -76,14 +70,12 @@ def make_train_step(
                 maps, batch_stats = network(params, batch_stats, image, mask)
                 return maps
 
-            loss, terms = task.loss(
-                apply, state.task_state, batch, jax.random.fold_in(key, state.step)
-            )
+            step_key = jax.random.fold_in(key, state.step)
+            loss, terms = task.loss(apply, state.task_state, batch, step_key)
             return loss, (terms, batch_stats)
 
-        (loss, (terms, batch_stats)), gradient = jax.value_and_grad(
-            objective, has_aux=True
-        )(state.params)
+        differentiated = jax.value_and_grad(objective, has_aux=True)
+        (loss, (terms, batch_stats)), gradient = differentiated(state.params)
         loss, terms, gradient = lax.pmean((loss, terms, gradient), "batch")
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -95,14 +87,8 @@ def make_train_step(
             # An update can overflow where loss and gradient do not.
             "parameter_max": optax.tree.norm((params, batch_stats), ord="inf"),
         }
-        next_state = TrainState(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            task_state=state.task_state,
-        )
-        return next_state, scalars
+        changed = {"params": params, "batch_stats": batch_stats, "opt_state": opt_state}
+        return dataclasses.replace(state, step=state.step + 1, **changed), scalars
 
     return step
 
@@ -186,5 +172,5 @@ def make_optimizer(
     return optax.MultiSteps(update, accumulate).gradient_transformation()
 
 
-def _is_backbone(params: Mapping[str, Any]) -> dict[str, bool]:
+def _is_backbone(params: Any) -> dict[str, bool]:
     return {name: name == "backbone" for name in params}

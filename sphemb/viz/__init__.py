@@ -1,12 +1,9 @@
 """Pictures: ``*_rgb`` and ``overlay*`` make RGB arrays, ``draw_*`` Matplotlib figures.
 
-Figures are made without pyplot; Matplotlib is imported by the first of them. Every
-function raises `InputError`, with the argument's name, for arrays that do not match.
-`html_page` puts scores, pictures and spheres on one self-contained page.
+Matplotlib is imported by the first figure, pyplot never.
 """
 
-from sphemb.viz._boundaries import draw_boundaries, draw_orientations
-from sphemb.viz._colors import (
+from sphemb.viz._arrays import (
     embedding_rgb,
     label_rgb,
     match_labels,
@@ -22,9 +19,21 @@ from sphemb.viz._curves import (
     draw_trimap_curves,
 )
 from sphemb.viz._figures import save_figure
-from sphemb.viz._maps import draw_classes, draw_clusters, draw_detections, draw_grouping
-from sphemb.viz._pairs import draw_gradients, draw_similarity_histograms
-from sphemb.viz._spheres import draw_shifted_images, draw_sphere, onto_sphere
+from sphemb.viz._maps import (
+    draw_boundaries,
+    draw_classes,
+    draw_clusters,
+    draw_detections,
+    draw_grouping,
+    draw_orientations,
+)
+from sphemb.viz._spheres import (
+    draw_gradients,
+    draw_shifted_images,
+    draw_similarity_histograms,
+    draw_sphere,
+    onto_sphere,
+)
 from sphemb.viz.report import Example, Scene, html_page
 
 __all__ = [

@@ -12,7 +12,7 @@ import numpy as np
 
 from sphemb._checks import InputError, check_integer, check_shape
 from sphemb.metrics import REGION_LEVELS, BoundaryScores, RegionPrecision
-from sphemb.viz._colors import line_colors
+from sphemb.viz._arrays import line_colors
 from sphemb.viz._figures import GRAY, legend_above, new_figure, style_chart
 
 if TYPE_CHECKING:
@@ -35,9 +35,8 @@ _BINS = 30
 def draw_curves(records: Iterable[Mapping[str, Any]]) -> Figure:
     """Draws the losses, the scores, the learning rate and the counts of a run.
 
-    Args:
-        records: the lines of ``metrics.jsonl``: a ``step``, and numbers under names
-            such as ``loss/total``, ``learning_rate``, ``validation/mean_best_iou``.
+    ``records`` are the lines of ``metrics.jsonl``: a ``step``, and numbers under names
+    such as ``loss/total``, ``learning_rate``, ``validation/mean_best_iou``.
     """
     panels = _read_curves(records)
     if not panels:
@@ -98,18 +97,9 @@ def _panel_of(name: str, curve: list[tuple[float, float]]) -> str:
     return "scores" if share and not counted else "counts"
 
 
-def _plot(
-    axes: Any,
-    curve: Any,
-    color: np.ndarray,
-    label: str,
-    *,
-    width: float = 1.4,
-    marker: str | None = "o",
-) -> None:
-    axes.plot(
-        *curve, color=color, label=label, linewidth=width, marker=marker, markersize=3
-    )
+def _plot(axes: Any, curve: Any, color: np.ndarray, label: str, **style: Any) -> None:
+    given = {"linewidth": 1.4, "marker": "o", "markersize": 3} | style
+    axes.plot(*curve, color=color, label=label, **given)
 
 
 def _check_methods(name: str, methods: Mapping[str, Any], of: str = "scores") -> None:
@@ -128,11 +118,9 @@ def draw_precision_curve(
     Fowlkes and Malik (2004). Thresholds without a detection (recall 0) are left out.
 
     Args:
-        scores: :class:`sphemb.metrics.BoundaryScores`, or several by the names of their
-            methods; also :class:`sphemb.metrics.BoundaryCurve`, or recall and precision
-            [T].
-        points: recall and precision of methods without a curve, such as one annotator
-            against the others.
+        scores: `BoundaryScores`, `BoundaryCurve`, or recall and precision [T]; or
+            several of them by the names of their methods.
+        points: recall and precision of methods without a curve.
     """
     named = scores if isinstance(scores, Mapping) else {"": scores}
     _check_methods("scores", named)
@@ -151,13 +139,12 @@ def draw_precision_curve(
     _draw_levels(axes)
     colors = line_colors(len(curves) + len(marks))
     for (name, curve), color in zip(curves.items(), colors, strict=False):
-        recall, precision = np.asarray(curve[0]), np.asarray(curve[1])
-        found = recall > 0
+        recall, precision = map(np.asarray, curve[:2])
         f = _harmonic_mean(recall, precision)
         best = int(np.argmax(f))
         label = f"{name}, F = {f[best]:.3f}".lstrip(", ")
-        shown = (recall[found], precision[found])
-        _plot(axes, shown, color, label, width=1.6, marker=None)
+        shown = (recall[recall > 0], precision[recall > 0])
+        _plot(axes, shown, color, label, linewidth=1.6, marker=None)
         axes.plot(recall[best], precision[best], color=color, marker="o", markersize=5)
     for (name, mark), color in zip(marks.items(), colors[len(curves) :], strict=True):
         f = _harmonic_mean(np.asarray(mark[0]), np.asarray(mark[1]))
@@ -200,14 +187,11 @@ def _check_rates(name: str, pair: Sequence[Any]) -> None:
 
 
 def draw_recall_curves(methods: Mapping[str, Mapping[str, float]]) -> Figure:
-    """Draws average recall and recall at IoU .5 against the number of proposals.
+    """Draws average recall and recall at IoU .5 over the mean number of proposals.
 
-    The axis has the mean number per image (Kong & Fowlkes 2018, Fig. 8).
-
-    Args:
-        methods: method -> the scores of :class:`sphemb.metrics.ProposalRecall`, also
-            under longer names such as ``test/average_recall@10``. Other entries are
-            ignored.
+    After Fig. 8 of Kong & Fowlkes (2018). ``methods`` has the scores of
+    `sphemb.metrics.ProposalRecall` by method, also under longer names such as
+    ``test/average_recall@10``. Other entries are ignored.
     """
     _check_methods("methods", methods)
     figure = new_figure(7.4, 3.4)
@@ -255,8 +239,7 @@ def _read_recall_curve(scores: Mapping[str, float], name: str) -> np.ndarray:
 def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
     """Draws AP^r of methods over the IoU that a detection needs.
 
-    The thick line is the mean over classes; AP^r_vol is the mean of its points. Thin
-    lines are classes.
+    Thin lines are classes; the thick one is their mean, whose mean is AP^r_vol.
     """
     _check_methods("methods", methods)
     figure = new_figure(4.8, 3.4)
@@ -271,7 +254,7 @@ def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
             axes.plot(REGION_LEVELS, precisions, color=color, linewidth=0.5, alpha=0.4)
         mean = classes.mean(axis=0)
         label = f"{name}, AP^r_vol = {mean.mean():.3f}".lstrip(", ")
-        _plot(axes, (REGION_LEVELS, mean), color, label, width=2.0)
+        _plot(axes, (REGION_LEVELS, mean), color, label, linewidth=2.0)
     axes.set_xlim(0.05, 0.95)
     axes.set_ylim(0.0, 1.02)
     xlabel = "IoU that a detection must exceed"
@@ -283,8 +266,7 @@ def draw_region_levels(methods: Mapping[str, RegionPrecision]) -> Figure:
 def draw_trimap_curves(curves: Mapping[str, TrimapCurve]) -> Figure:
     """Draws mean IoU within and outside of a band around true boundaries, by its width.
 
-    A curve is that of a method, or the mean of several seeds (Kong & Fowlkes 2018,
-    Fig. 9).
+    After Fig. 9 of Kong & Fowlkes (2018); a curve for each method.
     """
     _check_methods("curves", curves, "curve")
     figure = new_figure(7.4, 3.2)
@@ -293,12 +275,9 @@ def draw_trimap_curves(curves: Mapping[str, TrimapCurve]) -> Figure:
     for (name, curve), color in zip(curves.items(), colors, strict=True):
         for axes, values in ((inside, curve.inside), (outside, curve.outside)):
             _plot(axes, (curve.width, values), color, name, marker=None)
+    xlabel = "width of the band around true boundaries, pixels"
     for axes, title in ((inside, "within"), (outside, "outside of")):
-        style_chart(
-            axes,
-            title=f"mean IoU {title} the band",
-            xlabel="width of the band around true boundaries, pixels",
-        )
+        style_chart(axes, title=f"mean IoU {title} the band", xlabel=xlabel)
     inside.legend(fontsize=8, frameon=False)
     return figure
 
@@ -308,8 +287,7 @@ def draw_instance_sizes(
 ) -> Figure:
     """Draws the number of instances per image, their sizes, and how many vanish.
 
-    A size is the side of a square of the same area, on a logarithmic scale; dashed
-    lines are the strides.
+    A size is the side of a square of the same area, on a logarithmic scale.
 
     Args:
         counts: int [I], instances of each of I images.
@@ -342,14 +320,10 @@ def draw_instance_sizes(
     bars = of_strides.bar([str(s) for s in vanishing], shares, color=_LOST, width=0.6)
     of_strides.bar_label(bars, [f"{share:.1f}" for share in shares], fontsize=8)
     of_strides.margins(y=0.15)
+    sizes = "√area in pixels; dashed: strides"
     for axes, title, xlabel, ylabel in (
         (of_images, "instances of an image", "instances", "images"),
-        (
-            of_instances,
-            "size of an instance",
-            "√area in pixels; dashed: strides",
-            "instances",
-        ),
+        (of_instances, "size of an instance", sizes, "instances"),
         (of_strides, "vanish at a stride", "stride of the map", "% of the instances"),
     ):
         style_chart(axes, title=title, xlabel=xlabel, ylabel=ylabel, grid=False)

@@ -47,8 +47,7 @@ def image_rows(
 ) -> tuple[Figure, np.ndarray]:
     """A figure with a row per image, and its axes [rows, columns]."""
     first = next(iter(columns.values()))
-    height, width = first[0].shape[:2]
-    rows = len(first)
+    rows, (height, width) = len(first), first[0].shape[:2]
     tall = 0.92 * cell * height / width + (0.3 if notes else 0.1)
     figure = new_figure(cell * len(columns), 0.3 + rows * tall)
     grid = figure.subplots(rows, len(columns), squeeze=False)
@@ -75,7 +74,7 @@ def style_chart(
 
 def legend_above(figure: Figure, axes: Any, ncols: int) -> None:
     """One legend for all charts of a figure, from the curves of one of them."""
-    place = {"loc": "outside upper center", "ncols": ncols}
+    place: Any = {"loc": "outside upper center", "ncols": ncols}
     figure.legend(*axes.get_legend_handles_labels(), fontsize=9, frameon=False, **place)
 
 
@@ -93,18 +92,10 @@ def save_figure(
     dpi: float = 130,
     max_bytes: int = 1_000_000,
 ) -> pathlib.Path:
-    """Writes a figure as PNG, at a lower resolution if the file would be too large.
+    """Writes a figure as PNG, at a lower resolution above ``max_bytes``.
 
-    The file is written whole or not at all. The same figure gives the same bytes.
-
-    Args:
-        figure: a Matplotlib figure.
-        path: of the file; its folder is created where it is missing.
-        dpi: dots per inch of the first attempt.
-        max_bytes: the largest size of the file.
-
-    Raises:
-        InputError: a path that does not end in .png, or a size that cannot be reached.
+    The file is written whole or not at all; its folder is created. The same figure
+    gives the same bytes. `InputError` if the size cannot be reached.
     """
     check_number("dpi", dpi, above=0)
     path = pathlib.Path(path)

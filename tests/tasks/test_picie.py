@@ -147,10 +147,9 @@ def task_keys(state, index):
 def view_of(task, batch, keys, view):
     from sphemb.tasks._picie_clusters import view_image, view_points
 
-    settings = task._view_settings
-    image = view_image(batch["image"], keys, view=view, settings=settings)
+    image = view_image(batch["image"], keys, view=view, settings=task)
     features = apply(image)["embedding"]
-    return view_points(features, keys, view=view, settings=settings)
+    return view_points(features, keys, view=view, settings=task)
 
 
 class TestUpdate:

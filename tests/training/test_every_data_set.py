@@ -20,7 +20,7 @@ from sphemb import InputError
 from sphemb.configs import common
 from sphemb.tasks import compute_scores, predict_and_measure
 from sphemb.training import Experiment, make_train_step, train
-from sphemb.training._experiment_data import check_labels
+from sphemb.training._labels import check_labels
 from sphemb.training._loop import _first_batch, _rehearse, update_task_state
 
 SIZE, NUMBER, K = (32, 32), 8, 21  # of VOC, so that one network serves all

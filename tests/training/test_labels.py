@@ -7,7 +7,7 @@ from PIL import Image
 from sphemb import InputError
 from sphemb.configs import common, folder, voc_semantic
 from sphemb.training import Experiment, train
-from sphemb.training._experiment_data import check_labels
+from sphemb.training._labels import check_labels
 from tests.scenes import write_folder
 from tests.tiny import tiny_config
 

@@ -95,7 +95,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from sphemb import InputError
 from sphemb.training import TrainState
-from sphemb.training._checkpoints import Checkpoints, newest_state
+from sphemb.training._workdir import Checkpoints, newest_state
 folder = pathlib.Path(sys.argv[1])
 state = TrainState(np.int32(0), {"w": np.arange(3.0)}, {}, (), ())
 numbers = lambda: iter(grain.MapDataset.range(9).to_iter_dataset())

@@ -9,7 +9,7 @@ import pytest
 
 from sphemb._checks import InputError
 from sphemb.viz import embedding_rgb, label_rgb, match_labels, overlay
-from sphemb.viz._colors import outlines
+from sphemb.viz._arrays import outlines
 
 
 def unit(shape, seed=0):

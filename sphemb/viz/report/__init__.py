@@ -56,20 +56,15 @@ def html_page(
 ) -> str:
     """Writes scores, pictures and rotatable spheres as one page of HTML.
 
-    Args:
-        title: of the page.
-        facts: lines below the title.
-        scores: name -> number; NaN is written as "none".
-        figures: heading -> a chart.
-        examples: heading -> images.
-        scenes: spheres, shown one at a time.
+    ``facts`` are lines below the title; a score that is NaN is written as "none";
+    ``figures`` and ``examples`` have headings; spheres are shown one at a time.
 
     >>> page = html_page("digits", scores={"recall": 0.5})
     >>> page.startswith("<!DOCTYPE html>"), "<td>0.5000</td>" in page
     (True, True)
     """
     parts = [f"<h1>{_text(title)}</h1>"]
-    parts += [f'<p class="facts">{_text(fact)}</p>' for fact in facts]
+    parts += (f'<p class="facts">{_text(fact)}</p>' for fact in facts)
     if scores:
         rows = "".join(
             f"<tr><th>{_text(name)}</th><td>{_number(value)}</td></tr>"

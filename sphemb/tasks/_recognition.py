@@ -1,0 +1,475 @@
+"""Classes of pixels, and instances with classes and scores (CVPR 2018, section 5.4).
+
+Shape letters: B images, H W image size, N pixels, M sampled pixels, C classes, K label
+maps, G groups, Q objects.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from sphemb._checks import VOID, InputError
+from sphemb.instances import (
+    PROPOSAL_FEATURES,
+    LinearScore,
+    apply_scores,
+    fit_scores,
+    overlap_pairs,
+    proposal_features,
+    split_components,
+    table_fits,
+    vote_classes,
+)
+from sphemb.losses import cross_entropy, instance_weights, margin_loss
+from sphemb.metrics import MeanIoU, PairScores, RegionPrecision, TrimapIoU
+from sphemb.tasks._groups import Proposals
+from sphemb.tasks._pixels import (
+    draw_pixels,
+    enlarged,
+    image_size,
+    placed_map,
+    unit_vectors_at,
+    unit_vectors_of_all,
+)
+from sphemb.tasks._task import (
+    Apply,
+    Batch,
+    ClassMap,
+    Detections,
+    LabelMap,
+    Maps,
+    Stateless,
+    TaskState,
+    maps_of,
+    setting,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Semantic(Stateless):
+    r"""Learns the class of every pixel by cross-entropy, and an embedding beside it.
+
+    The margin loss on sampled pixels gives pixels of one class, or of one instance,
+    similar embeddings. The void of classes and the void of instances are two masks. A
+    crowd has a class and no instances.
+
+    Attributes:
+        num_classes: C, with the background.
+        class_balance: p of a pixel's weight :math:`1 / n_c^p` in an image with
+            :math:`n_c` pixels of its class; 0: pixels count the same, 1: classes do.
+        embedding_weight: of the margin loss; 0 for the cross-entropy alone.
+        embedding_groups: its groups, ``"classes"`` or ``"instances"``.
+        margin: :math:`\alpha` of Eq. 2.
+        num_samples: M, pixels of an image in the margin loss, at most.
+        normalize: what it is divided by, see `sphemb.margin_loss`.
+        negative_weight: of its pairs from different groups.
+        trimap_width: width in pixels of the widest band around true boundaries that is
+            scored by itself; 0 for no bands.
+        pair_scores: also score the classes as a partition, see
+            `sphemb.metrics.PairScores`.
+        max_objects: objects of an image that these scores can count.
+    """
+
+    num_classes: int = setting(21, at_least=2)
+    class_balance: float = setting(0.0, at_least=0)
+    embedding_weight: float = setting(0.0, at_least=0)
+    embedding_groups: str = setting("classes", choices=("classes", "instances"))
+    margin: float = setting(0.5, at_least=0, at_most=1)
+    num_samples: int = setting(1024, at_least=2)
+    normalize: str = setting("pairs", choices=("pixels", "pairs", "terms"))
+    negative_weight: float = setting(1.0, at_least=0)
+    trimap_width: int = setting(40, scoring=True, at_least=0)
+    pair_scores: bool = setting(False, scoring=True, choices=(True, False))
+    max_objects: int = setting(64, scoring=True, at_least=1)
+    prediction: ClassVar[type] = ClassMap
+    metrics_on_host: ClassVar[bool] = True
+
+    @property
+    def object_limit(self) -> int | None:
+        """The largest number of an object that the scores can count, if they do."""
+        return self.max_objects if self.pair_scores else None
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """The classes; the instances, if they are embedded or scored."""
+        learned = self.embedding_weight > 0 and self.embedding_groups == "instances"
+        maps = (class_map(self.num_classes),)
+        if learned or self.pair_scores:
+            maps += (LabelMap("instances", learned=learned),)
+        return maps
+
+    def loss(
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """The weighted sum of ``loss/classes`` and ``loss/embedding``."""
+        maps = maps_of(apply, batch)
+        loss = classes_loss(maps, batch, self.num_classes, self.class_balance)
+        terms = {"loss/classes": loss}
+        if self.embedding_weight:
+            names = {"classes": "semantic", "instances": "instances"}
+            groups = {**batch, "instances": batch[names[self.embedding_groups]]}
+            terms["loss/embedding"] = self._embedding_loss(maps, groups, key)
+            loss = loss + self.embedding_weight * terms["loss/embedding"]
+        return loss, terms
+
+    def _embedding_loss(self, maps: Maps, batch: Batch, key: jax.Array) -> jax.Array:
+        """The margin loss of the groups that stand for the instances."""
+        sample = draw_pixels(batch, key, self.num_samples)
+        labels = batch["instances"].reshape(len(batch["image"]), -1)
+        return margin_loss(
+            unit_vectors_at(placed_map(maps, "embedding", batch), sample.indices),
+            jnp.take_along_axis(labels, sample.indices, axis=1),
+            margin=self.margin,
+            mask=sample.mask,
+            normalize=self.normalize,
+            negative_weight=self.negative_weight,
+        ).mean()
+
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> ClassMap:
+        """Classifies every pixel, and embeds it."""
+        size = batch["image"].shape[1:3]
+        maps = maps_of(apply, batch)
+        logits = enlarged(placed_map(maps, "logits", batch), size)
+        classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        if "mask" in batch:
+            classes = jnp.where(batch["mask"], classes, VOID)
+        embedding = placed_map(maps, "embedding", batch)
+        return ClassMap(classes, unit_vectors_of_all(embedding, size))
+
+    def metrics(self, predictions: ClassMap, batch: Batch) -> dict[str, Any]:
+        """Mean IoU, and inside and outside of bands around the true boundaries."""
+        found = predictions.classes
+        scores = class_scores(found, batch, self.num_classes, self.trimap_width)
+        if self.pair_scores:
+            scores |= class_pairs(
+                jnp.asarray(found),
+                true_classes(batch),
+                jnp.asarray(batch["instances"]),
+                num_classes=self.num_classes,
+                max_objects=self.max_objects,
+                valid=jnp.asarray(batch["valid"]),
+            )
+        return scores
+
+
+def class_map(num_classes: int) -> LabelMap:
+    """The classes of the data, of which there are ``config.task.num_classes``."""
+    return LabelMap("semantic", below=num_classes, setting="num_classes")
+
+
+def true_classes(batch: Batch) -> jax.Array:
+    """The classes [B, H, W] of a batch."""
+    if "semantic" not in batch:
+        raise InputError(
+            "the data must have classes for config.task to learn, but their examples "
+            "have no semantic: take config.data.name voc or coco, or a folder with "
+            "config.data.masks classes"
+        )
+    return batch["semantic"]
+
+
+def classes_loss(
+    maps: Maps, batch: Batch, num_classes: int, balance: float
+) -> jax.Array:
+    """The cross-entropy of all pixels, averaged over the images."""
+    classes = true_classes(batch)
+    found = maps["logits"].shape[-1] if "logits" in maps else 0
+    if found != num_classes:
+        raise InputError(
+            f"config.model.num_classes must be config.task.num_classes {num_classes}, "
+            f"got {found}"
+        )
+    labels = classes.reshape(classes.shape[0], -1)
+    logits = enlarged(placed_map(maps, "logits", batch), classes.shape[1:])
+    weights = instance_weights(labels) ** balance if balance else None
+    flat = logits.reshape(*labels.shape, num_classes)
+    return cross_entropy(flat, labels, weights=weights).mean()
+
+
+def class_scores(
+    found: Any, batch: Batch, num_classes: int, trimap_width: int
+) -> dict[str, Any]:
+    """Mean IoU of the classes, and by their distance from true boundaries."""
+    known, valid = true_classes(batch), jnp.asarray(batch["valid"])
+    classes = MeanIoU.from_batch(
+        jnp.asarray(found), known, num_classes=num_classes, valid=valid
+    )
+    if not trimap_width:
+        return {"classes": classes}
+    widths = {"num_classes": num_classes, "max_width": trimap_width}
+    bands = TrimapIoU.empty(**widths)
+    maps = np.stack([np.asarray(found), np.asarray(known)], axis=1)
+    for i in np.flatnonzero(np.asarray(valid)):
+        height, width = image_size(batch["mask"][i])  # padding has no boundary
+        image = TrimapIoU.from_image(*maps[i, :, :height, :width], **widths)
+        bands = bands.merge(image)
+    return {"classes": classes, "trimap": bands}
+
+
+def class_pairs(
+    classes: jax.Array,
+    true_classes: jax.Array,
+    instances: jax.Array,
+    *,
+    num_classes: int,
+    max_objects: int,
+    valid: jax.Array | None = None,
+) -> dict[str, PairScores]:
+    """Pair scores of a class map (Barnes & Dubrawski, Table 1), on the host."""
+    # The number of components as a power of two, to compile for few numbers.
+    every = int(np.prod(classes.shape[1:]))
+    parts = split_components(classes, 0, max_components=every)
+    most = 1 << int(jnp.max(parts, initial=1)).bit_length()
+    # The scores compare the same pixels: void in one map is void in both.
+    void = (true_classes < 0) | (instances < 0)
+    true_classes, instances = (
+        jnp.where(void, VOID, labels) for labels in (true_classes, instances)
+    )
+
+    objects = (instances, max_objects)
+    pairs = {
+        "class": ("classes", classes, num_classes, true_classes, num_classes - 1),
+        "region": ("regions", classes, num_classes, *objects),
+        "part": ("parts", parts, most, *objects),
+    }
+    return {
+        f"{key}_pairs": PairScores.from_batch(
+            found,
+            truth,
+            max_predicted=groups,
+            max_true=true,
+            valid=valid,
+            prefix=f"{name}/",
+        )
+        for key, (name, found, groups, truth, true) in pairs.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Instances(Proposals):
+    """Learns instances by `Proposals` and classes by cross-entropy, and scores them.
+
+    A prediction pools the groups at all concentrations. The pixels of a group vote for
+    its class. Its score is a linear regression on `PROPOSAL_FEATURES`, the task state:
+    it is fitted when training ends to the IoU of proposals in training images with the
+    object that they overlap most. Until then the score is the vote's probability.
+
+    Attributes:
+        num_classes: C, with the background.
+        classes_weight: of the cross-entropy.
+        class_balance: see `Semantic`.
+        trimap_width: see `Semantic`.
+        fit_images: training images that the scores are fitted to, at most.
+        ridge: see `sphemb.instances.fit_scores`.
+        min_score: score of an instance that is drawn and written to a label image, at
+            least; metrics use all.
+    """
+
+    num_classes: int = setting(21, at_least=2)
+    classes_weight: float = setting(1.0, at_least=0)
+    class_balance: float = setting(0.0, at_least=0)
+    trimap_width: int = setting(0, scoring=True, at_least=0)
+    fit_images: int = setting(200, at_least=1)
+    ridge: float = setting(1.0, at_least=0)
+    min_score: float = setting(0.3, scoring=True, below=math.inf)
+    update_every: int = -1
+    prediction: ClassVar[type] = Detections
+    metrics_on_host: ClassVar[bool] = True
+
+    @property
+    def scoring_settings(self) -> frozenset[str]:
+        """Few: the scores are fitted to predictions, which the others change."""
+        return frozenset({"max_objects", "budgets", "trimap_width", "min_score"})
+
+    def init(self, key: jax.Array, apply: Apply) -> TaskState:
+        """The regression whose score is the vote's probability."""
+        number = len(PROPOSAL_FEATURES)
+        return LinearScore(
+            mean=jnp.zeros(number),
+            scale=jnp.ones(number),
+            slope=jnp.eye(number)[PROPOSAL_FEATURES.index("probability")],
+            offset=jnp.zeros(()),
+        )
+
+    def update(
+        self, apply: Apply, state: TaskState, batches: Iterable[Batch], key: jax.Array
+    ) -> TaskState:
+        """Fits the scores to the proposals of training images."""
+        predict = jax.jit(lambda batch: self.predict(apply, state, batch))
+        room = -(-self.fit_images // jax.process_count())
+        groups = self.num_maps * self.num_labels
+        features = np.zeros((room, groups, len(PROPOSAL_FEATURES)), np.float32)
+        targets = np.full((room, groups), np.nan, np.float32)
+        seen = 0
+        for batch in batches:
+            images = {k: batch[k] for k in ("image", "mask") if k in batch}
+            found = jax.device_get(predict(images))
+            for i in np.flatnonzero(np.asarray(batch["valid"]))[: room - seen]:
+                truth = np.asarray(batch["instances"][i])
+                maps = found.groups.proposals[i]
+                best, _ = best_objects(maps, truth, self.num_labels)
+                there = np.isfinite(found.proposal_scores[i])
+                targets[seen] = np.where(there, best, np.nan).reshape(-1)
+                features[seen] = found.proposal_features[i].reshape(groups, -1)
+                seen += 1
+            if seen == room:
+                break
+        if jax.process_count() > 1:
+            features, targets = (
+                multihost_utils.process_allgather(x) for x in (features, targets)
+            )
+        there = np.isfinite(targets).reshape(-1)
+        if not there.any():
+            return state
+        rows = features.reshape(-1, features.shape[-1])[there]
+        return fit_scores(rows, targets.reshape(-1)[there], ridge=self.ridge)
+
+    @property
+    def label_maps(self) -> tuple[LabelMap, ...]:
+        """Instances and classes."""
+        return (*super().label_maps, class_map(self.num_classes))
+
+    @property
+    def num_maps(self) -> int:
+        """K, the label maps whose groups are pooled."""
+        return 1 + len(self.pooled_concentrations)
+
+    def loss(
+        self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Adds ``loss/classes``, the cross-entropy, to the loss of `Proposals`."""
+        maps = maps_of(apply, batch)
+        total, terms = super().loss(lambda *_: maps, (), batch, key)
+        classes = classes_loss(maps, batch, self.num_classes, self.class_balance)
+        return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
+
+    def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Detections:
+        """Groups, classifies and scores; -inf for the background and duplicates."""
+        maps = maps_of(apply, batch)
+        groups = self._groups(lambda *_: maps, batch, pools=True)
+        logits = enlarged(placed_map(maps, "logits", batch), batch["image"].shape[1:3])
+        probabilities = jax.nn.softmax(logits, axis=-1)
+        classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+        mask = batch.get("mask", jnp.ones(classes.shape, bool))
+        proposals = jnp.asarray(groups.proposals)
+        flat = proposals.reshape(*proposals.shape[:2], -1)
+        by_pixel = probabilities.reshape(flat.shape[0], -1, self.num_classes)
+        # Mapped, not vectorized, to hold the probabilities once and not for each map.
+        votes = jax.lax.map(
+            lambda labels: vote_classes(labels, by_pixel, max_groups=self.num_labels),
+            flat.swapaxes(0, 1),
+        )
+        votes = jax.tree.map(lambda vote: vote.swapaxes(0, 1), votes)
+        features = proposal_features(
+            proposals,
+            jnp.broadcast_to(classes[:, None], proposals.shape),
+            votes,
+            mask=jnp.broadcast_to(mask[:, None], proposals.shape),
+        )
+        pool = self._pool(flat)
+        none = jnp.zeros(votes.classes.shape[1:], bool)
+        kept = jax.vmap(lambda source, group, keep: none.at[source, group].set(keep))(
+            pool.source, pool.group, pool.keep
+        )
+        if self.max_components:
+            kept = kept.at[..., 0].set(False)  # the background
+        return Detections(
+            groups=groups,
+            classes=jnp.where(mask, classes, VOID),
+            proposal_classes=votes.classes,
+            proposal_scores=jnp.where(kept, apply_scores(state, features), -jnp.inf),
+            proposal_features=features,
+        )
+
+    def metrics(self, predictions: Any, batch: Batch) -> dict[str, Any]:
+        """Scores of proposals and classes, and AP^r with the errors of its stages.
+
+        ``ap_r`` scores the prediction. The others replace one stage by the truth:
+        ``ap_r_true_classes`` the class, by that of the object of largest IoU;
+        ``ap_r_true_scores`` the score, by that IoU; ``ap_r_true_masks`` the masks, with
+        the predicted class of most of their pixels and its share.
+        """
+        measure = _proposal_metrics
+        if not table_fits(len(batch["image"]) * self.table_cells):
+            measure = Proposals.metrics  # which the host counts
+        scores = dict(measure(self, predictions.groups, batch))
+        number, width = self.num_classes, self.trimap_width
+        scores |= class_scores(predictions.classes, batch, number, width)
+        totals = {k: RegionPrecision.empty(num_classes=number, name=k) for k in _STAGES}
+        for i in np.flatnonzero(np.asarray(batch["valid"])):
+            image = _of_image(predictions, batch, int(i), self.num_labels, number)
+            totals = {name: totals[name].merge(image[name]) for name in _STAGES}
+        return scores | totals
+
+
+_proposal_metrics = jax.jit(Proposals.metrics, static_argnums=0)
+_STAGES = ("ap_r", "ap_r_true_classes", "ap_r_true_scores", "ap_r_true_masks")
+
+
+def _of_image(
+    predictions: Detections, batch: Batch, i: int, num_groups: int, num_classes: int
+) -> dict[str, RegionPrecision]:
+    """AP^r of an image and with true stages, see `Instances.metrics`."""
+    truth = np.asarray(batch["instances"][i])
+    semantic = np.asarray(true_classes(batch)[i])
+    objects = majority(truth, semantic, num_classes)[0]
+    maps = np.asarray(predictions.groups.proposals)[i]
+    best_iou, best = best_objects(maps, truth, num_groups)
+    classes = np.asarray(predictions.proposal_classes[i])
+    scores = np.asarray(predictions.proposal_scores[i])
+    perfect = np.where(np.isfinite(scores), best_iou, -np.inf)
+    found = np.asarray(predictions.classes[i])
+    voted, share = majority(truth, found, num_classes)
+    given = (
+        (maps, scores, classes),
+        (maps, scores, objects[best]),
+        (maps, perfect, classes),
+        (truth, share, voted),
+    )
+    known = {"true_classes": objects, "num_classes": num_classes}
+    return {
+        name: RegionPrecision.from_image(
+            labels, truth, scores=score, classes=which, name=name, **known
+        )
+        for name, (labels, score, which) in zip(_STAGES, given, strict=True)
+    }
+
+
+def majority(
+    labels: np.ndarray, classes: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The most frequent foreground class of every label, and its share."""
+    number = int(labels.max(initial=0)) + 1
+    sizes = {"num_predicted": number, "num_true": num_classes}
+    table = overlap_pairs(labels, classes, **sizes).table[:-1, :-1]
+    best = 1 + table[:, 1:].argmax(axis=1)
+    votes = table[np.arange(number), best]
+    there = (votes > 0) & (np.arange(number) > 0)
+    share = votes / np.maximum(table.sum(axis=1), 1)
+    return np.where(there, best, 0), np.where(there, share, -np.inf)
+
+
+def best_objects(
+    maps: np.ndarray, truth: np.ndarray, groups: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The IoU of every group of the maps [K, H, W] with the object it overlaps most."""
+    number = int(truth.max(initial=0))
+    iou = np.zeros((len(maps), groups))
+    objects = np.full(iou.shape, min(number, 1))
+    for k, labels in enumerate(maps):
+        pairs = overlap_pairs(
+            labels, truth, num_predicted=groups, num_true=number + 1
+        ).within(slice(groups), slice(1, number + 1))
+        found = pairs.counts / pairs.unions
+        np.maximum.at(iou[k], pairs.rows, found)
+        best = np.flatnonzero(found == iou[k][pairs.rows])[::-1]  # the first comes last
+        objects[k][pairs.rows[best]] = pairs.columns[best]
+    return iou, objects
