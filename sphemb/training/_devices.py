@@ -135,7 +135,6 @@ def join_processes(
                 "num_processes and process_id must come with coordinator=HOST:PORT"
             )
         return
-    address = None
     if coordinator != "auto":
         if num_processes is None or process_id is None:
             raise InputError(
@@ -148,8 +147,8 @@ def join_processes(
                 f"process_id must be below num_processes = {num_processes}, got "
                 f"{process_id}"
             )
-        address = coordinator
     try:
+        address = None if coordinator == "auto" else coordinator
         jax.distributed.initialize(address, num_processes, process_id)
         # Processes connect at their first exchange, for which gloo waits half a minute;
         # later one of them may be busy with its data for longer.

@@ -132,11 +132,10 @@ class Experiment:
 
     @functools.cached_property
     def _dataset(self) -> Any:
+        known, section = sphemb.data.DATASETS, self.config.data
         reads = sphemb.data.only_prepared()
         with contextlib.nullcontext() if self.prepares else reads:
-            return component(
-                sphemb.data.DATASETS, self.config.data, "config.data", has=("source",)
-            )
+            return component(known, section, "config.data", has=("source",))
 
     @property
     def reading(self) -> sphemb.data.Reading:

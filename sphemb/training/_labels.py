@@ -52,9 +52,12 @@ def _check_split(
     bounded, wanted = BoundedLabels(tuple(maps), data), {m.name for m in maps}
     unknown = not experiment.class_names and any(m.below is not None for m in maps)
     valid, above, looked = set[str](), set[str](), 0
+    largest: dict[int, int] = {}  # number of an instance, by example
     # In random order, since similar examples may be neighbors.
     for place in np.random.default_rng(0).permutation(len(indices)):
-        example, looked = source[indices[int(place)]], looked + 1
+        index, looked = indices[int(place)], looked + 1
+        example = source[index]
+        largest[index] = int(np.max(example.get("instances", 0), initial=0))
         bounded.map(example)
         for one in maps:
             if one.name in example:
@@ -92,9 +95,9 @@ def _check_split(
         return
     # Some sources read the instances alone, which is faster.
     read = getattr(source, "instances", lambda i: source[i].get("instances", 0))
-    most, index = max(
-        ((int(np.max(read(i), initial=0)), i) for i in indices), default=(0, 0)
-    )
+    for index in set(indices) - set(largest):
+        largest[index] = int(np.max(read(index), initial=0))
+    most, index = max(((most, i) for i, most in largest.items()), default=(0, 0))
     if most > limit:
         raise InputError(
             f"config.task.max_objects must be at least {most}, the largest number of "
