@@ -125,6 +125,11 @@ class Picie(ViewSettings):
         over = (self.num_overclusters,) if self.num_overclusters else ()
         return (self.num_clusters, *over)
 
+    @property
+    def _view_settings(self) -> ViewSettings:
+        names = [field.name for field in dataclasses.fields(ViewSettings)]
+        return ViewSettings(**{name: getattr(self, name) for name in names})
+
     def init(self, key: jax.Array, apply: Apply) -> PicieState:
         """No clusters yet; the first update, before the first step, finds them."""
         shapes = [(self.views, size) for size in self._sizes]
@@ -145,7 +150,7 @@ class Picie(ViewSettings):
             lambda batch: self._features(maps_of(apply, batch), batch),
             state,
             batches,
-            self,
+            self._view_settings,
             cluster_images=self.cluster_images,
             cluster_pixels=self.cluster_pixels,
         )
@@ -194,7 +199,7 @@ class Picie(ViewSettings):
         keys = view_keys(state.seed, state.epoch, batch["index"])
         views, anchors = [], []
         for view in range(self.views):
-            chosen: Any = {"view": view, "settings": self}
+            chosen: Any = {"view": view, "settings": self._view_settings}
             seen = view_batch(batch, keys, **chosen)
             for network, points in ((apply, views), (state.anchor, anchors)):
                 features, grid = self._features(maps_of(network, seen), seen)

@@ -320,9 +320,8 @@ class Experiment:
     @property
     def train_step(self) -> TrainStep:
         """The step of one device, see `make_train_step`."""
-        return make_train_step(
-            self.task, self.training_network, self.optimizer, self.keys["step"]
-        )
+        key = self.keys["step"]
+        return make_train_step(self.task, self.training_network, self.optimizer, key)
 
     @property
     def update_every(self) -> int:
