@@ -1,8 +1,6 @@
 """Learning to group: unit-vector embeddings of pixels, and recurrent mean shift.
 
-The import loads layer 0, which needs JAX and NumPy only. ``sphemb.models``, ``data``,
-``tasks``, ``training``, ``evaluation``, ``viz``, ``cli`` and ``configs`` are loaded on
-first access.
+The import loads layer 0 with JAX and NumPy; the other packages load on first access.
 """
 
 import importlib

@@ -1,8 +1,7 @@
 """Checks of arguments, with one wording for all errors.
 
 Only static properties are checked (rank, shape, dtype, Python numbers), so that every
-check also works while a function is traced. A message names the argument, what was
-wanted, what was given and, where known, the likely cause (``hint``).
+check also works on traced values. ``hint`` names the likely cause.
 """
 
 from __future__ import annotations
@@ -66,34 +65,25 @@ def check_shape(
     The ``spec`` has axes separated by blanks, such as ``"... N D"``; a leading ``...``
     stands for any number of batch axes, a number for itself. ``dims`` has the sizes of
     known letters, ``"..."`` among them; ``beside`` is the argument they come from.
-
-    >>> check_shape("x", jnp.zeros((4, 9, 3)), "... N D")
-    {'...': (4,), 'N': 9, 'D': 3}
     """
     shape = _shape_of(name, array)
     letters = spec.split()
-    leading = letters[0] == "..."
-    tail = letters[1:] if leading else letters
+    tail = [letter for letter in letters if letter != "..."]
+    split, leading = len(shape) - len(tail), letters[0] == "..."
     known: dict[str, Any] = dict(dims or {})
-    found: dict[str, Any] = {}
-    fits = len(shape) >= len(tail) if leading else len(shape) == len(tail)
+    found: dict[str, Any] = {"...": shape[:split]} if leading else {}
+    fits = split >= 0 if leading else split == 0
     if fits:
-        split = len(shape) - len(tail)
-        if leading:
-            found["..."] = shape[:split]
-            fits = known.get("...", found["..."]) == found["..."]
+        fits = known.get("...", shape[:split]) == shape[:split] or not leading
         for letter, size in zip(tail, shape[split:], strict=True):
-            wanted = int(letter) if letter.isdigit() else known.get(letter, size)
-            wanted = found.get(letter, wanted)
+            wanted = known.get(letter, size)
+            digit = letter.isdigit()
+            wanted = int(letter) if digit else found.setdefault(letter, wanted)
             fits = fits and wanted == size
-            if not letter.isdigit():
-                found[letter] = size
     if not fits:
         wanted = f"[{', '.join(letters)}]"
         if known and all(letter in known or letter.isdigit() for letter in letters):
-            sizes = tuple(
-                int(x) if x.isdigit() else known[x] for x in letters if x != "..."
-            )
+            sizes = (int(x) if x.isdigit() else known[x] for x in tail)
             wanted += f" = {(*known.get('...', ()), *sizes)}"
         if beside:
             wanted += f" to go with {beside}"
@@ -233,12 +223,7 @@ def check_callable(name: str, value: Any) -> None:
 
 
 def check_key(name: str, value: Any) -> jax.Array:
-    """Returns a random key, typed or legacy, as the typed key of the same numbers.
-
-    >>> typed = check_key("key", jax.random.PRNGKey(3))
-    >>> bool(typed == jax.random.key(3))
-    True
-    """
+    """Returns a random key, typed or legacy, as the typed key of the same numbers."""
     dtype, key = getattr(value, "dtype", None), value
     if dtype == jnp.uint32:
         with contextlib.suppress(TypeError, ValueError):  # words of another number

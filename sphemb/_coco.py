@@ -20,35 +20,18 @@ from sphemb._checks import VOID, InputError
 _LONGEST_COUNT = 35  # bits
 _MARGIN = 1  # image sizes that a polygon may extend beyond its image
 
+_SIZES = ("small", "medium", "large")
 # The order in which COCOeval.summarize leaves them in COCOeval.stats.
-_STATS = (
-    "AP",
-    "AP50",
-    "AP75",
-    "AP_small",
-    "AP_medium",
-    "AP_large",
-    "AR@1",
-    "AR@10",
-    "AR@100",
-    "AR_small",
-    "AR_medium",
-    "AR_large",
-)
+_STATS = ["AP", "AP50", "AP75", *(f"AP_{size}" for size in _SIZES)]
+_STATS += ["AR@1", "AR@10", "AR@100", *(f"AR_{size}" for size in _SIZES)]
 
 
 class Painted(NamedTuple):
-    """Annotations of one image, painted.
+    """Annotations of one image, painted."""
 
-    Attributes:
-        instances: int32 [H, W], -1 void, 0 background, 1, 2, .. the visible items.
-        classes: int32 [H, W], the class of the topmost item, 0 where none is.
-        shown: the index in the list of the items 1, 2, ..
-    """
-
-    instances: np.ndarray
-    classes: np.ndarray
-    shown: list[int]
+    instances: np.ndarray  # int32 [H, W], -1 void, 0 background, 1.. the visible items
+    classes: np.ndarray  # int32 [H, W], of the topmost item, 0 where none is
+    shown: list[int]  # the index in the list of the items 1, 2, ..
 
 
 def encode_mask(
@@ -59,12 +42,8 @@ def encode_mask(
 ) -> dict[str, Any]:
     """Encodes a mask as run lengths that JSON can hold.
 
-    Args:
-        mask: bool [h, w]; of the whole image, or of a window of it.
-        corner: row and column of the window's upper left pixel.
-        size: (H, W) of the image; by default (h, w). A window costs no more memory
-            than itself.
-
+    The mask, bool [h, w], is that of an image, or of a window of it at a ``corner``
+    (row, column) of an image of a ``size`` (H, W), without memory for the whole.
     >>> encode_mask(np.array([[True, False]]), corner=(1, 1), size=(2, 3))
     {'size': [2, 3], 'counts': '312'}
     """
@@ -88,19 +67,9 @@ def encode_mask(
 def outline_runs(
     item: Mapping[str, Any], size: tuple[int, int], *, where: str
 ) -> dict[str, Any]:
-    """Returns the checked run lengths of one annotation or result.
+    """The checked run lengths of an item's polygons or run lengths, in an image (H, W).
 
-    Args:
-        item: its ``segmentation`` holds polygons or run lengths.
-        size: (H, W) of the image.
-        where: what the item belongs to, for messages: "annotations of a.png in a.json".
-
-    Raises:
-        InputError: it has no outline, or a damaged one.
-
-    >>> square = {"segmentation": [[0, 0, 2, 0, 2, 2, 0, 2]]}
-    >>> outline_runs(square, (3, 3), where="annotations")
-    {'size': [3, 3], 'counts': '02103'}
+    ``where`` is what the item belongs to: "annotations of a.png in a.json".
     """
     from pycocotools.mask import frPyObjects, merge
 
@@ -124,19 +93,11 @@ def paint_annotations(
     where: str,
     classes: Mapping[int, int] | None = None,
 ) -> Painted:
-    """Paints the annotations, or results, of one image over one another.
+    """Paints the annotations, or results, of one image (H, W) over one another.
 
     Smaller items lie over larger ones, and all over crowds. Crowds are void. An item
-    of class 0 becomes background and hides what it lies on.
-
-    Args:
-        items: as in COCO's ``annotations`` or results.
-        size: (H, W).
-        where: what they belong to, for messages.
-        classes: category id -> class; by default every category is class 1.
-
-    Raises:
-        InputError: an item has no outline, or a damaged one.
+    of class 0 becomes background and hides what it lies on. ``classes`` maps category
+    ids to classes; by default every category is class 1.
 
     >>> large, small = {"size": [1, 4], "counts": [0, 4]}, [[1, 0, 2, 0, 2, 1, 1, 1]]
     >>> items = [{"segmentation": large}, {"segmentation": small}]
@@ -144,7 +105,7 @@ def paint_annotations(
     array([[1, 2, 1, 1]], dtype=int32)
     """
     outlines = [_unpack(outline_runs(i, size, where=where)["counts"]) for i in items]
-    areas = [_area(counts) for counts in outlines]
+    areas = [sum(counts[1::2]) for counts in outlines]
     crowd = [bool(item.get("iscrowd")) for item in items]
     painted, semantic = np.zeros(size, np.int32), np.zeros(size, np.int32)
     void = np.zeros(size, bool)
@@ -161,14 +122,26 @@ def paint_annotations(
     return Painted(instances, semantic, (np.flatnonzero(seen) - 1).tolist())
 
 
-def evaluate_coco(
-    content: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
+def coco_file_scores(
+    annotations: Mapping[str, Any], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
-    """Computes COCO's AP and AR of masks by pycocotools, which prints nothing."""
+    """Average precision and recall as COCO defines them, from the content of its files.
+
+    The annotations are those of ``instances_*.json``: ``images``, ``annotations`` and
+    ``categories``. A missing ``area`` is that of the mask. The results are a list of
+    ``image_id``, ``category_id``, ``segmentation``, ``score``. The scores are ``AP``
+    (mean over .5:.05:.95), ``AP50``, ``AP75``, ``AR@1``, ``AR@10``, ``AR@100``, and
+    ``AP_`` and ``AR_`` with ``small``, ``medium``, ``large``: means over the classes
+    that have such objects, NaN without any; ``AP/{name}``. Damaged or missing outlines
+    and images that are not listed are refused.
+
+    References:
+        Lin et al. (2014), "Microsoft COCO", and cocodataset.org/#detection-eval.
+    """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    sizes = {i["id"]: (i["height"], i["width"]) for i in content["images"]}
+    sizes = {i["id"]: (i["height"], i["width"]) for i in annotations["images"]}
 
     def with_runs(items: Sequence[Mapping[str, Any]], where: str) -> list[Any]:
         copies = []
@@ -177,27 +150,26 @@ def evaluate_coco(
             if image not in sizes:
                 raise InputError(f"{where} must be of listed images, got {image!r}")
             runs = outline_runs(item, sizes[image], where=f"{where} of image {image}")
-            copies.append({**item, "segmentation": runs})
+            copies.append({"iscrowd": 0, **item, "segmentation": runs})
         return copies
 
     # pycocotools takes id 0 as "no annotation" and writes into its arguments.
-    objects = []
-    for n, item in enumerate(with_runs(content["annotations"], "annotations"), start=1):
-        item: dict[str, Any] = {"iscrowd": 0, **item, "id": n}
-        objects.append(item)
+    objects = with_runs(annotations["annotations"], "annotations")
+    for number, item in enumerate(objects, start=1):
+        item["id"] = number
         known = item.get("area")
         if not isinstance(known, int | float) or not math.isfinite(known):
-            item["area"] = float(_area(_unpack(item["segmentation"]["counts"])))
+            item["area"] = float(sum(_unpack(item["segmentation"]["counts"])[1::2]))
     detections = with_runs(results, "results")
     with contextlib.redirect_stdout(io.StringIO()):
         truth: Any = COCO()
-        truth.dataset = {**content, "annotations": objects}
+        truth.dataset = {**annotations, "annotations": objects}
         truth.createIndex()
         if detections:
             found = truth.loadRes(detections)
         else:
             found: Any = COCO()
-            found.dataset = {**content, "annotations": []}
+            found.dataset = {**annotations, "annotations": []}
             found.createIndex()
         evaluation: Any = COCOeval(truth, found, iouType="segm")
         evaluation.evaluate()
@@ -205,7 +177,7 @@ def evaluate_coco(
         evaluation.summarize()
     values = np.asarray(evaluation.stats, np.float64)
     values = np.where(values < 0, np.nan, values)  # pycocotools writes -1 for none
-    names = {c["id"]: c["name"] for c in content["categories"]}
+    names = {c["id"]: c["name"] for c in annotations["categories"]}
     # [levels, recalls, classes], of objects of all sizes and 100 detections.
     precision = evaluation.eval["precision"][..., 0, -1]
     scores = dict(zip(_STATS, values.tolist(), strict=True))
@@ -225,10 +197,6 @@ def _compress(counts: list[int], size: Sequence[int]) -> dict[str, Any]:
 
     runs: Any = {"size": list(size), "counts": counts}
     return _as_json(frPyObjects(runs, *size))
-
-
-def _area(counts: list[int]) -> int:
-    return sum(counts[1::2])
 
 
 def _decode(counts: list[int], size: Sequence[int]) -> np.ndarray:

@@ -1,12 +1,10 @@
 """Positions of the cells of a map among the pixels of an image, and its padding.
 
-Shape letters: B images, H W size of an image, h w size of a map of it, C channels.
-
-The center of pixel j is at j. In a map of stride s and origin o the center of cell i is
-at (i + 1/2) s - 1/2 + o, in pixels: with an origin of 0 it is the middle of its s x s
-pixels. Values are interpolated bilinearly between centers, and constant beyond
-the outermost. Images may be padded to one size; a cell belongs to the image if the
-first of its s x s pixels does.
+B images, H W size of an image, h w size of a map of it, C channels. The center of pixel
+j is at j. In a map of stride s and origin o the center of cell i is at
+(i + 1/2) s - 1/2 + o, in pixels: with an origin of 0 the middle of its s x s pixels.
+Values are interpolated bilinearly between centers, and constant beyond the outermost.
+A cell belongs to the image, not to its padding, if the first of its pixels does.
 """
 
 from __future__ import annotations
@@ -20,14 +18,10 @@ import numpy as np
 
 
 class Grid(NamedTuple):
-    """The cells of a map among the pixels of its image, the same along both axes.
+    """The cells of a map among the pixels of its image, the same along both axes."""
 
-    Attributes:
-        stride: s, pixels from one cell to the next.
-        origin: o, pixels from the middle of the first s pixels to the first center.
-    """
-
-    stride: float = 1
+    stride: float = 1  # s, pixels from one cell to the next
+    # o, pixels from the middle of the first s pixels to the first center
     origin: float = 0.0
 
     def centers(self, number: int) -> jax.Array:
@@ -64,11 +58,7 @@ class Grid(NamedTuple):
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Origins:
-    """The origins of a network's maps by name, its static entry ``"origins"``.
-
-    An item is one origin in pixels, or a tuple where a name stands for several maps.
-    Maps without an item have an origin of 0.
-    """
+    """The origins of a network's maps by name; tuples where a name has several maps."""
 
     items: tuple[tuple[str, float | tuple[float, ...]], ...] = ()
 

@@ -1,8 +1,8 @@
 """Pairs of points in square tiles, and the exchange of points between devices.
 
-Letters: N points, n of them on this device, S the side of a tile. No N x N array is
-ever made. An axis name means that the points are sharded over the devices of that axis
-(inside `jax.shard_map` or `jax.pmap`); None means that all points are on this device.
+N points, n of them on this device, S the side of a tile. No N x N array is ever made.
+An axis name means that the points are sharded over the devices of that axis (inside
+`jax.shard_map` or `jax.pmap`); None means that all points are on this device.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def choose_tiling(
     )
 
 
-def _cut(tree: Any, side: int) -> Any:
+def cut_blocks(tree: Any, side: int) -> Any:
     """Cuts [N, ...] into [blocks, side, ...]; the last block is filled with zeros."""
 
     def cut(leaf: jax.Array) -> jax.Array:
@@ -131,7 +131,7 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
     initial, rows, columns = vary((initial, rows, columns), tiling.axis_name)
 
     def fold(columns: Any) -> Any:
-        column_blocks = _cut(columns, tiling.columns)
+        column_blocks = cut_blocks(columns, tiling.columns)
 
         def row_block(row: Any) -> Any:
             def one_tile(carry: Any, column: Any) -> tuple[Any, None]:
@@ -141,7 +141,7 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
             return jax.lax.scan(one_tile, initial, column_blocks)[0]
 
         row_block = jax.checkpoint(row_block, prevent_cse=False)
-        blocks = jax.lax.map(row_block, _cut(rows, tiling.rows))
+        blocks = jax.lax.map(row_block, cut_blocks(rows, tiling.rows))
         return jax.tree.map(
             lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
         )

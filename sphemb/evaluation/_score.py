@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training import Trained, data_parallel, replicate, split_batch
 

@@ -1,13 +1,5 @@
 """Grouping: from embeddings to groups, by recurrent mean shift on the sphere.
 
-* `_blurring`, `_step`: Gaussian blurring mean shift and its gradient
-* `_accelerated`: the same modes for hundreds of thousands of points, no gradient
-* `_seeded`: seeds that climb a fixed density
-* `_modes`: labels, modes and sizes of the groups
-* `_rounding`: partitions from products of embeddings (spectral clustering)
-* `_kmeans`: k-means, also on a stream of batches
-* `_points`: padding to shared sizes, and points with positions
-
 All functions raise `InputError` for an argument of a wrong shape, dtype or range.
 """
 

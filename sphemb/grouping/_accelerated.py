@@ -36,9 +36,7 @@ from sphemb.sphere import l2_normalize, pairwise_dot
 # Side of a cell in units of the distance that its points may have from their mean: with
 # 24 projections the rms distance from a mean is about 2.3 sides in 64 dimensions.
 _SIDE = 0.25
-# The cells of the first phase are so many times fewer than M, since N M is much more
-# than M^2.
-_FEWER = 4
+_FEWER = 4  # the cells of the first phase are so many times fewer than M
 _MOST_CELLS = 2**16
 _MOST_PROJECTIONS = 24
 _TABLE_BITS = 22  # of the table by which cells are counted: 4 Mi entries of a byte
@@ -73,9 +71,8 @@ def accelerated_gbms(
     means, these means continue alone, with their weights, until none moves more than
     ``tolerance``. Up to M points, every step is that of :func:`gbms`.
 
-    For predictions: no gradient. Well separated groups come out the same. A point
-    between two groups may move to the other one, a lone point to the nearest cell, and
-    a group too small for its own cell may be lost (measured in docs/speed.md).
+    For predictions: no gradient. Well separated groups come out the same. Other points
+    may move to another group, and small groups may be lost (docs/speed.md).
 
     Args:
         embeddings: [..., N, D] unit rows.
@@ -88,9 +85,6 @@ def accelerated_gbms(
             that it is merged into.
         tolerance: the last step moves no point by more (along the chord).
         precision: of the matmuls.
-
-    Returns:
-        [..., N, D] the points after the last step, in the dtype of ``embeddings``.
 
     References:
         Carreira-Perpinan, Fast nonparametric clustering with Gaussian blurring
@@ -119,13 +113,9 @@ def accelerated_gbms(
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     settings = (concentration, step_size, tolerance, merge_distance)
     numbers = (jax.lax.stop_gradient(jnp.asarray(s, dtype)) for s in settings)
-    moved, _ = _images(
-        x,
-        None if mask is None else jnp.asarray(mask),
-        tuple(numbers),
-        settings=_Settings(int(num_steps), int(max_points), precision),
-    )
-    return moved
+    mask = None if mask is None else jnp.asarray(mask)
+    options = _Settings(int(num_steps), int(max_points), precision)
+    return _images(x, mask, tuple(numbers), settings=options)[0]
 
 
 class _Settings(NamedTuple):
@@ -220,14 +210,11 @@ def _settle(settings, state, weights, numbers) -> _State:
     )
 
 
-def _merge(
-    x: jax.Array, weights: jax.Array, distance: jax.Array, max_points: int
-) -> tuple[jax.Array, Cells]:
+def _merge(x, weights, distance, max_points: int) -> tuple[jax.Array, Cells]:
     """Merges points that have met, and returns whether that is all of them."""
     codes = encode(project(x), _SIDE * distance)
-    cells = jax.eval_shape(
-        functools.partial(gather, max_cells=max_points), x, weights, codes
-    )
+    few_cells = functools.partial(gather, max_cells=max_points)
+    cells = jax.eval_shape(few_cells, x, weights, codes)
 
     def gathered() -> tuple[jax.Array, Cells]:
         cells = gather(x, weights, codes, max_points)
@@ -305,9 +292,7 @@ def gather(x: jax.Array, weights: jax.Array, codes, max_cells: int) -> Cells:
     return Cells(index, *average(x, weights, index, max_cells), number)
 
 
-def average(
-    x: jax.Array, weights: jax.Array, index: jax.Array, number: int
-) -> tuple[jax.Array, jax.Array]:
+def average(x, weights, index, number: int) -> tuple[jax.Array, jax.Array]:
     """Returns means [number, D] and weights [number] of the points of every index."""
     totals = jnp.zeros(number, x.dtype).at[index].add(weights, mode="drop")
     sums = jnp.zeros((number, x.shape[1]), x.dtype)
@@ -315,9 +300,7 @@ def average(
     return sums / jnp.where(totals > 0, totals, 1.0)[:, None], totals
 
 
-def are_close(
-    x: jax.Array, weights: jax.Array, cells: Cells, distance: jax.Array
-) -> jax.Array:
+def are_close(x, weights, cells: Cells, distance) -> jax.Array:
     """Whether all points of positive weight are near the means of their cells."""
     away = jnp.sum(jnp.square(x - cells.means[cells.index]), axis=1)
     return jnp.all((away <= jnp.square(distance)) | (weights <= 0))
@@ -328,9 +311,7 @@ def are_close(
 # gets one as surely as a large one.
 
 
-def _packed_nearest(
-    x: jax.Array, centers: jax.Array, numbers: jax.Array, bits: int, precision: Any
-) -> jax.Array:
+def _packed_nearest(x, centers, numbers, bits: int, precision: Any) -> jax.Array:
     """Returns int32 [N]: the least 1 - cos, its lowest bits the number of its center.
 
     The bits of non-negative floats have the order of the numbers, so one minimum finds
@@ -351,9 +332,7 @@ def _packed_nearest(
     return blocks.reshape(-1)[:num_points]
 
 
-def represent(
-    x: jax.Array, weights: jax.Array, number: int, *, precision: jax.lax.PrecisionLike
-) -> jax.Array:
+def represent(x, weights, number: int, *, precision: Any) -> jax.Array:
     """Samples about M representatives, and returns the nearest one of each point, [N].
 
     M is static, at most N and 2^16; its number leaves 23 - log2 M bits of a float for

@@ -28,7 +28,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
-from sphemb._tiles import AxisName, Tiling, choose_tiling, map_batch, vary
+from sphemb._tiles import AxisName, choose_tiling, map_batch, vary
 from sphemb.grouping._step import plain_step, step
 from sphemb.sphere import l2_normalize
 
@@ -73,8 +73,7 @@ def gbms(
 
     softmax self-attention with queries, keys and values equal to X, normalized. The
     gradient in embeddings, kappa, eta and weights is exact, in memory linear in N. A
-    small kappa merges all groups: of eight noisy orthogonal clusters, kappa = 6 left
-    one after thirty steps, and kappa = 25 all eight.
+    small kappa merges all groups.
 
     Args:
         embeddings: [..., N, D] unit rows; they are not normalized again.
@@ -82,15 +81,14 @@ def gbms(
             a number or an array that broadcasts to [...], one for each image.
         num_steps: T >= 0, static; 0 returns the embeddings.
         step_size: eta in (0, 2]; a number or a traced scalar.
-        weights: [..., N] w >= 0 of the points in the density, 1 by default. Points of
-            weight 0 do not move.
+        weights: [..., N] w >= 0 of the points, 1 by default; 0 does not move.
         mask: [..., N] bool, True = valid; the other rows are returned unchanged.
         block_size: largest side of the tiles of pairs; None chooses.
         precision: of the matmuls; anything below the highest shifts the kernel.
         custom_gradient: True for the gradient rule of the supplement: the fastest
             `jax.grad`, `jax.vjp` and `jax.hessian`, but `jax.jvp` and `jax.jacfwd`
-            raise a TypeError. False for JAX's own derivatives, forward mode included:
-            also linear in memory, with a gradient up to four times as slow.
+            raise a TypeError. False for JAX's own derivatives, up to four times as
+            slow, forward mode included.
         axis_name: of the mesh axis (or a tuple of axes) over which the points are
             sharded, inside `jax.shard_map` or `jax.pmap`. All arrays hold the rows of
             this device, equally many on all devices; see docs/sharding.md.
@@ -132,9 +130,6 @@ def gbms_step(
 ) -> jax.Array:
     r"""Makes one step of :func:`gbms`, with the same arguments.
 
-    .. math:: x_i \leftarrow \frac{y_i}{\|y_i\|}, \qquad
-        y_i = (1 - \eta)\, x_i + \eta \sum_j P_{ij} x_j
-
     >>> gbms_step(jnp.eye(2), concentration=1.0, step_size=2.0).shape
     (2, 2)
     """
@@ -159,8 +154,6 @@ def gbms_trajectory(
     attention: Attention | None = None,
 ) -> jax.Array:
     r"""Runs :func:`gbms` and returns the points of every step, the input first.
-
-    .. math:: x^{(0)} = x, \qquad x^{(t + 1)} = \mathrm{step}(x^{(t)})
 
     Arguments are those of :func:`gbms`; the result is [T + 1, ..., N, D].
 
@@ -229,16 +222,16 @@ def _moved(
 ) -> jax.Array:
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
     shape, dtype = embeddings.shape, concentration.dtype
+    sides = shape[-2], shape[-2], options.block_size
     tiling = choose_tiling(
-        shape[-2],
-        shape[-2],
-        options.block_size,
-        precision=options.precision,
-        axis_name=options.axis_name,
+        *sides, precision=options.precision, axis_name=options.axis_name
     )
-    one_step, tile = _step_of(options, tiling, mask is not None), tiling.size
-    if options.attention is not None:
-        tile = 1  # kernels take all images of a batch at a time
+    if options.attention is None:
+        method = step if options.custom_gradient else plain_step
+        one_step, tile = functools.partial(method, tiling), tiling.size
+    else:  # kernels take all images of a batch at a time
+        settings = (options.attention, mask is not None)
+        one_step, tile = functools.partial(_attended_step, *settings), 1
 
     def one_image(x, weights, concentration) -> jax.Array:
         def body(x: jax.Array, _: None) -> tuple[jax.Array, jax.Array | None]:
@@ -265,12 +258,6 @@ def _moved(
     leading = (options.num_steps,) if options.every_step else ()
     moved = moved.reshape(*leading, *shape).astype(embeddings.dtype)
     return moved if mask is None else jnp.where(mask[..., None], moved, embeddings)
-
-
-def _step_of(options: _Options, tiling: Tiling, masked: bool) -> Callable:
-    if options.attention is not None:
-        return functools.partial(_attended_step, options.attention, masked)
-    return functools.partial(step if options.custom_gradient else plain_step, tiling)
 
 
 def _attended_step(

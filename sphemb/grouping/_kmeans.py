@@ -26,7 +26,7 @@ from sphemb._checks import (
     check_mask,
     check_shape,
 )
-from sphemb._tiles import AxisName, add_devices, vary
+from sphemb._tiles import AxisName, add_devices, cut_blocks, vary
 from sphemb.sphere import l2_normalize, pairwise_dot
 
 _METRICS = ("euclidean", "spherical")
@@ -36,31 +36,21 @@ _BLOCK = 4096  # points at a time
 
 
 class KMeansState(NamedTuple):
-    """The state of a stream, see :func:`update_k_means`.
+    """The state of a stream, see :func:`update_k_means`."""
 
-    Attributes:
-        centroids: [K, D].
-        counts: [K] float32, the points of each centroid so far, or their weight.
-    """
-
-    centroids: jax.Array
-    counts: jax.Array
+    centroids: jax.Array  # [K, D]
+    counts: (
+        jax.Array
+    )  # [K] float32, the points of each centroid so far, or their weight
 
 
 class KMeans(NamedTuple):
-    """The result of :func:`k_means`.
+    """The result of :func:`k_means`."""
 
-    Attributes:
-        centroids: [K, D].
-        counts: [K] float32, the points nearest to each centroid, or their weight.
-        labels: int32 [N], the nearest centroid of every point; `VOID` where masked.
-        inertia: the sum of squared distances to the nearest centroids.
-    """
-
-    centroids: jax.Array
-    counts: jax.Array
-    labels: jax.Array
-    inertia: jax.Array
+    centroids: jax.Array  # [K, D]
+    counts: jax.Array  # [K] float32, the points nearest to each one, or their weight
+    labels: jax.Array  # int32 [N], the nearest centroid; `VOID` where masked
+    inertia: jax.Array  # the sum of squared distances to the nearest centroids
 
 
 def assign_clusters(
@@ -70,8 +60,7 @@ def assign_clusters(
 
     .. math:: y_i = \arg\max_k\; x_i^\top \mu_k - \tfrac12 \|\mu_k\|^2
 
-    The second term matters wherever centroids differ in length, as the means of points
-    on a sphere do: that of a wide cluster is shorter than that of a tight one.
+    The second term matters wherever centroids differ in length.
 
     Args:
         points: [..., N, D] floating point.
@@ -79,8 +68,6 @@ def assign_clusters(
         metric: ``"euclidean"``, or ``"spherical"``, which compares directions.
 
     >>> centroids = jnp.array([[1.0, 0.0], [0.0, 0.2]])
-    >>> assign_clusters(jnp.array([[0.5, 0.5]]), centroids).tolist()
-    [1]
     >>> assign_clusters(jnp.array([[0.5, 0.4]]), centroids, metric="spherical").tolist()
     [0]
     """
@@ -135,15 +122,12 @@ def init_centroids(
     check_choice("metric", metric, _METRICS)
     check_count("num_clusters", num_clusters, at_least=1)
     if num_clusters > number:
-        raise InputError(
-            f"num_clusters must be at most the number of points, {number}, got "
-            f"{num_clusters}"
-        )
+        most = f"the number of points, {number}"
+        raise InputError(f"num_clusters must be at most {most}, got {num_clusters}")
     weights = weights.astype(jnp.result_type(float))
     sample = _spread if method == "k-means++" else _uniform
-    return sample(
-        key, jnp.asarray(points), weights, num_clusters=num_clusters, metric=metric
-    )
+    options = {"num_clusters": num_clusters, "metric": metric}
+    return sample(key, jnp.asarray(points), weights, **options)
 
 
 def k_means(
@@ -178,9 +162,6 @@ def k_means(
         block_size: points at a time.
         axis_name: of the mesh axis over which the points are sharded, inside
             `jax.shard_map` or `jax.pmap`; the arrays are then those of this device.
-
-    Returns:
-        A `KMeans`, with labels, counts and inertia of its centroids.
 
     References:
         Lloyd, Least squares quantization in PCM, IEEE Trans. Inf. Theory 1982; Dhillon
@@ -318,9 +299,8 @@ def _lloyd(points, start, weights, *, num_steps, empty, options: _Options) -> KM
         means = _cluster_means(found, centroids, metric)
         if empty == "keep":
             return means
-        return _reseed_empty(
-            means, found, points, distances, weights, options.axis_name
-        )
+        rest = (distances, weights, options.axis_name)
+        return _reseed_empty(means, found, points, *rest)
 
     centroids = jax.lax.fori_loop(0, num_steps, step, jax.lax.stop_gradient(start))
     found, labels, _ = _add_up(points, centroids, weights, options)
@@ -368,15 +348,9 @@ def _add_up(
     """Sums of the clusters over all devices; labels [N] and squared distances [N]."""
     (number, dim), clusters = points.shape, centroids.shape[0]
     block = max(1, min(options.block, number))
-    missing = -number % block
     # Values of invalid points, NaN included, must not reach a matmul.
     points = jnp.where(weights[:, None] > 0, points, 0.0)
-    blocks = jax.tree.map(
-        lambda leaf: jnp.pad(leaf, [(0, missing)] + [(0, 0)] * (leaf.ndim - 1)).reshape(
-            -1, block, *leaf.shape[1:]
-        ),
-        (points, weights),
-    )
+    blocks = cut_blocks((points, weights), block)
 
     def visit(carry: jax.Array, part: tuple[jax.Array, jax.Array]):
         x, w = part

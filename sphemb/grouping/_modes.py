@@ -29,22 +29,15 @@ Unassigned = Literal["nearest", "void"]
 
 
 class Grouping(NamedTuple):
-    """Groups of points, the largest first.
+    """Groups of points, the largest first."""
 
-    Attributes:
-        labels: [..., N] int32, 0..num_groups-1, or VOID.
-        modes: [..., K, D] the unit vector of each group, in float32 at least; zero rows
-            from num_groups on.
-        sizes: [..., K] int32, the number of points of each label, descending.
-        num_groups: [...] int32.
-        num_left: [...] int32, points that were free when K groups were found; above 0,
-            the limit was reached and there may be more groups.
-    """
-
-    labels: jax.Array
+    labels: jax.Array  # [..., N] int32, 0..num_groups-1, or VOID
+    # [..., K, D] unit vectors, in float32 at least; zero rows from num_groups on
     modes: jax.Array
-    sizes: jax.Array
-    num_groups: jax.Array
+    sizes: jax.Array  # [..., K] int32, the number of points of each label, descending
+    num_groups: jax.Array  # [...] int32
+    # [...] int32, points that were free when K groups were found; above 0, the limit
+    # was reached and there may be more groups
     num_left: jax.Array
 
 
@@ -73,8 +66,7 @@ def label_modes(
     gradient.
 
     The default threshold, an angle of 26 degrees, exceeds two bandwidths at kappa = 25,
-    below which two modes merge. Lower it for smaller concentrations. A single group
-    usually means a concentration that is too small, see :func:`gbms`.
+    below which two modes merge. Lower it for smaller concentrations.
 
     Args:
         embeddings: [..., N, D] unit rows, usually from :func:`gbms`; rows with NaN or
@@ -100,8 +92,6 @@ def label_modes(
     >>> groups = label_modes(x, max_groups=4)
     >>> groups.labels.tolist(), groups.sizes.tolist(), int(groups.num_groups)
     ([1, 0, 0], [2, 1, 0, 0], 2)
-    >>> int(label_modes(x, max_groups=1).num_left)
-    2
     """
     x, valid = valid_points(embeddings, mask)
     check_axis_name("axis_name", axis_name)
@@ -123,9 +113,8 @@ def _images(x, valid, threshold, *, options: GroupOptions) -> Grouping:
     """Groups every image of a batch [B, N, D]."""
 
     def one(x: jax.Array, valid: jax.Array) -> Grouping:
-        return number_groups(
-            find_groups(x, valid, threshold, options), x, valid, options
-        )
+        found = find_groups(x, valid, threshold, options)
+        return number_groups(found, x, valid, options)
 
     return jax.vmap(one)(x, valid)
 

@@ -29,27 +29,17 @@ _POSITION_CONCENTRATION = 8.0
 
 
 class PaddedPoints(NamedTuple):
-    """Points filled up to a size that other images share.
+    """Points filled up to a size that other images share."""
 
-    Attributes:
-        points: [..., N', D]; zero rows from N on.
-        mask: [..., N'] bool, False where it was False, and from N on.
-    """
-
-    points: jax.Array
-    mask: jax.Array
+    points: jax.Array  # [..., N', D]; zero rows from N on
+    mask: jax.Array  # [..., N'] bool, False where it was False, and from N on
 
 
 class JointPoints(NamedTuple):
-    """Points with positions, see :func:`append_positions`.
+    """Points with positions, see :func:`append_positions`."""
 
-    Attributes:
-        points: [..., N, D + 2 K] unit vectors.
-        concentration: kappa of their kernel.
-    """
-
-    points: jax.Array
-    concentration: float
+    points: jax.Array  # [..., N, D + 2 K] unit vectors
+    concentration: float  # kappa of their kernel
 
 
 def bucket_size(num_points: int) -> int:
@@ -70,11 +60,8 @@ def pad_points(points: jax.Array, *, mask: jax.Array | None = None) -> PaddedPoi
     """Fills points up to a shared size with invalid rows.
 
     A function that is compiled for every shape, such as :func:`gbms`, is then compiled
-    at most four times per octave of N. Take the first N rows of its result.
-
-    Args:
-        points: [..., N, D].
-        mask: [..., N] bool, True = valid; None takes all points as valid.
+    at most four times per octave of N. Take the first N rows of its result. Without a
+    ``mask``, bool [..., N], all points [..., N, D] are valid.
 
     >>> padded = pad_points(jnp.ones((9, 3)))
     >>> padded.points.shape, padded.mask.sum().item()
@@ -89,9 +76,8 @@ def _padded(points: jax.Array, mask: jax.Array | None, size: Any) -> PaddedPoint
     if mask is None:
         mask = jnp.ones(points.shape[:-1], bool)
     added = [*[(0, 0)] * (points.ndim - 2), (0, size - points.shape[-2])]
-    return PaddedPoints(
-        jnp.pad(points, [*added, (0, 0)]), jnp.pad(jnp.asarray(mask), added)
-    )
+    padded = jnp.pad(points, [*added, (0, 0)])
+    return PaddedPoints(padded, jnp.pad(jnp.asarray(mask), added))
 
 
 def group_padded(
@@ -106,18 +92,10 @@ def group_padded(
     sizes, so the grouping is lowered once for each shared size within the bounds, and N
     selects one of them at run time.
 
-    Args:
-        group: takes points [..., N', D] and mask [..., N'], and returns a named tuple
-            with ``labels`` [..., N'], such as :class:`Grouping` or :class:`Rounding`.
-            No other item may depend on N'.
-        points: [..., N, D].
-        mask: [..., N] bool, True = valid; None takes all points as valid.
-
-    Returns:
-        The result of ``group``, with ``labels`` [..., N].
-
-    Raises:
-        InputError: an argument has the wrong shape or dtype, or a symbol has no bound.
+    ``group`` takes points [..., N', D] and mask [..., N'], and returns a named tuple
+    with ``labels`` [..., N'], such as :class:`Grouping` or :class:`Rounding`, of which
+    no other item may depend on N'. The result has ``labels`` [..., N]. A symbol without
+    a bound is refused.
 
     >>> from sphemb.grouping import label_modes
     >>> def group(points, mask):
@@ -191,19 +169,15 @@ def append_positions(
               - \frac{\lVert\Delta\rVert^2}{2 h^2} + \text{const} \right)
 
     for differences :math:`\Delta` of positions much smaller than the period of
-    :math:`2 \pi \sqrt8\, h`, about 18 bandwidths. It depends on cosines only, so it is
-    the kernel of unit vectors of :math:`D + 2 K` entries, for every mean shift and
-    read-off. Points a whole period apart are neighbors again: split the groups into
-    connected components to separate them.
+    :math:`2 \pi \sqrt8\, h`, about 18 bandwidths. It is the kernel of unit vectors of
+    :math:`D + 2 K` entries, for every mean shift. Points a whole period apart are
+    neighbors again: split the groups into connected components to separate them.
 
     Args:
         embeddings: [..., N, D] unit vectors.
         positions: [..., N, K] in any unit, such as rows and columns of an image.
         concentration: kappa, of the embeddings alone.
         spatial_bandwidth: h, standard deviation of the kernel in the unit of positions.
-
-    Returns:
-        The joint points, and their concentration :math:`\kappa + 8 K`.
 
     References:
         Comaniciu & Meer, "Mean shift: a robust approach toward feature space analysis",
@@ -213,9 +187,6 @@ def append_positions(
     >>> joint = append_positions(x, positions, concentration=3.0, spatial_bandwidth=4.0)
     >>> float(joint.concentration), joint.points.shape
     (11.0, (2, 4))
-    >>> kernel = joint.concentration * (joint.points[0] @ joint.points[1] - 1)
-    >>> round(float(kernel), 2), -(2.0**2) / (2 * 4.0**2)
-    (-0.12, -0.125)
     """
     sizes = check_shape("embeddings", embeddings, "... N D")
     beside = "embeddings"
@@ -224,12 +195,8 @@ def append_positions(
     check_number("spatial_bandwidth", spatial_bandwidth, above=0)
     total = concentration + _POSITION_CONCENTRATION * number["K"]
     angles = positions / (math.sqrt(_POSITION_CONCENTRATION) * spatial_bandwidth)
-    joint = jnp.concatenate(
-        [
-            math.sqrt(concentration / total) * embeddings,
-            math.sqrt(_POSITION_CONCENTRATION / total) * jnp.sin(angles),
-            math.sqrt(_POSITION_CONCENTRATION / total) * jnp.cos(angles),
-        ],
-        axis=-1,
-    )
+    ours, theirs = concentration / total, _POSITION_CONCENTRATION / total
+    waves = [jnp.sin(angles), jnp.cos(angles)]
+    parts = [math.sqrt(ours) * embeddings, *(math.sqrt(theirs) * x for x in waves)]
+    joint = jnp.concatenate(parts, axis=-1)
     return JointPoints(joint, total)

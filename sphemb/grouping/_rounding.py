@@ -34,17 +34,11 @@ _NO_LENGTH = 1e-6  # squared
 class Rounding(NamedTuple):
     r"""Groups of points, the largest first, and their fit; the best of R tries.
 
-    Attributes:
-        labels: as the next four, see :class:`Grouping`. The modes are the pivots or the
-            directions.
-        modes: [..., K, D].
-        sizes: [..., K] int32.
-        num_groups: [...] int32.
-        num_left: [...] int32.
-        errors: [..., R] of every try, the mean of
-            :math:`(v_i^\top v_j - 1_{[\hat y_i = \hat y_j]})^2` over pairs of different
-            points, which is `sphemb.losses.spectral_loss` of these labels; a VOID point
-            is a group of its own. The result has the smallest.
+    The first five items are those of :class:`Grouping`; the modes are the pivots or the
+    directions. The errors are the mean of
+    :math:`(v_i^\top v_j - 1_{[\hat y_i = \hat y_j]})^2` over pairs of different points,
+    which is `sphemb.losses.spectral_loss` of these labels; a VOID point is a group of
+    its own. The result has the smallest.
     """
 
     labels: jax.Array
@@ -52,7 +46,7 @@ class Rounding(NamedTuple):
     sizes: jax.Array
     num_groups: jax.Array
     num_left: jax.Array
-    errors: jax.Array
+    errors: jax.Array  # [..., R] of every try
 
 
 def kwik_cluster(
@@ -72,15 +66,13 @@ def kwik_cluster(
     In a random order of the points, the first free one is a pivot; it and the free
     points of :math:`v_i^\top v_p > \tau` are a group, until no point is free or
     ``max_groups`` are found. With :math:`\tau = 1/2` it has on average at most three
-    times as many wrong pairs as the best partition (docs/spectral.md). The best of
-    ``num_orders`` orders is kept, whose affinity is nearest to the products. Static
-    shapes; O(N D K) time for each order. No gradient.
+    times as many wrong pairs as the best partition (docs/spectral.md). The order of the
+    least error is kept. Static shapes; O(N D K) time for each order. No gradient.
 
     Args:
-        key: a random key, typed or legacy. In the r-th order of a single image, the
-            i-th valid point comes by its number
-            ``uniform(fold_in(split(key, num_orders)[r], i))`` (of `jax.random`), the
-            smallest first, so masked points change no order; images of a batch differ.
+        key: a random key, typed or legacy. In the r-th order of a single image the i-th
+            valid point comes by ``uniform(fold_in(split(key, num_orders)[r], i))`` (of
+            `jax.random`), the smallest first, so masked points change no order.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity count as masked.
         max_groups: K, static: the most groups to find.
         threshold: tau in (-1, 1).
@@ -89,9 +81,6 @@ def kwik_cluster(
         unassigned: ``"void"`` or ``"nearest"``, see :func:`label_modes`.
         mask: [..., N] bool, True = valid; the other points get VOID.
         precision: of the matmuls.
-
-    Returns:
-        A :class:`Rounding`; groups are numbered by falling size, then by their pivots.
 
     References:
         Ailon, Charikar & Newman, "Aggregating inconsistent information: ranking and
@@ -106,14 +95,9 @@ def kwik_cluster(
     x, valid = valid_points(embeddings, mask)
     options = group_options(max_groups, min_size, unassigned, precision)
     check_count("num_orders", num_orders, at_least=1)
-    return _pivots(
-        check_key("key", key),
-        x,
-        valid,
-        check_threshold(threshold, x.dtype),
-        num_orders=int(num_orders),
-        options=options,
-    )
+    key, threshold = check_key("key", key), check_threshold(threshold, x.dtype)
+    settings = {"num_orders": int(num_orders), "options": options}
+    return _pivots(key, x, valid, threshold, **settings)
 
 
 def orthogonal_rounding(
@@ -137,19 +121,16 @@ def orthogonal_rounding(
 
     in turns: every point goes to the direction :math:`r_k` of its largest product, and
     :math:`R = U W^\top` with :math:`V^\top Y = U \Sigma W^\top` (orthogonal
-    Procrustes). It ends at a local optimum, when no point moves. Directions start at
-    points that are farthest from the span of those before, the first at a random one.
-    Groups are at right angles, hence at most D. Static shapes; O(N D^2) time a turn. No
-    gradient.
+    Procrustes), until no point moves. Directions start at points that are farthest from
+    the span of those before, the first at a random one. Groups are at right angles,
+    hence at most D. Static shapes; O(N D^2) time a turn. No gradient.
 
     Args:
         key: a random key, typed or legacy, for the first directions.
         embeddings: [..., N, D] unit rows; rows with NaN or infinity count as masked.
         num_steps: turns at most, static.
-        num_starts: R tries, static; the one is kept whose affinity is nearest to the
-            products.
-        min_size: groups of fewer points are dissolved; their points go to the nearest
-            remaining direction.
+        num_starts: R tries, static; the one of the least error is kept.
+        min_size: smaller groups are dissolved; their points go to the nearest one left.
         mask: [..., N] bool, True = valid; the other points get VOID.
         precision: of the matmuls.
 
@@ -171,14 +152,8 @@ def orthogonal_rounding(
     check_count("num_starts", num_starts, at_least=1)
     check_count("min_size", min_size, at_least=1)
     options = GroupOptions(x.shape[-1], int(min_size), "nearest", precision)
-    return _rotations(
-        check_key("key", key),
-        x,
-        valid,
-        num_steps=int(num_steps),
-        num_starts=int(num_starts),
-        options=options,
-    )
+    settings = {"num_steps": int(num_steps), "num_starts": int(num_starts)}
+    return _rotations(check_key("key", key), x, valid, **settings, options=options)
 
 
 @functools.partial(jax.jit, static_argnames=("num_orders", "options"))
@@ -308,9 +283,8 @@ def _error(
     slots = jnp.where(grouping.labels == VOID, groups, grouping.labels)
     sums = jnp.zeros((groups, x.shape[1]), x.dtype).at[slots].add(x, mode="drop")
     # Over N before anything is squared: the terms cancel, and float32 is short.
-    total = affinity_error(
-        gram / number, sums / number, grouping.sizes.astype(x.dtype) / number
-    )
+    sizes = grouping.sizes.astype(x.dtype)
+    total = affinity_error(gram / number, sums / number, sizes / number)
     squares = jnp.sum(jnp.square(x), axis=-1)
     alone = valid & (grouping.labels == VOID)
     lone = jnp.sum(jnp.where(alone, 1.0 - 2.0 * squares, 0.0))

@@ -59,9 +59,6 @@ def mean_shift(
         block_size: largest side of the tiles of pairs.
         precision: of the matmuls.
 
-    Returns:
-        [..., M, D] the seeds after T steps.
-
     References:
         Kobayashi and Otsu, Von Mises-Fisher mean shift for clustering on a hypersphere,
         ICPR 2010; Kong and Fowlkes, CVPR 2018, section 4.1.
@@ -86,15 +83,10 @@ def mean_shift(
         return seeds
     dtype = jnp.promote_types(jnp.result_type(seeds, points), jnp.float32)
     tiling = choose_tiling(moving["M"], sizes["N"], block_size, precision=precision)
-    return _moved(
-        seeds,
-        points,
-        None if mask is None else jnp.asarray(mask),
-        jnp.asarray(concentration, dtype),
-        jnp.asarray(step_size, dtype),
-        num_steps=int(num_steps),
-        tiling=tiling,
-    )
+    mask = None if mask is None else jnp.asarray(mask)
+    kappa, eta = jnp.asarray(concentration, dtype), jnp.asarray(step_size, dtype)
+    settings = {"num_steps": int(num_steps), "tiling": tiling}
+    return _moved(seeds, points, mask, kappa, eta, **settings)
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "tiling"))
@@ -118,10 +110,8 @@ def _moved(
 
     def one_image(s: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
         value = weight[:, None] * jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
-        start = (
-            jnp.full((tiling.rows, 1), _SMALLEST_COSINE, dtype),
-            jnp.zeros((tiling.rows, value.shape[1]), dtype),
-        )
+        peak = jnp.full((tiling.rows, 1), _SMALLEST_COSINE, dtype)
+        start = (peak, jnp.zeros((tiling.rows, value.shape[1]), dtype))
 
         def body(s: jax.Array, _: None) -> tuple[jax.Array, None]:
             _, sums = fold_tiles(tile, start, s, (x, weight, value), tiling)
@@ -138,11 +128,7 @@ def _moved(
     else:
         x = jnp.where(mask[..., None], x, 0.0)
         weight = mask.astype(dtype)
-    moved = map_batch(
-        one_image,
-        seeds.astype(dtype).reshape(-1, *seeds.shape[-2:]),
-        x.reshape(-1, *x.shape[-2:]),
-        weight.reshape(-1, x.shape[-2]),
-        tile=tiling.size,
-    )
+    arrays = (seeds.astype(dtype), x, weight[..., None])
+    s, x, weight = (a.reshape(-1, *a.shape[-2:]) for a in arrays)
+    moved = map_batch(one_image, s, x, weight[..., 0], tile=tiling.size)
     return moved.astype(seeds.dtype).reshape(seeds.shape)

@@ -127,9 +127,7 @@ def _mean(tiling, x, keys, key_weights, concentration) -> tuple[jax.Array, jax.A
     return sums[:, :-1] / jnp.where(reached(degree), degree, 1.0)[:, None], degree
 
 
-def _move(
-    x: jax.Array, mean: jax.Array, moving: jax.Array, step_size: jax.Array
-) -> jax.Array:
+def _move(x, mean, moving, step_size) -> jax.Array:
     moved = l2_normalize((1.0 - step_size) * x + step_size * mean)
     return jnp.where(moving[:, None], moved, x)
 
@@ -204,10 +202,7 @@ def _backward(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def step(tiling, x, weights, concentration, step_size) -> jax.Array:
-    """Makes one step of [N, D] unit rows; reverse mode takes the rule above.
-
-    Rows without a weight do not move; weights are [N], concentration and step size [].
-    """
+    """Makes one step of [N, D] unit rows; reverse mode takes the rule above."""
     return plain_step(tiling, x, weights, concentration, step_size)
 
 

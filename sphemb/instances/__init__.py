@@ -1,11 +1,8 @@
 """From groups of pixels to object instances.
 
-Overlaps of two labelings, connected components, erosion and dilation, pooling of the
-groups of several label maps, classes and scores of proposals, and stitching of tiles.
-
-All functions raise `sphemb.InputError` for shapes or dtypes that do not fit and for
-settings out of range. A label map holds -1 (:data:`sphemb.VOID`) for void, 0 for the
-background and 1, 2, ... for the instances.
+A label map holds -1 (:data:`sphemb.VOID`) for void, 0 for the background and 1, 2, ...
+for the instances. All functions raise `sphemb.InputError` for shapes or dtypes that do
+not fit and for settings out of range.
 """
 
 from sphemb.instances._morphology import (

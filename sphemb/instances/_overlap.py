@@ -12,9 +12,9 @@ import numpy as np
 from sphemb._checks import (
     VOID,
     InputError,
-    check_boolean,
     check_count,
     check_integer,
+    check_mask,
     check_shape,
 )
 
@@ -23,11 +23,9 @@ TABLE_BYTES = 2**28
 
 
 def table_fits(cells: int, *labels: Any) -> bool:
-    """Whether int32 tables of so many cells in all are small enough to be made.
+    """Whether int32 tables of so many cells in all, of all images, are small enough.
 
-    Args:
-        cells: of the tables of all images.
-        labels: what is counted; with a tracer among them only tables are possible.
+    With a tracer among the labels that are counted only tables are possible.
     """
     traced = any(isinstance(one, jax.core.Tracer) for one in labels)
     return traced or 4 * cells <= TABLE_BYTES
@@ -42,9 +40,7 @@ def _check_labels(
     check_count("num_true", num_true)
     dims = check_shape("predicted", predicted, "... N")
     check_shape("truth", truth, "... N", dims=dims, beside="predicted")
-    if mask is not None:
-        check_boolean("mask", mask)
-        check_shape("mask", mask, "... N", dims=dims, beside="predicted")
+    check_mask("mask", mask, "... N", dims=dims, beside="predicted")
 
 
 def overlap_table(
@@ -60,10 +56,8 @@ def overlap_table(
     .. math:: n_{pq} = |\{i : \hat y_i = p,\ y_i = q\}|
 
     Every valid point is counted: the last row has the points whose predicted label is
-    not in 0..P-1, such as unassigned points, and the last column those whose true label
-    is Q or above. Void points (truth below 0) and points outside the mask count
-    nowhere, so that sums over rows and columns are the sizes of the groups and of the
-    objects without the void.
+    not in 0..P-1, and the last column those whose true label is Q or above. Void points
+    (truth below 0) and points outside the mask count nowhere.
 
     Args:
         predicted: int [..., N] labels.
@@ -72,9 +66,6 @@ def overlap_table(
         num_true: Q, the columns before the last; static. A label map with background 0
             and instances 1..n needs Q = n + 1.
         mask: bool [..., N], True = valid.
-
-    Returns:
-        int32 [..., P+1, Q+1] counts.
 
     >>> predicted = jnp.array([0, 0, 1, 1, -1])
     >>> truth = jnp.array([0, 1, 1, -1, 1])
@@ -101,8 +92,8 @@ def overlap_table(
     def count(cells: jax.Array) -> jax.Array:
         return jnp.zeros(rows * columns, jnp.int32).at[cells].add(1, mode="drop")
 
-    batch, num_points = predicted.shape[:-1], predicted.shape[-1]
-    table = jax.vmap(count)(cell.reshape(math.prod(batch), num_points))
+    batch = predicted.shape[:-1]
+    table = jax.vmap(count)(cell.reshape(math.prod(batch), predicted.shape[-1]))
     return table.reshape(*batch, rows, columns)
 
 
@@ -146,14 +137,8 @@ def overlap_pairs(
 ) -> OverlapPairs:
     """Counts the nonzero cells of an :func:`overlap_table`, in NumPy.
 
-    O(N log N) time and O(N + P + Q) memory: for images with thousands of labels.
-
-    Args:
-        predicted: int [...] labels of one image.
-        truth: int, the same shape.
-        num_predicted: P.
-        num_true: Q.
-        mask: bool, the same shape, True = valid.
+    O(N log N) time and O(N + P + Q) memory: for images with thousands of labels. All
+    arrays are of one image and of any one shape.
 
     >>> pairs = overlap_pairs(np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, -1, 1]),
     ...                       num_predicted=2, num_true=2)
@@ -190,9 +175,6 @@ def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
         background: int, the background's group, for each of the leading axes of
             ``labels`` that it has; -1 for none, and then ids run 1..G.
 
-    Returns:
-        int32 of the shape of ``labels``.
-
     >>> relabel(jnp.array([0, 1, 2, -1]), 1).tolist()
     [1, 0, 2, -1]
     """
@@ -200,14 +182,8 @@ def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
     check_integer("background", background)
     labels, background = jnp.asarray(labels), jnp.asarray(background)
     leading = background.shape
-    check_shape(
-        "background",
-        background,
-        "...",
-        dims={"...": labels.shape[: len(leading)]},
-        beside="labels",
-        hint="one group id per image",
-    )
+    dims, hint = {"...": labels.shape[: len(leading)]}, "one group id per image"
+    check_shape("background", background, "...", dims=dims, beside="labels", hint=hint)
     background = background.reshape(leading + (1,) * (labels.ndim - len(leading)))
     above = (labels < background) | (background < 0)
     shifted = labels + above.astype(labels.dtype)

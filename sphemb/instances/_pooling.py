@@ -23,16 +23,16 @@ from sphemb.instances._overlap import overlap_pairs, overlap_table, table_fits
 class ProposalPool(NamedTuple):
     """C = K G candidates: map by map, and within a map by falling size.
 
-    The mask of a candidate is where map ``source`` has the label ``group``. The pool
-    holds no masks, so that it stays valid when the maps are enlarged.
+    The mask of a candidate is where map ``source`` has the label ``group``, also after
+    the maps are enlarged.
     """
 
     source: jax.Array  # [..., C] int32, the map of the candidate
     group: jax.Array  # [..., C] int32, its group in this map
     size: jax.Array  # [..., C] int32, its pixels
     keep: jax.Array  # [..., C] bool, False for empty, small and duplicate candidates
-    # [..., C] int32, 0, 1, ... of the kept ones, in their order; the largest int32 for
-    # the others: ``rank < n`` are the first n proposals, whatever n.
+    # [..., C] int32, 0, 1, ... of the kept ones, the largest int32 of the others:
+    # ``rank < n`` are the first n proposals.
     rank: jax.Array
 
 
@@ -41,24 +41,21 @@ def pool_proposals(
 ) -> ProposalPool:
     r"""Pools the groups of several label maps and drops duplicates.
 
-    Every group of every map is a candidate, map by map, so that the map of the native
-    concentration should come first; within a map by falling size, and equally large
-    groups by their ids. A candidate p is dropped if
+    Every group is a candidate, map by map, and within a map by falling size, equally
+    large groups by their ids. A candidate p is dropped if
 
     .. math:: \frac{|R_p \cap R_q|}{|R_p \cup R_q|} > \text{max_iou}
 
     for an earlier q that is kept.
 
     Args:
-        label_maps: int [..., K, N], labels 0..max_groups-1 as
-            :func:`sphemb.label_modes` gives them; pixels of others are in no group.
+        label_maps: int [..., K, N], 0..max_groups-1; other labels are in no group.
         max_groups: G; static.
         max_iou: the largest IoU of two proposals, compared in float32; 1 drops none.
         min_size: the pixels that a proposal needs.
 
     References:
-        Kong and Fowlkes (2018), section 5.3, footnote: mean shift with several
-        bandwidths, pooled, without redundant proposals.
+        Kong and Fowlkes (2018), section 5.3, footnote.
 
     >>> maps = jnp.array([[0, 0, 0, 1, 1], [0, 0, 0, 1, 2]])
     >>> pool = pool_proposals(maps, max_groups=3)
@@ -88,11 +85,9 @@ def _pool(
     # Groups of one map are disjoint: all are compared with earlier maps at once.
     for k in range(1, num_maps):
         before = label_maps[..., :k, :]
+        own = jnp.broadcast_to(label_maps[..., k : k + 1, :], before.shape)
         both = overlap_table(
-            before,
-            jnp.broadcast_to(label_maps[..., k : k + 1, :], before.shape),
-            num_predicted=max_groups,
-            num_true=max_groups,
+            before, own, num_predicted=max_groups, num_true=max_groups
         )[..., :max_groups, :max_groups]
         either = sizes[..., :k, :, None] + sizes[..., k : k + 1, None, :] - both
         alike = both / jnp.maximum(either, 1) > max_iou
@@ -111,15 +106,12 @@ def _pool_on_host(
     maps = np.asarray(label_maps).reshape(-1, num_maps, num_points)
     keep = areas >= min_size
     groups = slice(max_groups)
+    sizes_of = {"num_predicted": max_groups, "num_true": max_groups}
     for image, area, kept in zip(maps, areas, keep, strict=True):
         for k in range(1, num_maps):
             for before in range(k):
-                pairs = overlap_pairs(
-                    image[before],
-                    image[k],
-                    num_predicted=max_groups,
-                    num_true=max_groups,
-                ).within(groups, groups)
+                pairs = overlap_pairs(image[before], image[k], **sizes_of)
+                pairs = pairs.within(groups, groups)
                 either = area[before][pairs.rows] + area[k][pairs.columns]
                 union = np.maximum(either - pairs.counts, 1).astype(np.float32)
                 alike = pairs.counts.astype(np.float32) / union > np.float32(max_iou)
@@ -138,10 +130,9 @@ def _ordered(sizes: jax.Array, keep: jax.Array) -> ProposalPool:
     """The candidates in their order, from sizes and kept ones, [..., K, G]."""
     num_maps, max_groups = sizes.shape[-2:]
     order = jnp.argsort(-sizes, axis=-1, stable=True).astype(jnp.int32)
-    num_candidates = num_maps * max_groups
 
     def flat(x: jax.Array) -> jax.Array:
-        return x.reshape(*x.shape[:-2], num_candidates)
+        return x.reshape(*x.shape[:-2], num_maps * max_groups)
 
     keep = flat(jnp.take_along_axis(keep, order, axis=-1))
     rank = jnp.cumsum(keep, axis=-1, dtype=jnp.int32) - 1

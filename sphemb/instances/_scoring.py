@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +23,7 @@ from sphemb.instances._morphology import connected_components
 class Votes(NamedTuple):
     """The class of every group by the vote of its pixels."""
 
-    # [..., G] int32, 1..C-1, the class other than the background with the largest mean
-    # probability; 0 for an empty group.
+    # [..., G] int32, 1..C-1, of the largest mean probability; 0 for an empty group.
     classes: jax.Array
     probability: jax.Array  # [..., G], that mean
     background: jax.Array  # [..., G], the mean probability of the background
@@ -46,13 +45,10 @@ def vote_classes(
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "a simple voting strategy".
 
-    >>> votes = vote_classes(
-    ...     jnp.array([0, 0, 1]),
-    ...     jnp.array([[0.0, 0.9, 0.1], [0.0, 0.3, 0.7], [0.4, 0.0, 0.6]]),
-    ...     max_groups=2,
-    ... )
+    >>> votes = vote_classes(jnp.array([0, 0]), jnp.array([[0.0, 0.9, 0.1]] * 2),
+    ...                      max_groups=1)
     >>> votes.classes.tolist()
-    [1, 2]
+    [1]
     """
     check_integer("labels", labels)
     check_floating("probabilities", probabilities)
@@ -86,41 +82,23 @@ def vote_classes(
 
 
 PROPOSAL_FEATURES = (
-    "size",
-    "connectedness",
-    "fill",
-    "aspect",
-    "height",
-    "border",
-    "probability",
-    "agreement",
-    "class_iou",
+    "size",  # the square root of its share of the image
+    "connectedness",  # the share of the largest connected component
+    "fill",  # the share of its bounding box
+    "aspect",  # shorter side of the box over the longer one
+    "height",  # of the box, as a share of the image's
+    "border",  # 1 if the box reaches the image's border
+    "probability",  # of the voted class, less the background's
+    "agreement",  # the share of its pixels that have this class in the map
+    "class_iou",  # IoU with all pixels of this class in the map
 )
-"""The columns of :func:`proposal_features`."""
+"""The columns of :func:`proposal_features`, 0 for an empty group."""
 
 
 def proposal_features(
-    labels: jax.Array,
-    classes: jax.Array,
-    votes: Votes,
-    *,
-    mask: jax.Array | None = None,
+    labels: jax.Array, classes: jax.Array, votes: Votes, *, mask: Any = None
 ) -> jax.Array:
-    r"""Describes the shape of every group and its consistency with a map of classes.
-
-    ======================= ===========================================================
-    ``size``                :math:`\sqrt{|R_g| / HW}`
-    ``connectedness``       the share of the largest connected component
-    ``fill``                the share of its bounding box
-    ``aspect``              shorter side of the box over the longer one
-    ``height``              of the box, as a share of the image's
-    ``border``              1 if the box reaches the image's border
-    ``probability``         of the voted class, less the background's
-    ``agreement``           the share of its pixels that have this class in the map
-    ``class_iou``           IoU with all pixels of this class in the map
-    ======================= ===========================================================
-
-    All are 0 for an empty group.
+    """Describes the shape of every group and its consistency with a map of classes.
 
     Args:
         labels: int [..., H, W], groups 0..G-1; pixels of others belong to none.
@@ -129,12 +107,10 @@ def proposal_features(
         mask: bool [..., H, W], False in padding; the image is the box around the rest.
 
     Returns:
-        float32 [..., G, F], F = 9, in the order of `PROPOSAL_FEATURES`.
+        float32 [..., G, 9], in the order of `PROPOSAL_FEATURES`.
 
     References:
-        Kong & Fowlkes, CVPR 2018, section 5.4: "its morphology (e.g., size,
-        connectedness) and the consistency w.r.t. the semantic segmentation
-        prediction".
+        Kong & Fowlkes, CVPR 2018, section 5.4.
 
     >>> labels = jnp.array([[0, 0, 1, 1], [0, 0, 1, -1]])
     >>> votes = Votes(jnp.array([2, 3]), jnp.array([0.9, 0.5]), jnp.zeros(2))
@@ -175,10 +151,7 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
         return jnp.zeros(groups).at[group].add(ones, mode="drop")
 
     sizes = count(labels >= 0)
-    rows, columns = (
-        jnp.broadcast_to(x, labels.shape).reshape(-1)
-        for x in (jnp.arange(height)[:, None], jnp.arange(width))
-    )
+    rows, columns = jnp.indices(labels.shape).reshape(2, -1)
 
     def extent(values: jax.Array, last: int) -> tuple[jax.Array, jax.Array]:
         first = jnp.full(groups, last).at[group].min(values, mode="drop")
@@ -186,16 +159,13 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
 
     top, bottom = extent(rows, height)
     left, right = extent(columns, width)
-    high, wide = (
-        (last - first + 1).astype(jnp.float32)
-        for first, last in ((top, bottom), (left, right))
-    )
+    high = (bottom - top + 1).astype(jnp.float32)
+    wide = (right - left + 1).astype(jnp.float32)
     # The image without its padding, which lies below and to the right of it.
     tall = jnp.max(jnp.where(mask.any(axis=1), jnp.arange(height) + 1, 0))
     broad = jnp.max(jnp.where(mask.any(axis=0), jnp.arange(width) + 1, 0))
     at_border = (top == 0) | (left == 0) | (bottom == tall - 1) | (right == broad - 1)
     tall, broad = tall.astype(jnp.float32), broad.astype(jnp.float32)
-
     component = jnp.where(components >= 0, components, labels.size).reshape(-1)
     component_sizes = jnp.zeros(labels.size).at[component].add(1.0, mode="drop")
     own_size = component_sizes.at[component].get(mode="fill", fill_value=0.0)
@@ -203,9 +173,8 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
 
     voted = jnp.append(votes.classes, -1)[group].reshape(labels.shape)
     agreeing = count((classes == voted) & (labels >= 0))
-    of_class = jax.vmap(lambda c: jnp.sum((classes == c) & mask, dtype=jnp.float32))(
-        votes.classes
-    )
+    pixels = jax.vmap(lambda c: jnp.sum((classes == c) & mask, dtype=jnp.float32))
+    of_class = pixels(votes.classes)
     features = [
         jnp.sqrt(sizes / jnp.maximum(tall * broad, 1)),
         largest / jnp.maximum(sizes, 1.0),
@@ -243,10 +212,7 @@ def fit_scores(
         targets: t, [M], such as the IoU with the best object.
         ridge: :math:`\lambda`.
 
-    Returns:
-        The `LinearScore`. Constant features get the slope 0.
-
-    References:
+        ridge: :math:`\lambda`. Constant features get the slope 0.
         Kong & Fowlkes, CVPR 2018, section 5.4: "a linear regressor".
 
     >>> linear = fit_scores(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]),
@@ -275,37 +241,20 @@ def fit_scores(
 
 
 def apply_scores(linear: LinearScore, features: jax.Array) -> jax.Array:
-    """Scores proposals by a linear regression.
-
-    Args:
-        linear: from :func:`fit_scores`.
-        features: [..., F].
-
-    Returns:
-        [...] scores, in no fixed range.
-
-    Raises:
-        InputError: another number of features than in the fit.
-    """
+    """Scores proposals [..., F] by a linear regression of :func:`fit_scores`, [...]."""
     wanted = {"F": jnp.shape(linear.mean)[0]}
     check_shape("features", features, "... F", dims=wanted, beside="linear")
     features = jnp.asarray(features)
-    mean, scale = (
-        jnp.broadcast_to(v, features.shape) for v in (linear.mean, linear.scale)
-    )
-    z = (features - mean) / scale
-    product = jnp.einsum(
-        "...f,f->...", z, jnp.asarray(linear.slope), precision=jax.lax.Precision.HIGHEST
-    )
-    return linear.offset + product
+    mean, scale = (jnp.broadcast_to(v, features.shape) for v in linear[:2])
+    z, slope = (features - mean) / scale, jnp.asarray(linear.slope)
+    precision = jax.lax.Precision.HIGHEST
+    return linear.offset + jnp.einsum("...f,f->...", z, slope, precision=precision)
 
 
 class SelectedDetections(NamedTuple):
     """The detections of one image."""
 
-    # int32 [H, W], 0 for none, 1.. the detections, the best first; where two overlap,
-    # the better one is on top.
-    labels: np.ndarray
+    labels: np.ndarray  # int32 [H, W], 0 none, 1.. by falling score, the best on top
     classes: np.ndarray  # int [M], the class of detection 1, 2,
     scores: np.ndarray  # float [M]
     masks: np.ndarray  # bool [M, H, W], each whole, with what others cover
@@ -321,12 +270,9 @@ def select_detections(
 ) -> SelectedDetections:
     """Selects proposals by falling score and drops those that are mostly covered.
 
-    Args:
-        label_maps: int [H, W] or [K, H, W], groups 0..G-1.
-        scores: float [G] or [K, G]; -inf where a group is no proposal.
-        classes: int [G] or [K, G].
-        min_score: the least score of a detection.
-        max_overlap: the share of a proposal that better ones may cover.
+    Label maps int [H, W] or [K, H, W] have groups 0..G-1 with scores and classes [G] or
+    [K, G]; a score of -inf means no proposal. ``max_overlap`` is the share that better
+    ones may cover of a proposal.
 
     >>> found = select_detections(np.array([[[0, 0, 1, 1]], [[0, 0, 0, 1]]]),
     ...                           scores=np.array([[0.9, 0.2], [0.3, 0.8]]),

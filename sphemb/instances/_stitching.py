@@ -19,18 +19,15 @@ from sphemb._checks import (
 
 _ROWS = 512  # of a label map that are processed at once
 
-Corner = tuple[int, int]
-
 
 class Piece(NamedTuple):
     """The label map of a tile."""
 
     # int [h, w], 0 for the background and void, 1, 2, .. its instances.
     labels: np.ndarray
-    corner: Corner  # row and column of its upper left pixel in the image
-    # (top, left, bottom, right) in the image, ends exclusive. The result takes these
-    # pixels from this piece: the cores of all pieces cover the image and do not
-    # overlap. The margin around the core is compared with other pieces.
+    corner: tuple[int, int]  # row and column of its upper left pixel in the image
+    # (top, left, bottom, right) in the image, ends exclusive: what the result takes of
+    # this piece. Cores cover the image and do not overlap.
     core: tuple[int, int, int, int]
 
 
@@ -40,9 +37,8 @@ class Stitched(NamedTuple):
     # int32 [H, W], 0 for the background, 1..M the instances by falling size, equally
     # large ones in the order of their first pixels.
     labels: np.ndarray
-    # int [N + 1]: the instance of each label of each piece, the pieces' labels counted
-    # one piece after another; 0 for a label without a pixel in the core, or of a
-    # smaller instance than allowed. ``names[0]`` is 0.
+    # int [N + 1]: the instance of each label of each piece, counted one piece after
+    # another; 0 for none, with no pixel in the core or too small. ``names[0]`` is 0.
     names: np.ndarray
     sizes: np.ndarray  # int [M + 1], pixels of the background and of every instance
 
@@ -58,36 +54,32 @@ def stitch_labels(
 ) -> Stitched:
     r"""Joins the label maps of tiles, and the instances that seams have cut.
 
-    Two neighbors both label the pixels near their seam. Let :math:`a` be an instance of
-    the one and :math:`b` of the other, restricted to the band of so many pixels on both
-    sides. They are one instance if
+    Let :math:`a` be an instance of one of two neighbors and :math:`b` one of the other,
+    restricted to the band of so many pixels on both sides of their seam. They are one
+    instance if
 
     .. math:: |a \cap b| > 0 \quad\text{and}\quad
         |a \cap b| \ge \text{min\_share} \cdot \min(|a|, |b|),
 
     and so is every set that such pairs connect: an object may cross any number of
-    seams. The overlap is divided by the smaller of the two, since a tile may contain
-    only the end of an object.
+    seams. A tile may contain only the end of an object, hence the smaller size.
 
-    With ``min_share=0`` one common pixel is enough. If the pieces are the connected
-    components of one foreground, each of its core and a pixel around it, a band of 1
-    gives exactly the components of the whole foreground: a path crosses a seam between
-    two pixels that both pieces contain.
+    If the pieces are the connected components of one foreground, each of its core and a
+    pixel around it, ``min_share=0`` and a band of 1 give exactly the components of the
+    whole foreground.
 
     Args:
         pieces: line by line, as `sphemb.data.tile_image` gives the tiles.
         size: (H, W).
         band: pixels on each side of a seam that are compared.
-        min_share: see above.
+        min_share: the least share, see above; at 0 one common pixel is enough.
         min_size: pixels that an instance needs, counted after joining; smaller ones
             become background.
-        kinds: the class of each label of each piece, from the background's on, in the
-            order of ``pieces``; only instances of one class are joined. The list may
-            grow while ``pieces`` is iterated.
+        kinds: the class of each label of each piece, from the background's on; only
+            instances of one class are joined. The list may grow with ``pieces``.
 
     References:
-        SAHI matches detections of slices by the overlap over the smaller region (Akyon
-        et al., ICIP 2022).
+        Akyon et al., SAHI, ICIP 2022: the overlap over the smaller region.
 
     >>> left = Piece(np.array([[1, 1, 1, 0]]), (0, 0), (0, 0, 1, 3))
     >>> right = Piece(np.array([[1, 1, 0, 2]]), (0, 2), (0, 3, 1, 6))
@@ -127,11 +119,9 @@ def _check_piece(piece: Piece, size: tuple[int, int]) -> None:
             f"piece.labels must be 0 or more, got {piece.labels.min()}: void is 0 here"
         )
     top, left, bottom, right = piece.core
-    rows, columns = _within(piece, piece.core)
-    fits = 0 <= top < bottom <= size[0] and 0 <= left < right <= size[1]
-    fits = fits and rows.start >= 0 and columns.start >= 0
-    fits = fits and rows.stop <= piece.labels.shape[0]
-    if not fits or columns.stop > piece.labels.shape[1]:
+    high, wide = np.add(piece.corner, piece.labels.shape)
+    fits = max(0, piece.corner[0]) <= top < bottom <= min(size[0], high)
+    if not fits or not max(0, piece.corner[1]) <= left < right <= min(size[1], wide):
         raise InputError(
             f"piece.core must lie in the piece and in the image of size {size}, got "
             f"{piece.core} for labels {piece.labels.shape} at {piece.corner}"
@@ -172,10 +162,8 @@ def _numbered(
     canvas: np.ndarray, pairs: np.ndarray, number: int, min_size: int
 ) -> Stitched:
     """Joins the pairs, orders the instances, and renumbers the map in place."""
-    links = coo_array(
-        (np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])),
-        shape=(number + 1, number + 1),
-    )
+    index, shape = (pairs[:, 0], pairs[:, 1]), (number + 1, number + 1)
+    links = coo_array((np.ones(len(pairs), bool), index), shape=shape)
     joined: Any = connected_components(links, directed=False)[1]
     groups = int(joined.max()) + 1
     sizes = np.zeros(groups, np.int64)

@@ -1,13 +1,5 @@
 """Losses that train pixels to group.
 
-* margin: :func:`margin_loss` (Eq. 2), :func:`margin_loss_terms`,
-  :func:`trajectory_margin_loss` for every step of a mean shift
-* affinity: :func:`spectral_loss`
-* classes: :func:`cross_entropy`, :func:`balanced_logistic_loss`; against fixed
-  centroids :func:`prototype_cross_entropy` with :func:`cluster_weights` and
-  :func:`overclustering_weights`
-* pixels: :func:`instance_weights`, :func:`sample_pixels`
-
 All functions raise `InputError` for an argument of a wrong shape, dtype or range.
 """
 

@@ -94,18 +94,15 @@ def balanced_logistic_loss(
     labels = valid_labels(labels, mask)
     logits = jnp.asarray(logits)
     logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    ones = labels > 0
-    zeros = labels == 0
+    ones, zeros = labels > 0, labels == 0
 
     def total(which: jax.Array, values: ArrayLike) -> jax.Array:
         return jnp.sum(jnp.where(which, values, 0.0), axis=-1)
 
-    num_ones = total(ones, 1.0)
-    num_zeros = total(zeros, 1.0)
+    num_ones, num_zeros = total(ones, 1.0), total(zeros, 1.0)
     number = jnp.maximum(num_ones + num_zeros, 1.0)
-    cost = num_zeros * total(ones, jax.nn.softplus(-logits)) + num_ones * total(
-        zeros, jax.nn.softplus(logits)
-    )
+    cost = num_zeros * total(ones, jax.nn.softplus(-logits))
+    cost = cost + num_ones * total(zeros, jax.nn.softplus(logits))
     return cost / jnp.square(number)
 
 
@@ -124,8 +121,7 @@ def prototype_cross_entropy(
 
     over the N valid points. No gradient reaches the centroids. With unit vectors this
     is the paper's loss on cosine distances; its code takes centroids of any length, as
-    k-means returns them. There is no temperature: with unit vectors the loss of a point
-    lies between :math:`\ln(1 + (K-1)/e^2)` and :math:`\ln(1 + (K-1) e^2)`.
+    k-means returns them. There is no temperature.
 
     Args:
         embeddings: [..., N, D], usually unit vectors.
@@ -147,14 +143,14 @@ def prototype_cross_entropy(
     (0.5514, 0.5514)
     """
     dim = check_points("embeddings", embeddings, "... N D", labels, None)["D"]
+    sizes = {"D": dim}
     clusters = check_shape(
-        "centroids", centroids, "K D", dims={"D": dim}, beside="embeddings"
+        "centroids", centroids, "K D", dims=sizes, beside="embeddings"
     )
     check_floating("centroids", centroids)
     labels = valid_classes(labels, mask, number=clusters["K"])
     if weights is not None:
-        number = {"K": clusters["K"]}
-        check_shape("weights", weights, "K", dims=number, beside="centroids")
+        check_shape("weights", weights, "K", dims=clusters, beside="centroids")
         check_floating("weights", weights)
 
     valid = labels != VOID
@@ -181,16 +177,9 @@ def cluster_weights(counts: jax.Array, *, balance: str) -> jax.Array:
     .. math:: w_k \propto 1, \quad c_k \quad\text{or}\quad 1 / c_k,
               \qquad \sum_k c_k w_k = \sum_k c_k
 
-    The paper gives no formula for its balancing. The authors' code is
-    ``"proportional"``, which increases the weight of large clusters; with ``"inverse"``
-    all clusters have the same total weight.
-
-    Args:
-        counts: [..., K] sizes.
-        balance: ``"none"``, ``"proportional"`` or ``"inverse"``.
-
-    Returns:
-        [..., K]; 0 for empty clusters, except with ``"none"``.
+    for counts [..., K]; 0 for empty clusters, except with ``"none"``. The paper gives
+    no formula for its balancing. The authors' code is ``"proportional"``; with
+    ``"inverse"`` all clusters have the same total weight.
 
     >>> counts = jnp.array([3.0, 1.0])
     >>> for balance in ("inverse", "proportional"):

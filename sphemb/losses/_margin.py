@@ -53,15 +53,10 @@ from sphemb.sphere import pairwise_dot
 
 
 class MarginLossTerms(NamedTuple):
-    """The two halves of the loss, see :func:`margin_loss_terms`.
+    """The two halves of the loss, see :func:`margin_loss_terms`."""
 
-    Attributes:
-        positive: [...] the loss of pairs of the same instance.
-        negative: [...] the loss of pairs of different instances.
-    """
-
-    positive: jax.Array
-    negative: jax.Array
+    positive: jax.Array  # [...], of pairs of the same instance
+    negative: jax.Array  # [...], of pairs of different instances
 
 
 class _Options(NamedTuple):
@@ -185,26 +180,11 @@ def trajectory_margin_loss(
 
     .. math:: \sum_{t=0}^{T} v_t\, \ell(X^{(t)})
 
-    To sample other pixels at every step, as the authors do, give :func:`margin_loss`
-    the samples of all steps as a batch.
-
-    Args:
-        trajectory: [T+1, ..., N, D] unit vectors, the input of the mean shift first.
-        labels: [..., N] instance of every pixel; ``VOID`` (-1) is excluded.
-        margin: alpha in [0, 1], one for all steps or [T+1] (the authors' digits: .1 for
-            the first, .07 for the others).
-        step_weights: [T+1] weight v of every step; None for 1.
-        negative_weight: lambda, one for all steps or [T+1].
-        weights: as the next three, see :func:`margin_loss`.
-        mask: [..., N] True = valid.
-        normalize: ``"pixels"``, ``"pairs"`` or ``"terms"``.
-        power: 1 or 2.
-        block_size: largest side of the tiles of pairs.
-        precision: of the matmuls.
-        axis_name: of the axis over which the pixels are sharded.
-
-    Returns:
-        [...] losses.
+    ``trajectory`` is [T+1, ..., N, D], the input of the mean shift first. ``margin``,
+    ``negative_weight`` and ``step_weights``, v (None for 1), are one number for all
+    steps or [T+1]; the authors' digits have the margins .1, .07, .07, ... All other
+    arguments, and the result, are those of :func:`margin_loss`. To sample other pixels
+    at every step, as the authors do, give it the samples of all steps as a batch.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 4.2.
@@ -234,8 +214,9 @@ def trajectory_margin_loss(
 
     check_number("margin", margin, at_least=0, at_most=1)
     margin = each_step("margin", margin)
-    step_weights = jnp.ones(steps) if step_weights is None else step_weights
-    step_weights = jnp.asarray(step_weights)
+    step_weights = jnp.asarray(
+        jnp.ones(steps) if step_weights is None else step_weights
+    )
     check_shape("step_weights", step_weights, str(steps), beside="the trajectory")
     step_weights = each_step("step_weights", step_weights)
     check_number("negative_weight", negative_weight, at_least=0)
@@ -283,13 +264,8 @@ def _terms(x, labels, weights, margin, *, options: _Options) -> MarginLossTerms:
     x = jnp.where(valid[..., None], x.astype(dtype), 0.0)
 
     batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
-    tiling = choose_tiling(
-        num_points,
-        num_points,
-        options.block_size,
-        precision=options.precision,
-        axis_name=axis_name,
-    )
+    sides = num_points, num_points, options.block_size
+    tiling = choose_tiling(*sides, precision=options.precision, axis_name=axis_name)
 
     def image(x, weights, ids, margin):
         x, weights, ids, margin = vary((x, weights, ids, margin), axis_name)
@@ -328,11 +304,9 @@ def _terms(x, labels, weights, margin, *, options: _Options) -> MarginLossTerms:
         # One instance has no pairs between instances, and rounding must not make any.
         rounding = 8 * jnp.finfo(dtype).eps * total
         totals = within, jnp.where(between > rounding, between, 0.0)
+    halves = zip(sums, totals, strict=True)
     return MarginLossTerms(
-        *(
-            term.reshape(batch) / jnp.where(total == 0, 1.0, total)
-            for term, total in zip(sums, totals, strict=True)
-        )
+        *(term.reshape(batch) / jnp.where(n == 0, 1.0, n) for term, n in halves)
     )
 
 
@@ -375,22 +349,14 @@ def _pair_sum(term, tiling, x, weights, ids, margin) -> jax.Array:
 
 @functools.partial(_pair_sum.defjvp, symbolic_zeros=True)
 def _pair_sum_jvp(term, tiling, primals, tangents):
-    x, weights, ids, margin = primals
+    x, weights, *_ = primals
     x_tangent, weights_tangent, _, margin_tangent = (
         None if isinstance(tangent, SymbolicZero) else tangent for tangent in tangents
     )
     # s - alpha falls by one where the cosine, half of which is in s, rises by two.
     margin_moves = margin_tangent is not None and term is not _squared_fall
-    rows = _row_sums(
-        term,
-        tiling,
-        x,
-        weights,
-        ids,
-        margin,
-        slopes=x_tangent is not None,
-        steps=margin_moves,
-    )
+    wanted = {"slopes": x_tangent is not None, "steps": margin_moves}
+    rows = _row_sums(term, tiling, *primals, **wanted)
     tangent = jnp.zeros((), x.dtype)
     if x_tangent is not None:
         tangent += 2.0 * jnp.sum((weights[:, None] * rows.slope) * x_tangent)

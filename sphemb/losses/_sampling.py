@@ -27,15 +27,10 @@ FLATTEN = "flatten the pixels first"
 
 
 class PixelSample(NamedTuple):
-    """Some pixels of every image, see :func:`sample_pixels`.
+    """Some pixels of every image, see :func:`sample_pixels`."""
 
-    Attributes:
-        indices: [..., M] int32, all different within an image.
-        mask: [..., M] False for the rest of images with fewer than M valid pixels.
-    """
-
-    indices: jax.Array
-    mask: jax.Array
+    indices: jax.Array  # [..., M] int32, all different within an image
+    mask: jax.Array  # [..., M], False for the rest of images with fewer valid pixels
 
 
 def sample_pixels(
@@ -82,7 +77,7 @@ def sample_pixels(
 def instance_weights(
     labels: jax.Array, *, mask: jax.Array | None = None, axis_name: AxisName = None
 ) -> jax.Array:
-    r"""Weights that give every instance a total of one, whatever its size.
+    r"""Weights [..., N] of a total of one for every instance, 0 where excluded.
 
     .. math:: w_i = \frac{1}{|\mathcal I_q|} \quad\text{for } i \in \mathcal I_q
 
@@ -92,9 +87,6 @@ def instance_weights(
         mask: [..., N] True = valid; None takes all pixels as valid.
         axis_name: of the mesh axis over which the pixels are sharded, inside
             `jax.shard_map` or `jax.pmap`; the arrays are then those of this device.
-
-    Returns:
-        [..., N] weights; 0 for pixels that are excluded.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 3.1.

@@ -56,8 +56,7 @@ def spectral_loss(
         precision: of the matmul, see `jax.lax.Precision`.
 
     Returns:
-        [...] losses, in float32 at least; 0 with fewer than two valid pixels, for
-        ``"pairs"``.
+        [...] losses, in float32 at least; for pairs 0 with fewer than two valid pixels.
 
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
@@ -83,14 +82,9 @@ def spectral_loss(
                 f"num_points must be a number or have the batch shape {batch} of "
                 f"embeddings, got {jnp.shape(num_points)}"
             )
-    return _losses(
-        embeddings,
-        valid_labels(labels, mask),
-        weights,
-        num_points,
-        normalize=normalize,
-        precision=precision,
-    )
+    labels = valid_labels(labels, mask)
+    options = {"normalize": normalize, "precision": precision}
+    return _losses(embeddings, labels, weights, num_points, **options)
 
 
 # Compiled even for callers who do not compile, so that a call need not trace it again.
@@ -125,9 +119,7 @@ def _losses(x, labels, weights, num_points, *, normalize, precision) -> jax.Arra
         n = jnp.asarray(num_points, dtype)
         m = jnp.sum(valid, axis=-1).astype(dtype)
         pairs = m * (m - 1.0)
-        scale = jnp.where(
-            pairs > 0, n * (n - 1.0) / jnp.where(pairs > 0, pairs, 1.0), 0
-        )
+        scale = jnp.where(pairs > 0, n * (n - 1.0), 0.0) / jnp.maximum(pairs, 1.0)
         return scale * (total - diagonal) + n / jnp.maximum(m, 1.0) * diagonal
     squares = jnp.sum(jnp.square(weights), axis=-1)
     pairs = jnp.square(jnp.sum(weights, axis=-1)) - squares

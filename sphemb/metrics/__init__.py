@@ -2,21 +2,18 @@
 
 A :class:`Metric` is a small pytree of sums and settings. ``from_batch`` makes one
 under ``jax.jit`` (``from_image`` and ``from_counts`` on the host), ``merge`` adds two,
-``compute`` gives the scores on the host. All raise `sphemb.InputError`: ``from_batch``
-for shapes or dtypes that do not fit and settings out of range, ``merge`` for other
-settings, ``compute`` for labels beyond a limit such as ``max_true`` and for another
-number of class names.
-
-:func:`coco_scores` and :func:`coco_file_scores` score a whole data set at once.
+``compute`` gives the scores on the host. All raise `sphemb.InputError` for shapes,
+dtypes and settings that do not fit, ``compute`` for labels beyond a limit such as
+``max_true``. :func:`coco_file_scores` scores a whole data set at once.
 """
 
+from sphemb._coco import coco_file_scores
 from sphemb.metrics._boundary_benchmark import (
     BoundaryCurve,
     BoundaryScores,
     boundary_counts,
 )
 from sphemb.metrics._boundary_pixels import match_boundaries, suppress_non_maxima
-from sphemb.metrics._coco_scores import coco_file_scores, coco_scores
 from sphemb.metrics._iou import MeanIoU, TrimapCurve, TrimapIoU
 from sphemb.metrics._matched import MatchedIoU, MatchedPrecision
 from sphemb.metrics._metric import Metric
@@ -42,7 +39,6 @@ __all__ = [
     "TrimapIoU",
     "boundary_counts",
     "coco_file_scores",
-    "coco_scores",
     "match_boundaries",
     "suppress_non_maxima",
 ]

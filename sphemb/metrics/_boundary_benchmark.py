@@ -68,10 +68,6 @@ def boundary_counts(
         int64 [T, 4]: matched true, true, matched predicted and predicted pixels.
         Recall is the first over the second, precision the third over the fourth.
 
-    References:
-        Arbelaez, Maire, Fowlkes and Malik (2011), "Contour detection and hierarchical
-        image segmentation", section 3.1.
-
     >>> truth = np.zeros((2, 9, 9), bool)
     >>> truth[0, 4] = truth[1, 3, :6] = True
     >>> boundary_counts(0.5 * truth[0], truth, thresholds=3).tolist()
@@ -175,20 +171,11 @@ class BoundaryScores(Metric):
     def from_counts(
         cls, counts: np.ndarray, *, thresholds: int | Sequence[float] = 99
     ) -> Self:
-        """Adds up the counts of images, on the host.
-
-        Args:
-            counts: int [B, T, 4], from :func:`boundary_counts` for each image.
-            thresholds: as for :func:`boundary_counts`.
-
-        Raises:
-            InputError: counts of another shape or number of thresholds.
-        """
+        """Adds up counts int [B, T, 4] of :func:`boundary_counts`, on the host."""
         levels = spread_thresholds(thresholds)
         check_integer("counts", counts)
-        check_shape(
-            "counts", counts, "B T 4", dims={"T": len(levels)}, beside="thresholds"
-        )
+        dims = {"T": len(levels)}
+        check_shape("counts", counts, "B T 4", dims=dims, beside="thresholds")
         counts = np.asarray(counts, np.int64)
         best = np.argmax(_rates(counts)[2], axis=1)  # [B], the first of several
         return cls(
@@ -207,10 +194,6 @@ class BoundaryScores(Metric):
 
         AP rises with it (on BSDS500 by .035 from 33 to 99). Published scores have 99;
         those of another number n are reported as ``ods@n``, ``ap@n`` and so on.
-
-        >>> counts = np.array([[[8, 10, 8, 16], [5, 10, 5, 5]]])
-        >>> list(BoundaryScores.from_counts(counts, thresholds=2).report())[:2]
-        ['ods@2', 'ods_threshold@2']
         """
         number = len(self.thresholds)
         suffix = "" if number == _PUBLISHED else f"@{number}"
@@ -223,9 +206,6 @@ class BoundaryScores(Metric):
         Returns:
             ``ods`` with ``ods_threshold``, ``ods_recall`` and ``ods_precision``;
             ``ois`` with ``ois_recall`` and ``ois_precision``; ``ap``; ``num_images``.
-
-        Raises:
-            InputError: no image.
         """
         if int(self.num_images) == 0:
             raise InputError("counts must be of at least one image, got none")

@@ -26,10 +26,7 @@ _PIXELS_PER_CALL = 200
 
 
 def _removable() -> np.ndarray:
-    """[2, 256]: whether a pixel is removed, by its neighbors, in each half of a pass.
-
-    The conditions G1, G2 and G3 or G3' of Lam, Lee and Suen, p. 879.
-    """
+    """[2, 256]: conditions G1, G2 and G3 or G3' of Lam, Lee and Suen, by neighbors."""
     x = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1  # [256, 8]
     odd, even, following = x[:, ::2], x[:, 1::2], np.roll(x[:, ::2], -1, axis=1)
     crossings = np.sum(~odd & (even | following), axis=1)
@@ -47,11 +44,7 @@ _REMOVABLE = _removable()
 
 
 def thin_curves(binary: np.ndarray) -> np.ndarray:
-    """Thins a binary map until nothing changes, as ``bwmorph(map, 'thin', Inf)`` does.
-
-    bool [H, W] -> bool [H, W], a part with as many connected components; Lam, Lee and
-    Suen (1992), "Thinning methodologies".
-    """
+    """Thins bool [H, W] as ``bwmorph(map, 'thin', Inf)`` (Lam, Lee and Suen, 1992)."""
     padded = np.pad(binary, 1)
     width = padded.shape[1]
     alive = padded.ravel()  # the padded copy is changed in place
@@ -95,9 +88,6 @@ def suppress_non_maxima(
         border: in pixels; 0 leaves the edge as it is.
         slack: m; above 1, neighbors of about the same height both stay.
 
-    Returns:
-        [H, W] of the same dtype; 0 where it was suppressed.
-
     References:
         Dollár and Zitnick (2015), "Fast Edge Detection Using Structured Forests".
 
@@ -126,12 +116,8 @@ def suppress_non_maxima(
     largest = np.ones(len(rows), bool)
     for distance in range(-radius, radius + 1):
         if distance:
-            beside = _interpolate(
-                soft,
-                rows + distance * np.sin(angle),
-                columns + distance * np.cos(angle),
-            )
-            largest &= height >= beside
+            y, x = rows + distance * np.sin(angle), columns + distance * np.cos(angle)
+            largest &= height >= _interpolate(soft, y, x)
     kept[rows[~largest], columns[~largest]] = 0.0
     return (kept * _ramps(high, wide, border)).astype(given.dtype)
 
@@ -217,15 +203,10 @@ def match_boundaries(
     predicted, true = np.asarray(predicted), np.asarray(true)
     pairs = find_pairs(predicted, true, max_distance)
     chosen = choose_pairs(pairs, _OUTLIER * max_distance)
-    found = []
-    for binary, indices in (
-        (predicted, pairs.predicted[chosen]),
-        (true, pairs.true[chosen]),
-    ):
-        matched = np.zeros(binary.size, bool)
-        matched[np.flatnonzero(binary)[indices]] = True
-        found.append(matched.reshape(binary.shape))
-    return found[0], found[1]
+    found, matched = np.zeros_like(predicted), np.zeros_like(true)
+    found.flat[np.flatnonzero(predicted)[pairs.predicted[chosen]]] = True
+    matched.flat[np.flatnonzero(true)[pairs.true[chosen]]] = True
+    return found, matched
 
 
 def find_pairs(predicted: np.ndarray, true: np.ndarray, max_distance: float) -> Pairs:
@@ -304,8 +285,7 @@ def _solve(
     weights[first] = 2.0 * outlier_cost + 1.0
     weights[position] = distance + 1.0
     pointers = (starts + np.arange(len(rows) + 1)).astype(np.int32)
-    graph = csr_array(
-        (weights, indices, pointers), shape=(len(rows), len(columns) + len(rows))
-    )
+    shape = (len(rows), len(columns) + len(rows))
+    graph = csr_array((weights, indices, pointers), shape=shape)
     _, partner = min_weight_full_bipartite_matching(graph)
     return np.flatnonzero(partner[i] == j)

@@ -57,13 +57,10 @@ class MeanIoU(Metric):
         num_classes: int,
         valid: jax.Array | None = None,
     ) -> Self:
-        """Scores a batch of label maps.
+        """Counts the pixels of label maps int [B, H, W] or [B, N] of one shape.
 
-        Args:
-            predicted: int [B, H, W] or [B, N]; 0..K-1, other values are no class.
-            truth: int, the same shape; -1 void, 0..K-1.
-            num_classes: K; static.
-            valid: bool [B], False for images that fill up the batch.
+        Labels are 0..K-1. Others are void in ``truth`` if they are negative, and no
+        class in ``predicted``.
         """
         check_count("num_classes", num_classes, at_least=1)
         table = pooled_table(predicted, truth, valid, num_classes, num_classes)
@@ -71,9 +68,6 @@ class MeanIoU(Metric):
 
     def compute(self, names: Sequence[str] = ()) -> dict[str, float]:
         """The scores; NaN for 0 / 0.
-
-        Args:
-            names: of the classes, for one entry each; none by default.
 
         Returns:
             ``mean_iou``; ``pixel_accuracy``, the share of pixels whose class is right;
@@ -134,13 +128,9 @@ class TrimapIoU(Metric):
         num_classes: int,
         max_width: int,
     ) -> Self:
-        """Scores one image, on the host.
+        """Counts the pixels of one image, int [H, W], by distance up to W, on the host.
 
-        Args:
-            predicted: int [H, W]; 0..K-1, other values are no class.
-            truth: int [H, W]; -1 void, 0..K-1.
-            num_classes: K.
-            max_width: W, pixels.
+        Labels are those of :class:`MeanIoU`.
         """
         check_count("num_classes", num_classes, at_least=1)
         check_count("max_width", max_width, at_least=1)
@@ -180,10 +170,7 @@ class TrimapIoU(Metric):
         )
 
     def compute(self) -> dict[str, float]:
-        """The scores ``iou_inside@{w}`` and ``iou_outside@{w}``.
-
-        w is 1, 2, 5, 10, 20, 40, 80, up to W.
-        """
+        """``iou_inside@{w}``, ``iou_outside@{w}``: w = 1, 2, 5, 10, 20, .., up to W."""
         refuse_lost(num_classes=self.lost_true)
         curve = self.curve()
         return {
@@ -202,26 +189,12 @@ def _class_ious(confusion: np.ndarray) -> np.ndarray:
 
 
 def boundary_distance(labels: np.ndarray) -> np.ndarray:
-    """Pixels from every pixel to the nearest that has a neighbor of another label.
-
-    Args:
-        labels: int [H, W].
-
-    Returns:
-        float64 [H, W]; infinite everywhere if all labels are equal.
-
-    >>> boundary_distance(np.array([[0, 0, 0, 1, 1]]))
-    array([[2., 1., 0., 0., 1.]])
-    """
+    """Pixels to the nearest that has a neighbor of another label, or inf; [H, W]."""
     from scipy import ndimage
 
-    boundary = np.zeros(labels.shape, bool)
-    across = labels[:, 1:] != labels[:, :-1]
-    boundary[:, 1:] |= across
-    boundary[:, :-1] |= across
-    down = labels[1:] != labels[:-1]
-    boundary[1:] |= down
-    boundary[:-1] |= down
+    down = np.pad(labels[1:] != labels[:-1], ((1, 1), (0, 0)))
+    across = np.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (1, 1)))
+    boundary = down[1:] | down[:-1] | across[:, 1:] | across[:, :-1]
     if not boundary.any():
         return np.full(labels.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~boundary))

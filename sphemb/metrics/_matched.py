@@ -65,16 +65,10 @@ class MatchedPrecision(Metric):
         max_true: int,
         valid: jax.Array | None = None,
     ) -> Self:
-        """Scores a batch of label maps.
+        """Scores label maps, int [B, H, W] or [B, N].
 
-        Args:
-            predicted: int [B, H, W] or [B, N]; 1..max_predicted instances, 0
-                background, negative: none.
-            truth: int, the same shape; -1 void, which is removed from both; 0
-                background, 1..max_true objects.
-            max_predicted: the largest number of an instance; static.
-            max_true: the largest object number; static.
-            valid: bool [B], False for images that fill up the batch.
+        ``predicted`` has 0 for the background, 1..max_predicted for instances, negative
+        labels for none; ``truth`` likewise, and -1 for void, removed from both.
         """
         check_count("max_predicted", max_predicted, at_least=1)
         check_count("max_true", max_true, at_least=1)
@@ -142,10 +136,8 @@ def _count_matches_of_pairs(
         in_use = (pairs.row_sizes[rows] > 0, pairs.column_sizes[columns] > 0)
         numbers.append(sum(np.sum(used) for used in in_use))
         pairs = pairs.within(rows, columns)
-        above = (
-            LEVEL_UNIT * pairs.counts[:, None] > _STRICT_LEVELS * pairs.unions[:, None]
-        )
-        matches.append(above.sum(axis=0))
+        twenty = LEVEL_UNIT * pairs.counts[:, None]
+        matches.append(np.sum(twenty > _STRICT_LEVELS * pairs.unions[:, None], axis=0))
     matched = np.array(matches).reshape(-1, len(_STRICT_LEVELS))
     number = jnp.asarray(np.array(numbers), jnp.int32)
     return number, jnp.asarray(matched, jnp.int32)
@@ -199,17 +191,10 @@ class MatchedIoU(Metric):
         matching: str = "one_to_one",
         valid: jax.Array | None = None,
     ) -> Self:
-        """Counts the pixels of a batch.
+        """Counts the pixels of label maps, int [B, H, W] or [B, N].
 
-        Args:
-            clusters: int [B, H, W] or [B, N]; 0..P-1, other values are no cluster.
-            truth: int, the same shape; 0..Q-1, negative is void.
-            num_clusters: P, static.
-            num_classes: Q, static.
-            num_things: how many of the classes, the first, are things; static.
-            matching: ``"one_to_one"`` or ``"majority"``.
-            valid: bool [B], False for images that fill up the batch.
-
+        ``clusters`` are 0..P-1, other values are no cluster; ``truth`` is 0..Q-1, and
+        void if negative. The first ``num_things`` classes are things, the others stuff.
         """
         check_count("num_clusters", num_clusters, at_least=1)
         check_count("num_classes", num_classes, at_least=1)

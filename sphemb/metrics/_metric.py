@@ -33,11 +33,12 @@ class Metric:
     A subclass becomes a frozen dataclass and a pytree. Its fields are sums, except
     those with ``metadata={"static": True}``, which are settings. It defines two
     methods: ``from_batch``, a classmethod that sums up a batch under ``jax.jit``, and
-    ``compute``, which turns the sums into scores on the host. `merge` adds the sums of
-    two metrics with the same settings; across devices, ``jax.lax.psum`` does.
+    ``compute``, which turns the sums into scores on the host. Limits such as
+    ``max_true`` are static; ``valid`` bool [B] is False for images that fill up the
+    batch. Across devices, ``jax.lax.psum`` adds metrics of equal settings.
 
-    Attributes:
-        per_class: whether ``compute`` takes the names of the classes.
+    ``per_class`` says that ``compute`` takes the names of the classes, for one entry
+    each.
 
     >>> class PixelAccuracy(Metric):
     ...     right: jax.Array
@@ -71,24 +72,12 @@ class Metric:
 
     @classmethod
     def empty(cls, *batch: Any, **settings: Any) -> Any:
-        """The metric of no batch: sums of 0.
-
-        Args:
-            *batch: as for ``from_batch``; only shapes and dtypes are read.
-            **settings: as for ``from_batch``.
-        """
+        """The metric of no batch; only the shapes and dtypes of ``batch`` are read."""
         state = jax.eval_shape(functools.partial(cls.from_batch, **settings), *batch)
         return jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), state)
 
     def merge(self, other: Self) -> Self:
-        """Adds the sums of two metrics, in float64 and int64 outside of ``jax.jit``.
-
-        Args:
-            other: the same class, from other batches.
-
-        Raises:
-            InputError: another class of metric, other settings, other shapes.
-        """
+        """Adds the sums of the same metric, in 64 bits outside of ``jax.jit``."""
         if type(other) is not type(self):
             raise InputTypeError(
                 f"other must be {type(self).__name__}, got {type(other).__name__}"
@@ -125,11 +114,7 @@ class Metric:
         raise NotImplementedError(f"{type(self).__name__} has no compute")
 
     def report(self, class_names: Sequence[str] = ()) -> dict[str, float]:
-        """The scores of ``compute`` by the names that a run reports them under.
-
-        Args:
-            class_names: for the scores of single classes, if ``per_class``.
-        """
+        """The scores of ``compute`` by the names that a run reports them under."""
         return self.compute(class_names) if self.per_class else self.compute()
 
 
@@ -179,10 +164,7 @@ def valid_images(valid: jax.Array | None, num_images: int, beside: str) -> jax.A
 
 
 def flatten_pair(
-    predicted: jax.Array,
-    truth: jax.Array,
-    valid: jax.Array | None,
-    name: str = "predicted",
+    predicted: Any, truth: Any, valid: Any, name: str = "predicted"
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Checks two label maps of one shape; returns both [B, N], and valid images [B]."""
     dims = check_shape(name, predicted, "... N")

@@ -50,8 +50,7 @@ class PairScores(Metric):
 
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
-        ICLR 2018 workshop, Table 1, who do not say whether pairs are pooled over the
-        images or scores averaged; Hubert & Arabie, "Comparing partitions", Journal of
+        ICLR 2018 workshop, Table 1; Hubert & Arabie, "Comparing partitions", Journal of
         Classification 1985, for the adjusted Rand index.
 
     >>> truth = jnp.array([[0, 0, 1, 1, 1, -1]])
@@ -85,25 +84,12 @@ class PairScores(Metric):
         valid: jax.Array | None = None,
         prefix: str = "",
     ) -> Self:
-        """Scores a batch of label maps.
+        """Scores label maps, int [B, H, W] or [B, N].
 
-        Args:
-            predicted: int [B, H, W] or [B, N], groups 0..max_predicted-1; every pixel
-                with a negative label is a group of its own.
-            truth: int, the same shape, segments 0..max_true, such as instances with the
-                background 0, or classes; -1 void, which is in no pair.
-            max_predicted: the largest number of groups of an image; static.
-            max_true: the largest number of a segment; static.
-            prefix: of the scores' names, for several partitions of the same images;
-                static.
-            valid: bool [B], False for images that fill up the batch.
-
-        Returns:
-            The metric of this batch, exact for images of up to 2^20 pixels and batches
-            of up to 2047 of them.
-
-        Raises:
-            InputError: images of more pixels.
+        ``predicted`` has the groups 0..max_predicted-1, and every pixel with a negative
+        label is a group of its own; ``truth`` has the segments 0..max_true, and -1 for
+        void, which is in no pair. ``prefix`` is that of the scores' names. Exact for
+        images of up to 2^20 pixels and batches of up to 2047 of them.
         """
         check_count("max_predicted", max_predicted, at_least=1)
         check_count("max_true", max_true, at_least=0)
@@ -260,15 +246,10 @@ class InstanceCount(Metric):
         max_true: int,
         valid: jax.Array | None = None,
     ) -> Self:
-        """Compares the numbers found in a batch with its label maps.
+        """Compares numbers int [B], without the background, with label maps.
 
-        Args:
-            found: int [B], the number of instances found in each image, without the
-                background. Below 0 (no group, less the background) is 0.
-            truth: int [B, H, W] or [B, N]; -1 void, 0 background, 1..max_true objects,
-                of which those with a pixel are counted.
-            max_true: the largest object number; static.
-            valid: bool [B], False for images that fill up the batch.
+        ``truth`` is int [B, H, W] or [B, N]: -1 void, 0 background, 1..max_true the
+        objects, counted if they have a pixel. ``found`` below 0 (no group) is 0.
         """
         check_count("max_true", max_true, at_least=1)
         check_integer("found", found)
@@ -330,14 +311,7 @@ class ReachedLimit(Metric):
     def from_batch(
         cls, reached: jax.Array, *, name: str, valid: jax.Array | None = None
     ) -> Self:
-        """Counts the images of a batch.
-
-        Args:
-            reached: bool [B].
-            name: of the setting; static.
-            valid: bool [B], False for images that fill up the batch.
-
-        """
+        """Counts the images of a batch, bool [B], that reached the named setting."""
         check_boolean("reached", reached)
         images = check_shape("reached", reached, "B")["B"]
         counted = jnp.asarray(reached) & valid_images(valid, images, "reached")

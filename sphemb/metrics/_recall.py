@@ -69,15 +69,10 @@ class AverageRecall(Metric):
         max_true: int,
         valid: jax.Array | None = None,
     ) -> Self:
-        """Scores a batch of label maps.
+        """Scores label maps, int [B, H, W] or [B, N].
 
-        Args:
-            predicted: int [B, H, W] or [B, N] group ids in 0..max_predicted-1; each is
-                a candidate, the background's group too. Negative: no group.
-            truth: int, the same shape; -1 void, 0 background, 1..max_true objects.
-            max_predicted: the largest number of groups of an image; static.
-            max_true: the largest object number; static.
-            valid: bool [B], False for images that fill up the batch.
+        ``predicted`` has groups 0..max_predicted-1, each a candidate, the background's
+        too; ``truth`` has -1 for void, 0 for the background and 1..max_true.
         """
         check_count("max_predicted", max_predicted, at_least=1)
         check_count("max_true", max_true, at_least=1)
@@ -88,8 +83,7 @@ class AverageRecall(Metric):
             truth,
             inside,
             jnp.ones((1, 1, max_predicted), bool),
-            num_groups=max_predicted,
-            num_true=max_true,
+            {"num_predicted": max_predicted, "num_true": max_true + 1},
         )
         best_iou, is_object = best_iou[:, 0], object_size > 0
         levels = jnp.asarray(LEVELS, best_level.dtype)[None, None]
@@ -170,16 +164,10 @@ class ProposalRecall(Metric):
     ) -> Self:
         """Scores a batch of pooled proposals.
 
-        Args:
-            label_maps: int [B, K, H, W] or [B, K, N] group ids, in the resolution of
-                the truth.
-            proposals: of these maps, or of the same maps in another resolution.
-            truth: int [B, H, W] or [B, N]; -1 void, 0 background, 1..max_true objects.
-            max_true: Q, the largest object number; static.
-            budgets: rising numbers of proposals; static.
-            areas: pixels from which on objects are medium and large; static.
-            valid: bool [B], False for images that fill up the batch.
-
+        ``label_maps`` int [B, K, H, W] or [B, K, N] have the truth's resolution; the
+        proposals may be of the same maps in another one. ``truth`` is that of
+        :class:`AverageRecall`. ``budgets`` are rising numbers of proposals, ``areas``
+        the pixels from which on objects are medium and large.
         """
         check_count("max_true", max_true, at_least=1)
         _check_rising("budgets", budgets)
@@ -191,13 +179,9 @@ class ProposalRecall(Metric):
         sizes = {"B": truth.shape[0], "N": truth.shape[1]}
         label_maps = jnp.asarray(label_maps)
         label_maps = label_maps.reshape(*label_maps.shape[:2], -1)
+        hint = "the second axis counts maps"
         num_maps = check_shape(
-            "label_maps",
-            label_maps,
-            "B K N",
-            dims=sizes,
-            beside="truth",
-            hint="the second axis counts maps",
+            "label_maps", label_maps, "B K N", dims=sizes, beside="truth", hint=hint
         )["K"]
         num_candidates = check_shape(
             "proposals.rank", proposals.rank, "B C", dims=sizes, beside="truth"
@@ -215,8 +199,9 @@ class ProposalRecall(Metric):
         order = jnp.argsort(group, axis=-1)
         rank = jnp.take_along_axis(proposals.rank, order, axis=-1)
         within = rank[:, None] < jnp.asarray(budgets)[None, :, None]  # [B, M, K G]
+        sizes = {"num_predicted": num_groups, "num_true": max_true + 1}
         best_iou, best_level, object_size = _best_overlaps(
-            label_maps, truth, inside, within, num_groups=num_groups, num_true=max_true
+            label_maps, truth, inside, within, sizes
         )
         limits = jnp.asarray(areas)[None, None]
         size = jnp.sum(object_size[..., None] >= limits, axis=-1)
@@ -272,18 +257,12 @@ class ProposalRecall(Metric):
 
 
 def _best_overlaps(
-    label_maps: jax.Array,
-    truth: jax.Array,
-    inside: jax.Array,
-    within: jax.Array,
-    *,
-    num_groups: int,
-    num_true: int,
+    label_maps: Any, truth: Any, inside: Any, within: Any, sizes: dict[str, int]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The best IoU of every object with the groups of each budget, [B, M, Q]."""
     batch, num_maps, _ = label_maps.shape
-    sizes = {"num_predicted": num_groups, "num_true": num_true + 1}
-    cells = batch * num_maps * (num_groups + 1) * (num_true + 2) * within.shape[1]
+    num_groups, columns = sizes["num_predicted"], sizes["num_true"]
+    cells = batch * num_maps * (num_groups + 1) * (columns + 1) * within.shape[1]
     if not table_fits(cells, label_maps, inside, within):
         return _best_overlaps_of_pairs(label_maps, truth, inside, within, sizes)
     table = overlap_table(
@@ -292,9 +271,9 @@ def _best_overlaps(
         **sizes,
         mask=jnp.broadcast_to(inside[:, None], label_maps.shape),
     )
-    object_size = table[:, 0].sum(axis=1)[:, 1 : num_true + 1]
+    object_size = table[:, 0].sum(axis=1)[:, 1:columns]
     table = table[:, :, :num_groups].reshape(batch, num_maps * num_groups, -1)
-    both = table[..., 1 : num_true + 1]
+    both = table[..., 1:columns]
     either = table.sum(axis=2)[..., None] + object_size[:, None] - both
     either = jnp.maximum(either, 1)
 
@@ -306,11 +285,7 @@ def _best_overlaps(
 
 
 def _best_overlaps_of_pairs(
-    label_maps: jax.Array,
-    truth: jax.Array,
-    inside: jax.Array,
-    within: jax.Array,
-    sizes: dict[str, int],
+    label_maps: Any, truth: Any, inside: Any, within: Any, sizes: dict[str, int]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """The same on the host, where a table of all pairs is too large."""
     num_groups, columns = sizes["num_predicted"], sizes["num_true"]

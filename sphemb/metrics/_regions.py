@@ -72,25 +72,21 @@ class RegionPrecision(Metric):
         num_classes: int,
         name: str = "ap_r",
     ) -> Self:
-        """Scores one image, on the host.
+        """Scores one image, on the host. Of equal scores, the first group goes first.
 
         Args:
             label_maps: int [H, W] or [K, H, W], groups 0..G-1; masks of different maps
                 may overlap.
             truth: int [H, W]; -1 void, removed from all masks; 0 background; 1..Q.
-            scores: float [G] or [K, G], the confidence of each group; -inf for no
-                detection.
-            classes: int [G] or [K, G], the class 1..C-1 of each group.
-            true_classes: int [Q + 1], the class of every object; the first, of the
-                background, is not read. Objects of class 0 or below are void.
+            scores: float [G] or [K, G]; -inf for no detection.
+            classes: int [G] or [K, G], 1..C-1.
+            true_classes: int [Q + 1], of the objects; the first, of the background, is
+                not read. Objects of class 0 or below are void.
             num_classes: C, with the background.
             name: of the scores.
-
-        Returns:
-            The metric of this image. Of equal scores, the first in the maps goes first.
         """
         check_count("num_classes", num_classes, at_least=2)
-        label_maps, truth, scores, classes, true_classes = check_detections(
+        label_maps, truth, scores, classes, true_classes = _checked(
             label_maps, truth, scores, classes, true_classes
         )
         for what, values in (("classes", classes), ("true_classes", true_classes)):
@@ -151,14 +147,10 @@ class RegionPrecision(Metric):
         return precisions
 
     def compute(self, names: Sequence[str] = ()) -> dict[str, float]:
-        """The scores.
+        """The scores, NaN without objects; the first of ``names`` is the background's.
 
-        Args:
-            names: of the classes, the background's first, for one entry each.
-
-        Returns:
-            ``ap_r@0.5``, ``ap_r@0.7``, ``ap_r_vol``: means over the classes that have
-            objects; ``ap_r@0.5/{name}``. NaN without objects.
+        ``ap_r@0.5``, ``ap_r@0.7`` and ``ap_r_vol`` are means over the classes that have
+        objects, ``ap_r@0.5/{name}`` is that of one.
         """
         precisions = self.class_precisions()
         check_names(names, len(precisions))
@@ -172,47 +164,35 @@ class RegionPrecision(Metric):
         return scores
 
 
-def check_detections(
-    label_maps: Any,
-    truth: Any,
-    scores: Any,
-    classes: Any,
-    true_classes: Any,
-    *,
-    at: str = "",
+def _checked(
+    label_maps: Any, truth: Any, scores: Any, classes: Any, true_classes: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One image's maps [K, H, W], truth, scores and classes [K, G], true classes."""
-    check_integer(f"label_maps{at}", label_maps)
-    check_integer(f"truth{at}", truth)
-    check_floating(f"scores{at}", scores)
+    given = {"label_maps": label_maps, "truth": truth, "classes": classes}
+    for name, values in {**given, "true_classes": true_classes}.items():
+        check_integer(name, values)
+    check_floating("scores", scores)
     label_maps, truth, scores = map(np.asarray, (label_maps, truth, scores))
-    if classes is None:
-        classes = np.ones(scores.shape, int)
-        true_classes = np.ones(int(truth.max(initial=0)) + 1, int)
-    check_integer(f"classes{at}", classes)
-    check_integer(f"true_classes{at}", true_classes)
     classes, true_classes = np.asarray(classes), np.asarray(true_classes)
     label_maps = label_maps[None] if label_maps.ndim == 2 else label_maps
     scores = scores[None] if scores.ndim == 1 else scores
     classes = classes[None] if classes.ndim == 1 else classes
-    maps, beside = f"label_maps{at}", f"truth{at}"
-    dims = check_shape(beside, truth, "H W")
-    dims |= check_shape(maps, label_maps, "K H W", dims=dims, beside=beside)
-    dims |= check_shape(f"scores{at}", scores, "K G", dims=dims, beside=maps)
-    check_shape(f"classes{at}", classes, "K G", dims=dims, beside=f"scores{at}")
-    check_shape(f"true_classes{at}", true_classes, "Q")
+    dims = check_shape("truth", truth, "H W")
+    dims |= check_shape("label_maps", label_maps, "K H W", dims=dims, beside="truth")
+    dims |= check_shape("scores", scores, "K G", dims=dims, beside="label_maps")
+    check_shape("classes", classes, "K G", dims=dims, beside="scores")
+    check_shape("true_classes", true_classes, "Q")
     if np.isnan(scores).any() or np.isposinf(scores).any():
-        raise InputError(f"scores{at} must be numbers or -inf, got NaN or inf")
+        raise InputError("scores must be numbers or -inf, got NaN or inf")
     if label_maps.max(initial=-1) >= scores.shape[1]:
         raise InputError(
-            f"scores{at} must have a score for every label, got {scores.shape[1]} for "
+            f"scores must have a score for every label, got {scores.shape[1]} for "
             f"labels up to {label_maps.max()}: -inf means that a label is no object"
         )
     if truth.max(initial=0) >= len(true_classes):
         raise InputError(
-            f"true_classes{at} must have a class for every object, got "
-            f"{len(true_classes)} for labels up to {truth.max()}: the first is that of "
-            "label 0"
+            f"true_classes must have a class for every object, got {len(true_classes)} "
+            f"for labels up to {truth.max()}: the first is that of label 0"
         )
     return label_maps, truth, scores, classes, true_classes
 

@@ -52,12 +52,11 @@ class OnBackbone(Backbone):
 
     Attributes:
         backbone: a name of `BACKBONES`.
-        normalize_maps: how the maps are normalized before they are read. ``"none"``.
-            ``"cells"`` divides every cell by the root of its mean square, for networks
-            that add maps up: the maps of EfficientNet-Lite0 shrink with depth, from 10
-            to 3 on photographs, so the shallow ones would dominate the sum.
-            ``"channels"`` is a trained `BatchNorm`: what the channels have in common
-            everywhere is ten times as large as their differences, and slows training.
+        normalize_maps: how the maps are normalized before they are read: ``"none"``;
+            ``"cells"`` divides every cell by the root of its mean square, so that the
+            shallow maps of EfficientNet-Lite0 do not dominate a sum; ``"channels"`` is
+            a trained `BatchNorm`, because what the channels have in common everywhere
+            slows training.
     """
 
     backbone: str = "resnet50"
@@ -98,9 +97,8 @@ class OnBackbone(Backbone):
                 # A cell of zeros stays zero.
                 maps[name] = x * jax.lax.rsqrt(square + 1e-6).astype(x.dtype)
             elif self.normalize_maps == "channels":
-                norm = BatchNorm(
-                    "trained", axis_name=self.axis_name, name=f"{name}_norm"
-                )
+                settings = {"axis_name": self.axis_name, "name": f"{name}_norm"}
+                norm = BatchNorm("trained", **settings)
                 maps[name] = norm(x, train=train)
         origins = tuple((m.name, m.origin) for m in self.feature_maps)
         return {**maps, "origins": Origins(origins)}
@@ -159,9 +157,8 @@ class DenseEmbedding(OnBackbone):
         for rate in self.atrous_rates:
             check_count("atrous_rates", rate, at_least=1)
         check_count("num_classes", self.num_classes)
-        check_choice(
-            "classes_from", self.classes_from, ("embedding", "features", "backbone")
-        )
+        sources = ("embedding", "features", "backbone")
+        check_choice("classes_from", self.classes_from, sources)
 
     @property
     def shiftable(self) -> bool:
@@ -185,9 +182,8 @@ class DenseEmbedding(OnBackbone):
         last = self.feature_maps[-1]
         x, grid = maps[last.name], last.grid
         if self.atrous_rates:
-            x = AtrousPyramid(
-                self.decoder_features, self.atrous_rates, self.dtype, name="pyramid"
-            )(x)
+            settings = (self.decoder_features, self.atrous_rates, self.dtype)
+            x = AtrousPyramid(*settings, name="pyramid")(x)
         if self.decoder_stride:
             if self.coordinates:
                 x = self._with_coordinates(x, grid, middle)
@@ -259,15 +255,8 @@ class FCN8(OnBackbone):
     """Adds up linear maps of three strides, enlarged bilinearly.
 
     Every map is read by a 1 x 1 convolution alone. The output is class scores or an
-    embedding; the task decides, and enlarges it from stride 8 to the image bilinearly,
-    before unit length or softmax. There are no coordinates: the network separates equal
+    embedding; the task decides. There are no coordinates: the network separates equal
     objects by what surrounds them and by the image's border.
-
-    Attributes:
-        output_stride: 32, the only value.
-        embedding_dim: D, by default 21 as in the paper, the number of VOC's classes.
-        head_features: channels of two convolutions before the last map is read, where
-            the original has VGG's fully connected layers of 4096; 0 for none.
 
     References:
         Long, Shelhamer & Darrell, "Fully convolutional networks for semantic
@@ -275,8 +264,10 @@ class FCN8(OnBackbone):
         object instance segmentation", ICLR 2018 workshop, section 3.
     """
 
-    output_stride: int = field(default=32, kw_only=True)
-    embedding_dim: int = 21
+    output_stride: int = field(default=32, kw_only=True)  # the only value
+    embedding_dim: int = 21  # D, as in the paper, the number of VOC's classes
+    # Channels of two convolutions before the last map is read, where the original has
+    # VGG's fully connected layers of 4096; 0 for none.
     head_features: int = 0
 
     def __post_init__(self):
@@ -293,10 +284,9 @@ class FCN8(OnBackbone):
         maps = self.backbone_maps(image, train=train)
         read = [last_map_at(self.feature_maps, stride) for stride in _FCN_STRIDES]
         coarse, *finer = (maps[m.name].astype(jnp.float32) for m in read)
-        for i, size in enumerate(((3, 3), (1, 1)) if self.head_features else ()):
-            convolve = nn.Conv(
-                self.head_features, size, kernel_init=he_normal, name=f"head{i}"
-            )
+        for i, side in enumerate((3, 1) if self.head_features else ()):
+            settings = {"kernel_init": he_normal, "name": f"head{i}"}
+            convolve = nn.Conv(self.head_features, (side, side), **settings)
             coarse = nn.relu(convolve(coarse))
         # The original starts from zero, but a zero vector has no direction and no
         # gradient.
@@ -317,16 +307,9 @@ class FeaturePyramid(OnBackbone):
     """Sums the deepest maps of strides 4 to 32, projected to D channels each.
 
     Each map has a 1 x 1 convolution, ``lateral4`` to ``lateral32``; the sum of the
-    coarser maps is enlarged bilinearly. There is no smoothing, normalization or
-    nonlinearity, so at step 0 the embedding is a random linear image of the pretrained
-    features, and clusters of it are meaningful, as PiCIE needs.
-
-    Attributes:
-        embedding_dim: D; the authors use 128 for ResNet-18 and 256 for ResNet-50.
-        output_stride: of the backbone's last map: 8, 16 or 32.
-        finer_scale: factor of the initial weights of all maps but the last, 1 for the
-            authors. Smaller values weight the deepest map more, whose clusters follow
-            the objects better.
+    coarser maps is enlarged bilinearly. Nothing else follows: at step 0 the embedding
+    is a random linear image of the pretrained features, and its clusters are
+    meaningful, as PiCIE needs.
 
     References:
         Lin et al., "Feature Pyramid Networks for Object Detection", CVPR 2017; Cho et
@@ -334,8 +317,10 @@ class FeaturePyramid(OnBackbone):
     """
 
     backbone: str = "resnet18"
-    embedding_dim: int = 128
-    output_stride: int = field(default=32, kw_only=True)
+    embedding_dim: int = 128  # D; the authors use 256 for ResNet-50
+    output_stride: int = field(default=32, kw_only=True)  # or 8, 16
+    # Factor of the initial weights of all maps but the last. Below 1, the authors'
+    # value, the deepest map weighs more, whose clusters follow the objects better.
     finer_scale: float = 1.0
 
     def __post_init__(self):
@@ -356,13 +341,13 @@ class FeaturePyramid(OnBackbone):
             feature_map = last_map_at(self.feature_maps, stride)
             coarser, grid = grid, feature_map.grid
             variance = 1.0 if total is None else self.finer_scale**2
-            lateral = nn.Dense(
-                self.embedding_dim,
-                kernel_init=nn.initializers.variance_scaling(
-                    variance, "fan_in", "truncated_normal"
-                ),
-                name=f"lateral{stride}",
-            )(maps[feature_map.name].astype(jnp.float32))
+            initial = nn.initializers.variance_scaling(
+                variance, "fan_in", "truncated_normal"
+            )
+            settings = {"kernel_init": initial, "name": f"lateral{stride}"}
+            lateral = nn.Dense(self.embedding_dim, **settings)(
+                maps[feature_map.name].astype(jnp.float32)
+            )
             if total is not None:
                 size = lateral.shape[1:3]
                 lateral += resample(extended(total, mask), coarser, grid, size)
@@ -379,28 +364,20 @@ class SideBranches(OnBackbone):
     enlarged to the image's size bilinearly, and nothing else: a 3 x 3 convolution and
     one number per pixel.
 
-    Attributes:
-        branches: names of the backbone's maps, from the image inwards; the paper reads
-            the ResNet's blocks 2 to 5, here ``stage1`` to ``stage4``.
-        embedding_dim: D; three dimensions can be shown as colors.
-        decoder_features: 0 lets every branch read its map alone, as in the paper.
-            Otherwise the channels of a `TopDown` decoder, a multiple of 8, which adds
-            the deeper maps; small backbones need it.
-        head_features: channels of a branch before its embedding, a multiple of 8.
-        fusion_features: channels of the fusion's convolution.
-        detach_fusion: stop the fusion's gradient at the embeddings, so that the fusion
-            measures their quality and does not change them.
-
     References:
         Kong & Fowlkes, CVPR 2018, section 5.2; Xie & Tu, ICCV 2015, for the side
         branches.
     """
 
+    # Maps of the backbone, from the image inwards; the paper reads these four.
     branches: tuple[str, ...] = ("stage1", "stage2", "stage3", "stage4")
-    embedding_dim: int = 3
+    embedding_dim: int = 3  # D; three dimensions can be shown as colors
+    # 0 lets every branch read its map alone, as in the paper. Otherwise the channels of
+    # a `TopDown` decoder, a multiple of 8, which small backbones need.
     decoder_features: int = 0
-    head_features: int = 32
-    fusion_features: int = 16
+    head_features: int = 32  # of a branch before its embedding, a multiple of 8
+    fusion_features: int = 16  # channels of the fusion's convolution
+    # Stop the fusion's gradient at the embeddings: it does not change them.
     detach_fusion: bool = False
 
     def __post_init__(self):

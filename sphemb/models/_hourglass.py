@@ -37,20 +37,13 @@ class Hourglass(nn.Module):
     image is folded to half resolution without loss; residual stages go down and up with
     additive skips; a small network per pixel combines the result with the pixel's own
     color, chromaticity and coordinates, which gives exact outlines.
-
-    Attributes:
-        embedding_dim: D.
-        features: channels of the stages, multiples of 8, from half resolution
-            downwards; each stage after the first halves the resolution.
-        head_features: channels of the network per pixel.
-
-    Raises:
-        InputError: a setting is out of range.
     """
 
-    embedding_dim: int
+    embedding_dim: int  # D
+    # Channels of the stages, multiples of 8, from half resolution downwards; each stage
+    # after the first halves the resolution.
     features: Sequence[int] = (48, 96, 128)
-    head_features: int = 32
+    head_features: int = 32  # channels of the network per pixel
 
     def __post_init__(self):
         check_count("embedding_dim", self.embedding_dim, at_least=1)
@@ -109,7 +102,6 @@ class Hourglass(nn.Module):
         x = nn.relu(nn.Dense(self.head_features)(x))
         x = nn.relu(nn.Dense(self.head_features)(x))
         maps["embedding"] = nn.Dense(self.embedding_dim)(x)
-        maps["origins"] = Origins(
-            tuple((f"stage{i + 1}", grid.origin) for i, grid in enumerate(grids))
-        )
+        origins = ((f"stage{i + 1}", grid.origin) for i, grid in enumerate(grids))
+        maps["origins"] = Origins(tuple(origins))
         return maps

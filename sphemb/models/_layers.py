@@ -64,20 +64,11 @@ def depth_to_space(x: jax.Array) -> jax.Array:
 def pixel_coordinates(
     height: int, width: int, *, unit: float = 32.0, middle: jax.Array | None = None
 ) -> jax.Array:
-    """Computes coordinates of the pixel centers, zero in the middle of the image.
+    """Coordinates [..., H, W, 2] of the pixel centers, by row and column.
 
-    A translation-invariant network cannot separate two equal objects; with these two
-    channels it can.
-
-    Args:
-        height: H.
-        width: W.
-        unit: pixels per unit of the coordinate, the same for images of every size.
-        middle: [..., 2], row and column of the zero, in pixels from the upper left
-            corner; by default the middle of the array.
-
-    Returns:
-        [..., H, W, 2]: row and column coordinate.
+    They are zero at ``middle`` [..., 2], in pixels from the upper left corner, by
+    default the middle of the array; ``unit`` is pixels per unit. With these channels a
+    translation-invariant network can separate two equal objects.
 
     >>> pixel_coordinates(2, 2, unit=1.0)[..., 1].tolist()
     [[-0.5, 0.5], [-0.5, 0.5]]
@@ -141,9 +132,6 @@ class BatchNorm(nn.Module):
         momentum: weight of a new batch in the running averages.
         axis_name: the mapped axis that the batch is spread over, or None.
         zero_scale: start from :math:`\gamma = 0`.
-
-    Raises:
-        InputError: a setting is out of range.
     """
 
     mode: str = "fixed"
@@ -202,31 +190,25 @@ def depthwise_convolution(
     x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
     """Filters every channel with its own kernel [K, K, 1, C] and SAME padding."""
-    return lax.platform_dependent(
-        x,
-        kernel,
-        cpu=lambda x, kernel: _shifted_products(x, kernel, stride, dilation),
-        default=lambda x, kernel: _grouped_convolution(x, kernel, stride, dilation),
-    )
+
+    def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            "SAME",
+            rhs_dilation=(dilation, dilation),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=x.shape[-1],
+        )
+
+    def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return _shifted_products(x, kernel, stride, dilation)
+
+    return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
 
 
-def _grouped_convolution(
-    x: jax.Array, kernel: jax.Array, stride: int, dilation: int
-) -> jax.Array:
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        (stride, stride),
-        "SAME",
-        rhs_dilation=(dilation, dilation),
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
-
-
-def _sum_of_products(
-    x: jax.Array, kernel: jax.Array, stride: int, dilation: int
-) -> jax.Array:
+def _sum_of_products(x, kernel, stride: int, dilation: int) -> jax.Array:
     x, sizes = _padded(x, kernel.shape[0], stride, dilation)
     total = jnp.zeros((), x.dtype)
     for i, j in np.ndindex(kernel.shape[:2]):
@@ -279,9 +261,7 @@ def _kernel_gradient(x, kernel, cotangent, stride: int, dilation: int) -> jax.Ar
     return gradient.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _padded(
-    x: jax.Array, side: int, stride: int, dilation: int
-) -> tuple[jax.Array, list[int]]:
+def _padded(x, side: int, stride: int, dilation: int) -> tuple[jax.Array, list[int]]:
     """The map with SAME padding, and the height and width of the output."""
     sizes = [-(-length // stride) for length in x.shape[1:3]]
     padding = []
@@ -305,12 +285,9 @@ class DepthwiseConv(nn.Module):
         """Maps [B, H, W, C] to [B, ceil(H / stride), ceil(W / stride), C]."""
         shape = (self.size, self.size, 1, x.shape[-1])
         kernel = self.param("kernel", he_normal, shape, jnp.float32)
-        return depthwise_convolution(
-            x.astype(self.dtype),
-            kernel.astype(self.dtype),
-            stride=self.stride,
-            dilation=self.dilation,
-        )
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        settings = {"stride": self.stride, "dilation": self.dilation}
+        return depthwise_convolution(x, kernel, **settings)
 
 
 class ResidualBlock(nn.Module):
@@ -318,14 +295,10 @@ class ResidualBlock(nn.Module):
 
     Group normalization makes the output for an image independent of the other images
     of its batch and of the number of devices.
-
-    Attributes:
-        features: F, a multiple of 8.
-        stride: of the first convolution and of the shortcut.
     """
 
-    features: int
-    stride: int = 1
+    features: int  # F, a multiple of 8
+    stride: int = 1  # of the first convolution and of the shortcut
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -347,13 +320,9 @@ class TopDown(nn.Module):
     Each map passes a 1 x 1 convolution and is added to the sum of the coarser ones,
     enlarged bilinearly. A separable 3 x 3 convolution smooths the result; a full one
     would dominate the run time of the network.
-
-    Attributes:
-        features: F, a multiple of 8.
-        dtype: of the computation.
     """
 
-    features: int
+    features: int  # F, a multiple of 8
     dtype: str = "float32"
 
     @nn.compact
@@ -390,18 +359,13 @@ class AtrousPyramid(nn.Module):
     convolution mixes their channels. The published pyramid also has the mean over the
     image; here the group normalization sees the whole image.
 
-    Attributes:
-        features: F, a multiple of 8.
-        rates: dilations, in cells.
-        dtype: of the computation.
-
     References:
         Chen et al., "Rethinking atrous convolution for semantic image segmentation",
         2017, section 3.3.
     """
 
-    features: int
-    rates: tuple[int, ...]
+    features: int  # F, a multiple of 8
+    rates: tuple[int, ...]  # dilations, in cells
     dtype: str = "float32"
 
     @nn.compact
@@ -410,9 +374,8 @@ class AtrousPyramid(nn.Module):
         dtype = self.dtype
 
         def convolve(x: jax.Array, name: str, side: int = 1, rate: int = 1):
-            x = convolution(self.features, side, dilation=rate, dtype=dtype, name=name)(
-                x
-            )
+            settings = {"dilation": rate, "dtype": dtype, "name": name}
+            x = convolution(self.features, side, **settings)(x)
             norm = nn.GroupNorm(GROUPS, dtype=jnp.dtype(dtype), name=f"{name}_norm")
             return nn.relu(norm(x))
 

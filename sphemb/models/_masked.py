@@ -38,13 +38,10 @@ def apply_masked(
     image, and group normalization takes the moments of the image alone. So the maps
     depend neither on the amount of padding nor on its content, except for rounding.
 
-    Args:
-        model: the network; its call gets ``mask`` if it takes it.
-        variables: its variables.
-        image: [B, H, W, 3] in [0, 1].
-        mask: bool [B, H, W], True in a rectangle, the image, and False in the padding;
-            None for no padding. An image that is all padding counts as one without.
-        settings: of ``model.apply``, whose result is returned.
+    ``mask``, bool [B, H, W], is True in a rectangle, the image, and False in the
+    padding; None means no padding, and an image that is all padding counts as one
+    without. The network gets it if it takes it. ``settings`` are those of
+    ``model.apply``, whose result is returned.
     """
     if mask is None:
         return model.apply(variables, image, **settings)
@@ -97,19 +94,11 @@ def apply_with_moments(
     moments of the layers before it, so each layer takes one more pass over all tiles,
     with the moments of the pass before.
 
-    Args:
-        model: the network.
-        variables: its variables.
-        image: [B, H, W, 3] in [0, 1].
-        moments: name of a layer -> [2, G], mean and variance of its groups; layers
-            that are not named compute their own.
-        weights: [H, W], 1 for the pixels that are summed, 0 for those of other tiles;
-            constant in cells of `model.stride` pixels.
-        mask: bool [B, H, W], False at padded pixels, see `apply_masked`.
-        settings: of the network's call.
-
-    Returns:
-        The network's maps; and name -> sums of every layer's input, over all images.
+    ``moments`` maps names of layers to [2, G], mean and variance of the groups; layers
+    that are not named compute their own. ``weights``, [H, W], are 1 for the pixels that
+    are summed and 0 for those of other tiles, constant in cells of `model.stride`
+    pixels. The other arguments are those of `apply_masked`. The result is the network's
+    maps, and the sums of every layer's input over all images, by the layer's name.
 
     References:
         Wu and He, "Group normalization", ECCV 2018.
@@ -150,12 +139,9 @@ def _moment_sums(x: jax.Array, weights: jax.Array | None, groups: int) -> Moment
 
 def _normalized(layer: nn.GroupNorm, x: jax.Array, moments: jax.Array) -> jax.Array:
     mean, var = (jnp.repeat(m, x.shape[-1] // len(m)) for m in moments)
-    factor = lax.rsqrt(var + layer.epsilon)
-    offset = jnp.zeros_like(mean)
     params = layer.variables["params"]
-    if layer.use_scale:
-        factor = factor * params["scale"]
-    if layer.use_bias:
-        offset = params["bias"]
+    scale = params["scale"] if layer.use_scale else 1.0
+    factor = lax.rsqrt(var + layer.epsilon) * scale
+    offset = params["bias"] if layer.use_bias else 0.0
     y = (x.astype(jnp.float32) - mean) * factor + offset
     return y.astype(layer.dtype or x.dtype)

@@ -83,11 +83,7 @@ def import_weights(
 ) -> pathlib.Path:
     """Imports a PyTorch file as weights with a name, and returns the file written.
 
-    Args:
-        source: see `read_state_dict`.
-        backbone: a name of `BACKBONES`.
-        name: of the weights; by default the backbone's.
-        overwrite: replace weights of this name.
+    The source is a file for `read_state_dict`; the default name is the backbone's.
 
     Raises:
         InputError: the file cannot be read or does not fit the backbone, the name is
@@ -115,17 +111,11 @@ def import_weights(
 
 
 def load_weights(name_or_path: str | pathlib.Path, *, backbone: str) -> dict[str, Any]:
-    """Loads imported weights.
+    """Loads imported weights of a backbone, by name or from an ``.npz`` file.
 
-    ``"efficientnet_lite0"`` is imported at its first use if its package is installed.
-
-    Args:
-        name_or_path: the name of the weights, or their ``.npz`` file.
-        backbone: a name of `BACKBONES`; the weights must be of this one.
-
-    Returns:
-        ``params`` and ``batch_stats`` of the backbone, nested dicts of float32 arrays:
-        the sub-trees ``backbone`` of a `DenseEmbedding`.
+    They are ``params`` and ``batch_stats``, nested dicts of float32 arrays: the
+    sub-trees ``backbone`` of a `DenseEmbedding`. ``"efficientnet_lite0"`` is imported
+    at its first use if its package is installed.
 
     Raises:
         InputError: the weights are missing, damaged, or those of another backbone.
@@ -153,17 +143,11 @@ def load_weights(name_or_path: str | pathlib.Path, *, backbone: str) -> dict[str
 def convert_state_dict(
     state: Mapping[str, Any], backbone: str, *, where: str = "the state dict"
 ) -> dict[str, Any]:
-    """Converts a PyTorch state dict to a backbone's variables.
+    """Converts a PyTorch state dict to a backbone's ``params`` and ``batch_stats``.
 
-    Args:
-        state: arrays by name: a ResNet of torchvision or timm, or an EfficientNet-Lite0
-            with the names ``_conv_stem``, ``_blocks.0._depthwise_conv``, ... The
-            classifier and the counters of the batch normalization are ignored.
-        backbone: a name of `BACKBONES`.
-        where: the file, for error messages.
-
-    Returns:
-        ``params`` and ``batch_stats``, nested dicts of float32 arrays.
+    It has the names of a ResNet of torchvision or timm, or of an EfficientNet-Lite0
+    with ``_conv_stem``, ``_blocks.0._depthwise_conv``, ... The classifier and the
+    counters of the batch normalization are ignored. ``where`` is for error messages.
 
     Raises:
         InputError: an entry is missing, unknown, of another shape, or not finite.
@@ -221,10 +205,8 @@ def _torch_name(path: tuple[str, ...], resnet: bool) -> str:
     name = f"{layers.get(layer, layer.replace('norm', 'bn'))}.{_VARIABLES[variable]}"
     for module in blocks:
         stage, block = map(int, re.findall(r"\d+", module))
-        before = sum(row.blocks for row in STAGES[: stage - 1])
-        prefix = (
-            f"layer{stage}.{block - 1}" if resnet else f"_blocks.{before + block - 1}"
-        )
+        index = sum(row.blocks for row in STAGES[: stage - 1]) + block - 1
+        prefix = f"layer{stage}.{block - 1}" if resnet else f"_blocks.{index}"
         name = f"{prefix}.{name}"
     return name
 

@@ -55,16 +55,11 @@ def damaged(path: pathlib.Path, error: Exception | str) -> InputError:
 
 
 def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a network by name.
+    """Reads the arrays of a network by name, in the file's dtype.
 
-    The network of a training checkpoint is its entry ``state_dict``,
-    ``model_state_dict`` or ``model``; ``module.`` before every name is dropped.
-
-    Args:
-        path: a ``.pth`` or ``.pt`` file of ``torch.save``, or a ``.safetensors`` file.
-
-    Returns:
-        Name -> array, in the file's dtype; bfloat16 becomes float32.
+    The file is a ``.pth`` or ``.pt`` of ``torch.save``, or a ``.safetensors``. The
+    network of a training checkpoint is its entry ``state_dict``, ``model_state_dict``
+    or ``model``; ``module.`` before every name is dropped. bfloat16 becomes float32.
 
     Raises:
         InputError: the file is missing, damaged or of another kind, or holds something

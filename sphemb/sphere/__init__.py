@@ -1,10 +1,5 @@
 """The unit sphere: vectors, similarities, concentrations, and feasible margins.
 
-* `_vectors`: normalization and similarities of all pairs (Eq. 1)
-* `_concentration`: conversions of concentration, bandwidth, margin and angle
-* `_packing`: how many groups a margin allows, and bounds on it (Prop. 1 and 2)
-* `_affinity`: affinity of a partition and its spectrum (Barnes & Dubrawski, Thm. 2.1)
-
 All functions raise `InputError` for an argument of a wrong shape, dtype or range.
 """
 

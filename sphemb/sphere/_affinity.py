@@ -16,29 +16,20 @@ from sphemb._checks import VOID, check_count, check_integer, check_shape
 
 
 class OracleSpectrum(NamedTuple):
-    r"""The spectral decomposition of Theorem 2.1, see :func:`oracle_spectrum`.
+    r"""The spectral decomposition of Theorem 2.1, see :func:`oracle_spectrum`."""
 
-    Attributes:
-        eigenvalues: [..., K] of L, :math:`n_q^2`, descending; 0 beyond the groups.
-        eigenvectors: [..., N, K], :math:`V_o`: orthonormal columns, zero beyond the
-            groups.
-        embedding: [..., N, K], :math:`V = V_o \Lambda^{1/4}`: one-hot rows, zero for
-            void points and those of a group beyond K.
-    """
-
-    eigenvalues: jax.Array
+    eigenvalues: jax.Array  # [..., K] of L, n_q^2, descending; 0 beyond the groups
+    # [..., N, K], V_o: orthonormal columns, zero beyond the groups
     eigenvectors: jax.Array
+    # [..., N, K], V = V_o Lambda^(1/4): one-hot rows, zero for void points and those of
+    # a group beyond K
     embedding: jax.Array
 
 
 def oracle_affinity(labels: jax.Array) -> jax.Array:
-    r"""The oracle kernel, :math:`A_{ij} = 1_{[y_i = y_j]}`.
+    r"""The oracle kernel, :math:`A_{ij} = 1_{[y_i = y_j]}`, float32 [..., N, N].
 
-    Args:
-        labels: int [..., N], any values; rows and columns of ``VOID`` (-1) are zero.
-
-    Returns:
-        float32 [..., N, N].
+    Labels are int [..., N], any values; rows and columns of ``VOID`` (-1) are zero.
 
     References:
         Barnes & Dubrawski, "Deep spectral clustering for object instance segmentation",
@@ -59,8 +50,7 @@ def oracle_laplacian(labels: jax.Array) -> jax.Array:
 
     .. math:: L = A D, \qquad D = \mathrm{diag}(A \mathbf 1)
 
-    It is symmetric, because all points of a group have one degree, and positive
-    semi-definite. Errors are those of :func:`oracle_affinity`.
+    It is symmetric and positive semi-definite: all points of a group have one degree.
 
     >>> oracle_laplacian(jnp.array([4, 7, 4])).tolist()
     [[2.0, 0.0, 2.0], [0.0, 1.0, 0.0], [2.0, 0.0, 2.0]]
@@ -123,17 +113,10 @@ def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.
               s_q = \sum_{i \in q} v_i
 
     With weights w of the points, a pair has weight :math:`w_i w_j`, and the moments are
-    :math:`V^\top W V`, :math:`\sum_{i \in q} w_i v_i` and :math:`W_q`. The terms
-    cancel: a distance far below the number of pairs has few digits left.
-
-    Args:
-        gram: [..., D, D], :math:`V^\top W V`.
-        sums: [..., K, D], of every group.
-        weights: [..., K], :math:`W_q`.
-
-    Returns:
-        [...] sums over all ordered pairs, :math:`i = j` included.
-
+    ``gram`` :math:`V^\top W V`, [..., D, D], ``sums`` :math:`\sum_{i \in q} w_i v_i`,
+    [..., K, D], and ``weights`` :math:`W_q`, [..., K]. The result, [...], is over all
+    ordered pairs, :math:`i = j` included. The terms cancel: a distance far below the
+    number of pairs has few digits left.
     >>> v, labels = jnp.eye(2)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1])
     >>> one_hot = jax.nn.one_hot(labels, 2)
     >>> float(affinity_error(v.T @ v, one_hot.T @ v, one_hot.sum(axis=0)))

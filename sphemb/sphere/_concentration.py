@@ -31,10 +31,8 @@ def concentration_from_bandwidth(bandwidth: ArrayLike) -> jax.Array:
     r"""Concentration of a mean-shift bandwidth, :math:`\kappa = 1 / b^2`.
 
     For unit vectors,
-    :math:`\exp(-\lVert x - y \rVert^2 / 2 b^2) = \exp((\cos\theta - 1) / b^2)`.
-
-    Args:
-        bandwidth: standard deviation b > 0 of the kernel, as a distance on the chord.
+    :math:`\exp(-\lVert x - y \rVert^2 / 2 b^2) = \exp((\cos\theta - 1) / b^2)`: the
+    bandwidth is the standard deviation of the kernel, as a distance on the chord.
 
     >>> round(float(concentration_from_bandwidth(0.2)), 3)
     25.0
@@ -91,11 +89,8 @@ def margin_from_concentration(
     .. math:: \alpha = 1 - 3 / \sqrt\kappa \text{ (supplement)}
               \qquad \alpha = 1 - 3 / \kappa \text{ (paper)}
 
-    Args:
-        concentration: kappa > 0; below 9 (supplement) or 3 (paper) the result is
-            negative, and no margin leads to it.
-        convention: ``"supplement"`` or ``"paper"``.
-
+    Below a concentration of 9 (supplement) or 3 (paper) the result is negative, and no
+    margin leads to it.
     >>> float(margin_from_concentration(36.0))
     0.5
     """
@@ -122,8 +117,6 @@ def margin_angle(margin: ArrayLike) -> jax.Array:
 
 def margin_from_angle(angle: ArrayLike) -> jax.Array:
     r"""Margin of an angle, :math:`\alpha = \tfrac12 (1 + \cos\theta)`.
-
-    The angle is in [0, pi], in radians.
 
     >>> float(margin_from_angle(0.0))
     1.0

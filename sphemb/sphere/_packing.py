@@ -57,35 +57,21 @@ _WORK = 2**14  # similarities held at once; many points get fewer runs
 
 
 class FeasibleMargin(NamedTuple):
-    """Smallest margin that allows zero loss, see :func:`margin_for`.
+    """Smallest margin that allows zero loss, see :func:`margin_for`."""
 
-    Attributes:
-        margin: calibrated similarity of the closest pair of the best arrangement.
-        exact: True if proven; False if a smaller margin may be possible.
-        lower_bound: a margin that is proven to be necessary.
-        reason: the source of the number, in a few words.
-    """
-
-    margin: float
-    exact: bool
-    lower_bound: float
-    reason: str
+    margin: float  # similarity of the closest pair of the best arrangement
+    exact: bool  # True if proven; False if a smaller margin may be possible
+    lower_bound: float  # a margin that is proven to be necessary
+    reason: str  # the source of the number, in a few words
 
 
 class MarginTable(NamedTuple):
-    """Margins by dimension and number of groups, see :func:`feasible_margin_table`.
+    """Margins by dimension and number of groups, see :func:`feasible_margin_table`."""
 
-    Attributes:
-        dims: [K] dimensions of the embedding, one per row.
-        counts: [C] numbers of groups, one per column.
-        margin: [K, C] smallest feasible margins.
-        exact: [K, C] True where proven.
-    """
-
-    dims: np.ndarray
-    counts: np.ndarray
-    margin: np.ndarray
-    exact: np.ndarray
+    dims: np.ndarray  # [K] dimensions of the embedding, one per row
+    counts: np.ndarray  # [C] numbers of groups, one per column
+    margin: np.ndarray  # [K, C] smallest feasible margins
+    exact: np.ndarray  # [K, C] True where proven
 
 
 def margin_for(n: int, dim: int) -> FeasibleMargin:
@@ -157,9 +143,7 @@ def margin_for(n: int, dim: int) -> FeasibleMargin:
 def feasible_margin_table(
     *, dims: Sequence[int] = (2, 3, 4, 8), counts: Sequence[int] = tuple(range(2, 13))
 ) -> MarginTable:
-    """Smallest feasible margins for several dimensions and numbers of groups.
-
-    Arguments are those of :func:`margin_for`, several of each.
+    """Results of :func:`margin_for` for several dimensions and numbers of groups.
 
     >>> table = feasible_margin_table(dims=(2, 3), counts=(2, 3, 4))
     >>> table.margin.round(3).tolist()
@@ -179,12 +163,8 @@ def min_dimension(n: int, margin: float) -> int:
     """Smallest dimension in which n groups can have zero loss at a margin.
 
     It is exact at margins up to .5. Where :func:`margin_for` has a search or a bound,
-    the true dimension may be smaller; the returned one is always enough.
-
-    The margin is alpha in [0, 1]; n is at least 1 and includes the background.
-
-    Raises:
-        InputError: not even a simplex has this margin.
+    the true dimension may be smaller; the returned one is always enough. A margin in
+    [0, 1] that not even a simplex has is refused; n includes the background.
 
     >>> min_dimension(10, 0.5), min_dimension(128, 0.5)
     (5, 64)
@@ -217,8 +197,7 @@ def total_similarity(embeddings: jax.Array) -> jax.Array:
     .. math:: \sum_{i \ne j} x_i^\top x_j
               = \Bigl\lVert \sum_i x_i \Bigr\rVert^2 - \sum_i \lVert x_i \rVert^2
 
-    Vectors [..., N, D] of any length give [...] sums of :func:`total_similarity_bound`
-    at least.
+    Vectors are [..., N, D] of any length, sums are [...].
 
     >>> float(total_similarity(jnp.array([[1.0, 0.0], [-1.0, 0.0]])))
     -2.0

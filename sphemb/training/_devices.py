@@ -18,7 +18,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sphemb import __version__
 from sphemb._checks import InputError, check_count
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects
 
 # Words in the errors of the libraries below JAX when another process does not answer.
 _SEVERED = re.compile(

@@ -20,7 +20,7 @@ import numpy as np
 import tqdm
 
 from sphemb._checks import InputError
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._devices import (
     PreemptedError,

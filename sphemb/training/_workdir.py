@@ -27,8 +27,7 @@ import tensorboardX
 
 from sphemb import __version__
 from sphemb._checks import InputError
-from sphemb._files import written_whole
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects, written_whole
 from sphemb.tasks import Task
 from sphemb.training._devices import noticing_lost
 from sphemb.training._step import TrainState

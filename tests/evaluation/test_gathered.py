@@ -4,7 +4,7 @@ from tests.processes import finish
 
 _CODE = """
 import numpy as np
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects
 from sphemb.evaluation._score import _gathered
 from sphemb.metrics import MeanIoU, RegionPrecision
 

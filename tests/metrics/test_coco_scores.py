@@ -11,8 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode
 
-from sphemb import VOID, InputError
-from sphemb.metrics import REGION_LEVELS, RegionPrecision, coco_file_scores, coco_scores
+from sphemb.metrics import REGION_LEVELS, RegionPrecision, coco_file_scores
 
 C = 4
 NAMES = ("background", "cat", "dog", "cow")
@@ -37,17 +36,6 @@ def drawn(images=6, seed=0):
         given["classes"].append(np.where(right, true_classes, other))
         given["true_classes"].append(true_classes)
     return given
-
-
-def scored(given, **settings):
-    return coco_scores(
-        given["maps"],
-        given["truth"],
-        given["scores"],
-        classes=given["classes"],
-        true_classes=given["true_classes"],
-        **settings,
-    )
 
 
 def files(given):
@@ -107,17 +95,18 @@ def by_hand(content, results, levels=None):
     return evaluation
 
 
-class TestWithClasses:
-    def test_label_maps_and_files_score_alike_and_as_pycocotools(self):
-        given = drawn()
-        content, results = files(given)
+def scored(given):
+    return coco_file_scores(*files(given))
+
+
+class TestFiles:
+    def test_they_score_as_by_pycocotools(self):
+        content, results = files(drawn())
         expected = by_hand(content, results).stats
-        from_maps = scored(given, names=NAMES)
-        from_files = coco_file_scores(content, results)
-        assert from_maps == pytest.approx(from_files, nan_ok=True)
-        assert from_maps["AP"] == pytest.approx(expected[0])
-        assert from_maps["AR@100"] == pytest.approx(expected[8])
-        assert 0.05 < from_maps["AP"] < 0.95
+        found = coco_file_scores(content, results)
+        assert found["AP"] == pytest.approx(expected[0])
+        assert found["AR@100"] == pytest.approx(expected[8])
+        assert 0.05 < found["AP"] < 0.95
 
     @pytest.mark.parametrize("area", [None, "9", float("nan")])
     def test_an_area_that_a_file_leaves_out_is_that_of_the_mask(self, area):
@@ -132,49 +121,18 @@ class TestWithClasses:
         assert content == before
 
     def test_the_mean_is_that_of_the_classes(self):
-        scores = scored(drawn(), names=NAMES)
+        scores = scored(drawn())
         classes = [scores[f"AP/{name}"] for name in NAMES[1:]]
         assert scores["AP"] == pytest.approx(np.mean(classes))
-
-    def test_a_class_is_scored_as_if_alone(self):
-        given = drawn(seed=1)
-        alone = {
-            **given,
-            "classes": [np.where(c == 2, 2, 0) for c in given["classes"]],
-            "true_classes": [np.where(c == 2, 2, 0) for c in given["true_classes"]],
-        }
-        # Objects of the others are void now, and what lies in them counts nowhere.
-        ours = scored(given, names=NAMES)["AP/dog"]
-        assert scored(alone, names=NAMES)["AP"] >= ours
-        alone["truth"] = [
-            np.where(c[t] == 2, t, 0)
-            for c, t in zip(alone["true_classes"], given["truth"], strict=True)
-        ]
-        assert scored(alone, names=NAMES)["AP"] == pytest.approx(ours)
 
     def test_an_absent_class_is_nan_and_in_no_mean(self):
         given = drawn()
         given["true_classes"] = [np.minimum(c, 2) for c in given["true_classes"]]
-        scores = scored(given, names=NAMES)
+        scores = scored(given)
         assert np.isnan(scores["AP/cow"])
         assert scores["AP"] == pytest.approx(
             np.mean([scores["AP/cat"], scores["AP/dog"]])
         )
-
-    def test_what_lies_in_the_void_is_ignored_whatever_its_class(self):
-        given = drawn()
-        perfect = {
-            **given,
-            "maps": [t[None] for t in given["truth"]],
-            "scores": [np.append(-np.inf, np.full(6, 0.5)) for _ in given["truth"]],
-            "classes": [c.copy() for c in given["true_classes"]],
-        }
-        assert scored(perfect)["AP"] == 1.0
-        for classes in perfect["classes"]:
-            classes[6] = 1 + classes[6] % 3  # wrong, but nobody knows
-        void = [np.where(t == 6, VOID, t) for t in given["truth"]]
-        assert scored({**perfect, "truth": void})["AP"] == 1.0
-        assert scored(perfect)["AP"] < 1.0
 
     def test_files_are_left_as_they_are(self):
         content, results = files(drawn(images=2))
@@ -186,19 +144,26 @@ class TestWithClasses:
         content, _ = files(drawn(images=2))
         assert coco_file_scores(content, [])["AP"] == 0.0
 
-    def test_complaints_say_what_is_missing(self):
-        given = drawn(images=2)
-        with pytest.raises(InputError, match="must be given together"):
-            coco_scores(
-                given["maps"], given["truth"], given["scores"], classes=given["classes"]
-            )
-        with pytest.raises(InputError, match="names must be those of 4 classes, got 2"):
-            scored(given, names=NAMES[:2])
-        with pytest.raises(InputError, match=r"classes\[0\] must have shape"):
-            scored({**given, "classes": [c[:, 1:] for c in given["classes"]]})
-        short = [c[:3] for c in given["true_classes"]]
-        with pytest.raises(InputError, match=r"true_classes\[0\] must have a class"):
-            scored({**given, "true_classes": short})
+    def test_detections_in_a_crowd_are_neither_right_nor_wrong(self):
+        content, results = files(drawn(images=2))
+        results = [
+            {**{k: v for k, v in a.items() if k not in ("id", "area", "iscrowd")}}
+            | {"score": 0.5}
+            for a in content["annotations"]
+        ]
+        assert coco_file_scores(content, results)["AP"] == 1.0
+        results[3]["category_id"] = 10 + results[3]["category_id"] % 30
+        assert coco_file_scores(content, results)["AP"] < 1.0
+        content["annotations"][3] |= {"iscrowd": 1}
+        content["annotations"][3]["category_id"] = results[3]["category_id"]
+        assert coco_file_scores(content, results)["AP"] == 1.0
+
+    def test_a_class_without_objects_is_nan_and_nothing_is_printed(self, capsys):
+        content, results = files(drawn(images=2))
+        scores = coco_file_scores({**content, "annotations": []}, results)
+        assert all(math.isnan(value) for value in scores.values())
+        captured = capsys.readouterr()
+        assert captured.out == captured.err == ""
 
 
 class TestMatching:
@@ -229,110 +194,3 @@ class TestMatching:
         for score, right in zip(total.scores, total.right, strict=True):
             np.testing.assert_array_equal(right, expected[score])
         assert 0 < total.right.mean() < 1
-
-
-LEVELS = np.linspace(0.5, 0.95, 10)
-
-
-def blocks(seed=0, images=5):
-    """Images of many sizes, with maps that mostly follow the truth, and scores."""
-    rng = np.random.default_rng(seed)
-    label_maps, truths, scores = [], [], []
-    for _ in range(images):
-        high, wide = rng.integers(3, 7, 2)
-        truth = np.kron(rng.integers(0, 5, (high, wide)), np.ones((3, 3), int))
-        maps = []
-        for share in (0.95, 0.8):
-            noise = rng.integers(0, 6, truth.shape)
-            maps.append(np.where(rng.random(truth.shape) < share, truth, noise))
-        label_maps.append(np.stack(maps))
-        truths.append(truth)
-        score = rng.permutation(12).reshape(2, 6) / 12.0
-        score[:, 0] = -np.inf
-        scores.append(score)
-    return label_maps, truths, scores
-
-
-def precision_and_recall(label_maps, truths, scores, level):
-    """AP with 101 points and recall, by the greedy matching that COCO describes."""
-    marks, num_objects = [], 0
-    for maps, truth, score in zip(label_maps, truths, scores, strict=True):
-        objects = [truth == q for q in np.unique(truth[truth > 0])]
-        num_objects += len(objects)
-        free = set(range(len(objects)))
-        for k, g in sorted(np.argwhere(np.isfinite(score)), key=lambda i: -score[*i]):
-            mask = maps[k] == g
-            if not mask.any():
-                continue
-            ious = {
-                q: np.sum(mask & objects[q]) / np.sum(mask | objects[q]) for q in free
-            }
-            best = max(ious, key=lambda q: ious[q], default=None)
-            hit = best is not None and ious[best] >= level - 1e-10
-            free -= {best} if hit else set()
-            marks.append((score[k, g], hit))
-    marks.sort(key=lambda mark: -mark[0])
-    hits = np.cumsum([hit for _, hit in marks])
-    recall = hits / num_objects
-    precision = hits / np.arange(1, len(hits) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    places = np.searchsorted(recall, np.linspace(0, 1, 101), side="left")
-    return np.mean(np.append(envelope, 0.0)[places]), recall[-1]
-
-
-class TestWithoutClasses:
-    def test_agrees_with_a_plain_evaluation(self):
-        maps, truths, scores = blocks(1)
-        # Scores that never tie over images, so that the order is one.
-        scores = [s + 1e-4 * i for i, s in enumerate(scores)]
-        found = coco_scores(maps, truths, scores)
-        pairs = [precision_and_recall(maps, truths, scores, x) for x in LEVELS]
-        precisions, recalls = np.transpose(pairs)
-        assert found["AP"] == pytest.approx(precisions.mean())
-        assert found["AP50"] == pytest.approx(precisions[0])
-        assert found["AP75"] == pytest.approx(precisions[5])
-        assert found["AR@100"] == pytest.approx(recalls.mean())
-        assert 0 < found["AR@1"] < found["AR@10"]
-
-    def test_the_truth_itself_scores_one_and_absent_sizes_are_nan(self):
-        _, truths, _ = blocks(2)
-        scores = [np.array([-np.inf, 0.5, 0.5, 0.5, 0.5]) for _ in truths]
-        found = coco_scores(truths, truths, scores)
-        assert found["AP"] == found["AP50"] == found["AR@100"] == 1.0
-        assert found["AP_small"] == found["AR_small"] == 1.0
-        assert math.isnan(found["AP_large"])
-        assert math.isnan(found["AR_medium"])
-
-    def test_nothing_is_printed(self, capsys):
-        coco_scores(*blocks(3))
-        captured = capsys.readouterr()
-        assert captured.out == captured.err == ""
-
-    def test_a_detection_within_the_void_is_neither_right_nor_wrong(self):
-        truth = np.zeros((8, 8), int)
-        truth[:4, :4], truth[5:] = 1, -1
-        found = np.where(truth == -1, 2, truth)
-        scores = np.array([-np.inf, 0.5, 0.9])
-        ignored = coco_scores([found], [truth], [scores])["AP"]
-        assert ignored == pytest.approx(1.0)
-        assert coco_scores([found], [np.maximum(truth, 0)], [scores])["AP"] < 1.0
-
-    def test_no_detections_score_zero_and_no_objects_nan(self):
-        truth = np.eye(6, dtype=int)
-        none = np.full(2, -np.inf)
-        assert coco_scores([truth], [truth], [none])["AP"] == 0.0
-        scores = coco_scores([truth], [truth * 0], [np.zeros(2)])
-        assert all(math.isnan(value) for value in scores.values())
-
-    def test_complaints_name_the_image(self):
-        maps, truths, scores = blocks(4)
-        with pytest.raises(InputError, match=r"truth must have one entry per image"):
-            coco_scores(maps, truths[:2], scores)
-        with pytest.raises(InputError, match=r"scores\[0\] must be numbers or -inf"):
-            coco_scores(maps, truths, [s * np.nan for s in scores])
-        with pytest.raises(
-            InputError, match=r"scores\[0\] must have a score for every"
-        ):
-            coco_scores(maps, truths, [s[:, :3] for s in scores])
-        with pytest.raises(InputError, match=r"label_maps\[0\] must have shape"):
-            coco_scores([m[:, :2] for m in maps], truths, scores)

@@ -179,7 +179,7 @@ def test_a_mistake_of_one_process_ends_both_and_each_says_why(drawings_dir, tmp_
 _WAITING = """
 import sys
 from sphemb import InputError
-from sphemb._gathering import gather_objects
+from sphemb._files import gather_objects
 from sphemb.cli import one_line_errors
 from sphemb.training import noticing_lost
 with one_line_errors(), noticing_lost():
@@ -242,7 +242,7 @@ def test_what_one_of_two_finds_wrong_before_training_refuses_both(
 
 @pytest.mark.nightly
 def test_a_process_that_is_busy_for_a_while_is_waited_for():
-    code = "import time\nfrom sphemb._gathering import gather_objects\n"
+    code = "import time\nfrom sphemb._files import gather_objects\n"
     code += "time.sleep(40 * number)\nassert gather_objects(number) == [0, 1]\n"
     finish(code, timeout=120)
 

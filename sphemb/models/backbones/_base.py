@@ -17,22 +17,12 @@ class Backbone(nn.Module, kw_only=True):
     """The base of backbones and of networks that return the maps of one, and more.
 
     Its ``feature_maps`` are a `FeatureMap` for each map, from the image inwards.
-
-    Attributes:
-        output_stride: of the backbone's last map: 4, 8, 16 or 32.
-        batch_norm: ``"fixed"`` or ``"trained"``, see `BatchNorm`.
-        axis_name: of the devices, for ``"trained"``.
-        dtype: of the convolutions, ``"float32"`` or ``"bfloat16"``; parameters are
-            float32.
-
-    Raises:
-        InputError: a setting is out of range.
     """
 
-    output_stride: int = 32
-    batch_norm: str = "fixed"
-    axis_name: str | None = "batch"
-    dtype: str = "float32"
+    output_stride: int = 32  # of the last map: 4, 8, 16 or 32
+    batch_norm: str = "fixed"  # or "trained", see `BatchNorm`
+    axis_name: str | None = "batch"  # of the devices, for "trained"
+    dtype: str = "float32"  # or "bfloat16", of the convolutions, not of parameters
 
     def __post_init__(self):
         check_choice("output_stride", self.output_stride, (4, 8, 16, 32))
@@ -96,11 +86,7 @@ def sample_stages(
 
 
 def last_map_at(maps: Sequence[FeatureMap], stride: int) -> FeatureMap:
-    """Returns the deepest of a backbone's maps of a stride; there must be one.
-
-    >>> last_map_at([FeatureMap("stem", 2, 64), FeatureMap("stage1", 4, 256)], 4).name
-    'stage1'
-    """
+    """Returns the deepest of a backbone's maps of a stride; there must be one."""
     for feature_map in reversed(maps):
         if feature_map.stride == stride:
             return feature_map

@@ -61,8 +61,6 @@ class EfficientNetLite0(Backbone):
     16. But with the ImageNet weights the gradient of a cell has its centroid about 1, 0
     and 2 pixels away. So the maps of the undilated network have the origin 0, and those
     of the dilated one lie at the same positions.
-
-    The settings are those of `Backbone`.
     """
 
     @property
@@ -89,26 +87,16 @@ class EfficientNetLite0(Backbone):
         check_image(image, self.stride)
         x = ((255.0 * image.astype(jnp.float32) - 127.0) / 128.0).astype(self.dtype)
         x = convolution(_STEM, 3, stride=2, dtype=self.dtype, name="stem_conv")(x)
-        norm = functools.partial(
-            BatchNorm,
-            self.batch_norm,
-            epsilon=1e-3,
-            momentum=0.01,
-            axis_name=self.axis_name,
-        )
+        settings = {"epsilon": 1e-3, "momentum": 0.01, "axis_name": self.axis_name}
+        norm = functools.partial(BatchNorm, self.batch_norm, **settings)
         x = nn.relu6(norm(name="stem_norm")(x, train=train))
         maps = {"stem": x}
         for i, (stage, sampling) in enumerate(self._stages):
             for j in range(stage.blocks):
                 stride, dilation = sampling[:2] if j == 0 else (1, sampling.dilation)
-                x = _Block(
-                    stage,
-                    stride=stride,
-                    dilation=dilation,
-                    norm=norm,
-                    dtype=self.dtype,
-                    name=f"stage{i + 1}_block{j + 1}",
-                )(x, train=train)
+                name = f"stage{i + 1}_block{j + 1}"
+                block = _Block(stage, stride, dilation, norm, self.dtype, name=name)
+                x = block(x, train=train)
             maps[f"stage{i + 1}"] = x
         return maps
 
@@ -131,13 +119,8 @@ class _Block(nn.Module):
         y = x
         if self.stage.expansion != 1:
             y = nn.relu6(convolve(y, x.shape[-1] * self.stage.expansion, "expand"))
-        y = DepthwiseConv(
-            self.stage.kernel,
-            stride=self.stride,
-            dilation=self.dilation,
-            dtype=self.dtype,
-            name="depthwise",
-        )(y)
+        settings = (self.stage.kernel, self.stride, self.dilation, self.dtype)
+        y = DepthwiseConv(*settings, name="depthwise")(y)
         y = nn.relu6(self.norm(name="depthwise_norm")(y, train=train))
         y = convolve(y, self.stage.channels, "project")
         # A first block changes the channels, dilated or not, so it has no shortcut.

@@ -62,9 +62,8 @@ class ResNet(Backbone):
         expansion = _EXPANSION if self.depth >= 50 else 1
         for i, (sampling, width) in enumerate(zip(self._stages, _WIDTHS, strict=True)):
             dilation = sampling.first_dilation
-            grid = grid.strided(
-                kernel=2 * dilation + 1, stride=sampling.stride, before=dilation
-            )
+            sides = {"kernel": 2 * dilation + 1, "before": dilation}
+            grid = grid.strided(stride=sampling.stride, **sides)
             channels = width * expansion
             maps.append(
                 FeatureMap(f"stage{i + 1}", sampling.total, channels, grid.origin)
