@@ -190,22 +190,24 @@ def depthwise_convolution(
     x: jax.Array, kernel: jax.Array, *, stride: int = 1, dilation: int = 1
 ) -> jax.Array:
     """Filters every channel with its own kernel [K, K, 1, C] and SAME padding."""
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=lambda x, kernel: _shifted_products(x, kernel, stride, dilation),
+        default=lambda x, kernel: _grouped_convolution(x, kernel, stride, dilation),
+    )
 
-    def grouped(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return lax.conv_general_dilated(
-            x,
-            kernel,
-            (stride, stride),
-            "SAME",
-            rhs_dilation=(dilation, dilation),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1],
-        )
 
-    def shifted(x: jax.Array, kernel: jax.Array) -> jax.Array:
-        return _shifted_products(x, kernel, stride, dilation)
-
-    return lax.platform_dependent(x, kernel, cpu=shifted, default=grouped)
+def _grouped_convolution(x, kernel, stride: int, dilation: int) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        rhs_dilation=(dilation, dilation),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
 
 
 def _sum_of_products(x, kernel, stride: int, dilation: int) -> jax.Array:
