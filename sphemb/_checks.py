@@ -111,9 +111,8 @@ def check_boolean(name: str, array: Any, *, hint: str = "") -> None:
 def check_integer(name: str, array: Any, *, hint: str = "") -> None:
     """Refuses dtypes that are not integer, and values that JAX would wrap to int32."""
     _check_dtype(name, array, jnp.integer, "integers", hint)
-    known = not isinstance(array, jax.core.Tracer) and getattr(
-        array, "is_fully_addressable", True
-    )
+    known = not isinstance(array, jax.core.Tracer)
+    known = known and getattr(array, "is_fully_addressable", True)
     bounds = jnp.iinfo(jax.dtypes.canonicalize_dtype(np.int64))
     own = getattr(array, "dtype", np.dtype(np.int64))
     if known and np.size(array) and jnp.iinfo(own).max > bounds.max:

@@ -56,9 +56,7 @@ def add_devices(tree: Any, axis_name: AxisName) -> Any:
     return jax.lax.psum(vary(tree, axis_name), axis_name)
 
 
-def add_visits(
-    visit: Callable[[Any], Any], columns: Any, *, axis_name: AxisName
-) -> Any:
+def add_visits(visit: Callable, columns: Any, *, axis_name: AxisName) -> Any:
     """Sums ``visit(columns)`` over the columns of all devices, passed on in a ring."""
     if axis_name is None:
         return visit(columns)
@@ -105,12 +103,9 @@ def choose_tiling(
     num_rows, num_columns, block_size=None, *, precision, axis_name=None
 ) -> Tiling:
     """Chooses evenly filled tiles of at most ``block_size``, None for the fastest."""
-    return Tiling(
-        _even_side(num_rows, block_size or _ROWS),
-        _even_side(num_columns, block_size or _COLUMNS),
-        precision,
-        axis_name,
-    )
+    rows = _even_side(num_rows, block_size or _ROWS)
+    columns = _even_side(num_columns, block_size or _COLUMNS)
+    return Tiling(rows, columns, precision, axis_name)
 
 
 def cut_blocks(tree: Any, side: int) -> Any:
@@ -142,9 +137,8 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
 
         row_block = jax.checkpoint(row_block, prevent_cse=False)
         blocks = jax.lax.map(row_block, cut_blocks(rows, tiling.rows))
-        return jax.tree.map(
-            lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:num_rows], blocks
-        )
+        joined = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), blocks)
+        return jax.tree.map(lambda leaf: leaf[:num_rows], joined)
 
     return add_visits(fold, columns, axis_name=tiling.axis_name)
 

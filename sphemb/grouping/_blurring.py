@@ -81,7 +81,7 @@ def gbms(
             a number or an array that broadcasts to [...], one for each image.
         num_steps: T >= 0, static; 0 returns the embeddings.
         step_size: eta in (0, 2]; a number or a traced scalar.
-        weights: [..., N] w >= 0 of the points, 1 by default; 0 does not move.
+        weights: [..., N] w >= 0, 1 by default. Points of weight 0 do not move.
         mask: [..., N] bool, True = valid; the other rows are returned unchanged.
         block_size: largest side of the tiles of pairs; None chooses.
         precision: of the matmuls; anything below the highest shifts the kernel.

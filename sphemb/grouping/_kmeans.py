@@ -39,9 +39,7 @@ class KMeansState(NamedTuple):
     """The state of a stream, see :func:`update_k_means`."""
 
     centroids: jax.Array  # [K, D]
-    counts: (
-        jax.Array
-    )  # [K] float32, the points of each centroid so far, or their weight
+    counts: jax.Array  # [K] float32, the points of each one so far, or their weight
 
 
 class KMeans(NamedTuple):
@@ -60,12 +58,8 @@ def assign_clusters(
 
     .. math:: y_i = \arg\max_k\; x_i^\top \mu_k - \tfrac12 \|\mu_k\|^2
 
-    The second term matters wherever centroids differ in length.
-
-    Args:
-        points: [..., N, D] floating point.
-        centroids: [K, D].
-        metric: ``"euclidean"``, or ``"spherical"``, which compares directions.
+    for points [..., N, D] and centroids [K, D]. The metric ``"spherical"`` compares
+    directions, ``"euclidean"`` takes the lengths into account.
 
     >>> centroids = jnp.array([[1.0, 0.0], [0.0, 0.2]])
     >>> assign_clusters(jnp.array([[0.5, 0.4]]), centroids, metric="spherical").tolist()

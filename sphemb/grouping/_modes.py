@@ -74,16 +74,12 @@ def label_modes(
         max_groups: K, static: the most groups to find, dissolved ones included.
         threshold: tau in (-1, 1), the cosine beyond which a point belongs to a mode.
         min_size: groups of fewer points are dissolved.
-        unassigned: points of dissolved groups and points that are free at the end go to
-            the nearest remaining mode (``"nearest"``; VOID without any), or stay VOID
-            (``"void"``).
+        unassigned: points without a group go to the nearest remaining mode
+            (``"nearest"``; VOID without any), or stay VOID (``"void"``).
         mask: [..., N] bool, True = valid; the other points get VOID.
         precision: of the matmuls.
         axis_name: as in :func:`gbms`; the labels are those of this device, modes, sizes
             and numbers those of all points.
-
-    Returns:
-        A :class:`Grouping`; groups are numbered by falling size, then by their seeds.
 
     References:
         Kong and Fowlkes, CVPR 2018, section 4, which does not specify this step.
@@ -143,9 +139,7 @@ def check_threshold(threshold, dtype) -> jax.Array:
     return jnp.asarray(threshold, dtype)
 
 
-def valid_points(
-    embeddings: jax.Array, mask: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
+def valid_points(embeddings, mask) -> tuple[jax.Array, jax.Array]:
     """Checks points and mask; returns points, zero where invalid, and validity."""
     sizes = check_shape("embeddings", embeddings, "... N D")
     check_floating("embeddings", embeddings)
@@ -187,9 +181,7 @@ def _any(flags: jax.Array, axis_name: AxisName) -> jax.Array:
     return add_devices(jnp.any(flags).astype(jnp.int32), axis_name) > 0
 
 
-def _seed(
-    x: jax.Array, free: jax.Array, axis_name: AxisName
-) -> tuple[jax.Array, jax.Array]:
+def _seed(x, free, axis_name: AxisName) -> tuple[jax.Array, jax.Array]:
     """Returns the first free point [D], and which row it is, [N] bool."""
     first = jnp.argmax(free)
     chosen = jnp.arange(x.shape[0]) == first

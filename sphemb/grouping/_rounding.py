@@ -206,9 +206,7 @@ def _rotations(
     return _best_of(one_start, key, x, valid, num_starts, options)
 
 
-def _spread_directions(
-    key: jax.Array, x: jax.Array, valid: jax.Array, precision: jax.lax.PrecisionLike
-) -> jax.Array:
+def _spread_directions(key, x, valid, precision) -> jax.Array:
     """Orthonormal rows [D, D], by a QR decomposition that pivots on the points."""
     dim = x.shape[1]
     first = jnp.argmin(_random_numbers(key, valid))
@@ -274,9 +272,7 @@ def _best_of(attempt, key, x, valid, number: int, options: GroupOptions) -> Roun
     return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), rounding)
 
 
-def _error(
-    grouping: Grouping, gram: jax.Array, x: jax.Array, valid: jax.Array
-) -> jax.Array:
+def _error(grouping: Grouping, gram, x, valid) -> jax.Array:
     """The mean over pairs of different points, of one image."""
     number = jnp.maximum(jnp.sum(valid), 1).astype(x.dtype)
     groups = grouping.sizes.shape[0]

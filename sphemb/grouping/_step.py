@@ -145,18 +145,14 @@ def plain_step(tiling, x, weights, concentration, step_size) -> jax.Array:
     return step_on(tiling, x, weights, x, weights, concentration, step_size)
 
 
-def _forward(
-    tiling, x, weights, concentration, step_size
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(tiling, x, weights, concentration, step_size) -> tuple[jax.Array, Any]:
     mean, degree = _mean(tiling, x, x, weights, concentration)
     moved = _move(x, mean, _moving(weights, degree), step_size)
     # Keeping the mean and its degree saves the backward pass 4 of 14 N^2 D operations.
     return moved, (x, weights, mean, degree, concentration, step_size)
 
 
-def _backward(
-    tiling: Tiling, residuals: tuple[jax.Array, ...], cotangent: jax.Array
-) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+def _backward(tiling: Tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
     x, weights, mean, degree, concentration, step_size = residuals
     moving = _moving(weights, degree)
     _, pull = jax.vjp(

@@ -27,13 +27,11 @@ def connected_components(
 
     It takes some ten rounds of pointers to earlier pixels, whatever the shapes.
 
-    Args:
-        labels: int [..., H, W]; negative ones are void.
-        connectivity: 8, or 4 where a common corner does not connect.
-        min_size: the pixels of smaller components become void.
+    Labels are int [..., H, W]; negative ones are void, and so are the pixels of
+    components below ``min_size``. With connectivity 4 a common corner does not connect.
 
     References:
-        Zhang, Azad and Hu (2020), "FastSV: ... connected component algorithm".
+        Zhang, Azad and Hu (2020), "FastSV".
 
     >>> labels = jnp.array([[5, 5, 0, 5], [0, 0, 0, 5], [-1, 0, 5, 5]])
     >>> connected_components(labels, connectivity=4).tolist()

@@ -59,13 +59,9 @@ def overlap_table(
     not in 0..P-1, and the last column those whose true label is Q or above. Void points
     (truth below 0) and points outside the mask count nowhere.
 
-    Args:
-        predicted: int [..., N] labels.
-        truth: int [..., N] labels.
-        num_predicted: P, the rows before the last; static.
-        num_true: Q, the columns before the last; static. A label map with background 0
-            and instances 1..n needs Q = n + 1.
-        mask: bool [..., N], True = valid.
+    Labels are int [..., N], the mask is bool, the table int32 [..., P+1, Q+1]. P is
+    ``num_predicted``, Q ``num_true``, both static: n + 1 for a background 0 and
+    instances 1..n.
 
     >>> predicted = jnp.array([0, 0, 1, 1, -1])
     >>> truth = jnp.array([0, 1, 1, -1, 1])
@@ -168,12 +164,8 @@ def relabel(labels: jax.Array, background: jax.Array | int) -> jax.Array:
     """Turns group ids 0..G-1 into instance ids with 0 for the background.
 
     The background's group becomes 0 and the others 1..G-1 in the order of their ids,
-    without gaps where the ids had none. Negative labels become void.
-
-    Args:
-        labels: int [..., H, W] or [..., N] group ids.
-        background: int, the background's group, for each of the leading axes of
-            ``labels`` that it has; -1 for none, and then ids run 1..G.
+    without gaps where the ids had none. Negative labels become void. The background is
+    int, a group for each of the leading axes of ``labels`` that it has; -1 for none.
 
     >>> relabel(jnp.array([0, 1, 2, -1]), 1).tolist()
     [1, 0, 2, -1]

@@ -37,10 +37,8 @@ def vote_classes(
     .. math:: \bar p_{gc} = \frac{1}{|R_g|} \sum_{i \in R_g} p_{ic}, \qquad
               c_g = \arg\max_{c > 0} \bar p_{gc}
 
-    Args:
-        labels: int [..., N], groups 0..G-1; pixels of others do not vote.
-        probabilities: p, [..., N, C]; class 0 is the background.
-        max_groups: G; static.
+    Labels are int [..., N], groups 0..G-1, others do not vote; probabilities p are
+    [..., N, C], class 0 is the background. ``max_groups`` is G; static.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "a simple voting strategy".
@@ -207,12 +205,10 @@ def fit_scores(
     .. math:: \min_{a, b} \sum_m \Big(t_m - b - \sum_f a_f
               \frac{x_{mf} - \bar x_f}{\sigma_f}\Big)^2 + \lambda \lVert a \rVert^2
 
-    Args:
-        features: x, [M, F], of M proposals.
-        targets: t, [M], such as the IoU with the best object.
-        ridge: :math:`\lambda`.
+    for features x, [M, F], and targets t, [M], such as the IoU with the best object;
+    ``ridge`` is :math:`\lambda`. Constant features get the slope 0.
 
-        ridge: :math:`\lambda`. Constant features get the slope 0.
+    References:
         Kong & Fowlkes, CVPR 2018, section 5.4: "a linear regressor".
 
     >>> linear = fit_scores(np.array([[0.0], [1.0], [2.0]]), np.array([1.0, 3.0, 5.0]),

@@ -143,9 +143,8 @@ def prototype_cross_entropy(
     (0.5514, 0.5514)
     """
     dim = check_points("embeddings", embeddings, "... N D", labels, None)["D"]
-    sizes = {"D": dim}
     clusters = check_shape(
-        "centroids", centroids, "K D", dims=sizes, beside="embeddings"
+        "centroids", centroids, "K D", dims={"D": dim}, beside="embeddings"
     )
     check_floating("centroids", centroids)
     labels = valid_classes(labels, mask, number=clusters["K"])

@@ -180,11 +180,11 @@ def trajectory_margin_loss(
 
     .. math:: \sum_{t=0}^{T} v_t\, \ell(X^{(t)})
 
-    ``trajectory`` is [T+1, ..., N, D], the input of the mean shift first. ``margin``,
-    ``negative_weight`` and ``step_weights``, v (None for 1), are one number for all
-    steps or [T+1]; the authors' digits have the margins .1, .07, .07, ... All other
-    arguments, and the result, are those of :func:`margin_loss`. To sample other pixels
-    at every step, as the authors do, give it the samples of all steps as a batch.
+    ``trajectory`` is [T+1, ..., N, D], the input of the mean shift first. The weights v
+    of the steps are [T+1], None for 1; ``margin`` and ``negative_weight`` are one number
+    for all steps or [T+1]; the authors' digits have the margins .1, .07, .07, ... All
+    other arguments, and the result, are those of :func:`margin_loss`. To sample other
+    pixels at every step, as the authors do, give it the samples of all as a batch.
 
     References:
         Kong & Fowlkes, CVPR 2018, section 4.2.
@@ -214,9 +214,8 @@ def trajectory_margin_loss(
 
     check_number("margin", margin, at_least=0, at_most=1)
     margin = each_step("margin", margin)
-    step_weights = jnp.asarray(
-        jnp.ones(steps) if step_weights is None else step_weights
-    )
+    ones = jnp.ones(steps)
+    step_weights = jnp.asarray(ones if step_weights is None else step_weights)
     check_shape("step_weights", step_weights, str(steps), beside="the trajectory")
     step_weights = each_step("step_weights", step_weights)
     check_number("negative_weight", negative_weight, at_least=0)

@@ -341,13 +341,11 @@ class FeaturePyramid(OnBackbone):
             feature_map = last_map_at(self.feature_maps, stride)
             coarser, grid = grid, feature_map.grid
             variance = 1.0 if total is None else self.finer_scale**2
-            initial = nn.initializers.variance_scaling(
-                variance, "fan_in", "truncated_normal"
-            )
+            make = nn.initializers.variance_scaling
+            initial = make(variance, "fan_in", "truncated_normal")
             settings = {"kernel_init": initial, "name": f"lateral{stride}"}
-            lateral = nn.Dense(self.embedding_dim, **settings)(
-                maps[feature_map.name].astype(jnp.float32)
-            )
+            x = maps[feature_map.name].astype(jnp.float32)
+            lateral = nn.Dense(self.embedding_dim, **settings)(x)
             if total is not None:
                 size = lateral.shape[1:3]
                 lateral += resample(extended(total, mask), coarser, grid, size)

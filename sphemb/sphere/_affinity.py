@@ -117,6 +117,7 @@ def affinity_error(gram: jax.Array, sums: jax.Array, weights: jax.Array) -> jax.
     [..., K, D], and ``weights`` :math:`W_q`, [..., K]. The result, [...], is over all
     ordered pairs, :math:`i = j` included. The terms cancel: a distance far below the
     number of pairs has few digits left.
+
     >>> v, labels = jnp.eye(2)[jnp.array([0, 0, 1])], jnp.array([0, 1, 1])
     >>> one_hot = jax.nn.one_hot(labels, 2)
     >>> float(affinity_error(v.T @ v, one_hot.T @ v, one_hot.sum(axis=0)))

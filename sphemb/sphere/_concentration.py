@@ -91,6 +91,7 @@ def margin_from_concentration(
 
     Below a concentration of 9 (supplement) or 3 (paper) the result is negative, and no
     margin leads to it.
+
     >>> float(margin_from_concentration(36.0))
     0.5
     """
