@@ -181,7 +181,7 @@ def trajectory_margin_loss(
     .. math:: \sum_{t=0}^{T} v_t\, \ell(X^{(t)})
 
     ``trajectory`` is [T+1, ..., N, D], the input of the mean shift first. The weights v
-    of the steps are [T+1], None for 1; ``margin`` and ``negative_weight`` are one number
+    of the steps are [T+1], None for 1; ``margin`` and ``negative_weight`` are a number
     for all steps or [T+1]; the authors' digits have the margins .1, .07, .07, ... All
     other arguments, and the result, are those of :func:`margin_loss`. To sample other
     pixels at every step, as the authors do, give it the samples of all as a batch.
