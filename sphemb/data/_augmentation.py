@@ -101,10 +101,8 @@ class ImageAugmentation(grain.transforms.RandomMap):
         for side in self.size or ():
             check_count(f"{where}.size", side, at_least=self.multiple)
             if side % self.multiple:
-                raise InputError(
-                    f"{where}.size must be multiples of {self.multiple}, got "
-                    f"{self.size}"
-                )
+                text = f"{where}.size must be multiples of {self.multiple}, got"
+                raise InputError(f"{text} {self.size}")
         low, high = self.scale
         check_number(f"{where}.scale", low, above=0)
         check_number(f"{where}.scale", high, at_least=low)
@@ -194,8 +192,7 @@ def _warp_image(
 def _warp_labels(
     labels: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
-    rows = np.arange(size[0])[:, None]
-    columns = np.arange(size[1])[None, :]
+    rows, columns = np.ogrid[: size[0], : size[1]]
     # OpenCV's nearest neighbor takes few types of numbers, and rounds otherwise.
     row, column = (
         np.rint(linear[i, 0] * rows + linear[i, 1] * columns + offset[i]).astype(int)
@@ -236,10 +233,8 @@ class CenterCrop(grain.transforms.Map):
         image = element["image"]
         height, width = image.shape[:2]
         factor = max(self.size[0] / height, self.size[1] / width)
-        scaled = tuple(
-            max(wanted, round(factor * side))
-            for wanted, side in zip(self.size, (height, width), strict=True)
-        )
+        sides = zip(self.size, (height, width), strict=True)
+        scaled = tuple(max(wanted, round(factor * side)) for wanted, side in sides)
         corner = [(s - w) // 2 for s, w in zip(scaled, self.size, strict=True)]
         rows = slice(corner[0], corner[0] + self.size[0])
         columns = slice(corner[1], corner[1] + self.size[1])
@@ -267,26 +262,19 @@ _STEPS = ((0, 1), (1, 0), (1, 1), (1, -1))  # half of the eight neighbors
 
 
 def _mend_curves(
-    moved: dict[str, Any],
-    example: dict[str, Any],
-    linear: np.ndarray,
-    offset: np.ndarray,
+    moved: dict[str, Any], example: dict[str, Any], linear: np.ndarray, offset: Any
 ) -> dict[str, Any]:
     """Closes the gaps in the curves of an example that has ``"boundaries"``."""
     if "boundaries" not in example:
         return moved
-    mended = dict(moved)
-    if "instances" in moved:
-        mended["instances"] = mend_map(
-            moved["instances"], example["instances"], linear, offset
-        )
+    instances = mend_map(moved["instances"], example["instances"], linear, offset)
+    mended = {**moved, "instances": instances}
     if "boundaries" in moved:
+        pairs = zip(moved["boundaries"], example["boundaries"], strict=True)
         # A map without a curve stays: that of an absent annotator is void.
-        maps = [
-            mend_map(new, old, linear, offset) if (old == 1).any() else new
-            for new, old in zip(moved["boundaries"], example["boundaries"], strict=True)
-        ]
-        mended["boundaries"] = np.stack(maps)
+        mended["boundaries"] = np.stack(
+            [mend_map(a, b, linear, offset) if (b == 1).any() else a for a, b in pairs]
+        )
     return mended
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,13 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb.data import files
-from sphemb.data._prepared import BuilderExamples, LabeledBuilder, preparer, refuse_both
+from sphemb.data._prepared import (
+    BuilderExamples,
+    Generated,
+    LabeledBuilder,
+    preparer,
+    refuse_both,
+)
 from sphemb.data.files import FileError, Files, FolderFiles, Header, PathLike
 
 BSDS = files.Publication(
@@ -68,10 +74,8 @@ def _decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
         kinds = {found.dtype.kind for found in maps}
     flat = len(shapes) == 1 and len(shapes[0]) == 2 and min(shapes[0]) > 0
     if not flat or not kinds <= set("biuf"):
-        raise FileError(
-            f"{who} must have maps groundTruth.Boundaries [H, W] of numbers, all of "
-            f"one size, got {shapes or 'none'}"
-        )
+        text = f"{who} must have maps groundTruth.Boundaries [H, W] of numbers, all of"
+        raise FileError(f"{text} one size, got {shapes or 'none'}")
     return np.stack(maps) != 0
 
 
@@ -138,25 +142,20 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
         super().__init__(name=name, data_dir=data_dir, settings=settings, maps=maps)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        tree, manual_dir = self._settings["bsds_dir"], self._settings["manual_dir"]
-        if tree:
-            self._tree: Files = FolderFiles(tree)
-        else:
-            self._tree = files.open_publication(
-                BSDS, manual_dir=manual_dir, data_dir=self.root
-            )
+        tree, folder = self._settings["bsds_dir"], self._settings["manual_dir"]
+        self._tree: Files = (
+            FolderFiles(tree)
+            if tree
+            else files.open_publication(BSDS, manual_dir=folder, data_dir=self.root)
+        )
         names = read_names(self._tree)
         found = {split: len(inside) for split, inside in names.items()}
         if not tree and found != COUNTS:
-            raise InputError(
-                f"BSDS500 must have {COUNTS} images, got {found}: name a tree that is "
-                "a part of it in bsds_dir"
-            )
+            text = f"BSDS500 must have {COUNTS} images, got {found}: name a tree that"
+            raise InputError(f"{text} is a part of it in bsds_dir")
         return {s: self._generate_examples(s, inside) for s, inside in names.items()}
 
-    def _generate_examples(
-        self, split: str, names: Iterable[str]
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str, names: Iterable[str]) -> Generated:
         for i, name in enumerate(names):
             path = _image_path(split, name)
             image = self._tree.read(path)
@@ -164,10 +163,9 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
             path = _truth_path(split, name)
             who = self._tree.where(path)
             boundaries = _decode_boundaries(self._tree.read(path), who=who)
-            files.check_label_size(
-                boundaries.shape[1:], header, who=f"boundaries of {who}"
-            )
-            stacked = boundaries.reshape(-1, boundaries.shape[-1]).astype(np.int32)
+            size = boundaries.shape[1:]
+            files.check_label_size(size, header, who=f"boundaries of {who}")
+            stacked = boundaries.reshape(-1, size[1]).astype(np.int32)
             maps = files.encode_labels(stacked, np.uint8, who=who)
             yield i, {"image": image, "boundaries": maps, "name": name}
 
@@ -277,9 +275,7 @@ class BoundaryDataset:
     One preparation serves every target, which is computed as examples are read.
 
     Args:
-        bsds_dir: see `BsdsBoundaries`, as for the next two.
-        manual_dir: of the archive.
-        data_dir: of prepared data sets.
+        bsds_dir, manual_dir, data_dir: see `BsdsBoundaries`.
         train_on: ``"train"``, 200 images; or ``"train+val"``, 300, as published
             detectors are trained, which leaves only test for scores.
         target: what is learned as a boundary: ``"union"``, the marks of any annotator;
@@ -300,9 +296,8 @@ class BoundaryDataset:
         check_choice("train_on", train_on, tuple(_TRAIN_ON))
         check_choice("target", target, ("union", "consensus"))
         check_count("consensus", consensus, at_least=1)
-        self._train, self._consensus = _TRAIN_ON[train_on], consensus
-        if target == "union":
-            self._consensus = 1
+        self._train = _TRAIN_ON[train_on]
+        self._consensus = consensus if target == "consensus" else 1
         self.builder = prepare_bsds(
             bsds_dir=bsds_dir, manual_dir=manual_dir, data_dir=data_dir
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from sphemb._checks import VOID, InputError, check_choice, check_count, check_integer
 from sphemb._coco import paint_annotations
 from sphemb.data import files
-from sphemb.data._prepared import LabeledBuilder, preparer
+from sphemb.data._prepared import Generated, LabeledBuilder, preparer
 from sphemb.data._voc import BACKGROUND, VOC_CLASSES
 from sphemb.data.files import Classes, FolderFiles, PaletteColors, PathLike
 
@@ -133,10 +133,8 @@ def coarse_labels(codes: np.ndarray, *, of: str) -> np.ndarray:
     void = codes == _VOID_CODE
     unknown = codes[~void & ((codes < 0) | (codes >= fine))]
     if unknown.size:
-        raise InputError(
-            f"codes must be 0 to {fine - 1} or {_VOID_CODE}, as stuffthingmaps have "
-            f"them, got {unknown.flat[0]}"
-        )
+        text = f"codes must be 0 to {fine - 1} or {_VOID_CODE}, as stuffthingmaps have"
+        raise InputError(f"{text} them, got {unknown.flat[0]}")
     table = np.array([_COARSE[key + 1] for key in range(fine)], np.int32)
     return np.where(void, VOID, table[np.where(void, 0, codes)]).astype(np.int32)
 
@@ -222,7 +220,7 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
         # The smaller split first, so that a faulty file is found sooner.
         return {split: generate(short) for split, short in _SPLITS.items()}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str) -> Generated:
         panoptic, tail = self._masks == "panoptic", f"{split}{self._year}"
         path = files.find_annotation_file(self._dir, f"{self._masks}_{tail}.json")
         jpegs, pngs = FolderFiles(self._dir / tail), FolderFiles(path.with_suffix(""))
@@ -270,7 +268,7 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
                 f"differ in {', '.join(differ[:5])}"
             )
 
-    def _generate_stuff(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_stuff(self, split: str) -> Generated:
         coarse, tail = self._categories is not None, f"{split}{self._year}"
         if coarse:
             self.info.metadata["class_names"] = [BACKGROUND, *COARSE_CLASSES]
@@ -324,10 +322,8 @@ def choose_classes(
             wanted = COARSE_CLASSES[coarse_class(c["id"]) - 1]
             found = c.get("supercategory", wanted)
             if found != wanted:
-                raise InputError(
-                    f"{path} must number categories as COCO does, where {c['id']} is "
-                    f"of {wanted}, got {found}"
-                )
+                text = f"{path} must number categories as COCO does, where {c['id']} is"
+                raise InputError(f"{text} of {wanted}, got {found}")
         numbers = {c["id"]: coarse_class(c["id"]) for c in listed}
         return Classes(numbers, things, (BACKGROUND, *COARSE_CLASSES))
     ours = {name: i for i, name in enumerate(VOC_CLASSES, start=1)}

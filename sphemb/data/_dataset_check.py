@@ -68,10 +68,10 @@ class Report:
 
     def totals(self) -> dict[str, dict[str, Any]]:
         """Returns, for each split, images, usable ones, instances and sizes."""
-        return {
-            split: _total([file for file in self.files if file.split == split])
-            for split in dict.fromkeys(file.split for file in self.files)
-        }
+        of_split = collections.defaultdict(list)
+        for file in self.files:
+            of_split[file.split].append(file)
+        return {split: _total(files) for split, files in of_split.items()}
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it in the types of JSON."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb.data._pipeline import SPLITS
-from sphemb.data._prepared import LabeledBuilder, preparer, tfds_data_dir
+from sphemb.data._prepared import Generated, LabeledBuilder, preparer, tfds_data_dir
 from sphemb.data.files import PathLike, number_in_order, to_png
 
 _GLYPH = 28  # pixels
@@ -88,10 +88,8 @@ def load_handwriting(
 def _check_source(name: str, source: str, mnist_path: PathLike | None) -> None:
     check_choice(name, source, ("sklearn", "mnist"))
     if mnist_path and source != "mnist":
-        raise InputError(
-            f"mnist_path needs {name} = 'mnist', got {source!r}: use "
-            "--config=configs/digits.py:mnist"
-        )
+        text = f"mnist_path needs {name} = 'mnist', got {source!r}: use"
+        raise InputError(f"{text} --config=configs/digits.py:mnist")
 
 
 def _read_sklearn() -> dict[str, Handwriting]:
@@ -126,10 +124,8 @@ def _read_npz(path: pathlib.Path) -> list[Handwriting]:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in _NPZ_KEYS if key in archive}
     except Exception as error:  # NumPy, zipfile and zlib raise a dozen types
-        raise InputError(
-            f"mnist_path {path} cannot be read as an .npz of plain arrays: "
-            f"{' '.join(str(error).split())}"
-        ) from error
+        text = f"mnist_path {path} cannot be read as an .npz of plain arrays:"
+        raise InputError(f"{text} {' '.join(str(error).split())}") from error
     missing = ", ".join(key for key in _NPZ_KEYS if key not in arrays)
     if missing:
         wanted = ", ".join(_NPZ_KEYS)
@@ -175,10 +171,8 @@ def _checked(
     check_integer(classes_name, classes)
     low, high = classes.min(initial=0), classes.max(initial=0)
     if low < 0 or high >= _NUM_CLASSES:
-        raise InputError(
-            f"{classes_name} must be digits from 0 to 9, got values from {low} to "
-            f"{high}"
-        )
+        text = f"{classes_name} must be digits from 0 to 9, got values from {low} to"
+        raise InputError(f"{text} {high}")
     return Handwriting(glyphs, classes.astype(np.int64))
 
 
@@ -295,9 +289,7 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
     Args:
         handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
         size: (H, W), or one number for both; multiples of 8 from 32 on.
-        train: number of images to train on.
-        validation: number of images to choose settings by.
-        test: number of images to report on.
+        train, validation, test: numbers of images.
         seed: of the renderings; the splits of the handwriting are fixed.
         mnist_path: an ``mnist.npz``, with ``"mnist"`` only.
         data_dir: the folder of prepared data sets, and of TFDS's ``mnist``.
@@ -347,9 +339,7 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
         handwriting = load_handwriting(source, mnist_path=path, data_dir=self.root)
         return {s: self._generate_examples(s, handwriting[s]) for s in SPLITS}
 
-    def _generate_examples(
-        self, split: str, handwriting: Handwriting
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str, handwriting: Handwriting) -> Generated:
         for i in range(self._counts[split]):
             seed = (self._settings["seed"], SPLITS.index(split), i)
             rng, name = np.random.default_rng(seed), f"{split}-{i:06d}"

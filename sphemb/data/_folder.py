@@ -90,10 +90,8 @@ class FolderExamples:
         if not header.fits(pair.mask.size):
             _check_size(pair, pair.mask.size, header.size)
         if self._masks == "classes":
-            raise FileError(
-                f"annotations {pair.mask} are not a mask of classes: give label images",
-                kind="not ids",
-            )
+            text = f"annotations {pair.mask} are not a mask of classes: give label"
+            raise FileError(f"{text} images", kind="not ids")
         drawn = files.read_annotations(pair.mask)
         return drawn._replace(instances=header.turn(drawn.instances))
 
@@ -173,10 +171,8 @@ class _SplitFolder:
 
     @functools.cached_property
     def _sources(self) -> dict[str, FolderExamples]:
-        return {
-            split: FolderExamples(pairs, reading=self.reading, **self._settings)
-            for split, pairs in self._pairs.items()
-        }
+        settings: Any = {"reading": self.reading, **self._settings}
+        return {s: FolderExamples(p, **settings) for s, p in self._pairs.items()}
 
 
 class ImageDataset(_SplitFolder):
@@ -208,14 +204,11 @@ class FolderDataset(_SplitFolder):
 
     Args:
         dir: the folder; required, though a configuration starts without.
-        masks: the meaning of a mask's values, see `read_mask`.
-        void: the value of void pixels, see `read_mask`.
-        validation_fraction: of the images, if there is no folder for validation.
-        test_fraction: of the images, if there are no folders for splits.
+        masks, void: see `read_mask`.
+        validation_fraction, test_fraction: of the images without folders for splits.
         seed: of the split, which goes by a hash of each name: one more image leaves all
             others in their splits. A split that would be empty takes one from training.
-        page: of image files with several, see `Reading`.
-        intensity: see `Reading`; ``"range"`` is that of the training images.
+        page, intensity: see `Reading`; ``"range"`` is that of the training images.
     """
 
     _holds = "images and masks"
@@ -355,10 +348,9 @@ def _find_layout(
         entries, missing = files.find_annotations(root, _SPLIT_NAMES, _IMAGE_FOLDERS)
         problems += missing
         for split, inside in entries.items():
-            names = [pathlib.PurePosixPath(name).with_suffix("") for name, *_ in inside]
             pairs[split] = [
-                Pair(str(name), *entry[1:])
-                for name, entry in zip(names, inside, strict=True)
+                Pair(str(pathlib.PurePosixPath(name).with_suffix("")), path, part)
+                for name, path, part in inside
             ]
     if not pairs and not problems:
         inside = ", ".join(sorted(path.name for path in root.iterdir())[:8])

@@ -75,10 +75,8 @@ def move_pixels(
     for key, array in present.items():
         if array.shape[-2:] != size or array.ndim != 2 + (key == "boundaries"):
             wanted = "[A, H, W]" if key == "boundaries" else "[H, W]"
-            raise InputError(
-                f"{key} of example {example.get('name', '')!r} must have shape "
-                f"{wanted} of its image {size}, got {array.shape}"
-            )
+            text = f"{key} of example {example.get('name', '')!r} must have shape"
+            raise InputError(f"{text} {wanted} of its image {size}, got {array.shape}")
     return {
         **example,
         "image": image(np.asarray(example["image"])),
@@ -97,10 +95,8 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
         if not np.isfinite(image).all():
             raise InputError(f"image of {who} must be finite, got NaN or infinity")
         if image.size and (image.min() < 0.0 or image.max() > 1.0):
-            raise InputError(
-                f"image of {who} must lie in [0, 1] when it is floating point, got "
-                f"values from {image.min():g} to {image.max():g}"
-            )
+            text = f"image of {who} must lie in [0, 1] when it is floating point, got"
+            raise InputError(f"{text} values from {image.min():g} to {image.max():g}")
         image = image.astype(np.float32)
     else:
         raise InputTypeError(
@@ -112,10 +108,8 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
         if labels.size and (labels.min() < VOID or labels.max() > _HIGHEST_LABEL):
-            raise InputError(
-                f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., "
-                f"got values from {labels.min()} to {labels.max()}"
-            )
+            text = f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., got"
+            raise InputError(f"{text} values from {labels.min()} to {labels.max()}")
     return {"image": image, **{key: m.astype(np.int32) for key, m in maps.items()}}
 
 
@@ -194,10 +188,8 @@ class PadExample(grain.transforms.Map):
         height, width = element["image"].shape[:2]
         below, right = self.size[0] - height, self.size[1] - width
         if below < 0 or right < 0:
-            raise InputError(
-                f"example {element.get('name', '')!r} must be at most "
-                f"{self.size[0]} x {self.size[1]}, got {height} x {width}"
-            )
+            text = f"example {element.get('name', '')!r} must be at most {self.size[0]}"
+            raise InputError(f"{text} x {self.size[1]}, got {height} x {width}")
         border = ((0, below), (0, right))
         mask = element.get("mask", np.ones((height, width), bool))
 
@@ -292,9 +284,8 @@ def make_loader(
     if seed >= 2**32:
         raise InputError(f"seed must be below 2**32, got {seed}")
     if shard_index >= shard_count:
-        raise InputError(
-            f"shard_index must be below shard_count = {shard_count}, got {shard_index}"
-        )
+        text = f"shard_index must be below shard_count = {shard_count}"
+        raise InputError(f"{text}, got {shard_index}")
     number, step = len(source), batch_size * shard_count
     if number == 0:
         raise InputError("source must hold at least one example, got none")
@@ -335,13 +326,13 @@ def _finish(example: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stack(examples: Sequence[dict[str, Any]]) -> dict[str, np.ndarray]:
-    first = examples[0]
-    for other in examples[1:]:
-        if other["image"].shape != first["image"].shape:
-            pair = (first, other)
-            sizes = [f"{e['image'].shape[:2]} at index {e['index']}" for e in pair]
-            raise InputError(
-                f"a batch must hold images of one size, got {' and '.join(sizes)}: "
-                "crop or resize them in a transform, or use batch_size=1"
-            )
-    return {key: np.stack([example[key] for example in examples]) for key in first}
+    sizes: dict[tuple[int, ...], Any] = {}
+    for e in examples:
+        sizes.setdefault(e["image"].shape[:2], e["index"])
+    if len(sizes) > 1:
+        found = " and ".join(f"{size} at index {i}" for size, i in sizes.items())
+        raise InputError(
+            f"a batch must hold images of one size, got {found}: crop or resize them "
+            "in a transform, or use batch_size=1"
+        )
+    return {key: np.stack([e[key] for e in examples]) for key in examples[0]}

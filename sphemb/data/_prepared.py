@@ -35,10 +35,8 @@ def tfds_data_dir(data_dir: PathLike | None = None) -> str:
 def refuse_both(name: str, tree: PathLike, manual_dir: PathLike | None) -> None:
     """Refuses a manual_dir beside a tree that is used in place of the published one."""
     if manual_dir:
-        raise InputError(
-            f"{name} {tree} is used in place of manual_dir {manual_dir}: leave one of "
-            "them out"
-        )
+        text = f"{name} {tree} is used in place of manual_dir {manual_dir}: leave one"
+        raise InputError(f"{text} of them out")
 
 
 # Not registered by name: `tfds.load` does not know its settings.
@@ -72,11 +70,8 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     ) -> None:
         self.root, self._settings = tfds_data_dir(data_dir), settings
         self._encoding, self._size, self._maps = encoding, size, maps
-        super().__init__(
-            config=tfds.core.BuilderConfig(name=name),
-            data_dir=self.root,
-            file_format="array_record",
-        )
+        config, form = tfds.core.BuilderConfig(name=name), "array_record"
+        super().__init__(config=config, data_dir=self.root, file_format=form)
         self._original_state = {**settings, "data_dir": data_dir}  # for pickling
 
     def source(self, split: str) -> BuilderExamples:
@@ -85,11 +80,16 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         def image(channels: int, dtype: Any, encoding: str) -> tfds.features.Image:
+            shape = (*self._size, channels)
             return tfds.features.Image(
-                shape=(*self._size, channels), dtype=dtype, encoding_format=encoding
+                shape=shape, dtype=dtype, encoding_format=encoding
             )
 
-        maps = {key: image(1, dtype, "png") for key, dtype in self._maps.items()}
+        features = {
+            "image": image(3, np.uint8, self._encoding),
+            **{key: image(1, dtype, "png") for key, dtype in self._maps.items()},
+            "name": tfds.features.Text(),
+        }
         names, metadata = self.class_names, None
         if names is not None:
             known = {"class_names": list(names)} if names else {}
@@ -97,19 +97,15 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             description=str(type(self).__doc__).partition("\n")[0],
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": image(3, np.uint8, self._encoding),
-                    **maps,
-                    "name": tfds.features.Text(),
-                }
-            ),
+            features=tfds.features.FeaturesDict(features),
             metadata=metadata,
             disable_shuffling=True,  # so that index i is the i-th generated example
         )
 
 
 Builder = TypeVar("Builder", bound=LabeledBuilder)
+Generated = Iterator[tuple[int, dict[str, Any]]]
+"""Keys and features."""
 _may_prepare = contextvars.ContextVar("may_prepare", default=True)
 
 
@@ -208,10 +204,9 @@ class BuilderExamples:
             self._records = builder.as_data_source(split, decoders=encoded)
         except (ValueError, KeyError, NotImplementedError) as error:
             have = ", ".join(builder.info.splits) or "none"
-            raise InputError(
-                f"split {split!r} of {builder.info.full_name} cannot be opened (its "
-                f"splits: {have}): {' '.join(str(error).split())}"
-            ) from error
+            text = f"split {split!r} of {builder.info.full_name} cannot be opened"
+            reason = " ".join(str(error).split())
+            raise InputError(f"{text} (its splits: {have}): {reason}") from error
 
     def __len__(self) -> int:
         return len(self._records)

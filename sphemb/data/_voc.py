@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 
 from sphemb._checks import VOID, InputError
 from sphemb.data import files
-from sphemb.data._prepared import LabeledBuilder, preparer, refuse_both
+from sphemb.data._prepared import Generated, LabeledBuilder, preparer, refuse_both
 from sphemb.data.files import Files, FolderFiles, PaletteColors, PathLike
 
 VOC_CLASSES = (
@@ -123,10 +123,8 @@ class VocMasks(LabeledBuilder, skip_registration=True):
         splits = _read_splits(voc, sbd=sbd if with_sbd else None)
         found = {split: len(names) for split, names in splits.items()}
         if not tree and found != COUNTS[with_sbd]:
-            raise InputError(
-                f"VOC 2012 must have {COUNTS[with_sbd]} images, got {found}: name a "
-                "tree that is a part of it in voc_dir"
-            )
+            text = f"VOC 2012 must have {COUNTS[with_sbd]} images, got {found}: name a"
+            raise InputError(f"{text} tree that is a part of it in voc_dir")
         of_voc = {*_read_list(voc, "train"), *_read_list(voc, "val")}
         return {
             split: self._generate_examples(names, of_voc, voc, sbd)
@@ -135,7 +133,7 @@ class VocMasks(LabeledBuilder, skip_registration=True):
 
     def _generate_examples(
         self, names: Iterable[str], of_voc: set[str], voc: Files, sbd: Files
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    ) -> Generated:
         for i, name in enumerate(names):
             path = f"JPEGImages/{name}.jpg"
             image = voc.read(path)
@@ -157,17 +155,10 @@ class VocMasks(LabeledBuilder, skip_registration=True):
                 instances, semantic = _read_sbd(sbd.read(masks), who=sbd.where(masks))
             files.check_label_size(instances.shape, header, who=who)
             files.check_label_size(semantic.shape, header, who=who_classes)
-            yield (
-                i,
-                {
-                    "image": image,
-                    "instances": files.encode_labels(instances, np.uint8, who=who),
-                    "semantic": files.encode_labels(
-                        semantic, np.uint8, who=who_classes
-                    ),
-                    "name": name,
-                },
-            )
+            instances = files.encode_labels(instances, np.uint8, who=who)
+            semantic = files.encode_labels(semantic, np.uint8, who=who_classes)
+            maps = {"instances": instances, "semantic": semantic}
+            yield i, {"image": image, **maps, "name": name}
 
 
 prepare_voc = preparer(VocMasks, what="VOC")
@@ -192,10 +183,8 @@ def _read_splits(voc: Files, *, sbd: Files | None) -> dict[str, list[str]]:
         "test": masks & validation,
     }
     if not splits["train"]:
-        raise InputError(
-            f"{voc.where('ImageSets/Segmentation/train.txt')} must name at least one "
-            "image that val.txt does not"
-        )
+        text = f"{voc.where('ImageSets/Segmentation/train.txt')} must name at least one"
+        raise InputError(f"{text} image that val.txt does not")
     return {split: sorted(names) for split, names in splits.items() if names}
 
 

@@ -64,10 +64,8 @@ def load_annotations(path: pathlib.Path) -> _Item:
         for entry in entries:
             number = entry.get("id")
             if type(number) is not int or number in ids:
-                raise must(
-                    f"be an annotation file of COCO that gives every {what} an id of "
-                    f"its own, a whole number, got {number!r}"
-                )
+                text = f"be an annotation file of COCO that gives every {what} an id of"
+                raise must(f"{text} its own, a whole number, got {number!r}")
             ids.add(number)
         return ids
 
@@ -86,10 +84,8 @@ def load_annotations(path: pathlib.Path) -> _Item:
     known: _Item = content if isinstance(content, dict) else {}
     for key, default in {"images": None, "annotations": None, "categories": ()}.items():
         if not _are_entries(known.get(key, default)):
-            raise must(
-                "be an annotation file of COCO with the lists images and annotations, "
-                f"but {key} is not a list of entries"
-            )
+            text = "be an annotation file of COCO with the lists images and"
+            raise must(f"{text} annotations, but {key} is not a list of entries")
     images = unique_ids(known["images"], "image")
     categories = unique_ids(known.get("categories", ()), "category")
     listed: set[str] = set()
@@ -126,10 +122,8 @@ def load_annotations(path: pathlib.Path) -> _Item:
     return known
 
 
-def _are_entries(entries: Any) -> bool:
-    return isinstance(entries, list | tuple) and all(
-        isinstance(entry, dict) for entry in entries
-    )
+def _are_entries(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(e, dict) for e in value)
 
 
 def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str]:
@@ -141,10 +135,8 @@ def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str
     names = {category["id"]: str(category["name"]) for category in categories}
     for number, name in names.items():
         if list(names.values()).count(name) > 1:
-            text = f"{number} is not the only one called {name}"
-            raise InputError(
-                f"{path} must have a name of its own for every category, but {text}"
-            )
+            text = f"{path} must have a name of its own for every category, but"
+            raise InputError(f"{text} {number} is not the only one called {name}")
     return names
 
 
@@ -231,16 +223,10 @@ def find_annotations(
 ) -> tuple[dict[str, list[Entry]], list[FileError]]:
     """Finds the annotation files of a folder, if there are any, and their images.
 
-    The files are ``annotations/*.json``, or lie beside the images; the split is in the
-    name of the file or of its folder.
-
-    Args:
-        root: the folder.
-        split_names: split -> names of it; each begins with the first.
-        image_folders: names of a folder of images.
-
-    Returns:
-        Split, or ``""`` -> its images; and errors about images that are missing.
+    The files are ``annotations/*.json``, or lie beside the images, perhaps in one of
+    the ``image_folders``; the split is in the name of the file or of its folder, of
+    which ``split_names`` has the possible ones. Returned are split, or ``""`` -> its
+    images, and errors about images that are missing.
     """
     files = sorted((root / "annotations").glob("*.json"))
     # COCO's captions lie beside the instances.
@@ -252,12 +238,12 @@ def find_annotations(
     found: dict[str, list[Entry]] = {}
     problems: list[FileError] = []
     for file in files:
-        folder_name = file.parent.name.lower() if file.parent != root else ""
+        above, stem = file.parent.name.lower(), file.stem.lower()
         of_split = (
             split
             for split, names in split_names.items()
-            if folder_name in names
-            or re.search(rf"(?<![a-z]){names[0]}", file.stem.lower())
+            if (above in names and file.parent != root)
+            or re.search(rf"(?<![a-z]){names[0]}", stem)
         )
         split = next(of_split, "")
         if split in found or (found and "" in (split, *found)):
@@ -265,18 +251,16 @@ def find_annotations(
                 f"{file} must be of a split of its own, with train, val or test in its "
                 f"name: there is another annotation file in {root}"
             )
-        found[split] = _read_entries(file, root, image_folders, problems)
+        found[split], missing = _read_entries(file, root, image_folders)
+        problems += missing
     return found, problems
 
 
 def _read_entries(
-    file: pathlib.Path,
-    root: pathlib.Path,
-    image_folders: tuple[str, ...],
-    problems: list[FileError],
-) -> list[Entry]:
+    file: pathlib.Path, root: pathlib.Path, known: tuple[str, ...]
+) -> tuple[list[Entry], list[FileError]]:
     pairs = {_safe_name(i, file): (i, a) for i, a in by_image(load_annotations(file))}
-    folder = _image_folder(file, root, list(pairs), image_folders)
+    folder = _image_folder(file, root, list(pairs), known)
     entries, missing = [], []
     for name, (image, items) in pairs.items():
         path, size = folder / name, (image["height"], image["width"])
@@ -284,11 +268,11 @@ def _read_entries(
             entries.append((name, path, Annotations(file, name, size, items)))
         else:
             missing.append(path)
-    if missing:
-        text = f"every image that {file} lists must be there, but {len(missing)} of "
-        text += f"{len(pairs)} are not, the first is {missing[0]}"
-        problems.append(FileError(text, kind="no image", files=missing))
-    return entries
+    if not missing:
+        return entries, []
+    text = f"every image that {file} lists must be there, but {len(missing)} of "
+    text += f"{len(pairs)} are not, the first is {missing[0]}"
+    return entries, [FileError(text, kind="no image", files=missing)]
 
 
 def _safe_name(image: _Item, file: pathlib.Path) -> str:
@@ -297,23 +281,19 @@ def _safe_name(image: _Item, file: pathlib.Path) -> str:
         raise InputError(f"{file} must have a file_name for image {image.get('id')!r}")
     plain = os.path.normpath(name)
     if os.path.isabs(plain) or plain.split(os.sep)[0] == os.pardir:
-        raise InputError(
-            f"{file} must name images inside its folder, got file_name {name!r}"
-        )
+        text = f"{file} must name images inside its folder"
+        raise InputError(f"{text}, got file_name {name!r}")
     return pathlib.Path(plain).as_posix()
 
 
 def _image_folder(
-    file: pathlib.Path,
-    root: pathlib.Path,
-    names: list[str],
-    image_folders: tuple[str, ...],
+    file: pathlib.Path, root: pathlib.Path, names: list[str], known: tuple[str, ...]
 ) -> pathlib.Path:
     """The folder that holds the first image found in any of the known folders."""
     tail = re.sub(r"^(instances|annotations)_", "", file.stem)
-    folders = [file.parent, *(file.parent / name for name in image_folders)]
-    folders += [root / name / tail for name in ("", *image_folders)]
-    folders += [root, *(root / name for name in image_folders)]
+    folders = [file.parent, *(file.parent / name for name in known)]
+    folders += [root / name / tail for name in ("", *known)]
+    folders += [root, *(root / name for name in known)]
     for name in names:
         for folder in folders:
             if os.path.isfile(folder / name):  # False also for impossible names

@@ -102,8 +102,7 @@ def is_image(path: pathlib.Path) -> bool:
     """Whether a file has the name of an image; nothing is read."""
     if path.name.startswith(".") or path.suffix.lower() not in _SUFFIXES:
         return False
-    broken = path.is_symlink() and not os.path.exists(path)
-    return broken or os.path.isfile(path)
+    return os.path.isfile(path) or (path.is_symlink() and not os.path.exists(path))
 
 
 def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
@@ -188,14 +187,12 @@ def _stretched(values: _images.Values, reading: Reading) -> _images.Values:
         below = np.cumsum(values.counts())
         wanted = below[-1] * np.array(_PERCENTILES) / 100
         low, high = np.searchsorted(below, wanted).tolist()
-        return dataclasses.replace(values, low=low, high=high)
-    low, high, white = reading.bounds
-    if values.white != white:
-        raise _images.Refused(
-            f"has values up to {values.white}, but intensity {reading.intensity} is "
-            f"for those up to {white}: give all images the same depth, or take "
-            "intensity 'percentile'"
-        )
+    else:
+        low, high, white = reading.bounds
+        if values.white != white:
+            text = f"has values up to {values.white}, but intensity {reading.intensity}"
+            advice = "give all images the same depth, or take intensity 'percentile'"
+            raise _images.Refused(f"{text} is for those up to {white}: {advice}")
     return dataclasses.replace(values, low=low, high=high)
 
 
@@ -223,9 +220,9 @@ def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Read
         if first is None:
             first, white = file, values.white
         if values.white != white:
+            text = f"{first} go up to {white} and those of {file} up to {values.white}"
             raise InputError(
-                "intensity 'range' needs images of one depth, but the values of "
-                f"{first} go up to {white} and those of {file} up to {values.white}: "
+                f"intensity 'range' needs images of one depth, but values of {text}: "
                 "take intensity 'percentile'"
             )
         low, high = min(low, int(present[0])), max(high, int(present[-1]))
@@ -247,14 +244,10 @@ class ImageValues:
         self._counts: dict[int, Any] = defaultdict(int)
 
     def add(
-        self,
-        file: pathlib.Path,
-        *,
-        drawn_on: tuple[int, int] | None = None,
-        masked: bool = False,
+        self, file: pathlib.Path, *, drawn_on: Any = None, masked: bool = False
     ) -> None:
         """Adds a readable image with a mask file, or outlines for a (H, W)."""
-        try:
+        with contextlib.suppress(FileError):
             header = read_header(file, self._reading)
             kept = header.orientation != 1 and header.stored == header.size
             if kept and (masked or drawn_on == header.stored):
@@ -267,24 +260,21 @@ class ImageValues:
                 values = read_values(file, self._reading)
                 self._counts[values.white] += values.counts()
                 self._files["unused bits", values.white].append(file)
-        except FileError:
-            return
 
     @property
     def findings(self) -> list[_images.Finding]:
         """One warning for each kind of file, not for each file."""
         found = []
         for (kind, key), files in self._files.items():
-            advice = ""
             if kind == "pages":
-                low, high = min(self._pages[key]), max(self._pages[key])
-                most = low if low == high else f"{low} to {high}"
+                pages = self._pages[key]
+                most = " to ".join(map(str, sorted({min(pages), max(pages)})))
                 what = f"({key}) of {most} pages, of which page 0 is read"
                 advice = ": config.data.page picks another, or max, the maximum of all"
             elif kind == "turned":
                 what, advice = _TURNED[key]
             else:
-                what = _unused_bits(self._counts[key])
+                what, advice = _unused_bits(self._counts[key]), ""
             if what:
                 images = f"{len(files)} image{'s' * (len(files) != 1)}"
                 text = f"{images} {what}, the first is {files[0]}{advice}"
@@ -296,14 +286,13 @@ class ImageValues:
 def _unused_bits(counts: np.ndarray) -> str:
     """A clause about values that use few of their bits; empty where they use enough."""
     white = len(counts) - 1
-    present = np.flatnonzero(counts)
-    low, high = int(present[0]), int(present[-1])
+    low, high = np.flatnonzero(counts)[[0, -1]].tolist()
     below = np.cumsum(counts)
     ends = np.searchsorted(below, below[-1] * np.array([0.01, 0.998]))
     levels = int(np.ptp(np.rint(ends * (255 / white)))) + 1
-    if high - low >= _USED * white and levels >= _LEVELS:
-        return ""
     advice = "range" if high - low < _USED * white else "percentile"
+    if advice == "percentile" and levels >= _LEVELS:
+        return ""
     return (
         f"with values from {low} to {high}, {100 * (high - low) / white:.2g} % of the "
         f"{white} that their bits can hold, and 98.8 % of them in {levels} of 256 "
@@ -373,8 +362,7 @@ def write_tiff(
             for left in range(0, width, _TILE):
                 part = band[:, left : left + _TILE]
                 border = [(0, _TILE - side) for side in part.shape[:2]]
-                border += [(0, 0)] * (part.ndim - 2)
-                yield np.pad(part, border)
+                yield np.pad(part, border + [(0, 0)] * (part.ndim - 2))
 
     with _written_whole(pathlib.Path(path), ".tif") as unfinished:
         tifffile.imwrite(
@@ -504,12 +492,10 @@ class ImageWindows:
         if self._values is None:
             with _any_size():
                 self._values = read_values(self.path, self._reading)
-        border = [
-            (inside.top - box.top, box.bottom - inside.bottom),
-            (inside.left - box.left, box.right - inside.right),
-            (0, 0),
-        ]
-        return np.pad(self._values.shown(inside.slices), border, mode="symmetric")
+        rows = inside.top - box.top, box.bottom - inside.bottom
+        columns = inside.left - box.left, box.right - inside.right
+        pixels = self._values.shown(inside.slices)
+        return np.pad(pixels, (rows, columns, (0, 0)), mode="symmetric")
 
     def whole(self) -> np.ndarray:
         """Reads the whole image, uint8 [H, W, 3]."""

@@ -34,9 +34,7 @@ _LEAST_AREA = 0.005  # of the foreground, in thin pieces
 _CROWD, _SMALL = 4, 2.5  # thin pieces that touch each other, of few pixels each
 _BROKEN = 1.5  # pieces of a value
 # Share of the pieces that are thin, times the share of their pixels that lie between
-# others. 788 masks of nuclei, photographs and facades, and the same reduced 2, 4 and 8
-# times, reach at most .04, .25 and .54; of 859 masks with soft edges 829 are above .65,
-# and the others have few pieces.
+# others: at most .54 of 788 hard masks, also reduced; above .65 of 829 in 859 others.
 _MOST = 0.65
 _SQUARE = np.ones((3, 3))
 
@@ -150,8 +148,7 @@ def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
         return values == _VOC_BORDER
     if kind == "palette" and void is None:
         void = _PALETTE_VOID
-    is_void = values == VOID
-    return is_void if void is None else is_void | (values == void)
+    return (values == VOID) | (values == (VOID if void is None else void))
 
 
 def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None:
@@ -163,7 +160,7 @@ def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None
     elif number >= _PHOTO_LABELS:
         left, right = numbered[:, :-1], numbered[:, 1:]
         inside = (left > 0) & (right > 0)
-        changes = float(np.mean(left[inside] != right[inside])) if inside.any() else 0.0
+        changes = np.mean(left[inside] != right[inside]) if inside.any() else 0.0
         if changes > _PHOTO_CHANGES:
             found = f"has {number} values and {changes:.0%} of neighbors differ"
     if found:
@@ -273,11 +270,6 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
 
     ``numbered`` are the values by number, int [H, W], 0 for the background, and
     ``shown`` the values [H, W, C], colors or one channel of gray.
-
-    >>> hard = np.pad(np.full((9, 9), 9), 9)
-    >>> soft = np.round(scipy.ndimage.gaussian_filter(20.0 * hard, 1)).astype(int)
-    >>> [soft_pieces(mask, mask[..., None]) > 9 for mask in (hard, soft)]
-    [False, True]
     """
     thin_at = _uncovered(numbered)
     foreground = int(np.count_nonzero(numbered))

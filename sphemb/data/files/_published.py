@@ -75,10 +75,8 @@ class TarFiles:
                 plain = isinstance(archive.fileobj, io.BufferedReader)
                 for member in archive:
                     if _leads_out(member.name):
-                        text = f"archive {self._path} holds {member.name!r}"
-                        raise InputError(
-                            f"{text}, which leads out of it: it is not the published"
-                        )
+                        text = f"archive {self._path} holds {member.name!r}, which"
+                        raise InputError(f"{text} leads out of it: another archive")
                     name = member.name.removeprefix("./")
                     if not member.isfile() or not name.startswith(wanted):
                         continue
@@ -86,9 +84,8 @@ class TarFiles:
                     held = member if file is None else file.read()
                     self._members[name.removeprefix(f"{self._root}/")] = held
         except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
-            raise InputError(
-                f"archive {self._path} cannot be read: {' '.join(str(error).split())}"
-            ) from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"archive {path} cannot be read: {reason}") from error
 
     def where(self, name: str) -> str:
         """Names a file, for messages."""
@@ -147,11 +144,9 @@ def open_publication(
         if found != publication.digest:
             raise _another(publication, path, f"got {found}")
     elif manual_dir:
-        raise InputError(
-            f"manual_dir {folder} must hold {publication.what}: put "
-            f"{publication.filename} from {publication.url} there, or the folder "
-            f"{publication.root} that it unpacks to"
-        )
+        text = f"put {publication.filename} from {publication.url} there, or the folder"
+        text = f"{publication.what}: {text} {publication.root} that it unpacks to"
+        raise InputError(f"manual_dir {folder} must hold {text}")
     else:
         _download(publication, path)
     return TarFiles(path, publication)

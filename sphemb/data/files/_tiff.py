@@ -167,17 +167,15 @@ def _opacity(page: Any, colors: int) -> tuple[int | None, bool]:
     kinds = [int(kind) for kind in page.extrasamples]
     extra = page.samplesperpixel - colors
     if extra < 0:
-        text = f"must have {colors} samples a pixel, got {colors + extra}"
+        text = f"must have {colors} samples a pixel, got {page.samplesperpixel}"
         raise _images.Refused(text)
     if extra > len(kinds):
         text = f"has {page.samplesperpixel} samples a pixel, {colors} of them the color"
         advice = "save it with that tag, or as gray or RGB"
         raise _images.Refused(f"{text}, and no tag ExtraSamples: {advice}")
     if colors == 1 and kinds.count(0) > 1:
-        text = (
-            f"must be gray or RGB, got {page.samplesperpixel} channels without a color"
-        )
-        raise _images.Refused(f"{text}: save the channels to be seen")
+        text = f"must be gray or RGB, got {page.samplesperpixel} channels"
+        raise _images.Refused(f"{text} without a color: save the channels to be seen")
     for place, kind in enumerate(kinds[:extra], start=colors):
         if kind in (1, 2):
             return place, kind == 1
