@@ -57,10 +57,7 @@ def read_boundaries(path: PathLike) -> np.ndarray:
     ``Boundaries`` is a map of curves one pixel wide. An unusable file is a `FileError`.
     """
     file = pathlib.Path(path).expanduser()
-    try:
-        data = FolderFiles(file.parent).read(file.name)
-    except InputError as error:
-        raise FileError(str(error), files=(file,)) from error
+    data = FolderFiles(file.parent).read(file.name)
     return _decode_boundaries(data, who=str(file))
 
 
@@ -174,7 +171,6 @@ prepare_bsds = preparer(BsdsBoundaries, what="BSDS")
 
 
 def _find_tree(folder: PathLike) -> pathlib.Path:
-    """Returns a folder, or the one in it that the published archive unpacks to."""
     folder = pathlib.Path(folder).expanduser()
     return files.find_unpacked(BSDS, folder) or folder
 

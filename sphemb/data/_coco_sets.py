@@ -1,7 +1,4 @@
-"""COCO, panoptic COCO and COCO-Stuff as TFDS data sets, and their coarse classes.
-
-TFDS's own ``coco`` has boxes only, and needs TensorFlow.
-"""
+"""COCO, panoptic COCO and COCO-Stuff as TFDS data sets, and their coarse classes."""
 
 from __future__ import annotations
 
@@ -105,9 +102,8 @@ def coarse_class(category_id: int) -> int:
     ('person', 'plant')
     """
     if category_id not in _COARSE:
-        raise InputError(
-            f"category_id must be one of COCO's or COCO-Stuff's, got {category_id}"
-        )
+        text = "category_id must be one of COCO's or COCO-Stuff's"
+        raise InputError(f"{text}, got {category_id}")
     return _COARSE[category_id]
 
 
@@ -187,9 +183,8 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
         check_choice("categories", categories, (None, "voc", "coarse27"))
         check_count("year", year)
         if masks == "stuff" and categories == "voc":
-            raise InputError(
-                "categories must be None or 'coarse27' with masks='stuff', got 'voc'"
-            )
+            text = "categories must be None or 'coarse27' with masks='stuff'"
+            raise InputError(f"{text}, got 'voc'")
         if not coco_dir:
             raise InputError("coco_dir must be the folder of COCO, got none")
         self._dir = pathlib.Path(coco_dir).expanduser()
@@ -244,29 +239,25 @@ class CocoMasks(LabeledBuilder, skip_registration=True):
                     drawn_on = (image["height"], image["width"])
                     # Before an array of the size in the file is allocated.
                     files.check_label_size(drawn_on, header, who=who)
-                    painted = paint_annotations(
-                        found, drawn_on, where=who, classes=classes.numbers
-                    )
+                    of = {"where": who, "classes": classes.numbers}
+                    painted = paint_annotations(found, drawn_on, **of)
                     maps = painted.instances, painted.classes
                 files.check_label_size(maps[0].shape, header, who=who)
                 stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
                 yield i, _encoded(jpeg, *maps, name=stem, who=who)
         except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(
-                f"{path} must be an annotation file of COCO, but lacks "
-                f"{' '.join(str(error).split())}, or has it in another form"
-            ) from error
+            lacks = f"lacks {' '.join(str(error).split())}, or has it in another form"
+            text = f"{path} must be an annotation file of COCO, but {lacks}"
+            raise InputError(text) from error
 
     def _check_classes(self, names: Sequence[str], path: pathlib.Path) -> None:
         """Keeps the classes of the first split; the other must have the same."""
         known = self.info.metadata.setdefault("class_names", list(names))
         if known != list(names):
             differ = sorted(set(known) ^ set(names)) or list(names)
-            raise InputError(
-                f"{path} must list the categories that the other split lists, in the "
-                "order of their ids, or one number would stand for two of them: they "
-                f"differ in {', '.join(differ[:5])}"
-            )
+            text = "must list the categories that the other split lists, in the order"
+            text += " of their ids, or one number would stand for two of them"
+            raise InputError(f"{path} {text}: they differ in {', '.join(differ[:5])}")
 
     def _generate_stuff(self, split: str) -> Generated:
         coarse, tail = self._categories is not None, f"{split}{self._year}"

@@ -223,7 +223,6 @@ def _check_example(
 
 
 def _not_read(sources: Sequence[Any]) -> Iterator[Finding]:
-    """Yields warnings about images in sub-folders."""
     pairs = (pair for source in sources for pair in source.pairs)
     folders = {p.image.parent for p in pairs if isinstance(p.mask, pathlib.Path)}
     for folder in sorted(folders):
@@ -268,8 +267,8 @@ class InstanceSizes:
         return InstanceSizes(
             *(np.concatenate([getattr(p, name) for p in parts]) for name in arrays),
             vanishing={
-                stride: np.concatenate([p.vanishing[stride] for p in parts])
-                for stride in self.vanishing
+                s: np.concatenate([p.vanishing[s] for p in parts])
+                for s in self.vanishing
             },
             unusable=tuple(reason for p in parts for reason in p.unusable),
         )
@@ -330,20 +329,12 @@ def measure_instances(
         boxes = ndimage.find_objects(np.maximum(instances, 0))
         sides = [max(s.stop - s.start for s in box) for box in boxes if box is not None]
         vanishing = {
-            stride: vanishing_instances(instances, areas, stride)[present]
-            for stride in strides
+            s: vanishing_instances(instances, areas, s)[present] for s in strides
         }
-        found.append(
-            InstanceSizes(
-                images=np.array([instances.shape], np.int64),
-                counts=np.array([present.sum()]),
-                areas=areas[present],
-                sides=np.array(sides, np.int64),
-                touching=_touching(instances, len(areas))[present],
-                vanishing=vanishing,
-                unusable=(),
-            )
-        )
+        numbers = np.array([instances.shape]), np.array([present.sum()])
+        touching = _touching(instances, len(areas))[present]
+        of_each = areas[present], np.array(sides, np.int64), touching
+        found.append(InstanceSizes(*numbers, *of_each, vanishing, ()))
     return empty.merge(*found)
 
 

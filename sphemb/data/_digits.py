@@ -54,13 +54,8 @@ def load_handwriting(
 
     The digits of scikit-learn are scaled to MNIST's 20-pixel box in the center of
     28x28 pixels and split 1,200 / 200 / 397. MNIST's validation split is the last
-    twelfth (5,000) of its training digits.
-
-    Args:
-        source: ``"sklearn"`` (nothing to download) or ``"mnist"``.
-        mnist_path: an ``mnist.npz`` with the arrays x_train, y_train, x_test, y_test.
-        data_dir: the folder of prepared data sets, see `tfds_data_dir`, for an
-            ``mnist`` that was prepared there with ``file_format="array_record"``.
+    twelfth (5,000) of its training digits. It is read from an ``mnist.npz``, or from
+    TFDS's ``mnist`` in data_dir, prepared with ``file_format="array_record"``.
 
     >>> test = load_handwriting("sklearn")["test"]
     >>> test.glyphs.shape, test.classes.shape

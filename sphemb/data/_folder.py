@@ -130,10 +130,8 @@ class _SplitFolder:
         for split, share in shares.items():
             check_number(f"{split}_fraction", share, at_least=0, below=1)
         if sum(shares.values()) >= 1:
-            raise InputError(
-                "validation_fraction and test_fraction must leave images to train on, "
-                f"got {validation_fraction} and {test_fraction}"
-            )
+            text = "validation_fraction and test_fraction must leave images to train on"
+            raise InputError(f"{text}, got {validation_fraction} and {test_fraction}")
         check_count("seed", seed)
         self._reading = Reading(page, intensity)
         wanted = f"dir must be a folder of {self._holds}, got"
@@ -157,10 +155,9 @@ class _SplitFolder:
             raise InputError(f"{self.dir} must have images to train on, got none")
         if not self._pairs[split]:
             number = sum(map(len, self._pairs.values()))
-            raise InputError(
-                f"the {split} split of {self.dir} must have at least one of its "
-                f"{number} images: raise {split}_fraction, or make folders for splits"
-            )
+            text = f"the {split} split of {self.dir} must have at least one of its"
+            advice = f"raise {split}_fraction, or make folders for splits"
+            raise InputError(f"{text} {number} images: {advice}")
         return self._sources[split]
 
     @functools.cached_property
@@ -291,7 +288,6 @@ def open_folder(*args: Any, **settings: Any) -> FolderDataset:
 def _divide(
     found: dict[str, list[Pair]], shares: dict[str, float], seed: int
 ) -> dict[str, list[Pair]]:
-    """Divides the images that the folder itself does not divide, by their names."""
     pairs = {split: list(found.get(split, ())) for split in SPLITS}
     if pairs["validation"]:
         return pairs
@@ -336,9 +332,8 @@ def _find_layout(
             if split in mask_splits:
                 pairs[split] = _pair_files(folder, mask_splits[split], problems)
             elif split != "test":
-                raise InputError(
-                    f"{masks} must have a folder {folder.name} as {images} has"
-                )
+                text = f"{masks} must have a folder {folder.name} as"
+                raise InputError(f"{text} {images} has")
     elif inside := _pairs_within(root, problems):
         kind, pairs = "one folder without splits", {"": inside}
     if problems:
@@ -437,14 +432,12 @@ def _unique(
     for name, path in named:
         other = found.setdefault(name, path)
         if other != path:
-            raise InputError(
-                f"every name must have one {what}, but {other} and {path} share one"
-            )
+            text = f"every name must have one {what}, but {other} and {path}"
+            raise InputError(f"{text} share one")
     return found
 
 
 def _unlabeled(folder: pathlib.Path) -> list[Pair]:
-    """The images directly in a folder, or else those in all folders within it."""
     inside = files.each_once(files.images_in(folder))
     inside = inside or files.each_once(_images_within(folder))
     if not inside:
@@ -454,7 +447,6 @@ def _unlabeled(folder: pathlib.Path) -> list[Pair]:
 
 
 def _images_within(folder: pathlib.Path) -> Iterator[pathlib.Path]:
-    """The images of all folders within one, each real folder once."""
     seen = set()
     for root, folders, _ in os.walk(folder, followlinks=True):
         real = os.path.realpath(root)

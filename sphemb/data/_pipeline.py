@@ -99,9 +99,8 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
             raise InputError(f"{text} values from {image.min():g} to {image.max():g}")
         image = image.astype(np.float32)
     else:
-        raise InputTypeError(
-            f"image of {who} must be uint8 or floating point, got {image.dtype}"
-        )
+        text = f"image of {who} must be uint8 or floating point"
+        raise InputTypeError(f"{text}, got {image.dtype}")
     maps = {key: np.asarray(example[key]) for key in LABEL_MAPS if key in example}
     for key, labels in maps.items():
         check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")

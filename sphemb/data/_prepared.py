@@ -79,21 +79,18 @@ class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return BuilderDataset(self).source(split)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        def image(channels: int, dtype: Any, encoding: str) -> tfds.features.Image:
+        def image(channels: int, dtype: Any, form: str) -> tfds.features.Image:
             shape = (*self._size, channels)
-            return tfds.features.Image(
-                shape=shape, dtype=dtype, encoding_format=encoding
-            )
+            return tfds.features.Image(shape=shape, dtype=dtype, encoding_format=form)
 
         features = {
             "image": image(3, np.uint8, self._encoding),
             **{key: image(1, dtype, "png") for key, dtype in self._maps.items()},
             "name": tfds.features.Text(),
         }
-        names, metadata = self.class_names, None
-        if names is not None:
-            known = {"class_names": list(names)} if names else {}
-            metadata = tfds.core.MetadataDict(known)
+        names = self.class_names
+        known = {"class_names": list(names)} if names else {}
+        metadata = None if names is None else tfds.core.MetadataDict(known)
         return tfds.core.DatasetInfo(
             builder=self,
             description=str(type(self).__doc__).partition("\n")[0],
@@ -166,7 +163,6 @@ def _prepared(make: Callable[[], Any], what: str) -> Any:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Suppresses the messages of TFDS about its own steps."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     verbosity = absl_logging.get_verbosity()
@@ -181,14 +177,11 @@ def _quietly() -> Iterator[None]:
 class BuilderExamples:
     """The examples of one split of a prepared TFDS builder, an `ExampleSource`.
 
+    The builder has the features image, instances and name, in a format that is readable
+    without TensorFlow, such as array_record; a split may be a part, ``"train[:10%]"``.
     The image is uint8 [H, W, 3]. Every image of one channel is a label map, int32
-    [H, W], in which the largest number that its bits hold (255 or 65535) has become -1,
+    [H, W], in which the largest number that its bits hold (255 or 65535) became -1,
     void. Other features are unchanged. ``class_names`` are those of the metadata.
-
-    Args:
-        builder: a prepared builder with the features image, instances and name, in a
-            format that is readable without TensorFlow, such as array_record.
-        split: ``"train"``, or a part such as ``"train[:10%]"``.
     """
 
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -249,10 +242,7 @@ class BuilderDataset:
     builder: tfds.core.DatasetBuilder
 
     def source(self, split: str) -> BuilderExamples:
-        """Opens ``"train"``, ``"validation"``, ``"test"``, or ``"train[:10%]"``.
-
-        Without a test split, ``"test"`` is the validation split.
-        """
+        """Opens a split; without a test split, ``"test"`` is the validation split."""
         if split == "test" and "test" not in self.builder.info.splits:
             split = "validation"
         return BuilderExamples(self.builder, split)

@@ -1,7 +1,4 @@
-"""PASCAL VOC 2012 with the masks of SBD as a TFDS data set; also any tree in its form.
-
-TFDS's own ``voc`` has boxes only. Here every image has instances and classes.
-"""
+"""PASCAL VOC 2012 with the masks of SBD as a TFDS data set, or a tree in its form."""
 
 from __future__ import annotations
 
@@ -202,14 +199,12 @@ def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
         instances = np.asarray(truth["Segmentation"]).astype(np.int32)
         classes = np.asarray(truth["Categories"]).ravel().astype(np.int32)
     if instances.ndim != 2 or instances.size == 0:
-        raise InputError(
-            f"{who} must have GTinst.Segmentation [H, W], got {instances.shape}"
-        )
+        shape = instances.shape
+        raise InputError(f"{who} must have GTinst.Segmentation [H, W], got {shape}")
     if instances.min() < 0 or instances.max() > len(classes):
-        raise InputError(
-            f"{who} must number its {len(classes)} GTinst.Categories in GTinst."
-            f"Segmentation, got numbers from {instances.min()} to {instances.max()}"
-        )
+        text = f"{who} must number its {len(classes)} GTinst.Categories in"
+        got = f"numbers from {instances.min()} to {instances.max()}"
+        raise InputError(f"{text} GTinst.Segmentation, got {got}")
     return instances, np.concatenate([[0], classes]).astype(np.int32)[instances]
 
 

@@ -56,7 +56,7 @@ def find_images(paths: PathLike | Iterable[PathLike]) -> list[pathlib.Path]:
 
     Of a folder these are the images directly inside it, of a pattern such as
     ``"photos/**/*.png"`` its matches. The result is sorted and has each file once,
-    whatever links lead to it, and broken links, too. A path without a file is refused.
+    whatever links lead to it. A path without a file is refused.
     """
     if isinstance(paths, str | os.PathLike):
         paths = [paths]
@@ -345,12 +345,8 @@ def write_tiff(
 ) -> None:
     """Writes a compressed TIFF in parts, whole or not at all.
 
-    Args:
-        path: the file, ending in ``.tif``.
-        rows: gives the pixels from one row up to another, [h, W] or [h, W, 3].
-        size: (H, W).
-        dtype: of the pixels, an unsigned integer.
-        channels: 1 for gray, or 3.
+    ``rows`` gives the pixels from one row up to another, [h, W] or, with 3 channels,
+    [h, W, 3], as unsigned integers.
     """
     height, width = size
     check_count("H", height, at_least=1)
@@ -448,7 +444,6 @@ def tile_image(
 def _spans(
     length: int, side: int, margin: int, multiple: int
 ) -> list[tuple[int, int, int, int]]:
-    """Beginning and end of the tiles along one axis, and of their cores."""
     padded = length + -length % multiple
     side = min(side, padded)
     starts = [*range(0, padded - side, max(side - 2 * margin, 1)), padded - side]
@@ -462,12 +457,9 @@ class ImageWindows:
 
     TIFF files are mapped into memory, large compressed ones by way of a temporary file.
     Other files are decoded as a whole when the first window is read, and kept until
-    :meth:`close`. ``reading`` is about the whole image.
-
-    Attributes:
-        size: (H, W), from the header; at most 2^31 pixels.
-        num_pages: of the file.
-        turned_from: (H, W) of the stored pixels, if a camera's orientation turns them.
+    :meth:`close`. Attributes are ``path``; ``size`` (H, W), at most 2^31 pixels;
+    ``num_pages``; and ``turned_from``, (H, W) of the stored pixels, if a camera's
+    orientation turns them.
     """
 
     def __init__(self, path: PathLike, reading: Reading = AS_SHOWN) -> None:

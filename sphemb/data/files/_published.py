@@ -14,6 +14,7 @@ from typing import Any
 import pooch
 
 from sphemb._checks import InputError
+from sphemb.data.files._images import FileError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class FolderFiles:
             return (self._root / name).read_bytes()
         except (OSError, ValueError) as error:  # ValueError: an impossible name
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{self.where(name)} cannot be read: {reason}") from error
+            raise FileError(f"{self.where(name)} cannot be read: {reason}") from error
 
 
 class TarFiles:
