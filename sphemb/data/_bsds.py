@@ -54,7 +54,7 @@ def read_boundaries(path: PathLike) -> np.ndarray:
     """Reads a ground truth of BSDS500, a ``.mat`` file: bool [A, H, W].
 
     It is a cell array ``groundTruth`` with a structure for every annotator, in which
-    ``Boundaries`` is a map of curves one pixel wide. An unusable file is a `FileError`.
+    ``Boundaries`` is a map of curves one pixel wide.
     """
     file = pathlib.Path(path).expanduser()
     data = FolderFiles(file.parent).read(file.name)

@@ -93,10 +93,7 @@ _COARSE = {
 
 
 def coarse_class(category_id: int) -> int:
-    """Returns the coarse class, 1 to 27, of a category of COCO.
-
-    The ids are those of the annotation files: things from 1, stuff from 92, merged
-    stuff of panoptic annotations from 184.
+    """Returns the coarse class, 1 to 27, of a category of COCO or COCO-Stuff.
 
     >>> COARSE_CLASSES[coarse_class(1) - 1], COARSE_CLASSES[coarse_class(184) - 1]
     ('person', 'plant')

@@ -1,7 +1,6 @@
 """Renderings of colored digits: learning to group in its smallest form.
 
-Color alone cannot separate two digits of one class, so that a network has to learn what
-an instance is. H W image size, M digits.
+Color alone cannot separate two digits of one class. H W image size, M digits.
 """
 
 from __future__ import annotations

@@ -175,9 +175,8 @@ class _SplitFolder:
 class ImageDataset(_SplitFolder):
     """A folder of images without labels: every pixel is void.
 
-    The images lie directly in the folder, or in folders within it, at any depth. If it
-    has folders for splits (``train``, ``val``, ``test``), they are the splits. The
-    settings are those of `FolderDataset`.
+    The images lie directly in the folder, or in folders within it; ``train``, ``val``
+    and ``test`` are the splits. The settings are those of `FolderDataset`.
     """
 
     _holds = "images"

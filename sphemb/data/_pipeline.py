@@ -115,8 +115,7 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
 class SkippingSource:
     """A source that replaces each example that cannot be used by the next usable one.
 
-    The number of examples and the position of all others do not change. ``skipped``
-    has index -> what was wrong, as far as read; it is printed once, on stderr.
+    ``skipped`` has index -> what was wrong, as far as read; it is printed once.
     """
 
     def __init__(self, source: ExampleSource) -> None:
@@ -205,10 +204,7 @@ class PadExample(grain.transforms.Map):
 
 
 def padded_size(size: tuple[int, int], multiple: int) -> tuple[int, int]:
-    """Rounds the sides of an image up to multiples.
-
-    Evaluation and prediction pad alike, below and to the right, so that both compute
-    the same numbers.
+    """Rounds the sides of an image up to multiples, for evaluation and prediction.
 
     >>> padded_size((50, 64), 32)
     (64, 64)

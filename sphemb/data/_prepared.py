@@ -108,10 +108,7 @@ _may_prepare = contextvars.ContextVar("may_prepare", default=True)
 
 @contextlib.contextmanager
 def only_prepared() -> Iterator[None]:
-    """Within it, a data set is prepared in the default folder only, else just opened.
-
-    For the settings of another person's run, which might name any folder.
-    """
+    """Within it, data sets are prepared in the default folder only."""
     token = _may_prepare.set(False)
     try:
         yield

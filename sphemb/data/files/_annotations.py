@@ -49,11 +49,7 @@ def load_annotations(path: pathlib.Path) -> _Item:
     """Reads an annotation file of COCO, and checks that its entries fit together.
 
     In the result each image has an id, a height and a width; each annotation has an
-    image, and a category if categories are listed.
-
-    Raises:
-        InputError: it cannot be read, or holds something else, such as ids that are not
-            listed, an image that is listed twice, or crowds alone.
+    image, and a category if categories are listed. Anything else is an InputError.
     """
 
     def must(text: str) -> InputError:
@@ -143,11 +139,7 @@ def category_names(categories: Sequence[_Item], path: PathLike) -> dict[int, str
 def by_image(
     content: _Item, *, panoptic: bool = False
 ) -> list[tuple[_Item, list[_Item]]]:
-    """Returns images, by id, with the annotations of each.
-
-    An image without outlines is background; one without a panoptic annotation is left
-    out.
-    """
+    """Returns images, by id, with their annotations; if panoptic, those with some."""
     found = defaultdict(list)
     for annotation in content["annotations"]:
         found[annotation["image_id"]].append(annotation)

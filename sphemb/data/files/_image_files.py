@@ -110,9 +110,8 @@ def read_image(path: PathLike, reading: Reading = AS_SHOWN) -> np.ndarray:
 
     Gray becomes RGB, transparency is laid over black, palettes are looked up, 16-bit
     values are scaled to 8 bits, a camera's orientation is applied, and of several
-    pages the first is taken. ``reading`` names another page, or other values for black
-    and white. A file that is missing, damaged, larger than ``Image.MAX_IMAGE_PIXELS``
-    or not an image is a `FileError`.
+    pages the first is taken, unless ``reading`` names another. A file that is missing,
+    damaged, larger than ``Image.MAX_IMAGE_PIXELS`` or not an image is a `FileError`.
     """
     return read_values(pathlib.Path(path), reading).shown()
 
@@ -136,10 +135,7 @@ def _opened(source: Source, who: str) -> Iterator[TiffImage | _images.PillowImag
 def read_header(
     source: Source, reading: Reading = AS_SHOWN, *, who: str = ""
 ) -> _images.Header:
-    """Reads the size and the orientation of an image; its pixels stay encoded.
-
-    The source is a file, or the bytes of one, whose name in errors is ``who``.
-    """
+    """Reads size and orientation; ``who`` names a source of bytes in errors."""
     with _opened(source, who) as image:
         return image.header(0 if reading.page == "max" else int(reading.page))
 
@@ -204,10 +200,7 @@ def image_files(source: Any) -> list[pathlib.Path]:
 
 
 def with_measured_range(reading: Reading, files: Iterable[pathlib.Path]) -> Reading:
-    """Replaces the intensity ``"range"`` by the lowest and the highest value of images.
-
-    Images that differ in depth or have one value only are refused.
-    """
+    """Replaces the intensity ``"range"`` by the lowest and highest value of images."""
     if reading.intensity != "range":
         return reading
     low, high, white, first = _images.WHITE, 0, 0, None

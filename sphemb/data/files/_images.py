@@ -47,11 +47,7 @@ _RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
 
 
 class FileError(InputError):
-    """A file that cannot be used; the message, one line, names it.
-
-    ``kind`` is what is wrong in a word or two; ``files`` are all affected files, where
-    the message stands for several.
-    """
+    """A file that cannot be used: one line that names it, its kind, all such files."""
 
     def __init__(
         self, message: str, *, kind: str = "unreadable", files: Iterable[Any] = ()

@@ -137,8 +137,8 @@ def _not_ids(text: str) -> _images.Refused:
 class PaletteColors:
     """The colors that the classes have in the palettes of all files.
 
-    Many programs write a palette of the colors that an image has, in any order: then
-    the same index is another class in the next file.
+    Many programs write a palette of the colors of one image: then the same index is
+    another class in the next file.
     """
 
     def __init__(self) -> None:
@@ -253,11 +253,7 @@ def decode_colors(data: bytes, *, who: str) -> np.ndarray:
 def decode_indices(
     data: bytes, *, who: str, palettes: PaletteColors | None = None
 ) -> np.ndarray:
-    """Decodes a mask of a palette's indices, or of gray values, as uint8 [H, W].
-
-    ``palettes`` are those of the masks before, if the numbers are classes; another
-    palette is refused.
-    """
+    """Decodes indices or gray values, uint8 [H, W]; classes need equal ``palettes``."""
     indices, colors = _decode(data, who, ("P", "L"))
     if palettes is not None:
         used = np.flatnonzero(np.bincount(indices.ravel())[:_VOID_INDEX])

@@ -25,9 +25,7 @@ _MEMORY = 2**32  # bytes that the reading process may address
 def load_variable(data: bytes, name: str) -> Any:
     """Reads one variable of a MATLAB file, as `scipy.io.loadmat` does.
 
-    Numbers are an array of MATLAB's shape, a cell array is an array of objects, an
-    array of structures a structured array. No such variable, a damaged file and one of
-    version 7.3 raise a ValueError.
+    A damaged file, one of version 7.3 and one without it raise a ValueError.
     """
     if data[:10] == b"MATLAB 7.3":
         raise ValueError("it is of version 7.3: save it with -v7 in MATLAB")

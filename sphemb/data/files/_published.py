@@ -62,10 +62,7 @@ class FolderFiles:
 
 
 class TarFiles:
-    """The files of a published archive, by their path in its folder ``root``.
-
-    A compressed archive has no random access: its content is kept in memory.
-    """
+    """The files of a published archive; content of a compressed one is in memory."""
 
     def __init__(self, path: pathlib.Path, publication: Publication) -> None:
         self._path, self._root = path, publication.root
@@ -128,9 +125,8 @@ def find_unpacked(
 def open_publication(
     publication: Publication, *, manual_dir: str | None, data_dir: str
 ) -> Files:
-    """Finds published files, or downloads them.
+    """Finds published files in ``manual_dir``, packed or unpacked, or downloads them.
 
-    ``manual_dir`` holds the archive or its unpacked content, and nothing is downloaded.
     By default it is ``downloads/manual`` in ``data_dir``, to which a missing archive is
     downloaded. An archive of another digest is refused.
     """
