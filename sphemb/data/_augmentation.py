@@ -210,9 +210,8 @@ def _warp_labels(
 class CenterCrop(grain.transforms.Map):
     """Scales an example until it covers a size (h, w), and cuts that from its center.
 
-    It is deterministic, for tasks that sample random changes of their own. Labels are
-    read by nearest neighbor; curves (``"boundaries"``, and the instances beside them)
-    stay connected.
+    Labels are read by nearest neighbor; curves (``"boundaries"``, and the instances
+    beside them) stay connected.
 
     >>> example = {"image": np.zeros((40, 60, 3), np.uint8),
     ...            "instances": np.ones((40, 60), np.int32), "name": "a"}

@@ -79,14 +79,10 @@ def _decode_boundaries(data: bytes, *, who: str) -> np.ndarray:
 def boundary_target(boundaries: np.ndarray, *, consensus: int = 1) -> np.ndarray:
     """Combines the maps of several annotators, bool [A, H, W], into one map to learn.
 
-    A pixel is a boundary (1) if at least ``consensus`` annotators marked it, none (0)
-    if no annotator did, and void (-1) otherwise; int32 [H, W]. With 1 it is the union,
-    without void. Of an image with fewer annotators than ``consensus``, all must agree.
-    Annotators often differ by one or two pixels, so that a larger consensus leaves few
-    boundaries.
-
-    References:
-        Liu et al., "Richer Convolutional Features for Edge Detection", CVPR 2017.
+    A pixel is a boundary (1) if at least ``consensus`` annotators, or all of fewer,
+    marked it, none (0) if no annotator did, and void (-1) otherwise; int32 [H, W]. With
+    1 it is the union. Annotators often differ by one or two pixels, so that a larger
+    consensus leaves few boundaries (Liu et al., CVPR 2017).
 
     >>> drawn = np.array([[[1, 1, 0, 0]], [[1, 0, 1, 0]], [[1, 1, 0, 0]]], bool)
     >>> boundary_target(drawn), boundary_target(drawn, consensus=2)
@@ -116,8 +112,7 @@ class BsdsBoundaries(LabeledBuilder, skip_registration=True):
         data_dir: the folder of prepared data sets, see `LabeledBuilder`.
 
     References:
-        Arbelaez, Maire, Fowlkes, Malik, "Contour Detection and Hierarchical Image
-        Segmentation", PAMI 2011.
+        Arbelaez, Maire, Fowlkes, Malik, PAMI 2011.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -266,16 +261,13 @@ def _sides(header: Header, width: int) -> tuple[int, int]:
 
 
 class BoundaryDataset:
-    """BSDS500 as a `Dataset`, prepared if necessary.
-
-    One preparation serves every target, which is computed as examples are read.
+    """BSDS500 as a `Dataset`, prepared if necessary, once for all targets.
 
     Args:
         bsds_dir, manual_dir, data_dir: see `BsdsBoundaries`.
         train_on: ``"train"``, 200 images; or ``"train+val"``, 300, as published
             detectors are trained, which leaves only test for scores.
-        target: what is learned as a boundary: ``"union"``, the marks of any annotator;
-            or ``"consensus"``.
+        target: ``"union"``, the marks of any annotator; or ``"consensus"``.
         consensus: of `boundary_target`, with target="consensus".
     """
 

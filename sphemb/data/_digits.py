@@ -276,16 +276,14 @@ class DrawnDigits(LabeledBuilder, skip_registration=True):
     """Renderings of colored digits with their instances, as a TFDS builder.
 
     Features: image, PNG uint8 [H, W, 3]; instances, PNG uint8 [H, W, 1] (0 background);
-    name. Image i of a split depends on the seed, the split and i alone, so that a
-    larger set begins with the smaller one. After replacing TFDS's own MNIST, delete the
-    renderings.
+    name. Image i of a split depends on the seed, the split and i alone. After replacing
+    TFDS's own MNIST, delete the renderings.
 
     Args:
-        handwriting: ``"sklearn"`` or ``"mnist"``, see `load_handwriting`.
+        handwriting, mnist_path: see `load_handwriting`.
         size: (H, W), or one number for both; multiples of 8 from 32 on.
         train, validation, test: numbers of images.
         seed: of the renderings; the splits of the handwriting are fixed.
-        mnist_path: an ``mnist.npz``, with ``"mnist"`` only.
         data_dir: the folder of prepared data sets, and of TFDS's ``mnist``.
     """
 

@@ -165,10 +165,9 @@ class SkippingSource:
 
 @dataclasses.dataclass(frozen=True)
 class PadExample(grain.transforms.Map):
-    """Extends an example at the bottom and the right to a given size (H, W).
+    """Extends an example at the bottom and the right to a size (H, W).
 
-    The image is mirrored at its border, so that no new edge appears. Label maps and
-    boundaries are void in the padding, and ``"mask"`` is False.
+    The image is mirrored; maps are void in the padding, and ``"mask"`` is False.
 
     >>> example = {"image": np.ones((2, 3, 3)), "instances": np.ones((2, 3), int)}
     >>> PadExample((2, 4)).map(example)["instances"]

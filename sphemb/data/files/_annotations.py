@@ -168,15 +168,11 @@ def read_annotations(annotations: Annotations) -> Mask:
 def read_panoptic(
     colors: np.ndarray, segments: list[_Item], classes: Classes, *, who: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turns the colors, uint8 [H, W, 3], of a panoptic PNG into label maps.
+    """Turns colors, uint8 [H, W, 3], of a panoptic PNG into int32 [H, W] label maps.
 
     A pixel's id in ``segments_info`` is R + 256 G + 256² B. Segments of things are
-    instances, those of stuff are background; crowds, and pixels of id 0, are void. A
-    pixel of no segment is refused.
-
-    Returns:
-        int32 [H, W] instances, numbered 1, 2, .. in the order of the segments, and
-        int32 [H, W] classes, also those of crowds.
+    instances, 1, 2, .. in their order, those of stuff are background; crowds, and
+    pixels of id 0, are void. The second map is of classes, also those of crowds.
     """
     ids = colors.astype(np.int32) @ np.array([1, 256, 256**2], np.int32)
     known, instances, semantic = [0], [VOID], [VOID]
@@ -213,12 +209,10 @@ def find_annotations(
     split_names: Mapping[str, tuple[str, ...]],
     image_folders: tuple[str, ...],
 ) -> tuple[dict[str, list[Entry]], list[FileError]]:
-    """Finds the annotation files of a folder, if there are any, and their images.
+    """Finds annotation files: split, or ``""`` -> images; errors of missing ones.
 
     The files are ``annotations/*.json``, or lie beside the images, perhaps in one of
-    the ``image_folders``; the split is in the name of the file or of its folder, of
-    which ``split_names`` has the possible ones. Returned are split, or ``""`` -> its
-    images, and errors about images that are missing.
+    the ``image_folders``; the split is in the name of the file or of its folder.
     """
     files = sorted((root / "annotations").glob("*.json"))
     # COCO's captions lie beside the instances.

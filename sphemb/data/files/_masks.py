@@ -264,12 +264,10 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
 
     A piece is a connected part of one value. It is thin if none of its pixels has four
     neighbors of the piece. Thin pieces come from soft edges if they are most of all
-    pieces, and if their values lie strictly between those of their neighbors in other
-    pieces, or if several of them touch each other. Lines of one pixel that cross are
-    broken into thin pieces, too; they are long, and do not touch an object.
-
-    ``numbered`` are the values by number, int [H, W], 0 for the background, and
-    ``shown`` the values [H, W, C], colors or one channel of gray.
+    pieces, and if their values lie strictly between those of their neighbors, or if
+    several of them touch each other. Lines of one pixel that cross are broken into thin
+    pieces, too; they are long, and do not touch an object. ``numbered`` are the values
+    by number, int [H, W], 0 background, ``shown`` the values [H, W, C].
     """
     thin_at = _uncovered(numbered)
     foreground = int(np.count_nonzero(numbered))
