@@ -234,8 +234,7 @@ def check_key(name: str, value: Any) -> jax.Array:
         )
     if key.shape != ():
         raise InputError(
-            f"{name} must be one random key, got {key.shape} of them: use jax.vmap for "
-            "several"
+            f"{name} must be one random key, got {key.shape}: use jax.vmap for several"
         )
     return key
 

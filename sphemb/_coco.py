@@ -35,10 +35,7 @@ class Painted(NamedTuple):
 
 
 def encode_mask(
-    mask: np.ndarray,
-    *,
-    corner: tuple[int, int] = (0, 0),
-    size: tuple[int, ...] | None = None,
+    mask: np.ndarray, *, corner: tuple[int, int] = (0, 0), size: Any = None
 ) -> dict[str, Any]:
     """Encodes a mask as run lengths that JSON can hold.
 
@@ -87,11 +84,7 @@ def outline_runs(
 
 
 def paint_annotations(
-    items: Sequence[Mapping[str, Any]],
-    size: tuple[int, int],
-    *,
-    where: str,
-    classes: Mapping[int, int] | None = None,
+    items: Sequence[Any], size: tuple[int, int], *, where: str, classes: Any = None
 ) -> Painted:
     """Paints the annotations, or results, of one image (H, W) over one another.
 

@@ -45,11 +45,7 @@ class Grid(NamedTuple):
         return Grid(self.stride * stride, self.origin + moved)
 
     def pixels(self, size: int) -> np.ndarray:
-        """The pixels nearest to the centers of the cells, along a side of ``size``.
-
-        >>> Grid(4).pixels(12).tolist(), Grid(4, origin=-1.5).pixels(12).tolist()
-        ([2, 6, 10], [0, 4, 8])
-        """
+        """The pixels nearest to the centers of the cells, along a side of ``size``."""
         number = int(-(-size // self.stride))
         centers = (np.arange(number) + 0.5) * self.stride - 0.5 + self.origin
         return np.clip(np.floor(centers + 0.5).astype(int), 0, size - 1)

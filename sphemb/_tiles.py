@@ -1,8 +1,7 @@
 """Pairs of points in square tiles, and the exchange of points between devices.
 
-N points, n of them on this device, S the side of a tile. No N x N array is ever made.
-An axis name means that the points are sharded over the devices of that axis (inside
-`jax.shard_map` or `jax.pmap`); None means that all points are on this device.
+No N x N array is ever made. An axis name means that the points are sharded over the
+devices of that axis (inside `jax.shard_map` or `jax.pmap`); None that all are here.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ def _varying(array: Any) -> frozenset[str]:
 def vary(tree: Any, axis_name: AxisName = None) -> Any:
     """Makes the types of all arrays vary over the same mesh axes, the named included.
 
-    JAX compares these types in the carries of loops and in rules of differentiation.
-    Each device has its own gradient for a shared setting; the cast adds them up.
+    JAX compares them in loops and in rules of differentiation. Each device has its own
+    gradient for a shared setting; the cast adds them up.
     """
     wanted = [_varying(leaf) for leaf in jax.tree.leaves(tree)]
     if axis_name is not None:

@@ -81,8 +81,7 @@ def accelerated_gbms(
         step_size: eta in (0, 2], a number or a traced scalar.
         mask: [..., N] bool, True = valid; the other rows are returned unchanged.
         max_points: M >= 8, static. More takes longer, and has smaller cells.
-        merge_distance: the largest distance (along the chord) of a point from the mean
-            that it is merged into.
+        merge_distance: the longest chord from a point to the mean it is merged into.
         tolerance: the last step moves no point by more (along the chord).
         precision: of the matmuls.
 

@@ -97,8 +97,7 @@ def init_centroids(
         method: ``"k-means++"`` or ``"random"``.
         metric: that of `k_means`; ``"spherical"`` returns unit vectors.
         weights: [N] of the points, to which their probability is proportional.
-        mask: bool [N], True = may be sampled. With fewer than K of them,
-            ``"k-means++"`` repeats some.
+        mask: bool [N], True = may be sampled; ``"k-means++"`` repeats some if too few.
 
     References:
         Arthur and Vassilvitskii, k-means++: the advantages of careful seeding, SODA

@@ -78,8 +78,7 @@ def label_modes(
             (``"nearest"``; VOID without any), or stay VOID (``"void"``).
         mask: [..., N] bool, True = valid; the other points get VOID.
         precision: of the matmuls.
-        axis_name: as in :func:`gbms`; the labels are those of this device, modes, sizes
-            and numbers those of all points.
+        axis_name: as in :func:`gbms`; only the labels are those of this device alone.
 
     References:
         Kong and Fowlkes, CVPR 2018, section 4, which does not specify this step.

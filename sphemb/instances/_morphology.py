@@ -23,9 +23,8 @@ def connected_components(
     """Numbers the connected components of equal labels.
 
     Ids are 0, 1, ... in each image, in the order of the first pixels, line by line.
-    Void pixels belong to no component and separate those on their two sides.
-
-    It takes some ten rounds of pointers to earlier pixels, whatever the shapes.
+    Void pixels belong to no component and separate those on their two sides. It takes
+    some ten rounds of pointers to earlier pixels, whatever the shapes.
 
     Labels are int [..., H, W]; negative ones are void, and so are the pixels of
     components below ``min_size``. With connectivity 4 a common corner does not connect.

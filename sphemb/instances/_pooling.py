@@ -76,9 +76,7 @@ def pool_proposals(
 
 
 @functools.partial(jax.jit, static_argnames="max_groups")
-def _pool(
-    label_maps: jax.Array, max_iou: float, min_size: int, max_groups: int
-) -> ProposalPool:
+def _pool(label_maps, max_iou: float, min_size: int, max_groups: int) -> ProposalPool:
     num_maps = label_maps.shape[-2]
     sizes = _sizes(label_maps, max_groups)
     keep = sizes >= min_size

@@ -158,9 +158,7 @@ def _joined(one: Piece, two: Piece, band: int, min_share: float) -> np.ndarray:
     return found[overlaps >= min_share * sizes]
 
 
-def _numbered(
-    canvas: np.ndarray, pairs: np.ndarray, number: int, min_size: int
-) -> Stitched:
+def _numbered(canvas, pairs, number: int, min_size: int) -> Stitched:
     """Joins the pairs, orders the instances, and renumbers the map in place."""
     index, shape = (pairs[:, 0], pairs[:, 1]), (number + 1, number + 1)
     links = coo_array((np.ones(len(pairs), bool), index), shape=shape)
