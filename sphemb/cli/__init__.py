@@ -1,3 +1,4 @@
+# ruff: noqa: F401 (the imports are what is public)
 """The command ``sphemb``: `main` reads a verb, a dataclass of its flags, and runs it.
 
 `one_line_errors` gives any program the same errors and exit statuses.
@@ -16,26 +17,3 @@ from sphemb.cli._runs import (
     run_training,
 )
 from sphemb.cli._score import ScoreBoundaries, ScoreClasses, ScoreInstances
-
-__all__ = [
-    "VERBS",
-    "Advise",
-    "CheckData",
-    "Evaluate",
-    "Export",
-    "ImportWeights",
-    "Info",
-    "Predict",
-    "ScoreBoundaries",
-    "ScoreClasses",
-    "ScoreInstances",
-    "Train",
-    "default_workdir",
-    "main",
-    "one_line_errors",
-    "parse_flags",
-    "read_config",
-    "run_evaluation",
-    "run_training",
-    "shipped_configs",
-]

@@ -17,23 +17,13 @@ import numpy as np
 import tyro
 from absl import logging
 
+from sphemb import training
 from sphemb._checks import InputError, check_count
-from sphemb.cli._flags import FolderFlags, OptionalPath, read_config
+from sphemb.cli._flags import FolderFlags, OptionalPath, optional, read_config
 from sphemb.cli._names import check_results, make_folder, progress, writing_results
 from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.tasks import embed_pixels
-from sphemb.training import (
-    Experiment,
-    Trained,
-    data_parallel,
-    devices,
-    duration,
-    load_run,
-    replicate,
-    split_batch,
-    write_json,
-)
 from sphemb.viz import draw_instance_sizes, save_figure
 
 _RECORD, _PICTURE = "advice.json", "instances.png"
@@ -76,10 +66,8 @@ class Advise(FolderFlags):
         overrides: changes of the configuration, see `read_config`.
     """
 
-    dir: tyro.conf.Positional[
-        Annotated[
-            pathlib.Path | None, tyro.conf.arg(metavar="[DIR]", help_behavior_hint="")
-        ]
+    dir: Annotated[
+        tyro.conf.Positional[pathlib.Path | None], optional(metavar="[DIR]")
     ] = None
     workdir: OptionalPath = None
     config: Annotated[
@@ -99,7 +87,7 @@ class Advise(FolderFlags):
         """Prints settings with their reasons, and returns ``advice.json``."""
         logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
         fixed = self._fixed()
-        trained = load_run(self.workdir) if self.workdir is not None else None
+        trained = training.load_run(self.workdir) if self.workdir is not None else None
         data = trained.experiment if trained else open_folder(self.dir, **self.folder)
         sizes = _measure_instances(data, self.images)
         record: dict[str, Any] = {"data": _spreads(sizes)}
@@ -121,9 +109,9 @@ class Advise(FolderFlags):
                 config = advice[0].value
             settings = read_config(config, self.overrides)
             if settings.data.name != "folder":
+                got = f"{config} with config.data.name {settings.data.name}"
                 raise InputError(
-                    "--config must be one for folders, such as folder or nuclei, got "
-                    f"{config} with config.data.name {settings.data.name}"
+                    f"--config must be for folders, as folder and nuclei are, got {got}"
                 )
             folder = {"dir": str(self.dir), **self.folder}
             changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
@@ -149,7 +137,7 @@ class Advise(FolderFlags):
             with writing_results():
                 figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
                 save_figure(figure, self.out / _PICTURE)
-                write_json(self.out / _RECORD, record)
+                training.write_json(self.out / _RECORD, record)
         return record
 
     def _fixed(self) -> frozenset[str]:
@@ -189,10 +177,8 @@ def _measure_instances(data: Any, number: int) -> InstanceSizes:
         found = measure_instances(source, indices=progress(chosen.tolist(), split))
         sizes = sizes.merge(found) if sizes else found
     if sizes is None or not sizes.areas.size:
-        raise InputError(
-            "the folder must have usable images with instances, got none: sphemb "
-            "check-data lists the errors and what the masks hold"
-        )
+        hint = "sphemb check-data lists the errors and what the masks hold"
+        raise InputError(f"no usable image has instances: {hint}")
     return sizes
 
 
@@ -218,10 +204,8 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
     lines = [f"{data['images']:,} images with {data['instances']:,} instances"]
     if data["unusable"]:
         lines[0] += f"; {data['unusable']} more cannot be used, see sphemb check-data"
-    for name, title in {
-        "instances_of_an_image": "instances of an image",
-        "area": "pixels of an instance",
-    }.items():
+    titles = {"instances_of_an_image": "instances of an image"}
+    for name, title in {**titles, "area": "pixels of an instance"}.items():
         values = (f"{k} {v:,.0f}" for k, v in data[name].items())
         lines.append(f"{title}: {', '.join(values)}")
     lost = (f"{100 * v:.1f} % at {k}" for k, v in data["vanishing"].items())
@@ -331,7 +315,7 @@ def _power_of_two(value: int) -> int:
     return 1 << (int(value) - 1).bit_length()
 
 
-def _measure_similarities(trained: Trained) -> dict[str, float]:
+def _measure_similarities(trained: training.Trained) -> dict[str, float]:
     """Measures calibrated similarities of a run's embeddings, and sizes of its groups.
 
     ``within`` is the median of pairs of one instance, of which a tenth is below
@@ -342,10 +326,8 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
     experiment, task = trained.experiment, trained.experiment.task
     readoff = task.readoff
     if readoff is None:
-        raise InputError(
-            "--workdir must be a run that learns instances by mean shift "
-            f"(Proposals, Instances), got one of {type(task).__name__}"
-        )
+        wanted = "a run that learns instances by mean shift (Proposals, Instances)"
+        raise InputError(f"--workdir must be {wanted}, got {type(task).__name__}")
     pairs: dict[bool, list[np.ndarray]] = {True: [], False: []}
     typical, largest = [], []
     split = next(iter(_sources(experiment)))
@@ -371,10 +353,8 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
             share = weights[mask] / max(weights[mask].sum(), 1e-30)
             pairs[kind].append(np.stack([similarity[mask], share]))
     if not all(kind and all(p.size for p in kind) for kind in pairs.values()):
-        raise InputError(
-            f"the {split} split must have images with two instances, or an instance "
-            "and a background, got none of the usable ones"
-        )
+        wanted = "images with two instances, or an instance and a background"
+        raise InputError(f"the {split} split must have {wanted}, got none usable")
 
     def quantile(kind: bool, share: float) -> float:
         values, weights = np.concatenate(pairs[kind], axis=1)
@@ -391,7 +371,7 @@ def _measure_similarities(trained: Trained) -> dict[str, float]:
     }
 
 
-def _cell(experiment: Experiment, shape: tuple[int, ...]) -> int:
+def _cell(experiment: training.Experiment, shape: tuple[int, ...]) -> int:
     """Pixels of a cell of the embedding map of images [1, H, W, 3]."""
     own, image = experiment.abstract_state, jax.ShapeDtypeStruct(shape, jnp.float32)
     maps = jax.eval_shape(experiment.network, own.params, own.batch_stats, image)
@@ -443,12 +423,12 @@ def _advise_on_run(found: dict[str, float], now: float) -> Advice:
 
 def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """Compiles a training step, runs it if its memory is free, and prints its costs."""
-    experiment, free = Experiment(config), _free_bytes()
-    step: Any = data_parallel(
+    experiment, free = training.Experiment(config), _free_bytes()
+    step: Any = training.data_parallel(
         experiment.train_step, replicated_output=True, donate_state=True
     )
     batch = next(experiment.train_batches())
-    split = split_batch(batch)
+    split = training.split_batch(batch)
     compiled = step.lower(experiment.abstract_state, split).compile()
     plan = compiled.memory_analysis()
     needed = plan.argument_size_in_bytes + plan.output_size_in_bytes
@@ -462,15 +442,15 @@ def _measure_step(config: ml_collections.ConfigDict) -> dict[str, Any]:
     if free is not None and needed > free:
         line += ": set config.loader.images_per_device to fewer"
     else:
-        state = replicate(experiment.init_state())
+        state = training.replicate(experiment.init_state())
         for _ in range(2):  # the first call has costs of its own
             start = time.perf_counter()
             state, scalars = compiled(state, split)
             jax.block_until_ready((state, scalars))
             seconds = time.perf_counter() - start
-        total = duration(seconds * experiment.num_steps)
+        total = training.duration(seconds * experiment.num_steps)
         line += f", and {seconds:.2f} s; {experiment.num_steps:,} steps take about "
-        line += f"{total} on {devices()}, without reading and scoring"
+        line += f"{total} on {training.devices()}, without reading and scoring"
     print(f"\n{line}", flush=True)
     return {"needed": int(needed), "free": free, "seconds": seconds}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -43,13 +44,10 @@ _CLOSED_PIPE = 141  # exit status of a shell for a process that SIGPIPE ended
 _PATIENCE = 5.0  # seconds that process 0 waits for the others to report
 
 # Flags without a default show none in the help, in place of "None".
-OptionalPath = Annotated[
-    pathlib.Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")
-]
-OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-OptionalText = Annotated[
-    str | None, tyro.conf.arg(metavar="TEXT", help_behavior_hint="")
-]
+optional = functools.partial(tyro.conf.arg, help_behavior_hint="")
+OptionalPath = Annotated[pathlib.Path | None, optional(metavar="PATH")]
+OptionalInt = Annotated[int | None, optional(metavar="INT")]
+OptionalText = Annotated[str | None, optional(metavar="TEXT")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -131,11 +129,9 @@ def split_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def shipped_configs() -> dict[str, pathlib.Path]:
     """The experiments of the package: name -> file."""
     (folder,) = sphemb.configs.__path__
-    return {
-        path.stem: path
-        for path in sorted(pathlib.Path(folder).glob("*.py"))
-        if path.stem != _SHARED and not path.stem.startswith("_")
-    }
+    files = {path.stem: path for path in sorted(pathlib.Path(folder).glob("[!_]*.py"))}
+    del files[_SHARED]
+    return files
 
 
 def read_config(
@@ -244,38 +240,33 @@ def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
     The status is 130 after Ctrl-C, with the line ``interrupted``; 143 after SIGTERM and
     a checkpoint; 75 if other processes of a training ended. A bug keeps its traceback.
     """
-    with pipe_may_close(), _errors(interrupted):
-        yield
-
-
-@contextlib.contextmanager
-def _errors(interrupted: str) -> Iterator[None]:
     status = 0
-    try:
-        yield
-    except (InputError, NonFiniteLossError) as error:
-        print("error:", one_line(" ".join(str(error).split())), file=sys.stderr)
-        status = 2
-    except PreemptedError as stop:
-        print(stop, file=sys.stderr)
-        status = _TERMINATED
-    except LostProcessError as error:
-        print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        if jax.process_index() == 0:  # JAX's service ends with it, and then the others
-            time.sleep(_PATIENCE)
-        os._exit(_AGAIN)  # or JAX waits for the lost process, and then aborts
-    except KeyboardInterrupt:
-        print(interrupted, file=sys.stderr)
-        status = 130
-    except Exception:
-        if not jax.distributed.is_initialized():
-            raise
-        traceback.print_exc()
-        status = 1
-    if status:
-        _leave_others(status)
-        sys.exit(status)
+    with pipe_may_close():
+        try:
+            yield
+        except (InputError, NonFiniteLossError) as error:
+            print("error:", one_line(" ".join(str(error).split())), file=sys.stderr)
+            status = 2
+        except PreemptedError as stop:
+            print(stop, file=sys.stderr)
+            status = _TERMINATED
+        except LostProcessError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            if jax.process_index() == 0:  # JAX's service ends with it, then the others
+                time.sleep(_PATIENCE)
+            os._exit(_AGAIN)  # or JAX waits for the lost process, and then aborts
+        except KeyboardInterrupt:
+            print(interrupted, file=sys.stderr)
+            status = 130
+        except Exception:
+            if not jax.distributed.is_initialized():
+                raise
+            traceback.print_exc()
+            status = 1
+        if status:
+            _leave_others(status)
+            sys.exit(status)
 
 
 def _leave_others(status: int) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli._label_files import (
+    Files,
     check_sizes,
     find_labels,
     match_labels,
@@ -36,29 +37,17 @@ Rows = dict[int, tuple[int, float]]  # label -> class and score
 
 
 class Truth(NamedTuple):
-    """The ground truth, and the names that predictions may use.
+    """The ground truth, and the names that predictions may use."""
 
-    Attributes:
-        content: as COCO's annotations.
-        names: of all true images.
-        ids: of the images in the order of the names; None for one that does not count.
-        numbers: whether a number in the results is an image's id; else it is its name.
-        kinds: name or number of a class -> its id; empty if every number is an id.
-        titles: of the classes, the background's first, if a list was given.
-        voids: id of an image -> run lengths of its void pixels.
-        predicted: name of a file of predictions -> id of its image.
-        unpredicted: the number of true images that were left out.
-    """
-
-    content: dict[str, Any]
-    names: ImageNames
-    ids: Sequence[int | None]
-    numbers: bool
-    kinds: Mapping[str, int]
-    titles: list[str]
-    voids: Mapping[int, Any]
-    predicted: Mapping[str, int]
-    unpredicted: int
+    content: dict[str, Any]  # as COCO's annotations
+    names: ImageNames  # of all true images
+    ids: Sequence[int | None]  # in the order of the names; None does not count
+    numbers: bool  # whether a number in the results is an id; else it is a name
+    kinds: Mapping[str, int]  # name or number of a class -> its id; empty: all are ids
+    titles: list[str]  # of the classes, the background's first, if a list was given
+    voids: Mapping[int, Any]  # id of an image -> run lengths of its void pixels
+    predicted: Mapping[str, int]  # name of a file of predictions -> id of its image
+    unpredicted: int  # the number of true images that were left out
 
 
 def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -> Truth:
@@ -83,7 +72,7 @@ def coco_truth(path: pathlib.Path, titles: list[str], *, who: str = "--names") -
 
 def _of_predicted(
     truth: Truth,
-    found: Mapping[str, pathlib.Path],
+    found: Files,
     path: pathlib.Path,
     predictions: pathlib.Path,
     *,
@@ -117,10 +106,8 @@ def _coco_results(
     """Reads COCO's results, and refuses images and classes that the truth lacks."""
 
     def unknown(key: str, value: Any) -> InputError:
-        return InputError(
-            f"{path} must have what {groundtruth} has, but its {key} {value!r} is not "
-            "there"
-        )
+        problem = f"but its {key} {value!r} is not there"
+        return InputError(f"{path} must have what {groundtruth} has, {problem}")
 
     results = []
     places = {image: place for place, image in enumerate(truth.ids)}
@@ -134,10 +121,10 @@ def _coco_results(
                 raise unknown("image_id", called)
             file = result.get("file_name")
             if isinstance(file, str) and not truth.names.fits(file, places[image]):
+                true = truth.names.files[places[image]]
                 raise InputError(
                     f"{path} must have the ids of {groundtruth}, but image_id "
-                    f"{called!r} is {file} in it, and "
-                    f"{truth.names.files[places[image]]} there: predict with "
+                    f"{called!r} is {file} in it, and {true} there: predict with "
                     "--annotations"
                 )
             if truth.kinds and str(kind) not in truth.kinds:
@@ -166,17 +153,11 @@ def _named(called: Any, truth: Truth) -> int | None:
 
 
 class InstanceFiles(NamedTuple):
-    """Ground truth and predictions in the form of COCO's files.
+    """Ground truth and predictions in the form of COCO's files."""
 
-    Attributes:
-        content: ``images``, ``annotations`` and ``categories``.
-        results: a list of ``image_id``, ``category_id``, ``segmentation``, ``score``.
-        unpredicted: the number of true images that were left out.
-    """
-
-    content: dict[str, Any]
-    results: list[dict[str, Any]]
-    unpredicted: int
+    content: dict[str, Any]  # images, annotations and categories
+    results: list[dict[str, Any]]  # image_id, category_id, segmentation, score
+    unpredicted: int  # the number of true images that were left out
 
 
 def read_instances(
@@ -240,7 +221,7 @@ def read_instances(
 
 
 def _folder_truth(
-    true: Mapping[str, pathlib.Path],
+    true: Files,
     chosen: Sequence[str],
     folder: pathlib.Path,
     semantic: pathlib.Path | None,
@@ -285,9 +266,7 @@ def _folder_truth(
     return Truth(content, names, ids, False, kinds, titles, voids, numbers, 0)
 
 
-def _folder_results(
-    found: Mapping[str, pathlib.Path], truth: Truth
-) -> list[dict[str, Any]]:
+def _folder_results(found: Files, truth: Truth) -> list[dict[str, Any]]:
     sizes = {i["id"]: (i["height"], i["width"]) for i in truth.content["images"]}
     results = []
     for name, path in progress(found.items(), "reading", len(found)):
@@ -332,10 +311,9 @@ def _read_table(
     if table is None:
         if not labels:
             return {}
-        raise InputError(
-            f"{path} must have {columns} of its instances beside it in "
-            f"{' or '.join(t.name for t in tables)}, got none"
-        )
+        where = " or ".join(t.name for t in tables)
+        wanted = f"{columns} of its instances beside it in {where}"
+        raise InputError(f"{path} must have {wanted}, got none")
     rows: Rows = {}
     for row in _read_rows(table):
         try:
@@ -347,10 +325,8 @@ def _read_table(
                 f"classes, but has not: {error}"
             ) from error
         if label in rows or not np.isfinite(score):
-            raise InputError(
-                f"{table} must have each label once, with a score that is a number, "
-                f"but label {label} has not"
-            )
+            wanted = "each label once, with a score that is a number"
+            raise InputError(f"{table} must have {wanted}, but label {label} has not")
         rows[label] = (kind, score)
     if missing := labels - rows.keys():
         first = min(missing)
@@ -388,18 +364,11 @@ def _read_rows(table: pathlib.Path) -> list[Any]:
 
 
 class AnnotationIds(NamedTuple):
-    """The ids of COCO's annotations for the images and classes of a prediction.
-
-    Attributes:
-        images: image file -> id.
-        sizes: image file -> (H, W) of the annotations.
-        classes: number of a class in the run -> id of the category of that name, if the
-            annotations have it.
-    """
+    """The ids of COCO's annotations for the images and classes of a prediction."""
 
     images: Mapping[pathlib.Path, int]
-    sizes: Mapping[pathlib.Path, tuple[int, int]]
-    classes: Mapping[int, int]
+    sizes: Mapping[pathlib.Path, tuple[int, int]]  # (H, W) of the annotations
+    classes: Mapping[int, int]  # a class of the run -> the category of that name
 
 
 def annotation_ids(
@@ -407,10 +376,8 @@ def annotation_ids(
 ) -> AnnotationIds:
     """Looks images up by their paths, see `ImageNames`, and classes by name."""
     if not class_names:
-        raise InputError(
-            "--annotations needs a run whose classes have names, but this one has no "
-            "classes.json"
-        )
+        wanted = "a run whose classes have names, but this one has no classes.json"
+        raise InputError(f"--annotations needs {wanted}")
     truth = coco_truth(path, list(class_names), who="the run's classes")
     # Links and ".." in a path are folders that the annotations do not know.
     whole = {os.path.abspath(i.with_suffix("")): i for i in images}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +16,12 @@ from sphemb.data import PaletteColors, inspect_mask, is_image, read_boundaries
 from sphemb.training import read_json
 
 _MAPS = (".png", ".tif", ".tiff", ".npy")
-_PICTURES = "overlays/"
+_PICTURES = "overlays"  # of what `sphemb predict` writes
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF
 _LOSSY = (".jpg", ".jpeg", ".jp2", ".webp")  # formats that do not keep values
+
+
+Files = Mapping[str, pathlib.Path]  # name of an image -> file
 
 
 class LabelPair(NamedTuple):
@@ -51,13 +54,22 @@ def files_below(folder: pathlib.Path, flag: str) -> list[pathlib.Path]:
     return sorted(found)
 
 
-def find_labels(
-    folder: pathlib.Path, flag: str, *, tail: str = ""
-) -> dict[str, pathlib.Path]:
+def find_labels(folder: pathlib.Path, flag: str, *, tail: str = "") -> Files:
     """Finds the label images of a folder, name below the folder -> file, sorted."""
-    files = [p for p in files_below(folder, flag) if is_image(p)]
+    return _find(folder, flag, is_image, "label images (*.png)", tail)
+
+
+def _find(
+    folder: pathlib.Path,
+    flag: str,
+    wanted: Callable[[pathlib.Path], bool],
+    listed: str,
+    tail: str = "",
+) -> Files:
+    """Files of a folder by name, without the ``tail`` of the names that have one."""
+    files = [path for path in files_below(folder, flag) if wanted(path)]
     if not files:
-        raise InputError(f"{flag} must hold label images (*.png), got none in {folder}")
+        raise InputError(f"{flag} must hold {listed}, got none in {folder}")
     tailed = [p for p in files if tail and p.stem.endswith(tail)]
     found: dict[str, pathlib.Path] = {}
     for path in sorted(tailed or files, key=lambda p: p.suffix.lower() in _LOSSY):
@@ -65,16 +77,14 @@ def find_labels(
         name = name.removesuffix(tail if tailed else "")
         other = found.setdefault(name, path)
         if other != path and path.suffix.lower() not in _LOSSY:
-            both = f"{other} and {path}"
-            raise InputError(
-                f"{flag} must have one label image for each name, got {both}"
-            )
+            got = f"got {other} and {path}"
+            raise InputError(f"{flag} must have one file for each name, {got}")
     return dict(sorted(found.items()))
 
 
 def match_labels(
-    found: Mapping[str, pathlib.Path],
-    true: Mapping[str, pathlib.Path],
+    found: Files,
+    true: Files,
     predictions: pathlib.Path,
     groundtruth: pathlib.Path,
     images: pathlib.Path | None = None,
@@ -163,26 +173,17 @@ def pair_files(
     maps: pathlib.Path, groundtruth: pathlib.Path, *, partial: bool = False
 ) -> LabelPairs:
     """Pairs boundary maps with ground truths by their paths, see `ImageNames`."""
-    soft = _files("--maps", maps, _MAPS)
-    true = _files("--groundtruth", groundtruth, (".mat",))
+
+    def is_map(path: pathlib.Path) -> bool:
+        picture = path.relative_to(maps).parts[0] == _PICTURES
+        return path.suffix.lower() in _MAPS and not picture
+
+    def is_truth(path: pathlib.Path) -> bool:
+        return path.suffix.lower() == ".mat"
+
+    soft = _find(maps, "--maps", is_map, " or ".join(f"*{end}" for end in _MAPS))
+    true = _find(groundtruth, "--groundtruth", is_truth, "*.mat")
     return match_labels(soft, true, maps, groundtruth, partial=partial)
-
-
-def _files(
-    flag: str, folder: pathlib.Path, suffixes: tuple[str, ...]
-) -> dict[str, pathlib.Path]:
-    """Name, which is a path below the folder, -> file, sorted."""
-    found: dict[str, pathlib.Path] = {}
-    for path in files_below(folder, flag):
-        name = path.relative_to(folder).with_name(path.stem).as_posix()
-        if path.suffix.lower() not in suffixes or name.startswith(_PICTURES):
-            continue
-        if (other := found.setdefault(name, path)) != path:
-            raise InputError(f"maps must have different names, got {other} and {path}")
-    if not found:
-        listed = " or ".join(f"*{suffix}" for suffix in suffixes)
-        raise InputError(f"{flag} must hold {listed}, got none in {folder}")
-    return found
 
 
 def read_pair(files: LabelPair) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import pathlib
@@ -33,6 +34,7 @@ from sphemb.cli._names import (
 )
 from sphemb.cli._predict_files import (
     DetectionFiles,
+    Paths,
     PredictionFiles,
     either_picture,
     files_for,
@@ -95,10 +97,8 @@ class Predict:
         check_count("--halo", self.halo)
         check_count("--min-size", self.min_size, at_least=1)
         if self.tile <= 2 * self.halo:
-            raise InputError(
-                f"--tile must be more than twice --halo, got {self.tile} and "
-                f"{self.halo}"
-            )
+            got = f"got {self.tile} and {self.halo}"
+            raise InputError(f"--tile must be more than twice --halo, {got}")
         trained = load_run(self.workdir)
         reading = trained.experiment.reading
         if self.page is not None:
@@ -166,103 +166,81 @@ class Predict:
         """Refuses flags that the images or the run's predictions do not allow."""
         if self.embeddings and not files.embeds:
             raise InputError("--embeddings: what this run predicts has none to keep")
-        model: Any = trained.experiment.config.model
         for image in images if self.embeddings else ():
-            size = 2 * math.prod(image.size) * model.embedding_dim
+            dim = trained.experiment.config.model.embedding_dim
+            size = 2 * math.prod(image.size) * dim
             if size > _EMBEDDING_BYTES:
                 raise InputError(
                     f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, "
-                    f"of at most {_EMBEDDING_BYTES / 2**30:.0f}: leave it out, or cut "
-                    "the image"
+                    f"of at most {_EMBEDDING_BYTES / 2**30:.0f}: cut the image"
                 )
         if self.annotations is not None:
             if not isinstance(files, DetectionFiles):
-                raise InputError(
-                    "--annotations: what this run predicts has no instances with "
-                    "classes"
-                )
+                problem = "what this run predicts has no instances with classes"
+                raise InputError(f"--annotations: {problem}")
             sources = [image.path for image in images]
-            ids = annotation_ids(self.annotations, sources, trained.class_names)
-            check_fit(images, ids)
-            files.ids = ids
+            files.ids = annotation_ids(self.annotations, sources, trained.class_names)
+            check_fit(images, files.ids)
         if os.path.realpath(self.out) == os.path.realpath(self.workdir):
             raise InputError(f"--out must not be the run's own folder, got {self.out}")
 
     def _predict(
         self,
         images: Sequence[ImageWindows],
-        targets: Sequence[Sequence[pathlib.Path]],
+        targets: Sequence[Paths],
         files: PredictionFiles,
         tiled: TiledPrediction,
     ) -> tuple[list[dict[str, Any]], int]:
         """Writes each image's files; returns their rows and the last tile's side."""
         rows: list[dict[str, Any]] = []
-        tile, reached = self.tile, 0
-        for i, image in enumerate(progress(images, "images")):
-            row, tile = self._predict_one(image, targets[i], files, tiled, tile)
-            rows.append(row)
-            found = f"{row['found']} {files.noun[row['found'] != 1]}"
-            line = f"{_title(image)}: {found} in {row['seconds']:.1f} s"
-            tqdm.write(f"[{i + 1}/{len(images)}] {line}", file=sys.stdout)
-            sys.stdout.flush()
-            reached += bool(row["reached"])
-            if row["reached"] and reached <= _LIMITS_PRINTED:
-                limits = " and config.task.".join(row["reached"].split())
-                tqdm.write(
-                    f"warning: {one_line(image.path)} reached config.task.{limits}: it "
-                    "may hold more than was found",
-                    file=sys.stderr,
-                )
-        return rows, tile
+        tile, settings = self.tile, {"embedding": self.embeddings}
 
-    def _predict_one(
-        self,
-        image: ImageWindows,
-        targets: Sequence[pathlib.Path],
-        files: PredictionFiles,
-        tiled: TiledPrediction,
-        tile: int,
-    ) -> tuple[dict[str, Any], int]:
-        start = time.perf_counter()
-        settings: Any = {"min_size": self.min_size, "embedding": self.embeddings}
-
-        def find(tile: int) -> tuple[Found, int]:
+        def find(image: ImageWindows, tile: int) -> tuple[Found, int]:
             tiles = tiled.tiles(image.size, tile=tile, halo=self.halo)
-            found = tiled.predict(image, tiles, **settings, progress=_progress)
+            found = tiled.predict(
+                image, tiles, min_size=self.min_size, progress=_progress, **settings
+            )
             return found, len(tiles)
 
-        (found, number), tile = with_smaller_tiles(
-            find,
-            tile,
-            least=tiled.least_tile(self.halo),
-            name=one_line(image.path),
-            say=lambda line: tqdm.write(line, file=sys.stderr),
-        )
-        with writing_results():
-            if self.embeddings:
-                *targets, last = targets
-                with written_whole(last) as unfinished, unfinished.open("wb") as file:
-                    np.savez_compressed(file, embedding=found["embedding"])
-            count = files.write(targets, image, found)
-        image.close()
-        row = {
-            "image": spelled(image.path),
-            "height": image.size[0],
-            "width": image.size[1],
-            "found": count,
-            "tiles": number,
-            "tile": tile,
-            "seconds": round(time.perf_counter() - start, 3),
-            "reached": " ".join(found.get("reached", ())),
-        }
-        return row, tile
+        for i, image in enumerate(progress(images, "images")):
+            start, own = time.perf_counter(), targets[i]
+            (found, number), tile = with_smaller_tiles(
+                functools.partial(find, image),
+                tile,
+                least=tiled.least_tile(self.halo),
+                name=one_line(image.path),
+                say=functools.partial(tqdm.write, file=sys.stderr),
+            )
+            with writing_results():
+                if self.embeddings:
+                    *own, last = own
+                    with written_whole(last) as part, part.open("wb") as file:
+                        np.savez_compressed(file, embedding=found["embedding"])
+                count = files.write(own, image, found)
+            image.close()
+            seconds, reached = time.perf_counter() - start, found.get("reached", ())
+            row = {
+                "image": spelled(image.path),
+                "height": image.size[0],
+                "width": image.size[1],
+                "found": count,
+                "tiles": number,
+                "tile": tile,
+                "seconds": round(seconds, 3),
+                "reached": " ".join(reached),
+            }
+            rows.append(row)
+            line = f"{_title(image)}: {count} {files.noun[count != 1]}"
+            line = f"[{i + 1}/{len(images)}] {line} in {seconds:.1f} s"
+            tqdm.write(line, file=sys.stdout)
+            sys.stdout.flush()
+            if reached and sum(bool(row["reached"]) for row in rows) <= _LIMITS_PRINTED:
+                limits = " and config.task.".join(reached)
+                line = f"warning: {one_line(image.path)} reached config.task.{limits}: "
+                tqdm.write(f"{line}it may hold more than was found", file=sys.stderr)
+        return rows, tile
 
-    def _plan(
-        self,
-        image: ImageWindows,
-        tiled: TiledPrediction,
-        targets: Sequence[pathlib.Path],
-    ) -> str:
+    def _plan(self, image: ImageWindows, tiled: TiledPrediction, targets: Paths) -> str:
         tiles = tiled.tiles(image.size, tile=self.tile, halo=self.halo)
         sides = " x ".join(map(str, tiles[0].outer.size))
         many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
@@ -294,22 +272,19 @@ def image_targets(
 
 
 def check_targets(
-    images: Sequence[ImageWindows], wanted: Sequence[pathlib.Path], *, overwrite: bool
+    images: Sequence[ImageWindows], wanted: Paths, *, overwrite: bool
 ) -> None:
     """Refuses files that would replace an image, an older result or one another."""
     sources = {os.path.realpath(image.path) for image in images}
-    twice = [path for path, number in Counter(wanted).items() if number > 1]
-    if twice:
-        raise InputError(
-            f"{twice[0]} would be written for two images: predict them into different "
-            "folders"
-        )
+    path, number = Counter(wanted).most_common(1)[0]
+    if number > 1:
+        hint = "predict them into different folders"
+        raise InputError(f"{path} would be written for two images: {hint}")
     for path in wanted:
         for existing in either_picture(path):
             if os.path.realpath(existing) in sources:
-                raise InputError(
-                    f"{existing} is an image that is predicted: give another --out"
-                )
+                problem = "is an image that is predicted: give another --out"
+                raise InputError(f"{existing} {problem}")
             check_unwritten(existing, overwrite=overwrite)
 
 

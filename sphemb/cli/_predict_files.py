@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import scipy.ndimage
 
+from sphemb import tasks
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli._instance_files import AnnotationIds
@@ -22,14 +23,6 @@ from sphemb.cli._names import spelled, write_table
 from sphemb.data import Box, ImageWindows
 from sphemb.data.files import write_image, write_labels, write_tiff
 from sphemb.evaluation import Found
-from sphemb.tasks import (
-    BoundaryMap,
-    ClassMap,
-    Clusters,
-    Detections,
-    Groups,
-    boundary_levels,
-)
 from sphemb.training import Trained, write_json
 from sphemb.viz import draw_detections, overlay, overlay_boundaries, save_figure
 
@@ -38,35 +31,26 @@ _PNG_PIXELS = 2**26  # many readers refuse larger PNG files
 _PNG_LABEL = 2**16 - 1
 _ROWS = 256  # that are painted together
 _COLORS = 4095  # that labels of a picture share, to be the same in all of its parts
+Paths = Sequence[pathlib.Path]
 
 
 class PredictionFiles:
-    """The files of a type of prediction.
+    """The files of a type of prediction."""
 
-    Attributes:
-        per_image: names of an image's files; ``{}`` is the name of its results.
-        shared: names of files for all images.
-        embeds: whether there is an embedding to keep.
-        noun: what is found, one and several.
-        called: image file -> name of its results, if that is not its stem.
-    """
-
-    per_image: ClassVar[Sequence[str]] = ()
-    shared: ClassVar[Sequence[str]] = ()
-    embeds: ClassVar[bool] = True
-    noun: ClassVar[tuple[str, str]] = ("instance", "instances")
+    per_image: ClassVar[Sequence[str]] = ()  # {} is the name of an image's results
+    shared: ClassVar[Sequence[str]] = ()  # names of files for all images
+    embeds: ClassVar[bool] = True  # whether there is an embedding to keep
+    noun: ClassVar[tuple[str, str]] = ("instance", "instances")  # that are found
 
     def __init__(self, trained: Trained):
         self.trained = trained
-        self.called: Mapping[pathlib.Path, str] = {}
+        self.called: Mapping[pathlib.Path, str] = {}  # names of results, or the stem
 
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
+    def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         """Writes the files of one image; returns the number of what was found."""
         raise NotImplementedError
 
-    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+    def finish(self, targets: Paths) -> None:
         """Writes the files of all images, as in ``shared``."""
 
     def name_of(self, image: ImageWindows) -> str:
@@ -78,19 +62,16 @@ class PredictionFiles:
         return self.name_of(image) + spelled(image.path.suffix)
 
 
-class BoundaryFiles(PredictionFiles):
+class _BoundaryFiles(PredictionFiles):
     """Boundaries in 16 bits, and in red over the image."""
 
     per_image = ("{}.png", "overlays/{}.png")
     embeds = False
     noun = ("pixels above .5", "pixels above .5")
 
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
-        """Writes the files of one image; returns the pixels above .5."""
+    def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         boundary = found["boundary"]
-        save_labels(targets[0], boundary_levels(boundary))
+        save_labels(targets[0], tasks.boundary_levels(boundary))
 
         def rows(first: int, last: int) -> np.ndarray:
             pixels = image.read(Box(first, 0, last, image.size[1]))
@@ -100,24 +81,21 @@ class BoundaryFiles(PredictionFiles):
         return int(np.sum(boundary >= 0.5))
 
 
-class ClassFiles(PredictionFiles):
+class _ClassFiles(PredictionFiles):
     """Classes by their numbers, and in colors over the image."""
 
     per_image = ("{}_classes.png", "{}_overlay.png")
     noun = ("class beside the background", "classes beside the background")
     shown: ClassVar[str] = "classes"
 
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
-        """Writes the files of one image; returns the number of classes."""
+    def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         labels = found[self.shown]
         save_labels(targets[0], labels)
         save_overlay(targets[1], image, labels)
         return int(np.sum(np.bincount(labels.ravel())[1:] > 0))
 
 
-class ClusterFiles(ClassFiles):
+class _ClusterFiles(_ClassFiles):
     """Clusters by their numbers, and in colors over the image."""
 
     per_image = ("{}_labels.png", "{}_overlay.png")
@@ -126,7 +104,7 @@ class ClusterFiles(ClassFiles):
     shown = "labels"
 
 
-class GroupFiles(PredictionFiles):
+class _GroupFiles(PredictionFiles):
     """Instances: label images, tables, and COCO's annotations of all images."""
 
     per_image = ("{}_labels.png", "{}_overlay.png", "{}_labels.csv")
@@ -137,10 +115,7 @@ class GroupFiles(PredictionFiles):
         self._images: list[dict[str, Any]] = []
         self._annotations: list[dict[str, Any]] = []
 
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
-        """Writes the files of one image; returns the number of instances."""
+    def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         labels = found["labels"]
         save_labels(targets[0], labels)
         save_overlay(targets[1], image, labels)
@@ -164,8 +139,7 @@ class GroupFiles(PredictionFiles):
             )
         return len(regions)
 
-    def finish(self, targets: Sequence[pathlib.Path]) -> None:
-        """Writes COCO's annotations."""
+    def finish(self, targets: Paths) -> None:
         content = {
             "images": self._images,
             "annotations": self._annotations,
@@ -180,22 +154,17 @@ class DetectionFiles(PredictionFiles):
     The label image has the instances that reach the task's ``min_score``. COCO's
     results have all that are scored; but of an image in tiles, where an instance may be
     hidden by another tile's, those of the label image.
-
-    Attributes:
-        ids: of COCO's annotations, for images and classes in the results; or None.
     """
 
     per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png", "{}_labels.csv")
     shared = ("results.json",)
-    ids: AnnotationIds | None = None
+    ids: AnnotationIds | None = None  # of COCO's annotations, for the results
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
         self._results: list[dict[str, Any]] = []
 
-    def write(
-        self, targets: Sequence[pathlib.Path], image: ImageWindows, found: Found
-    ) -> int:
+    def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         """Writes the files of one image; returns the number of instances."""
         labels = found["labels"]
         save_labels(targets[0], labels)
@@ -212,12 +181,11 @@ class DetectionFiles(PredictionFiles):
         columns = (COLUMNS[0], "class", "score", *COLUMNS[1:])
         rows = [(r.label, *o, *r.row[1:]) for r, o in zip(regions, own, strict=True)]
         write_table(targets[3], columns, rows)
+        listed = [(r.runs, *o) for r, o in zip(regions, own, strict=True)]
         if "detections" in found:
             every = found["detections"]
             masks = map(encode_mask, every.masks)
             listed = list(zip(masks, every.classes, every.scores, strict=True))
-        else:
-            listed = [(r.runs, *o) for r, o in zip(regions, own, strict=True)]
         known = {int(kind): int(kind) for _, kind, _ in listed}
         if self.ids is not None:
             known = self.ids.classes
@@ -247,17 +215,17 @@ class DetectionFiles(PredictionFiles):
         """How many images are called by a number."""
         return Counter(int(n) for n in self.called.values() if n.isdecimal())
 
-    def finish(self, targets: Sequence[pathlib.Path]) -> None:
+    def finish(self, targets: Paths) -> None:
         """Writes COCO's results."""
         write_json(targets[0], self._results)
 
 
 _FILES: dict[type, type[PredictionFiles]] = {
-    BoundaryMap: BoundaryFiles,
-    ClassMap: ClassFiles,
-    Clusters: ClusterFiles,
-    Detections: DetectionFiles,
-    Groups: GroupFiles,
+    tasks.BoundaryMap: _BoundaryFiles,
+    tasks.ClassMap: _ClassFiles,
+    tasks.Clusters: _ClusterFiles,
+    tasks.Detections: DetectionFiles,
+    tasks.Groups: _GroupFiles,
 }
 
 
@@ -274,21 +242,13 @@ def files_for(trained: Trained) -> PredictionFiles:
 
 
 class Region(NamedTuple):
-    """An instance of a label map.
-
-    Attributes:
-        label: its number.
-        pixels: how many it has.
-        middle: row and column of its center of mass.
-        box: (top, left, bottom, right), ends exclusive.
-        runs: its mask as COCO's compressed run lengths.
-    """
+    """An instance of a label map."""
 
     label: int
     pixels: int
-    middle: tuple[float, float]
-    box: tuple[int, int, int, int]
-    runs: dict[str, Any]
+    middle: tuple[float, float]  # row and column of its center of mass
+    box: tuple[int, int, int, int]  # (top, left, bottom, right), ends exclusive
+    runs: dict[str, Any]  # its mask as COCO's compressed run lengths
 
     @property
     def row(self) -> tuple[Any, ...]:

@@ -16,26 +16,18 @@ import ml_collections
 import tyro
 from absl import logging
 
+from sphemb import training
 from sphemb._files import written_whole
-from sphemb.cli._flags import OptionalInt, OptionalPath, read_config, shipped_configs
+from sphemb.cli._flags import (
+    OptionalInt,
+    OptionalPath,
+    optional,
+    read_config,
+    shipped_configs,
+)
 from sphemb.cli._names import check_results, make_folder, writing_results
 from sphemb.cli._predict import Predict, limit_line
 from sphemb.evaluation import draw_pictures, evaluate, write_report
-from sphemb.training import (
-    PLATFORMS,
-    Experiment,
-    Trained,
-    check_inside,
-    describe_export,
-    export_prediction,
-    join_processes,
-    load_run,
-    noticing_lost,
-    read_json,
-    read_log,
-    train,
-    write_json,
-)
 
 # All scores are in summary.json; these are printed.
 _SHOWN = re.compile(
@@ -76,9 +68,7 @@ class Train:
     ]
     workdir: OptionalPath = None
     skip_bad: bool = False
-    coordinator: Annotated[
-        str | None, tyro.conf.arg(metavar="HOST:PORT", help_behavior_hint="")
-    ] = None
+    coordinator: Annotated[str | None, optional(metavar="HOST:PORT")] = None
     processes: OptionalInt = None
     process: OptionalInt = None
     overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
@@ -86,12 +76,12 @@ class Train:
     def run(self) -> None:
         """Trains, evaluates and draws."""
         logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
-        join_processes(
+        training.join_processes(
             self.coordinator, num_processes=self.processes, process_id=self.process
         )
         config = read_config(self.config, self.overrides)
         config.loader.skip_bad |= self.skip_bad
-        with noticing_lost():  # scores are summed over processes, too
+        with training.noticing_lost():  # scores are summed over processes, too
             run_training(config, self.workdir or default_workdir(self.config))
 
 
@@ -131,17 +121,17 @@ def run_training(
     """Trains by a configuration, evaluates and draws; returns ``summary.json``."""
     workdir = pathlib.Path(workdir)
 
-    def score(trained: Trained, split: str) -> dict[str, float]:
+    def score(trained: training.Trained, split: str) -> dict[str, float]:
         return evaluate(trained, split, num_samples=1).scores
 
-    trained = train(config, workdir, evaluate=score)
+    trained = training.train(config, workdir, evaluate=score)
     return run_evaluation(workdir, "test", trained)
 
 
 def run_evaluation(
     workdir: pathlib.Path,
     split: str,
-    trained: Trained | None = None,
+    trained: training.Trained | None = None,
     *,
     report: bool = False,
 ) -> dict[str, Any]:
@@ -153,30 +143,30 @@ def run_evaluation(
         trained: the network, if it is loaded already.
         report: write ``report.html``, too.
     """
-    trained = trained or load_run(workdir)
+    trained = trained or training.load_run(workdir)
     pictures = workdir / "pictures"
     if split != "test":
         pictures /= split
-    check_inside(workdir, pictures)
+    training.check_inside(workdir, pictures)
     evaluation = evaluate(trained, split, num_extremes=_EXTREMES if report else 0)
     number = evaluation.num_images
     limits = limit_lines(trained.experiment, split, evaluation.scores, number)
-    records = read_log(workdir)
-    training = workdir / "training.json"
+    records = training.read_log(workdir)
+    costs = workdir / "training.json"
     summary = {
         **evaluation.scores,
         "split": split,
         "num_images": number,
         "step": trained.step,
         "train_seconds": records[-1]["seconds"] if records else None,
-        **(read_json(training) if training.is_file() else {}),
+        **(training.read_json(costs) if costs.is_file() else {}),
     }
     if jax.process_index() != 0:
         return summary
     tail = "" if split == "test" else f"_{split}"
     path = workdir / f"report{tail}.html"
     with writing_results(f"{workdir} cannot be written to"):
-        write_json(workdir / f"summary{tail}.json", summary)
+        training.write_json(workdir / f"summary{tail}.json", summary)
         pictures.mkdir(parents=True, exist_ok=True)
         say = functools.partial(print, file=sys.stderr)
         draw_pictures(trained, evaluation, records, pictures, say=say)
@@ -216,32 +206,29 @@ class Export:
     out: pathlib.Path
     smallest: int = 64
     largest: int = 512
-    size: Annotated[
-        tuple[int, int] | None,
-        tyro.conf.arg(metavar="HEIGHT WIDTH", help_behavior_hint=""),
-    ] = None
-    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = PLATFORMS
+    size: Annotated[tuple[int, int] | None, optional(metavar="HEIGHT WIDTH")] = None
+    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = training.PLATFORMS
     overwrite: bool = False
 
     def run(self) -> dict[str, Any]:
         """Writes the files, and returns the content of ``export.json``."""
         check_results(self.out, (_FUNCTION, _DESCRIPTION), overwrite=self.overwrite)
-        trained = load_run(self.workdir)
-        exported = export_prediction(
-            trained,
-            smallest=self.smallest,
-            largest=self.largest,
-            size=self.size,
-            platforms=self.platforms,
+        trained = training.load_run(self.workdir)
+        bounds = {"smallest": self.smallest, "largest": self.largest}
+        exported = training.export_prediction(
+            trained, **bounds, size=self.size, platforms=self.platforms
         )
         content = bytes(exported.serialize())
-        description = {"file": _FUNCTION, **describe_export(trained, exported)}
+        description: dict[str, Any] = {"file": _FUNCTION}
+        description |= training.describe_export(trained, exported)
         make_folder(self.out)
         path = self.out / _FUNCTION
         with writing_results():
             with written_whole(path) as unfinished:
                 unfinished.write_bytes(content)
-            write_json(self.out / _DESCRIPTION, description)  # last: it means all is
+            training.write_json(
+                self.out / _DESCRIPTION, description
+            )  # last: it means all is
         shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
         where = f"{', '.join(exported.platforms)}, {len(content) / 1e6:.1f} MB"
         print(f"{path}: images {shape} on {where}", flush=True)
@@ -249,7 +236,10 @@ class Export:
 
 
 def limit_lines(
-    experiment: Experiment, split: str, scores: Mapping[str, float], images: int
+    experiment: training.Experiment,
+    split: str,
+    scores: Mapping[str, float],
+    images: int,
 ) -> list[str]:
     """Warnings about limits that scored images reached, and about large images."""
     lines = [

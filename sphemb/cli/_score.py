@@ -283,9 +283,8 @@ class ScoreClasses(_OfLabels):
         assert total is not None  # match_labels refuses folders without a pair
         pixels = np.asarray(total.confusion).sum(axis=1)
         if not pixels.any():
-            raise InputError(
-                f"{self.groundtruth} must have valid pixels, but all of them are void"
-            )
+            problem = "must have valid pixels, but all of them are void"
+            raise InputError(f"{self.groundtruth} {problem}")
         record: dict[str, Any] = {
             **total.compute(titles),
             "num_images": len(rows),
@@ -320,10 +319,10 @@ class ScoreClasses(_OfLabels):
         listed = read_lines(self.names, "--names") if self.names else []
         known = self.classes or len(listed)
         if not known and (highest == _BYTE or highest >= _MOST_CLASSES):
+            hint = f"if it is void, give --void {highest}, and else --classes"
             raise InputError(
                 f"{self.groundtruth} has values up to {highest}, which is rarely a "
-                f"class: if it is void, give --void {highest}, and else --classes "
-                f"{highest + 1}"
+                f"class: {hint} {highest + 1}"
             )
         number = known or max(highest + 1, 2)
         if highest >= number:
@@ -401,11 +400,9 @@ class ScoreInstances(_OfLabels):
             "num_images": len(read.content["images"]),
             "num_unpredicted": read.unpredicted,
         }
-        unknown = [name for name in _PRINTED if np.isnan(record[name])]
-        if unknown:
+        if any(np.isnan(record[name]) for name in _PRINTED):
             raise InputError(
-                f"{self.groundtruth} must have true objects that are not void: without "
-                f"one, {unknown[0]} is not a number"
+                f"{self.groundtruth} must have true objects that are not void, got none"
             )
         volumes = total.class_precisions().mean(axis=1)
         columns = ("class", "ap_r@0.5", "ap_r_vol", "AP", "objects")
@@ -417,11 +414,9 @@ class ScoreInstances(_OfLabels):
         numbers = Counter((r["image_id"], r["category_id"]) for r in read.results)
         many = {image for (image, _), n in numbers.items() if n > _COCO_DETECTIONS}
         if many:
-            print(
-                f"warning: COCO's AP takes the {_COCO_DETECTIONS} best detections of a "
-                f"class in an image: {len(many)} images have more",
-                file=sys.stderr,
-            )
+            best = f"the {_COCO_DETECTIONS} best detections of a class in an image"
+            line = f"warning: COCO's AP takes {best}: {len(many)} images have more"
+            print(line, file=sys.stderr)
         lines = (f"{name:9} {record[name]:.4f}" for name in _PRINTED)
         figure = viz.draw_region_levels({self.predictions.stem: total})
         tables = {"classes.csv": (columns, rows)}

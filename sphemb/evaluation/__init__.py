@@ -1,3 +1,4 @@
+# ruff: noqa: F401 (the imports are what is public)
 """Evaluation: a split through predict and the metrics, and the pictures of it.
 
 * `evaluate`, `Evaluation`, `ScoredImage`: scores, also of single images, and samples.
@@ -14,16 +15,3 @@ from sphemb.evaluation._pictures import (
     write_report,
 )
 from sphemb.evaluation._score import Evaluation, ScoredImage, evaluate
-
-__all__ = [
-    "Evaluation",
-    "Found",
-    "PixelGrid",
-    "ScoredImage",
-    "TiledPrediction",
-    "draw_pictures",
-    "evaluate",
-    "found_in_image",
-    "fullest_first",
-    "write_report",
-]

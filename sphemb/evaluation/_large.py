@@ -15,28 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.ndimage
 
+from sphemb import instances, tasks
 from sphemb.data import Box, ImageWindows, Tile, padded_size, tile_image
 from sphemb.evaluation._large_network import Moments, TiledNetwork, tile_batch
-from sphemb.instances import (
-    Piece,
-    Stitched,
-    dilate_instances,
-    relabel,
-    select_detections,
-    stitch_labels,
-)
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import (
-    Apply,
-    Batch,
-    BoundaryMap,
-    ClassMap,
-    Clusters,
-    Detections,
-    Groups,
-    Predictions,
-    embed_pixels,
-)
 from sphemb.training import Trained
 
 _MAPS = ("labels", "classes", "boundary")
@@ -49,7 +31,7 @@ Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
 
 @functools.singledispatch
 def found_in_image(
-    predictions: Predictions,
+    predictions: tasks.Predictions,
     size: tuple[int, int],
     *,
     min_size: int = 1,
@@ -77,46 +59,43 @@ def found_in_image(
     )
 
 
-@found_in_image.register(BoundaryMap)
-def _(predictions: BoundaryMap, size: tuple[int, int], **_: Any) -> Found:
+@found_in_image.register(tasks.BoundaryMap)
+def _(predictions: tasks.BoundaryMap, size: tuple[int, int], **_: Any) -> Found:
     return {"boundary": _cut(predictions.boundary, size).astype(np.float32)}
 
 
-@found_in_image.register(ClassMap)
-def _(predictions: ClassMap, size: tuple[int, int], **_: Any) -> Found:
+@found_in_image.register(tasks.ClassMap)
+def _(predictions: tasks.ClassMap, size: tuple[int, int], **_: Any) -> Found:
     return _embedded(predictions, size) | {"classes": _cut(predictions.classes, size)}
 
 
-@found_in_image.register(Clusters)
-def _(predictions: Clusters, size: tuple[int, int], **_: Any) -> Found:
+@found_in_image.register(tasks.Clusters)
+def _(predictions: tasks.Clusters, size: tuple[int, int], **_: Any) -> Found:
     # From 1 on: no cluster is the background, and 0 is void.
     labels = _cut(predictions.classes, size) + 1
     return _embedded(predictions, size) | {"labels": labels}
 
 
-@found_in_image.register(Groups)
+@found_in_image.register(tasks.Groups)
 def _(
-    predictions: Groups, size: tuple[int, int], *, min_size: int = 1, **_: Any
+    predictions: tasks.Groups, size: tuple[int, int], *, min_size: int = 1, **_: Any
 ) -> Found:
     if predictions.background is None:
         labels = jnp.asarray(predictions.labels[0]) + 1
     else:
-        labels = relabel(predictions.labels, predictions.background)[0]
+        labels = instances.relabel(predictions.labels, predictions.background)[0]
     # An image smaller than the smallest group has no group, and so no instance.
     labels = np.maximum(_cut(labels[None], size), 0)
     if min_size > 1:
         kept = np.bincount(labels.ravel()) >= min_size
         kept[0] = False
         labels = np.where(kept, np.cumsum(kept), 0).astype(np.int32)[labels]
-    return _embedded(predictions, size) | {
-        "reached": _reached(predictions),
-        "labels": labels,
-    }
+    return _of_groups(predictions, size) | {"labels": labels}
 
 
-@found_in_image.register(Detections)
+@found_in_image.register(tasks.Detections)
 def _(
-    predictions: Detections,
+    predictions: tasks.Detections,
     size: tuple[int, int],
     *,
     min_size: int = 1,
@@ -128,14 +107,12 @@ def _(
     sizes = np.stack(
         [np.bincount(m[m >= 0].ravel(), minlength=number)[:number] for m in maps]
     )
-    settings = {
-        "scores": np.where(sizes < min_size, -np.inf, scores),
-        "classes": np.asarray(predictions.proposal_classes[0]),
-    }
-    seen = select_detections(maps, **settings, min_score=min_score)
-    return _embedded(predictions.groups, size) | {
-        "reached": _reached(predictions.groups),
-        "detections": select_detections(maps, **settings, max_overlap=1.0),
+    classes = np.asarray(predictions.proposal_classes[0])
+    scores = np.where(sizes < min_size, -np.inf, scores)
+    settings = {"scores": scores, "classes": classes}
+    seen = instances.select_detections(maps, **settings, min_score=min_score)
+    return _of_groups(predictions.groups, size) | {
+        "detections": instances.select_detections(maps, **settings, max_overlap=1.0),
         "seen": seen,
         "labels": seen.labels,
         "instance_classes": seen.classes,
@@ -149,15 +126,18 @@ def _cut(array: Any, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(array[0])[..., : size[0], : size[1]]
 
 
-def _embedded(predictions: Groups | ClassMap, size: tuple[int, int]) -> Found:
+def _embedded(
+    predictions: tasks.Groups | tasks.ClassMap, size: tuple[int, int]
+) -> Found:
     if predictions.embedding is None:
         return {}
     shown = predictions.embedding[0, : size[0], : size[1]]
     return {"embedding": np.asarray(shown, np.float16)}
 
 
-def _reached(groups: Groups) -> tuple[str, ...]:
-    return tuple(name for name, reached in groups.reached.items() if reached[0])
+def _of_groups(groups: tasks.Groups, size: tuple[int, int]) -> Found:
+    reached = (name for name, reached in groups.reached.items() if reached[0])
+    return _embedded(groups, size) | {"reached": tuple(reached)}
 
 
 class _Image(NamedTuple):
@@ -192,16 +172,19 @@ class TiledPrediction:
         self._task: Any = trained.experiment.task
         self._sample_tiles = sample_tiles
         self._network = network = TiledNetwork(trained)
-        self._readoff: Any = self._task.readoff
+        readoff: Any = self._task.readoff
+        self._readoff = readoff
         # The network and the comparison are one program, so that the embedding of all
         # pixels is not kept.
         self._is_foreground = jax.jit(
-            lambda bound, batch, background: self._readoff.is_foreground(
-                embed_pixels(network.traced(bound), batch), batch["mask"], background
+            lambda bound, batch, background: readoff.is_foreground(
+                tasks.embed_pixels(network.traced(bound), batch),
+                batch["mask"],
+                background,
             )
         )
         self._unit_vectors = jax.jit(
-            lambda bound, batch: embed_pixels(network.traced(bound), batch)
+            lambda bound, batch: tasks.embed_pixels(network.traced(bound), batch)
         )
 
     def least_tile(self, halo: int) -> int:
@@ -249,11 +232,11 @@ class TiledPrediction:
         moments = self._network.moments(image, some, progress)
         canvas = _Canvas(image.size, embedding=embedding)
         job = _Image(image, moments, canvas, progress)
-        groups = issubclass(self._task.prediction, Groups)
+        groups = issubclass(self._task.prediction, tasks.Groups)
         if groups and self._readoff is not None and self._readoff.by_foreground:
             background, unsure = self._background(job, some)
             canvas.note(("max_groups",) * bool(unsure))
-            stitched = stitch_labels(
+            stitched = instances.stitch_labels(
                 self._components(job, tiles, background),
                 image.size,
                 band=1,
@@ -263,23 +246,28 @@ class TiledPrediction:
             labels = dilate_in_bands(stitched.labels, self._readoff.dilation)
             return canvas.found | {"labels": labels}
         every = self._every(job, tiles)
-        if issubclass(self._task.prediction, ClassMap | BoundaryMap):
+        if issubclass(self._task.prediction, tasks.ClassMap | tasks.BoundaryMap):
             for tile, found in every:
                 canvas.paste({k: found[k] for k in ("labels",) if k in found}, tile)
             return canvas.found
         votes = _Votes()
         # Values near a tile's border are poor: the inner half of the halo counts.
         band, kinds = max(1, _halo(tiles) // 2), votes.classes
-        stitched = stitch_labels(
+        stitched = instances.stitch_labels(
             votes.pieces(every), image.size, band=band, min_size=min_size, kinds=kinds
         )
         found = canvas.found | {"labels": stitched.labels}
-        if issubclass(self._task.prediction, Detections):
+        if issubclass(self._task.prediction, tasks.Detections):
             found |= votes.of_instances(stitched)
         return found
 
     def _found(
-        self, size: tuple[int, int], tile: Tile, apply: Apply, batch: Batch, **kw: int
+        self,
+        size: tuple[int, int],
+        tile: Tile,
+        apply: tasks.Apply,
+        batch: tasks.Batch,
+        **kw: int,
     ) -> Found:
         """The prediction for a tile, without the pixels beyond the image."""
         predictions = self._task.predict(apply, self._trained.task_state, batch)
@@ -323,7 +311,7 @@ class TiledPrediction:
 
     def _components(
         self, job: _Image, tiles: Sequence[Tile], background: jax.Array
-    ) -> Iterator[Piece]:
+    ) -> Iterator[instances.Piece]:
         """The connected components of each core and the pixel around it."""
         size = job.pixels.size
         for tile in job.progress(tiles, "tiles"):
@@ -337,7 +325,7 @@ class TiledPrediction:
             seen = Box(top - 1, left - 1, bottom + 1, right + 1).clipped(*size)
             mask = np.asarray(where[0])[seen.within(tile.outer).slices]
             labels: Any = scipy.ndimage.label(mask, _CORNERS)[0]
-            yield Piece(labels, (seen.top, seen.left), tuple(core))
+            yield instances.Piece(labels, (seen.top, seen.left), tuple(core))
 
 
 class _Canvas:
@@ -374,7 +362,7 @@ class _Votes:
         self._scores: list[np.ndarray] = []
         self._sizes: list[np.ndarray] = []
 
-    def pieces(self, every: Iterable[tuple[Tile, Found]]) -> Iterator[Piece]:
+    def pieces(self, every: Iterable[tuple[Tile, Found]]) -> Iterator[instances.Piece]:
         """The label maps, while classes and scores are kept."""
         for tile, found in every:
             labels = found["labels"]
@@ -384,9 +372,11 @@ class _Votes:
             self._scores.append(found.get("instance_scores", np.zeros(number))[:number])
             classes = found.get("instance_classes", np.zeros(number, int))[:number]
             self.classes.append(np.concatenate([[0], classes]))
-            yield Piece(labels, (tile.outer.top, tile.outer.left), tuple(tile.core))
+            yield instances.Piece(
+                labels, (tile.outer.top, tile.outer.left), tuple(tile.core)
+            )
 
-    def of_instances(self, stitched: Stitched) -> Found:
+    def of_instances(self, stitched: instances.Stitched) -> Found:
         """The class of all parts, and the mean of their scores by pixels."""
         number = len(stitched.sizes) - 1
         names = stitched.names[1:]
@@ -408,7 +398,7 @@ def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
         last = min(first + max(_ROWS, width), len(labels))
         window = np.concatenate([above, labels[first : last + width]])
         skipped, above = len(above), labels[last - width : last].copy()
-        dilated = np.asarray(dilate_instances(jnp.asarray(window), width))
+        dilated = np.asarray(instances.dilate_instances(jnp.asarray(window), width))
         labels[first:last] = dilated[skipped : skipped + last - first]
     return labels
 

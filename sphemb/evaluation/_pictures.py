@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb import tasks, viz
 from sphemb._checks import InputError
 from sphemb._files import written_whole
 from sphemb.evaluation._score import Evaluation, ScoredImage
@@ -21,37 +22,7 @@ from sphemb.grouping import gbms, gbms_trajectory
 from sphemb.instances import relabel, select_detections
 from sphemb.losses import margin_loss
 from sphemb.metrics import AverageRecall
-from sphemb.tasks import (
-    BoundaryMap,
-    ClassMap,
-    Clusters,
-    Detections,
-    Groups,
-    named_arrays,
-)
 from sphemb.training import Trained, load_run
-from sphemb.viz import (
-    Example,
-    Scene,
-    draw_boundaries,
-    draw_classes,
-    draw_clusters,
-    draw_curves,
-    draw_gradients,
-    draw_grouping,
-    draw_orientations,
-    draw_precision_curve,
-    draw_recall_curves,
-    draw_similarity_histograms,
-    draw_sphere,
-    draw_trimap_curves,
-    embedding_rgb,
-    html_page,
-    label_rgb,
-    match_labels,
-    onto_sphere,
-    save_figure,
-)
 
 _SIDE_SHOWN = 256  # pixels of a picture, at most
 _POINTS_SHOWN = 1500
@@ -89,12 +60,12 @@ def draw_pictures(
     """
     makers = _makers(evaluation.predictions, trained, evaluation)
     if records:
-        makers["curves"] = lambda: draw_curves(records)
+        makers["curves"] = lambda: viz.draw_curves(records)
     files, missing = [], []
     for title, make in makers.items():
         path = folder / f"{title}.png"
         try:
-            files.append(save_figure(make(), path))
+            files.append(viz.save_figure(make(), path))
         except InputError as error:
             path.unlink(missing_ok=True)  # of an earlier evaluation
             missing.append(f"{path.name} ({error})")
@@ -109,27 +80,27 @@ def _makers(found: Any, trained: Trained, evaluation: Evaluation) -> Makers:
     return {}
 
 
-@_makers.register(Clusters)
-def _(found: Clusters, trained: Trained, evaluation: Evaluation) -> Makers:
+@_makers.register(tasks.Clusters)
+def _(found: tasks.Clusters, trained: Trained, evaluation: Evaluation) -> Makers:
     samples = evaluation.samples
     image, truth = samples["image"], samples.get("semantic")
-    return {"clusters": lambda: draw_clusters(image, found.classes, truth=truth)}
+    return {"clusters": lambda: viz.draw_clusters(image, found.classes, truth=truth)}
 
 
-@_makers.register(ClassMap)
-def _(found: ClassMap, trained: Trained, evaluation: Evaluation) -> Makers:
+@_makers.register(tasks.ClassMap)
+def _(found: tasks.ClassMap, trained: Trained, evaluation: Evaluation) -> Makers:
     return _class_makers(found, None, trained, evaluation)
 
 
-@_makers.register(Detections)
-def _(found: Detections, trained: Trained, evaluation: Evaluation) -> Makers:
-    classes = ClassMap(found.classes, found.groups.embedding)
+@_makers.register(tasks.Detections)
+def _(found: tasks.Detections, trained: Trained, evaluation: Evaluation) -> Makers:
+    classes = tasks.ClassMap(found.classes, found.groups.embedding)
     makers = _makers(found.groups, trained, evaluation)
     return makers | _class_makers(classes, found, trained, evaluation)
 
 
-@_makers.register(Groups)
-def _(found: Groups, trained: Trained, evaluation: Evaluation) -> Makers:
+@_makers.register(tasks.Groups)
+def _(found: tasks.Groups, trained: Trained, evaluation: Evaluation) -> Makers:
     task: Any = trained.experiment.task
     samples, readoff = evaluation.samples, task.readoff
     makers: Makers = {"grouping": lambda: _grouping_figure(found, samples)}
@@ -141,7 +112,7 @@ def _(found: Groups, trained: Trained, evaluation: Evaluation) -> Makers:
     # The image with the most instances shows best how they are separated.
     grid = PixelGrid.of_sample(evaluation, fullest_first(samples["instances"])[0])
     labels, kappa = grid.instances.reshape(-1), readoff.concentration
-    margin = getattr(task, "margin", None)
+    margin: Any = getattr(task, "margin", None)
 
     @functools.cache
     def trajectory() -> np.ndarray:
@@ -149,23 +120,27 @@ def _(found: Groups, trained: Trained, evaluation: Evaluation) -> Makers:
 
     def gradients() -> Any:
         _check_annotated(grid.instances)
-        return draw_gradients(*grid, grid.gradients(concentration=kappa, margin=margin))
+        return viz.draw_gradients(
+            *grid, grid.gradients(concentration=kappa, margin=margin)
+        )
 
-    makers["sphere"] = lambda: draw_sphere(trajectory(), labels, concentration=kappa)
+    makers["sphere"] = lambda: viz.draw_sphere(
+        trajectory(), labels, concentration=kappa
+    )
     if margin is not None:
         makers["gradients"] = gradients
-        makers["similarities"] = lambda: draw_similarity_histograms(
+        makers["similarities"] = lambda: viz.draw_similarity_histograms(
             trajectory(), labels, margin=margin
         )
     return makers
 
 
-@_makers.register(BoundaryMap)
-def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
+@_makers.register(tasks.BoundaryMap)
+def _(found: tasks.BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
     makers: Makers = {}
     if "boundaries" in evaluation.metrics:
         scores = evaluation.metrics["boundaries"]
-        makers["precision"] = lambda: draw_precision_curve(scores)
+        makers["precision"] = lambda: viz.draw_precision_curve(scores)
     if found.branches is None or "boundaries" not in evaluation.samples:
         return makers
     config, samples = trained.experiment.config, evaluation.samples
@@ -189,7 +164,7 @@ def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
     rows = slice(0, _BOUNDARIES_SHOWN)
 
     def boundaries() -> Any:
-        return draw_boundaries(
+        return viz.draw_boundaries(
             samples["image"][:, :height, :width][rows],
             truth[rows],
             found.boundary[area][rows],
@@ -201,7 +176,7 @@ def _(found: BoundaryMap, trained: Trained, evaluation: Evaluation) -> Makers:
         boundary = annotated[chosen, 0] > 0
         if not boundary.any():
             raise InputError("the images must have a boundary, got none")
-        return draw_orientations(branches["after"][chosen, 0], boundary)
+        return viz.draw_orientations(branches["after"][chosen, 0], boundary)
 
     return makers | {"boundaries": boundaries, "orientations": orientations}
 
@@ -216,26 +191,23 @@ def _annotated_share(boundaries: np.ndarray) -> np.ndarray:
 def _recall_figure(name: str, scores: Mapping[str, float]) -> Any:
     if not scores["num_objects"]:
         raise InputError("the images must have objects, got none")
-    return draw_recall_curves({name: scores})
+    return viz.draw_recall_curves({name: scores})
 
 
-def _grouping_figure(found: Groups, samples: Mapping[str, np.ndarray]) -> Any:
+def _grouping_figure(found: tasks.Groups, samples: Mapping[str, np.ndarray]) -> Any:
     truth = samples["instances"]
     _check_annotated(truth)
+    number = max(int(found.labels.max()) + 1, 1)
+    limits = {"max_predicted": number, "max_true": max(int(truth.max()), 1)}
     scores = [
-        AverageRecall.from_batch(
-            jnp.asarray(p[None]),
-            jnp.asarray(t[None]),
-            max_predicted=max(int(found.labels.max()) + 1, 1),
-            max_true=max(int(truth.max()), 1),
-        ).compute()["mean_best_iou"]
-        for p, t in zip(found.labels, truth, strict=True)
+        AverageRecall.from_batch(p[None], t[None], **limits).compute()["mean_best_iou"]
+        for p, t in zip(*map(jnp.asarray, (found.labels, truth)), strict=True)
     ]
-    shown = _instance_map(found)
-    return draw_grouping(samples["image"], truth, shown, found.embedding, scores=scores)
+    maps = (samples["image"], truth, _instance_map(found), found.embedding)
+    return viz.draw_grouping(*maps, scores=scores)
 
 
-def _instance_map(found: Groups) -> np.ndarray:
+def _instance_map(found: tasks.Groups) -> np.ndarray:
     """The instances of groups, 0 for the background and 1, 2, .. for the others."""
     if found.background is None:
         return np.asarray(found.labels) + 1
@@ -249,13 +221,12 @@ def _check_annotated(truth: np.ndarray) -> None:
 
 
 def _class_makers(
-    found: ClassMap,
-    detected: Detections | None,
+    found: tasks.ClassMap,
+    detected: tasks.Detections | None,
     trained: Trained,
-    evaluation: Evaluation,
+    of: Evaluation,
 ) -> Makers:
-    samples = evaluation.samples
-    makers: Makers = {}
+    samples, makers = of.samples, Makers()
 
     def classes() -> Any:
         height, width = _common_size(samples["mask"])
@@ -263,21 +234,13 @@ def _class_makers(
         drawn = None
         if detected is not None:
             least = getattr(trained.experiment.task, "min_score", -np.inf)
+            proposals = np.asarray(detected.groups.proposals)[..., :height, :width]
+            scores, kinds = detected.proposal_scores, detected.proposal_classes
             drawn = [
-                select_detections(
-                    np.asarray(maps)[..., :height, :width],
-                    scores=scores,
-                    classes=classes,
-                    min_score=least,
-                )
-                for maps, scores, classes in zip(
-                    detected.groups.proposals,
-                    detected.proposal_scores,
-                    detected.proposal_classes,
-                    strict=True,
-                )
+                select_detections(p, scores=s, classes=c, min_score=least)
+                for p, s, c in zip(proposals, scores, kinds, strict=True)
             ]
-        return draw_classes(
+        return viz.draw_classes(
             *(np.asarray(array)[:, :height, :width] for array in maps),
             class_names=trained.class_names,
             detections=drawn,
@@ -285,10 +248,10 @@ def _class_makers(
 
     if found.embedding is not None and "semantic" in samples:
         makers["classes"] = classes
-    if "trimap" in evaluation.metrics:
+    if "trimap" in of.metrics:
         name = trained.experiment.config.model.name
-        curve = evaluation.metrics["trimap"].curve()
-        makers["trimap"] = lambda: draw_trimap_curves({name: curve})
+        curve = of.metrics["trimap"].curve()
+        makers["trimap"] = lambda: viz.draw_trimap_curves({name: curve})
     return makers
 
 
@@ -315,7 +278,7 @@ class PixelGrid(NamedTuple):
     def of_sample(cls, evaluation: Evaluation, index: int) -> Self:
         """A sample of an evaluation of groups, at most 64 pixels a side."""
         samples: Any = evaluation.samples
-        samples = samples | named_arrays(evaluation.predictions)
+        samples = samples | tasks.named_arrays(evaluation.predictions)
         step = -(-max(samples["instances"].shape[1:]) // _SIDE_COMPARED)
         return cls(*(samples[name][index][::step, ::step] for name in cls._fields))
 
@@ -362,11 +325,11 @@ def write_report(
     split: str,
     facts: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Writes an evaluation as one page below 3 MB, and returns its path.
+    """Writes an evaluation with extremes as one page below 3 MB, and returns its path.
 
     Args:
         trained: the network.
-        evaluation: of it, with extremes.
+        evaluation: of it.
         records: of the training, from `sphemb.training.read_log`.
         path: of the page.
         split: that was evaluated.
@@ -380,28 +343,29 @@ def write_report(
         image.index: str(source[image.index].get("name") or f"image {image.index}")
         for image in kept
     }
-    scenes = [
+    scenes = (
         _scene(trained, image, f"{kind} {place}: {names[image.index]}")
         for kind, images in ends.items()
         for place, image in enumerate(images, start=1)
-    ]
+    )
+    scenes = [scene for scene in scenes if scene]
 
     def page(side: int) -> bytes:
-        def example(image: ScoredImage) -> Example:
+        def example(image: ScoredImage) -> viz.Example:
             score = f"{by} {image.scores[by]:.4f}"
-            return Example(names[image.index], score, _pictures(image, side))
+            return viz.Example(names[image.index], score, _pictures(image, side))
 
-        text = html_page(
+        text = viz.html_page(
             f"{config.task.name} of {config.model.name}",
             facts=facts,
             scores=evaluation.scores,
-            figures={"The training": draw_curves(records)} if records else {},
+            figures={"The training": viz.draw_curves(records)} if records else {},
             examples={
                 f"The {kind} images": [example(image) for image in images]
                 for kind, images in ends.items()
                 if images
             },
-            scenes=[scene for scene in scenes if scene],
+            scenes=scenes,
         )
         # File names may hold bytes that UTF-8 cannot.
         return text.encode("utf-8", errors="backslashreplace")
@@ -420,7 +384,7 @@ def _cut(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
     height, width = _common_size(image.maps["mask"][None])
     step = -(-max(height, width) // side)
     cut = {}
-    for name, array in (image.maps | named_arrays(image.prediction)).items():
+    for name, array in (image.maps | tasks.named_arrays(image.prediction)).items():
         first = 1 if name in ("boundaries", "branches") else 0
         if array.shape[first : first + 2] == size:
             area = (slice(0, height, step), slice(0, width, step))
@@ -436,42 +400,44 @@ def _labels(
     return None, None
 
 
-@_labels.register(ClassMap)
-@_labels.register(Detections)
+@_labels.register(tasks.ClassMap)
+@_labels.register(tasks.Detections)
 def _(found: Any, maps: Mapping[str, np.ndarray]) -> Any:
     return maps.get("semantic"), maps["classes"]
 
 
-@_labels.register(Clusters)
-def _(found: Clusters, maps: Mapping[str, np.ndarray]) -> Any:
+@_labels.register(tasks.Clusters)
+def _(found: tasks.Clusters, maps: Mapping[str, np.ndarray]) -> Any:
     return maps.get("semantic"), maps["classes"] + 1
 
 
-@_labels.register(Groups)
-def _(found: Groups, maps: Mapping[str, np.ndarray]) -> Any:
+@_labels.register(tasks.Groups)
+def _(found: tasks.Groups, maps: Mapping[str, np.ndarray]) -> Any:
     instances = _instance_map(found._replace(labels=maps["labels"]))
-    return maps["instances"], match_labels(instances, maps["instances"])
+    return maps["instances"], viz.match_labels(instances, maps["instances"])
 
 
 def _pictures(image: ScoredImage, side: int) -> dict[str, np.ndarray]:
     maps = _cut(image, side)
-    truth, found = _labels(image.prediction, maps)
     pictures = {"image": maps["image"]}
-    for name, labels in {"truth": truth, "found": found}.items():
+    kinds = zip(("truth", "found"), _labels(image.prediction, maps), strict=True)
+    for name, labels in kinds:
         if labels is not None:
-            pictures[name] = label_rgb(labels)
+            pictures[name] = viz.label_rgb(labels)
     if "boundaries" in maps:
         pictures["annotators"] = _black(_annotated_share(maps["boundaries"]))
     if "boundary" in maps:
         pictures["boundaries found"] = _black(maps["boundary"])
     if "embedding" in maps:
-        pictures["embedding"] = embedding_rgb(maps["embedding"])
+        pictures["embedding"] = viz.embedding_rgb(maps["embedding"])
     elif "branches" in maps:
-        pictures["embedding of the finest branch"] = embedding_rgb(maps["branches"][0])
+        pictures["embedding of the finest branch"] = viz.embedding_rgb(
+            maps["branches"][0]
+        )
     return pictures
 
 
-def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
+def _scene(trained: Trained, image: ScoredImage, name: str) -> viz.Scene | None:
     """The points of an image at every step of the mean shift, if it has points."""
     maps = _cut(image, _SIDE_COMPARED)
     if "embedding" not in maps:
@@ -491,20 +457,15 @@ def _scene(trained: Trained, image: ScoredImage, name: str) -> Scene | None:
         note += f" {len(shown):,} of them are shown."
     if dim > 3:
         note += f" Of {dim} dimensions, the three principal ones of the last step are "
-        note += (
-            "shown, normalized to length one: points that are close here may be far "
-        )
-        note += "apart in the embedding."
-    truth, found = _labels(image.prediction, maps)
-    labels = {
-        kind: array.reshape(-1)
-        for kind, array in {"truth": truth, "found": found}.items()
-        if array is not None
-    }
+        note += "shown at length one: what is close here may be far apart in all."
+    kinds = zip(("truth", "found"), _labels(image.prediction, maps), strict=True)
+    labels = {kind: array.reshape(-1) for kind, array in kinds if array is not None}
     weights = next((array for array in labels.values() if (array >= 0).any()), None)
-    colors = {kind: label_rgb(array)[shown] for kind, array in labels.items()}
+    colors = {kind: viz.label_rgb(array)[shown] for kind, array in labels.items()}
     colors["image"] = np.clip(maps["image"].reshape(-1, 3), 0.0, 1.0)[shown]
-    return Scene(name, note, onto_sphere(trajectory, labels=weights)[:, shown], colors)
+    return viz.Scene(
+        name, note, viz.onto_sphere(trajectory, labels=weights)[:, shown], colors
+    )
 
 
 def _black(values: np.ndarray) -> np.ndarray:

@@ -28,9 +28,8 @@ class ScoredImage:
     Attributes:
         index: its place in the split.
         scores: name -> score; NaN if the image has nothing to score.
-        maps: of the worst and the best images, as `Evaluation.samples` but of one
-            image; empty for the others.
-        prediction: of these, as `Evaluation.predictions`; None for the others.
+        maps: of the worst and the best images, as `Evaluation.samples`; else empty.
+        prediction: of these, as `Evaluation.predictions`; else None.
     """
 
     index: int

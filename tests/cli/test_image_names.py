@@ -310,7 +310,7 @@ class TestClasses:
         save(tmp_path / "truth" / "a.png", MAPS["cam1/000"])
         for ending in ("png", "tif"):
             save(tmp_path / "found" / f"a.{ending}", MAPS["cam1/000"])
-        with pytest.raises(InputError, match="one label image for each name"):
+        with pytest.raises(InputError, match="one file for each name"):
             ScoreClasses(tmp_path / "found", tmp_path / "truth").run()
 
 

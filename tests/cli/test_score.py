@@ -114,7 +114,7 @@ def test_maxima_alone_are_scored_on_request(folders):
     [
         ("no truth", "a.png must have a ground truth"),
         ("no map", "c.mat must have a prediction"),
-        ("two maps", "maps must have different names"),
+        ("two maps", "--maps must have one file for each name"),
         ("colour", "b.png must be gray with 8 or 16 bits, got mode RGB"),
         ("wide", "b.tif must have values within 16 bits, got 70000 to 70000"),
         ("size", "b.png must have the size of"),
