@@ -457,7 +457,8 @@ def _scene(trained: Trained, image: ScoredImage, name: str) -> viz.Scene | None:
         note += f" {len(shown):,} of them are shown."
     if dim > 3:
         note += f" Of {dim} dimensions, the three principal ones of the last step are "
-        note += "shown, normalized: points close here may be far apart in all of them."
+        note += "shown, normalized to length one: points that are close here may be "
+        note += "far apart in the embedding."
     kinds = zip(("truth", "found"), _labels(image.prediction, maps), strict=True)
     labels = {kind: array.reshape(-1) for kind, array in kinds if array is not None}
     weights = next((array for array in labels.values() if (array >= 0).any()), None)
