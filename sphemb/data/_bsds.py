@@ -202,7 +202,6 @@ def read_names(tree: Files) -> dict[str, list[str]]:
 
 
 def _digest_tree(root: PathLike, names: dict[str, list[str]]) -> str:
-    """Digests the annotations of a tree and the sizes of its images."""
     digest = hashlib.sha256(repr(names).encode())
     for split, inside in names.items():
         for name in inside:

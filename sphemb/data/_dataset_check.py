@@ -235,7 +235,6 @@ def _not_read(sources: Sequence[Any]) -> Iterator[Finding]:
 
 
 def _nothing_to_learn(checked: list[CheckedFile]) -> Iterator[Finding]:
-    """Yields errors about splits that no task can learn from, or be scored by."""
     for split in SPLITS:
         usable = [f for f in checked if f.split == split and f.size is not None]
         many = f"but all {len(usable)} of its masks are"

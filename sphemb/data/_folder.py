@@ -111,8 +111,6 @@ def _check_size(pair: Pair, found: tuple[int, ...], size: tuple[int, ...]) -> No
 
 
 class _SplitFolder:
-    """A folder whose images are divided into three splits."""
-
     _holds: str
     _settings: Mapping[str, Any] = {}  # of `FolderExamples`
 

@@ -43,16 +43,10 @@ def refuse_both(name: str, tree: PathLike, manual_dir: PathLike | None) -> None:
 class LabeledBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The base of the TFDS builders of labeled images, each of which is a `Dataset`.
 
-    Examples are stored as array_record, with the features image, the maps, and name.
-
-    Args:
-        name: of the config; differs where what is prepared differs.
-        data_dir: the folder of prepared data sets; by default ``TFDS_DATA_DIR`` or
-            ``~/tensorflow_datasets``.
-        settings: all other arguments of the builder.
-        maps: key of a map -> the dtype of its PNG.
-        encoding: of the image.
-        size: (H, W), where all have one.
+    The config's ``name`` differs where what is prepared differs; ``data_dir`` is the
+    folder of prepared data sets, by default ``TFDS_DATA_DIR`` or
+    ``~/tensorflow_datasets``; ``settings`` are all other arguments, ``maps`` key of a
+    map -> dtype of its PNG, ``encoding`` and ``size`` (H, W) those of the image.
     """
 
     class_names: ClassVar[Sequence[str] | None] = None
@@ -128,12 +122,7 @@ def preparer(builder_class: type[Builder], *, what: str) -> Callable[..., Builde
     prepare.__module__ = builder_class.__module__
     prepare.__doc__ = f"""Returns a `{builder_class.__name__}`, prepared if necessary.
 
-    An interrupted preparation leaves nothing behind; of several processes that prepare
-    the same data set at once, one wins.
-
-    Raises:
-        InputError: a setting does not fit, a file is missing, damaged or not the
-            published one, or data_dir cannot be written to.
+    Of several processes that prepare the same data set at once, one wins.
     """
     return prepare
 

@@ -61,12 +61,10 @@ class VocMasks(LabeledBuilder, skip_registration=True):
     """PASCAL VOC 2012, or another tree in its form, with masks of instances.
 
     Features: image, the JPEG file unchanged; instances and semantic, PNG uint8
-    [H, W, 1] (0 background, 255 void); name, text. Where VOC and SBD both have masks,
-    VOC's are taken, because SBD has no void.
-
-    Splits: train, VOC's and all of SBD's images that are not in validation;
-    validation, VOC's val; test, the images of validation that SBD has too. A tree whose
-    lists, masks or sizes of images changed is prepared anew.
+    [H, W, 1] (0 background, 255 void); name. Where both have masks, VOC's are taken,
+    because SBD has no void. Splits: train, VOC's and all of SBD's images that are not
+    in validation; validation, VOC's val; test, those of validation that SBD has too. A
+    tree whose lists, masks or sizes of images changed is prepared anew.
 
     Args:
         sbd: take the masks of the Semantic Boundaries Dataset where VOC has none, which
@@ -209,7 +207,6 @@ def _read_sbd(data: bytes, *, who: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _digest_tree(root: str, splits: dict[str, list[str]]) -> str:
-    """Digests the lists and masks of a tree, and the sizes of its images."""
     digest = hashlib.sha256(repr(splits).encode())
     masks = ("SegmentationClass/{}.png", "SegmentationObject/{}.png", "inst/{}.mat")
     for name in sorted({name for names in splits.values() for name in names}):

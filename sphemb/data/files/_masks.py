@@ -152,7 +152,6 @@ def _void_pixels(kind: str, values: np.ndarray, void: int | None) -> np.ndarray:
 
 
 def _check_labels(path: pathlib.Path, numbered: np.ndarray, number: int) -> None:
-    """Refuses a photograph in the place of a label image."""
     found = ""
     if number * _FEWEST_PIXELS > max(numbered.size, _FEWEST_PIXELS):
         height, width = numbered.shape
@@ -201,7 +200,6 @@ def _doubts(
     masks: str,
     void: int | None,
 ) -> list[tuple[str, str]]:
-    """What is doubtful about a mask: kinds of findings with their text."""
     doubts = []
     gray = stored.kind == "labels"
     only = int(found[0]) if len(found) == 1 else None
