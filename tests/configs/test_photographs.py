@@ -8,12 +8,12 @@ import pytest
 from examples.coco_to_voc import export
 from sphemb import InputError
 from sphemb.cli import run_training
-from sphemb.configs import coco, folder, nuclei, voc
+from sphemb.configs import coco, folder, voc
 from sphemb.data import BuilderDataset, prepare_coco
 from sphemb.models import DenseEmbedding
 from sphemb.tasks import Proposals
 from sphemb.training import Experiment, train
-from tests.scenes import write_coco, write_folder, write_voc
+from tests.scenes import write_folder
 from tests.tiny import shrink
 
 
@@ -32,24 +32,6 @@ def test_a_folder_is_trained_on_scored_and_drawn(folder_dir, tmp_path):
     pictures = {path.name for path in (tmp_path / "run" / "pictures").iterdir()}
     assert {"grouping.png", "proposals.png", "curves.png"} <= pictures
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["step"] == 1
-
-
-@pytest.mark.nightly
-def test_nuclei_are_scored_part_by_part(folder_dir, tmp_path):
-    config = shrink(nuclei.get_config())
-    config.data.dir = folder_dir
-    summary = run_training(config, tmp_path / "run")
-    assert 0 <= summary["matched_precision@0.5"] <= 1
-
-
-@pytest.mark.parametrize("variant", ["r50", "mean_shift"])
-@pytest.mark.nightly
-def test_voc_takes_its_first_step(variant, tmp_path):
-    config = shrink(voc.get_config(variant))
-    config.data.voc_dir = str(write_voc(tmp_path / "voc"))
-    config.data.data_dir = str(tmp_path / "prepared")
-    config.task.num_steps = min(config.task.num_steps, 1)
-    assert train(config, tmp_path / "run").step == 1
 
 
 @pytest.mark.needs_data
@@ -73,15 +55,6 @@ def test_voc_is_trained_on_real_images_in_its_layout_and_scored(data_dir, tmp_pa
     summary = run_training(config, tmp_path / "run")
     assert summary["num_images"] == 4
     assert 0 <= summary["recall@0.5@60"] <= 1
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("variant", ["r50", "small"])
-def test_coco_takes_its_first_step(variant, tmp_path):
-    config = shrink(coco.get_config(variant))
-    config.data.coco_dir = str(write_coco(tmp_path / "coco"))
-    config.data.data_dir = str(tmp_path / "prepared")
-    assert train(config, tmp_path / "run").step == 1
 
 
 @pytest.mark.parametrize("variant", voc.VARIANTS)

@@ -12,8 +12,8 @@ from sphemb.cli import main, run_training
 from sphemb.configs import voc_instances, voc_semantic
 from sphemb.data import read_size
 from sphemb.tasks import Instances, Semantic
-from sphemb.training import Experiment, _loop, load_run, train
-from tests.scenes import write_coco, write_voc
+from sphemb.training import Experiment, _loop, load_run
+from tests.scenes import write_coco
 from tests.tiny import shrink
 
 
@@ -86,17 +86,6 @@ def test_instances_get_classes_scores_and_a_line_that_is_kept(coco_dir, tmp_path
         assert coco_mask.area(result["segmentation"]) > 0
     with Image.open(tmp_path / "out" / "000000000000_labels.png") as labels:
         assert labels.size == read_size(f"{coco_dir}/val2017/000000000000.jpg")[::-1]
-
-
-@pytest.mark.parametrize("module", [voc_semantic, voc_instances])
-@pytest.mark.nightly
-def test_voc_takes_its_first_step(module, tmp_path):
-    config = small(module.get_config())
-    if config.model.atrous_rates:
-        config.model.atrous_rates = (1,)
-    config.data.voc_dir = str(write_voc(tmp_path / "voc"))
-    config.data.data_dir = str(tmp_path / "prepared")
-    assert train(config, tmp_path / "run").step == 1
 
 
 @pytest.mark.parametrize("variant", voc_semantic.VARIANTS)

@@ -9,8 +9,7 @@ from sphemb import InputError
 from sphemb.cli import run_training
 from sphemb.configs import digits, digits_spectral, voc_spectral
 from sphemb.models import FCN8
-from sphemb.training import Experiment, load_run, train
-from tests.scenes import write_coco, write_voc
+from sphemb.training import Experiment, load_run
 from tests.tiny import tiny_config
 
 
@@ -78,26 +77,6 @@ def test_a_run_of_the_margin_loss_is_rounded_as_it_rounds_itself(
     assert 0 <= again["pair_accuracy"] <= 1
     for name in ("mean_best_iou", "count_found", "num_objects"):
         assert again[name] == pytest.approx(own[name], abs=1e-6)
-
-
-@pytest.mark.nightly
-def test_voc_takes_its_first_step(tmp_path):
-    config = shrink(voc_spectral.get_config())
-    config.data.voc_dir = str(write_voc(tmp_path / "voc"))
-    config.data.data_dir = str(tmp_path / "prepared")
-    summary = run_training(config, tmp_path / "run")
-    assert summary["step"] == 1
-    assert 0 <= summary["pair_accuracy"] <= 1
-
-
-def test_coco_takes_its_first_step(tmp_path):
-    config = shrink(voc_spectral.get_config("coco_spectral"))
-    config.data.update(
-        coco_dir=str(write_coco(tmp_path / "coco")),
-        data_dir=str(tmp_path / "prepared"),
-        masks="instances",
-    )
-    assert train(config, tmp_path / "run").step == 1
 
 
 @pytest.mark.parametrize("coco", ["", "coco_"])
