@@ -165,7 +165,14 @@ def overfit(config) -> Evaluation:
 
 
 # On drawn digits PiCIE's clusters do not find the strokes: configs/picie_digits.py.
-@pytest.mark.parametrize("name", sorted(set(shipped_configs()) - {"picie_digits"}))
+NAMES = sorted(set(shipped_configs()) - {"picie_digits"})
+LONG = ("nuclei", "voc_instances")  # over 15 seconds each
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.nightly] if n in LONG else []) for n in NAMES],
+)
 def test_one_image_is_learned(name, tmp_path):
     case = CASES[name]
     config = small_config(name, case)
