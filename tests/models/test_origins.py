@@ -212,6 +212,7 @@ def test_a_grid_is_that_of_the_paddings_before_it():
     assert Grid(4, -1.5).pixels(12).tolist() == [0, 4, 8]
 
 
+@pytest.mark.nightly
 def test_imagenet_weights_look_where_their_maps_say_and_not_where_paddings_do():
     # A mirrored copy of each photograph cancels what lies in one half of it.
     photographs = []

@@ -80,6 +80,7 @@ jax.tree.map(np.testing.assert_array_equal, again.params, first.params)
 """
 
 
+@pytest.mark.nightly
 def test_two_train_on_from_before_a_damaged_checkpoint_and_save_its_step_again(
     drawings_dir, tmp_path
 ):
