@@ -168,7 +168,10 @@ def test_legacy_keys_give_what_typed_keys_give(name):
         (7, "key must be a random key, got int: jax.random.key"),
         (np.zeros(2), r"key must be a random key, got float64 \(2,\)"),
         (np.zeros(3, np.uint32), r"key must be a random key, got uint32 \(3,\)"),
-        (jax.random.split(jax.random.key(0)), r"key must be one .* got \(2,\) of them"),
+        (
+            jax.random.split(jax.random.key(0)),
+            r"key must be one .* got \(2,\): use jax.vmap",
+        ),
     ],
 )
 def test_what_is_no_key_is_named(name, key, words):
