@@ -53,9 +53,8 @@ def test_both_stages_train_are_scored_and_drawn_and_predict_maps(tmp_path):
         Predict((str(image),), tmp_path / "second", out).run()
 
 
-@pytest.mark.parametrize(
-    "variant", ["logistic", pytest.param("r50", marks=pytest.mark.nightly)]
-)
+@pytest.mark.nightly
+@pytest.mark.parametrize("variant", ["logistic", "r50"])
 def test_a_variant_takes_its_first_step(variant, tmp_path):
     tree = write_tree(tmp_path / "tree")
     config = shrink(bsds.get_config(variant), tree, tmp_path / "tfds")

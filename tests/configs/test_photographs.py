@@ -22,6 +22,7 @@ def folder_dir(tmp_path_factory):
     return str(write_folder(tmp_path_factory.mktemp("folder") / "own"))
 
 
+@pytest.mark.nightly
 def test_a_folder_is_trained_on_scored_and_drawn(folder_dir, tmp_path):
     config = shrink(folder.get_config())
     config.data.dir = folder_dir

@@ -180,6 +180,7 @@ class TestStops:
         assert trained_seeing(straight.config, workdir) == straight.seen[4:]
         assert_same(workdir, straight)
 
+    @pytest.mark.nightly
     def test_while_a_checkpoint_is_being_written(self, straight, tmp_path):
         workdir = shutil.copytree(straight.root / "saving", tmp_path / "run")
         there = {path.name for path in (workdir / "checkpoints").iterdir()}
