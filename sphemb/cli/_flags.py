@@ -84,12 +84,12 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
 
     ``kind`` is a dataclass, or a union of annotated ones, one for each verb.
     """
-    told = io.StringIO()
+    captured = io.StringIO()
     before = os.environ.get("COLUMNS")
     if not {"-h", "--help"} & set(arguments):
         os.environ["COLUMNS"] = _WIDE
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(captured):
             return tyro.cli(kind, prog=prog, args=arguments, config=_MARKERS)
     except SystemExit as stop:
         if not stop.code:  # help was asked for
@@ -98,7 +98,7 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
         os.environ.pop("COLUMNS", None)
         if before is not None:
             os.environ["COLUMNS"] = before
-    print(f"error: {one_line(_plain(told.getvalue()))}: see {prog} -h", file=sys.stderr)
+    print(f"error: {one_line(_plain(captured.getvalue()))}: see {prog} -h", file=sys.stderr)
     raise SystemExit(2)
 
 

@@ -1,4 +1,4 @@
-"""MATLAB files: read as SciPy reads them, and one line for those that are damaged."""
+"""MATLAB files: read as SciPy reads them; a damaged one is one line."""
 
 import io
 import os

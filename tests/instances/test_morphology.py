@@ -211,7 +211,7 @@ def eroded_by_scipy(labels, width):
     expected = np.where(labels == VOID, VOID, 0)
     square = np.ones((2 * width + 1,) * 2)
     for k in range(1, labels.max() + 1):
-        # What nobody knows, and what lies outside, is no other label.
+        # Unknown pixels, and those outside, must not become another label.
         inside = ndimage.binary_erosion(
             (labels == k) | (labels == VOID), square, border_value=1
         )
