@@ -84,12 +84,12 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
 
     ``kind`` is a dataclass, or a union of annotated ones, one for each verb.
     """
-    captured = io.StringIO()
+    text = io.StringIO()
     before = os.environ.get("COLUMNS")
     if not {"-h", "--help"} & set(arguments):
         os.environ["COLUMNS"] = _WIDE
     try:
-        with contextlib.redirect_stderr(captured):
+        with contextlib.redirect_stderr(text):
             return tyro.cli(kind, prog=prog, args=arguments, config=_MARKERS)
     except SystemExit as stop:
         if not stop.code:  # help was asked for
@@ -98,7 +98,7 @@ def parse_flags(kind: Any, prog: str, arguments: Sequence[str]) -> Any:
         os.environ.pop("COLUMNS", None)
         if before is not None:
             os.environ["COLUMNS"] = before
-    print(f"error: {one_line(_plain(captured.getvalue()))}: see {prog} -h", file=sys.stderr)
+    print(f"error: {one_line(_plain(text.getvalue()))}: see {prog} -h", file=sys.stderr)
     raise SystemExit(2)
 
 
