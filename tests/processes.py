@@ -22,6 +22,13 @@ if count > 1:
 """
 
 
+def flags_for(devices: int) -> str:
+    """This process's flags of XLA, for another number of devices."""
+    flag = "--xla_force_host_platform_device_count"
+    others = [f for f in os.environ["XLA_FLAGS"].split() if flag not in f]
+    return " ".join([*others, f"{flag}={devices}"])
+
+
 def run_processes(
     code: str,
     *arguments: object,
@@ -44,8 +51,8 @@ def run_processes(
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    flags = {"XLA_FLAGS": flags_for(devices), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, **flags}
     deadline = time.monotonic() + timeout
     with contextlib.ExitStack() as files:
         # A pipe that waits to be read would stop who writes to it.

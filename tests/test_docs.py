@@ -1,4 +1,4 @@
-"""The documentation builds into a site without a warning."""
+"""The documentation is read without a warning: links, references, docstrings."""
 
 import pathlib
 import subprocess
@@ -9,19 +9,16 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def test_the_site_is_built_without_a_warning(tmp_path):
+def test_the_site_is_read_without_a_warning(tmp_path):
     for package in ("sphinx", "myst_parser", "furo"):
         pytest.importorskip(package)
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q"]
     built = subprocess.run(
-        [*command, "-c", "docs", ".", str(tmp_path / "site")],
+        [*command, "-b", "dummy", "-c", "docs", ".", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
+    # A page that no table of contents names is a warning, too.
     assert built.returncode == 0, built.stderr
-    pages = {path.stem for path in (tmp_path / "site" / "docs").glob("*.html")}
-    assert {path.stem for path in (ROOT / "docs").glob("*.md")} <= pages
-    reference = (tmp_path / "site" / "docs" / "api.html").read_text()
-    assert "sphemb.gbms" in reference

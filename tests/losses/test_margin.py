@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -80,7 +82,15 @@ class TestClosedForms:
         x = x + 1e-4 * _rng.standard_normal(x.shape)
         x = (x / np.linalg.norm(x, axis=-1, keepdims=True)).astype(np.float32)
         expected, _ = reference.margin_loss_terms(x, self.labels, margin=0.5)
-        found = losses.margin_loss_terms(x, self.labels, margin=0.5).positive
+        # Compiled as users do, with sums in several parts.
+        terms = jax.jit(
+            functools.partial(losses.margin_loss_terms, margin=0.5),
+            compiler_options={
+                "xla_backend_optimization_level": 3,
+                "xla_cpu_use_fusion_emitters": True,
+            },
+        )
+        found = terms(x, self.labels).positive
         # Rounding unit vectors to float32 moves their lengths by 1e-7; the sum itself,
         # some 1e-8, must be right to a few per cent of that.
         assert float(found) == pytest.approx(expected, abs=3e-10)

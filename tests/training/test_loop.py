@@ -19,6 +19,7 @@ import sphemb.data
 import sphemb.tasks
 from sphemb import InputError
 from sphemb.training import NonFiniteLossError, load_run, read_log, train
+from tests.processes import flags_for
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -235,13 +236,12 @@ def test_a_run_on_eight_devices_resumes_on_another_number(unbroken, tmp_path, co
     shutil.rmtree(workdir / "checkpoints" / "4")
     two = load_run(workdir)
     assert two.step == 2
-    devices = f"--xla_force_host_platform_device_count={count}"
     done = subprocess.run(
         [sys.executable, "-c", _MOVED, str(workdir), str(count)],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "XLA_FLAGS": devices},
+        env={**os.environ, "XLA_FLAGS": flags_for(count)},
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stderr

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from tests.processes import flags_for
 from tests.runs import assert_same_runs
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -46,14 +47,13 @@ def pair(workdir, data_dir, *, victim=0, step=0, name=""):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    devices = "--xla_force_host_platform_device_count=1"
     processes = [
         subprocess.Popen(
             [
                 *(sys.executable, "-c", _CODE, str(workdir), str(data_dir), address),
                 *(str(number), str(step), name if number == victim else ""),
             ],
-            env={**os.environ, "XLA_FLAGS": devices, "JAX_PLATFORMS": "cpu"},
+            env={**os.environ, "XLA_FLAGS": flags_for(1), "JAX_PLATFORMS": "cpu"},
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
