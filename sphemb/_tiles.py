@@ -16,12 +16,17 @@ import jax.numpy as jnp
 
 AxisName = str | tuple[str, ...] | None
 
-# A tile of 4096 x 256 float32 numbers is 4 MiB: large enough for fast matmuls, small
-# enough for the cache. Measured, not derived (docs/speed.md).
-_ROWS = 4096
-_COLUMNS = 256
-_TILE = _ROWS * _COLUMNS
 _ROUND = 8
+
+
+def _largest_tile() -> tuple[int, int]:
+    """Rows and columns of the largest tile on the machine's own backend.
+
+    On CPUs 4096 x 256 float32 numbers are 4 MiB: large enough for fast matmuls, small
+    enough for the cache; measured, not derived (docs/speed.md). On accelerators that is
+    less work than a kernel takes to start; 32 MiB fit the second cache of a large GPU.
+    """
+    return (4096, 256) if jax.default_backend() == "cpu" else (8192, 1024)
 
 
 def _varying(array: Any) -> frozenset[str]:
@@ -102,8 +107,9 @@ def choose_tiling(
     num_rows, num_columns, block_size=None, *, precision, axis_name=None
 ) -> Tiling:
     """Chooses evenly filled tiles of at most ``block_size``, None for the fastest."""
-    rows = _even_side(num_rows, block_size or _ROWS)
-    columns = _even_side(num_columns, block_size or _COLUMNS)
+    largest = _largest_tile()
+    rows = _even_side(num_rows, block_size or largest[0])
+    columns = _even_side(num_columns, block_size or largest[1])
     return Tiling(rows, columns, precision, axis_name)
 
 
@@ -148,7 +154,7 @@ def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> An
     if batch == 1:
         # A batch axis of 1 would make the matmuls of the tiles slower.
         return jax.tree.map(lambda leaf: leaf[None], function(*(a[0] for a in arrays)))
-    fitting = max(1, min(batch, _TILE // max(1, tile)))
+    fitting = max(1, min(batch, math.prod(_largest_tile()) // max(1, tile)))
     together = next(n for n in range(fitting, 0, -1) if batch % n == 0)
     if together == batch:
         return jax.vmap(function)(*arrays)

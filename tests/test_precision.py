@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sphemb import grouping, losses, sphere
+from sphemb import grouping, losses, models, sphere
 
 N, D = 24, 3
 X = jax.ShapeDtypeStruct((N, D), jnp.float32)
@@ -71,3 +71,41 @@ def test_accelerators_get_the_same_precision(name, platform):
     products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert products
     assert all("precision = [HIGHEST, HIGHEST]" in line for line in products)
+
+
+SMALL = {"backbone": "resnet18", "head_features": 8}
+DENSE = {**SMALL, "decoder_features": 8, "output_stride": 16, "num_classes": 2}
+NETWORKS = {  # and the convolution that reads coordinates or embeddings
+    "DenseEmbedding": (models.DenseEmbedding(**DENSE, decoder_stride=1), "lateral0"),
+    "FCN8": (models.FCN8(backbone="resnet18"), None),
+    "FeaturePyramid": (models.FeaturePyramid(), None),
+    "SideBranches": (models.SideBranches(**SMALL), "fusion_conv"),
+    "Hourglass": (models.Hourglass(4, (8,), 8), "Hourglass/Conv_0"),
+}
+
+
+def products(jaxpr):
+    """The layer, the kind and the precisions of every product of a program."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name in ("dot_general", "conv_general_dilated"):
+            layer = str(equation.source_info.name_stack)
+            yield layer, equation.primitive.name, equation.params["precision"]
+        for parameter in equation.params.values():
+            if hasattr(parameter, "eqns"):
+                yield from products(parameter)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_read_coordinates_and_embed_at_the_highest_precision(name):
+    model, convolution = NETWORKS[name]
+    image = jnp.zeros((1, 64, 64, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    found = products(jax.make_jaxpr(model.apply)(variables, image))
+    chosen = {
+        layer: precision
+        for layer, kind, precision in found
+        if kind == "dot_general" or (convolution and layer.endswith(convolution))
+    }
+    assert len(chosen) > (convolution is not None)
+    assert set(chosen.values()) == {(jax.lax.Precision.HIGHEST,) * 2}, chosen
+    assert convolution is None or any(convolution in layer for layer in chosen)

@@ -25,6 +25,7 @@ from sphemb._grid import (
 )
 from sphemb.models._layers import (
     GROUPS,
+    PRECISE,
     AtrousPyramid,
     BatchNorm,
     TopDown,
@@ -33,6 +34,7 @@ from sphemb.models._layers import (
     depth_to_space,
     he_normal,
     pixel_coordinates,
+    precise_dense,
     space_to_depth,
 )
 from sphemb.models.backbones import BACKBONES, Backbone, FeatureMap, last_map_at
@@ -199,7 +201,9 @@ class DenseEmbedding(OnBackbone):
             maps["origins"] = maps["origins"].also(decoded=grid.origin)
 
         dtype = jnp.dtype(self.dtype)
-        x = nn.Dense(self.head_features, use_bias=False, dtype=dtype, name="reduce")(x)
+        x = precise_dense(
+            self.head_features, use_bias=False, dtype=dtype, name="reduce"
+        )(x)
         x = nn.relu(nn.GroupNorm(GROUPS, dtype=dtype, name="reduce_norm")(x))
         # From here in float32: bfloat16 has too few digits for the coordinates of
         # neighboring cells.
@@ -210,20 +214,20 @@ class DenseEmbedding(OnBackbone):
             x = resample(extended(x, mask), grid, Grid(2), x.shape[1:3])
             grid = Grid()
             x = jnp.concatenate([x, space_to_depth(pixel)], axis=-1)
-            x = depth_to_space(nn.Dense(4 * self.head_features, name="unfold")(x))
+            x = depth_to_space(precise_dense(4 * self.head_features, name="unfold")(x))
             x = nn.relu(jnp.concatenate([x, pixel], axis=-1))
         features = x
         if self.coordinates:
             x = self._with_coordinates(x, grid, middle)
-        x = nn.relu(nn.Dense(self.head_features, name="hidden")(x))
-        maps["embedding"] = nn.Dense(self.embedding_dim, name="project")(x)
+        x = nn.relu(precise_dense(self.head_features, name="hidden")(x))
+        maps["embedding"] = precise_dense(self.embedding_dim, name="project")(x)
         if self.num_classes:
             source = {
                 "embedding": maps["embedding"],
                 "features": features,
                 "backbone": maps[last.name].astype(jnp.float32),
             }[self.classes_from]
-            logits = nn.Dense(self.num_classes, name="classify")(source)
+            logits = precise_dense(self.num_classes, name="classify")(source)
             if self.classes_from == "backbone":
                 size = maps["embedding"].shape[1:3]
                 logits = resample(extended(logits, mask), last.grid, grid, size)
@@ -290,10 +294,10 @@ class FCN8(OnBackbone):
             coarse = nn.relu(convolve(coarse))
         # The original starts from zero, but a zero vector has no direction and no
         # gradient.
-        total = nn.Dense(self.embedding_dim, name="score32")(coarse)
+        total = precise_dense(self.embedding_dim, name="score32")(coarse)
         grid = read[0].grid
         for found, x in zip(read[1:], finer, strict=True):
-            scores = nn.Dense(self.embedding_dim, name=f"score{found.stride}")(x)
+            scores = precise_dense(self.embedding_dim, name=f"score{found.stride}")(x)
             size = scores.shape[1:3]
             total = scores + resample(extended(total, mask), grid, found.grid, size)
             grid = found.grid
@@ -345,7 +349,7 @@ class FeaturePyramid(OnBackbone):
             initial = make(variance, "fan_in", "truncated_normal")
             settings = {"kernel_init": initial, "name": f"lateral{stride}"}
             x = maps[feature_map.name].astype(jnp.float32)
-            lateral = nn.Dense(self.embedding_dim, **settings)(x)
+            lateral = precise_dense(self.embedding_dim, **settings)(x)
             if total is not None:
                 size = lateral.shape[1:3]
                 lateral += resample(extended(total, mask), coarser, grid, size)
@@ -408,12 +412,12 @@ class SideBranches(OnBackbone):
         dtype = jnp.dtype(self.dtype)
         branches, enlarged = [], []
         for name, x, grid in zip(self.branches, read, grids, strict=True):
-            x = nn.Dense(
+            x = precise_dense(
                 self.head_features, use_bias=False, dtype=dtype, name=f"{name}_reduce"
             )(x)
             x = nn.relu(nn.GroupNorm(GROUPS, dtype=dtype, name=f"{name}_norm")(x))
             x = x.astype(jnp.float32)
-            x = nn.Dense(self.embedding_dim, name=f"{name}_embed")(x)
+            x = precise_dense(self.embedding_dim, name=f"{name}_embed")(x)
             branches.append(x)
             x = resample(extended(x, mask), grid, Grid(), image.shape[1:3])
             enlarged.append(l2_normalize(x))
@@ -423,12 +427,13 @@ class SideBranches(OnBackbone):
         if self.detach_fusion:
             enlarged = [jax.lax.stop_gradient(x) for x in enlarged]
         sides = [
-            nn.Dense(1, name=f"{name}_side")(x)
+            precise_dense(1, name=f"{name}_side")(x)
             for name, x in zip(self.branches, enlarged, strict=True)
         ]
         maps["sides"] = jnp.concatenate(sides, axis=-1)
-        x = nn.Conv(
-            self.fusion_features, (3, 3), kernel_init=he_normal, name="fusion_conv"
-        )(jnp.concatenate(enlarged, axis=-1))
-        maps["fused"] = nn.Dense(1, name="fusion")(nn.relu(x))[..., 0]
+        settings = {"kernel_init": he_normal, "precision": PRECISE}
+        x = nn.Conv(self.fusion_features, (3, 3), name="fusion_conv", **settings)(
+            jnp.concatenate(enlarged, axis=-1)
+        )
+        maps["fused"] = precise_dense(1, name="fusion")(nn.relu(x))[..., 0]
         return maps

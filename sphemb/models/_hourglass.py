@@ -20,11 +20,13 @@ from sphemb._grid import (
 )
 from sphemb.models._layers import (
     GROUPS,
+    PRECISE,
     ResidualBlock,
     check_groups,
     chromaticity,
     depth_to_space,
     pixel_coordinates,
+    precise_dense,
     space_to_depth,
 )
 from sphemb.models.backbones._base import check_image
@@ -81,7 +83,8 @@ class Hourglass(nn.Module):
         maps: dict[str, Any] = {}
         grid, grids = Grid(2), []
         folded = space_to_depth(pixel)
-        x = nn.Conv(self.features[0], (3, 3), use_bias=False)(folded)
+        stem = {"use_bias": False, "precision": PRECISE}
+        x = nn.Conv(self.features[0], (3, 3), **stem)(folded)
         x = nn.relu(nn.GroupNorm(GROUPS)(x))
         for i, features in enumerate(self.features):
             stride = 1 if i == 0 else 2
@@ -97,11 +100,11 @@ class Hourglass(nn.Module):
         maps["decoded"] = x
 
         x = jnp.concatenate([x, folded], axis=-1)
-        x = depth_to_space(nn.Dense(4 * self.head_features)(x))
+        x = depth_to_space(precise_dense(4 * self.head_features)(x))
         x = jnp.concatenate([x, pixel], axis=-1)
-        x = nn.relu(nn.Dense(self.head_features)(x))
-        x = nn.relu(nn.Dense(self.head_features)(x))
-        maps["embedding"] = nn.Dense(self.embedding_dim)(x)
+        x = nn.relu(precise_dense(self.head_features)(x))
+        x = nn.relu(precise_dense(self.head_features)(x))
+        maps["embedding"] = precise_dense(self.embedding_dim)(x)
         origins = ((f"stage{i + 1}", grid.origin) for i, grid in enumerate(grids))
         maps["origins"] = Origins(tuple(origins))
         return maps

@@ -5,6 +5,7 @@ Shape letters: B images, H rows, W columns, C channels, F features, K side of a 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -26,6 +27,12 @@ GROUPS = 8  # of channels, for group normalization
 BATCH_NORMS = ("fixed", "trained")
 
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
+
+# By default accelerators multiply float32 in bfloat16 or TF32, whose 8 or 11 bits are
+# too few for the coordinates of neighboring pixels. The small layers that read
+# coordinates, or make the embedding, take this precision; the other convolutions not.
+PRECISE = lax.Precision.HIGHEST
+precise_dense = functools.partial(nn.Dense, precision=PRECISE)
 
 
 def check_groups(name: str, number: int, *, at_least: int = 1) -> None:
@@ -99,6 +106,7 @@ def convolution(
     stride: int = 1,
     dilation: int = 1,
     symmetric: bool = False,
+    precision: lax.Precision | None = None,
 ) -> nn.Conv:
     """A square convolution without a bias; its padding is symmetric, or "SAME"."""
     padding = dilation * (size - 1) // 2 if symmetric else "SAME"
@@ -111,6 +119,7 @@ def convolution(
         use_bias=False,
         kernel_init=he_normal,
         dtype=jnp.dtype(dtype),
+        precision=precision,
         name=name,
     )
 
@@ -338,7 +347,8 @@ class TopDown(nn.Module):
         """Maps [B, h, w, C] on ``grids``, from coarse to fine, to [B, h, w, F] each."""
 
         def convolve(x, name):
-            return convolution(self.features, 1, dtype=self.dtype, name=name)(x)
+            settings = {"dtype": self.dtype, "precision": PRECISE, "name": name}
+            return convolution(self.features, 1, **settings)(x)
 
         x = convolve(maps[0], "lateral0")
         levels = [x]
