@@ -10,8 +10,8 @@ import pathlib
 os.environ.setdefault("NPROC", "16")
 _FLAGS = {
     "xla_force_host_platform_device_count": "8",
-    # Most of the time is compilation, and optimization is two thirds of it. `.ci/newest`
-    # compiles as users do.
+    # Most of the time is compilation, two thirds of it optimization. `.ci/newest` has
+    # programs as users have them.
     "xla_backend_optimization_level": "0",
     "xla_cpu_use_fusion_emitters": "false",
 }
