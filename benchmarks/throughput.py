@@ -27,7 +27,7 @@ from sphemb.models import BACKBONES
 from sphemb.training import Experiment, data_parallel, replicate, split_batch
 
 _SOURCE = (480, 640)
-_PHOTOGRAPHS = 16
+_PHOTOGRAPHS = 100  # shuffling takes long for less than some dozens
 
 
 def write_photographs(root: pathlib.Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grain
 import numpy as np
 import pytest
+from matplotlib import colors
 
 from sphemb import VOID, data
 from sphemb._checks import InputError
@@ -215,6 +216,24 @@ class TestColour:
         assert np.abs(found.astype(int) - example["image"]).max() > 20
         brightest = example["image"].max(axis=-1).astype(int)
         assert np.abs(found.max(axis=-1) - brightest).max() <= 1
+
+    def test_it_is_hue_then_saturation_then_contrast_then_brightness(self):
+        jitter = np.array([0.9, -0.7, 0.8, -0.6])
+        bright, contrast, saturation = 1 + np.array([0.3, 0.4, 0.5]) * jitter[:3]
+        image = np.random.default_rng(0).integers(256, size=(40, 50, 3))
+        hsv = colors.rgb_to_hsv(image / 255)
+        hsv[..., 0] = (hsv[..., 0] + 0.2 * jitter[3]) % 1
+        rgb = colors.hsv_to_rgb(hsv)
+        gray = (rgb @ [0.299, 0.587, 0.114])[..., None]
+        rgb = gray + saturation * (rgb - gray)
+        rgb = bright * (gray.mean() + contrast * (rgb - gray.mean()))
+        expected = 255 * np.clip(rgb, 0, 1)
+        assert np.mean((rgb < 0) | (rgb > 1)) > 0.05
+        settings = {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5, "hue": 0.2}
+        augment = ImageAugmentation(**settings)
+        found = augment._recolor(image.astype(np.uint8), jitter)
+        assert found.dtype == np.uint8
+        np.testing.assert_allclose(found, expected, atol=0.5 + 1e-3)
 
 
 class TestSettings:

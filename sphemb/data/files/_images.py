@@ -233,7 +233,9 @@ class Values:
 
     def shown(self, where: tuple[slice, slice] = (slice(None),) * 2) -> np.ndarray:
         """What a viewer shows of a window: uint8 [h, w, 3]."""
-        shown = self.shades[self.at(where)]
+        shown = self.at(where)
+        if shown.dtype != np.uint8 or not np.array_equal(self.shades, range(256)):
+            shown = self.shades[shown]
         return np.broadcast_to(shown, (*shown.shape[:2], 3)).copy()
 
 
@@ -332,7 +334,8 @@ def shown_by_pillow(image: Image.Image) -> Values:
         return Values(np.asarray(image.convert("RGBA")), colors=3, opacity=3)
     if image.mode in ("1", "L"):
         return Values(np.asarray(image.convert("L"))[..., None])
-    return Values(np.asarray(image.convert("RGB")), colors=3)
+    colors = image if image.mode == "RGB" else image.convert("RGB")
+    return Values(np.asarray(colors), colors=3)
 
 
 def _png_notes(source: Source) -> bytes:

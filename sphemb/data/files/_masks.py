@@ -24,6 +24,7 @@ _VOC_BORDER = 65536 * 224 + 256 * 224 + 192
 _HIGHEST = np.iinfo(np.int32).max
 _WHITE = (255, 2**16 - 1)
 _TABLE = 2**20  # larger values are sorted rather than counted
+_BAND = 32  # rows whose values are counted at once
 _FEWEST_PIXELS = 4  # for each label, on average
 _BORDER = 0.5  # the share of the image's border that makes an instance a background
 _PHOTO_LABELS, _PHOTO_CHANGES = 32, 0.5
@@ -96,8 +97,9 @@ def inspect_mask(
     is_void = _void_pixels(stored.kind, values, void)
     known = np.where(is_void, 0, values)
     numbered, found = number_in_order(known)
-    instances = np.minimum(numbered, 1)
-    if masks != "single":
+    if masks == "single":
+        instances = np.minimum(numbered, 1)
+    else:
         _check_labels(path, numbered, len(found))
         if not soft:
             check_edges(f"mask {path}", numbered, _as_shown(known, stored))
@@ -112,7 +114,7 @@ def inspect_mask(
             colors = dict(enumerate(map(tuple, stored.palette.tolist())))
     doubts = _doubts(stored, numbered, found, is_void, masks, void)
     return Mask(
-        np.where(is_void, VOID, instances).astype(np.int32),
+        np.where(is_void, VOID, instances).astype(np.int32, copy=False),
         stored.kind,
         int(found[0]) if len(found) == 1 else None,
         tuple(Finding("warning", kind, f"mask {path} {text}") for kind, text in doubts),
@@ -134,9 +136,15 @@ def number_in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns int32 [H, W], and the values, ascending, of 1, 2, ..
     """
     if values.size == 0 or values.max() < _TABLE:
-        seen = np.bincount(values.ravel(), minlength=1) > 0
+        seen = np.zeros(values.max(initial=0) + 1, bool)
+        for top in range(0, len(values), _BAND):  # NumPy copies what it counts
+            band = values[top : top + _BAND].ravel()
+            seen |= np.bincount(band, minlength=len(seen)) > 0
         seen[0] = False
-        return (np.cumsum(seen) * seen).astype(np.int32)[values], np.flatnonzero(seen)
+        found = np.flatnonzero(seen)
+        if len(found) == len(seen) - 1:  # numbered already
+            return values.astype(np.int32), found
+        return (np.cumsum(seen) * seen).astype(np.int32)[values], found
     found, numbers = np.unique(values, return_inverse=True)
     without_zero = int(found[0] != 0)
     numbers = numbers.reshape(values.shape) + without_zero
@@ -300,14 +308,17 @@ def soft_pieces(numbered: np.ndarray, shown: np.ndarray) -> int:
 
 def _uncovered(numbered: np.ndarray) -> np.ndarray:
     """Foreground pixels that no cross of five pixels of one value covers."""
-
-    def cross(padded: np.ndarray) -> list[np.ndarray]:
-        rows, columns = padded[:, 1:-1], padded[1:-1]
-        return [columns[:, 1:-1], rows[:-2], rows[2:], columns[:, :-2], columns[:, 2:]]
-
-    middle, *others = cross(np.pad(numbered, 1, constant_values=-1))
-    inside = np.logical_and.reduce([middle == other for other in others])
-    return (numbered > 0) & ~np.logical_or.reduce(cross(np.pad(inside, 1)))
+    values = numbered.astype(np.min_scalar_type(numbered.max(initial=0)))  # faster
+    below, right = values[:-1] == values[1:], values[:, :-1] == values[:, 1:]
+    inside = np.zeros(values.shape, bool)
+    inside[1:-1, 1:-1] = (below[:-1] & below[1:])[:, 1:-1]
+    inside[1:-1, 1:-1] &= (right[:, :-1] & right[:, 1:])[1:-1]
+    covered = inside.copy()
+    covered[:-1] |= inside[1:]
+    covered[1:] |= inside[:-1]
+    covered[:, :-1] |= inside[:, 1:]
+    covered[:, 1:] |= inside[:, :-1]
+    return (values > 0) & ~covered
 
 
 def _between(
