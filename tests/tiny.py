@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 from unittest import mock
 
+import jax
 import ml_collections
+import numpy as np
 
 from sphemb.configs import digits
-from sphemb.models.backbones import _resnet
+from sphemb.models.backbones import _efficientnet, _resnet
 
 
 def tiny_config(
@@ -56,3 +59,39 @@ def small_resnet() -> Iterator[None]:
         mock.patch.object(_resnet, "_WIDTHS", (16, 16, 16, 16)),
     ):
         yield
+
+
+@contextlib.contextmanager
+def small_efficientnet() -> Iterator[None]:
+    """EfficientNet-Lite0 has a shortcut in stage 2 alone, and few channels."""
+    few = tuple(
+        stage._replace(
+            blocks=2 if i == 1 else 1,
+            expansion=min(2, stage.expansion),
+            channels=16 + 8 * (i % 2),
+        )
+        for i, stage in enumerate(_efficientnet.STAGES)
+    )
+    with mock.patch.object(_efficientnet, "STAGES", few):
+        yield
+
+
+def drawn_variables(tree: Any, *, noise: float = 0.0) -> Any:
+    """Variables of these shapes by NumPy; to draw them by JAX takes compilation.
+
+    Args:
+        tree: what `jax.eval_shape` says of a network's variables.
+        noise: standard deviation of what is no kernel, around 0 or, for scales and
+            variances, 1.
+    """
+    rng = np.random.default_rng(1)
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        name, drawn = path[-1].key, rng.normal(size=leaf.shape)
+        if name == "kernel":
+            drawn *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        else:
+            drawn = noise * drawn + (name in ("scale", "var"))
+        return drawn.astype(leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, tree)

@@ -22,7 +22,7 @@ from sphemb.metrics import AverageRecall, MatchedIoU
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import Instances, Proposals, Spectral, _readoff
 from sphemb.training import Experiment, Trained
-from tests.tiny import shrink, small_resnet
+from tests.tiny import drawn_variables, shrink, small_resnet
 
 SIZES = ((40, 56), (64, 50), (53, 60))  # padded alike: networks are compiled once
 
@@ -86,22 +86,9 @@ def experiment_of(config, scenes):
 
 
 def trained_of(experiment):
-    """With parameters of which none is 0 or 1; to draw the first takes compilation."""
-    rng = np.random.default_rng(1)
-
-    def value(path, leaf):
-        name = path[-1].key
-        drawn = rng.normal(size=leaf.shape)
-        if name == "kernel":
-            drawn *= np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        else:
-            drawn = 0.1 * drawn + (name in ("scale", "var"))
-        return jnp.asarray(drawn, leaf.dtype)
-
+    """With parameters of which none is 0 or 1."""
     state = experiment.abstract_state
-    params, batch_stats = jax.tree_util.tree_map_with_path(
-        value, (state.params, state.batch_stats)
-    )
+    params, batch_stats = drawn_variables((state.params, state.batch_stats), noise=0.1)
     task_state = experiment.task.init(jax.random.key(0), None)
     return Trained(experiment, params, task_state, 1, batch_stats, Scenes.class_names)
 

@@ -15,6 +15,7 @@ from sphemb.models import (
     SideBranches,
     apply_masked,
 )
+from tests.tiny import drawn_variables, small_efficientnet, small_resnet
 
 SIZE = (37, 50)
 MODELS = {
@@ -48,12 +49,17 @@ MODELS = {
 }
 
 
-def moved(variables):
+@pytest.fixture(scope="module", autouse=True)
+def small_backbones():
+    with small_resnet(), small_efficientnet():
+        yield
+
+
+def moved(model):
     """Variables of which none is as it begins, so that every layer matters."""
-    leaves, tree = jax.tree.flatten(variables["params"])
-    rng = np.random.default_rng(1)
-    leaves = [x + 0.1 * rng.normal(size=x.shape).astype(np.float32) for x in leaves]
-    return {**variables, "params": jax.tree.unflatten(tree, leaves)}
+    start = jnp.zeros((1, model.stride, model.stride, 3))
+    tree = jax.eval_shape(model.init, jax.random.key(0), start)
+    return drawn_variables(tree, noise=0.1)
 
 
 def padded(image, size, *, noise=False):
@@ -74,8 +80,7 @@ def test_maps_do_not_depend_on_the_padding(name):
     rng = np.random.default_rng(0)
     image = rng.uniform(size=(*SIZE, 3)).astype(np.float32)
     image[:, 25:] *= 0.3  # so that padding by mirrors would move the moments
-    start = jnp.zeros((1, model.stride, model.stride, 3))
-    variables = moved(jax.jit(model.init)(jax.random.key(0), start))
+    variables = moved(model)
     apply = jax.jit(lambda image, mask: apply_masked(model, variables, image, mask))
     seen = []
     for size, noise in (((64, 64), False), ((96, 64), False), ((96, 64), True)):
@@ -103,8 +108,7 @@ def test_a_mask_of_an_image_without_padding_changes_nothing(name):
     model = MODELS[name]
     size = (48, 64)
     image = np.random.default_rng(0).uniform(size=(1, *size, 3)).astype(np.float32)
-    start = jnp.zeros((1, model.stride, model.stride, 3))
-    variables = moved(jax.jit(model.init)(jax.random.key(0), start))
+    variables = moved(model)
     apply = jax.jit(lambda image, mask: apply_masked(model, variables, image, mask))
     plain = apply(image, None)["embedding"]
     for mask in (np.ones((1, *size), bool), np.zeros((1, *size), bool)):

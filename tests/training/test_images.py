@@ -17,7 +17,13 @@ from sphemb.training import (
     train,
 )
 from tests.scenes import write_folder
-from tests.tiny import shrink
+from tests.tiny import shrink, small_resnet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_network():
+    with small_resnet():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +48,15 @@ def step_of(config):
 
 @pytest.fixture(scope="module")
 def fixed(folder_dir):
-    """A network with fixed moments: its experiment, its step and a batch."""
+    """A network with fixed moments: its start, its step and a batch."""
     experiment, step = step_of(small(folder_dir))
-    return experiment, step, next(experiment.train_batches())
+    start = jax.jit(experiment.init_state)()
+    return start, step, next(experiment.train_batches())
 
 
 class TestFixedMoments:
     def test_they_stay_and_scales_and_offsets_learn(self, fixed):
-        experiment, step, batch = fixed
-        start = experiment.init_state()
+        start, step, batch = fixed
         after, _ = step(replicate(start), split_batch(batch))
         assert jax.tree.leaves(start.batch_stats)
         jax.tree.map(
@@ -62,14 +68,12 @@ class TestFixedMoments:
         assert moved["backbone"]["stem_norm"] == {"bias": True, "scale": True}
 
     def test_images_without_instances_and_empty_crops_give_finite_numbers(self, fixed):
-        experiment, step, batch = fixed
+        start, step, batch = fixed
         for value in (0, VOID):
             instances = np.full_like(batch["instances"], value)
             instances[0, :4] = 1
             empty = {**batch, "instances": instances}
-            state, scalars = step(
-                replicate(experiment.init_state()), split_batch(empty)
-            )
+            state, scalars = step(replicate(start), split_batch(empty))
             for name, scalar in jax.device_get(scalars).items():
                 assert np.isfinite(scalar), name
             for leaf in jax.tree.leaves(jax.device_get(state.params)):
