@@ -20,6 +20,7 @@ from sphemb._checks import (
     check_block_size,
     check_broadcasts,
     check_callable,
+    check_choice,
     check_count,
     check_flag,
     check_floating,
@@ -29,6 +30,7 @@ from sphemb._checks import (
     check_shape,
 )
 from sphemb._tiles import AxisName, choose_tiling, map_batch, vary
+from sphemb.grouping import _fused
 from sphemb.grouping._step import plain_step, step
 from sphemb.sphere import l2_normalize
 
@@ -46,6 +48,7 @@ class _Options(NamedTuple):
     custom_gradient: bool
     axis_name: AxisName
     attention: Attention | None
+    implementation: str
 
 
 def gbms(
@@ -61,6 +64,7 @@ def gbms(
     custom_gradient: bool = True,
     axis_name: AxisName = None,
     attention: Attention | None = None,
+    implementation: str = "auto",
 ) -> jax.Array:
     r"""Moves points to their modes; `custom_gradient=False` allows forward mode.
 
@@ -94,6 +98,11 @@ def gbms(
             this device, equally many on all devices; see docs/sharding.md.
         attention: a function (query, key, value, mask=) -> [B, N, H, D] that attends at
             scale 1, in place of the tiles; see docs/speed.md.
+        implementation: ``"xla"`` for tiles of XLA's matmuls; ``"pallas"`` for the fused
+            kernel on GPUs and TPUs, as exact, for D <= 128 in float32, on one device,
+            with first derivatives only (``block_size`` and ``precision`` have no
+            effect; other platforms interpret it, which is slow); ``"auto"`` is
+            ``"xla"``, see docs/speed.md.
 
     Returns:
         [..., N, D] the points after T steps, in the dtype of ``embeddings``.
@@ -109,9 +118,8 @@ def gbms(
      [1.   1.   0.14]
      [0.14 0.14 1.  ]]
     """
-    options = _Options(
-        num_steps, False, block_size, precision, custom_gradient, axis_name, attention
-    )
+    rest = custom_gradient, axis_name, attention, implementation
+    options = _Options(num_steps, False, block_size, precision, *rest)
     return _run(embeddings, concentration, step_size, weights, mask, options)
 
 
@@ -127,15 +135,15 @@ def gbms_step(
     custom_gradient: bool = True,
     axis_name: AxisName = None,
     attention: Attention | None = None,
+    implementation: str = "auto",
 ) -> jax.Array:
     r"""Makes one step of :func:`gbms`, with the same arguments.
 
     >>> gbms_step(jnp.eye(2), concentration=1.0, step_size=2.0).shape
     (2, 2)
     """
-    options = _Options(
-        1, False, block_size, precision, custom_gradient, axis_name, attention
-    )
+    rest = custom_gradient, axis_name, attention, implementation
+    options = _Options(1, False, block_size, precision, *rest)
     return _run(embeddings, concentration, step_size, weights, mask, options)
 
 
@@ -152,6 +160,7 @@ def gbms_trajectory(
     custom_gradient: bool = True,
     axis_name: AxisName = None,
     attention: Attention | None = None,
+    implementation: str = "auto",
 ) -> jax.Array:
     r"""Runs :func:`gbms` and returns the points of every step, the input first.
 
@@ -163,9 +172,8 @@ def gbms_trajectory(
     >>> gbms_trajectory(jnp.eye(3), concentration=4.0, num_steps=5).shape
     (6, 3, 3)
     """
-    options = _Options(
-        num_steps, True, block_size, precision, custom_gradient, axis_name, attention
-    )
+    rest = custom_gradient, axis_name, attention, implementation
+    options = _Options(num_steps, True, block_size, precision, *rest)
     return _run(embeddings, concentration, step_size, weights, mask, options)
 
 
@@ -197,8 +205,11 @@ def _run(
         raise InputError(
             "weights must be None where attention is given: a kernel takes a mask only"
         )
+    check_choice("implementation", options.implementation, ("auto", "xla", "pallas"))
 
     embeddings = jnp.asarray(embeddings)
+    if options.implementation == "pallas":
+        _check_fused(embeddings, options)
     if options.num_steps == 0 or embeddings.size == 0:
         if options.every_step:
             shape = (options.num_steps + 1, *embeddings.shape)
@@ -216,6 +227,22 @@ def _run(
     return jnp.concatenate([embeddings[None], moved]) if options.every_step else moved
 
 
+def _check_fused(embeddings: jax.Array, options: _Options) -> None:
+    """Checks what the fused kernel cannot do."""
+    dim, dtype = embeddings.shape[-1], embeddings.dtype
+    for fine, need, found in (
+        (options.attention is None, "attention None", options.attention),
+        (options.axis_name is None, "axis_name None", options.axis_name),
+        (options.custom_gradient, "custom_gradient True", options.custom_gradient),
+        (dim <= _fused.MAX_DIM, f"D <= {_fused.MAX_DIM}", dim),
+        (dtype != jnp.float64, "float32 or less", dtype.name),
+    ):
+        if not fine:
+            raise InputError(
+                f'implementation "pallas" needs {need}, got {found!r}: use "xla"'
+            )
+
+
 @functools.partial(jax.jit, static_argnames="options")
 def _moved(
     embeddings, weights, mask, concentration, step_size, *, options: _Options
@@ -226,7 +253,9 @@ def _moved(
     tiling = choose_tiling(
         *sides, precision=options.precision, axis_name=options.axis_name
     )
-    if options.attention is None:
+    if options.implementation == "pallas":
+        one_step, tile = functools.partial(_fused.step, None), 1
+    elif options.attention is None:
         method = step if options.custom_gradient else plain_step
         one_step, tile = functools.partial(method, tiling), tiling.size
     else:  # kernels take all images of a batch at a time

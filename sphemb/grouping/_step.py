@@ -36,13 +36,14 @@ than three units in the last place). Accelerators have an instruction for it.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sphemb._tiles import Tiling, fold_tiles
+from sphemb._tiles import fold_tiles
 from sphemb.sphere import l2_normalize, pairwise_dot
 
 _LOG2_E = np.float32(1.4426950408889634)
@@ -112,8 +113,8 @@ def _moving(weights: jax.Array, degree: jax.Array) -> jax.Array:
     return (weights > 0) & reached(degree)
 
 
-def _mean(tiling, x, keys, key_weights, concentration) -> tuple[jax.Array, jax.Array]:
-    """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
+def near_sums(tiling, x, keys, key_weights, concentration) -> jax.Array:
+    """Returns sums of w e (x, 1) over the keys, [N, D + 1]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
         key, weight = column
@@ -122,7 +123,11 @@ def _mean(tiling, x, keys, key_weights, concentration) -> tuple[jax.Array, jax.A
         return total + jnp.matmul(near, values, precision=tiling.precision)
 
     initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    sums = fold_tiles(tile, initial, x, (keys, key_weights), tiling)
+    return fold_tiles(tile, initial, x, (keys, key_weights), tiling)
+
+
+def _mean(sums: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Returns kernel-weighted means of the keys, M [N, D], and the degrees d [N]."""
     degree = sums[:, -1]
     return sums[:, :-1] / jnp.where(reached(degree), degree, 1.0)[:, None], degree
 
@@ -136,7 +141,7 @@ def step_on(
     tiling, x, weights, keys, key_weights, concentration, step_size
 ) -> jax.Array:
     """Makes one step of the rows with a weight, on the density of other points."""
-    mean, degree = _mean(tiling, x, keys, key_weights, concentration)
+    mean, degree = _mean(near_sums(tiling, x, keys, key_weights, concentration))
     return _move(x, mean, _moving(weights, degree), step_size)
 
 
@@ -145,22 +150,12 @@ def plain_step(tiling, x, weights, concentration, step_size) -> jax.Array:
     return step_on(tiling, x, weights, x, weights, concentration, step_size)
 
 
-def _forward(tiling, x, weights, concentration, step_size) -> tuple[jax.Array, Any]:
-    mean, degree = _mean(tiling, x, x, weights, concentration)
-    moved = _move(x, mean, _moving(weights, degree), step_size)
-    # Keeping the mean and its degree saves the backward pass 4 of 14 N^2 D operations.
-    return moved, (x, weights, mean, degree, concentration, step_size)
+def pull_sums(tiling, x, weights, mean, mass, m, concentration) -> Any:
+    """Returns sums of H w (x, 1) and of e w (g, c) over the points, [N, D + 1] each.
 
-
-def _backward(tiling: Tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
-    x, weights, mean, degree, concentration, step_size = residuals
-    moving = _moving(weights, degree)
-    _, pull = jax.vjp(
-        lambda *args: _move(args[0], args[1], moving, args[2]), x, mean, step_size
-    )
-    direct, mean_bar, step_size_bar = pull(cotangent)
-
-    g = mean_bar / jnp.where(moving, weights * degree, 1.0)[:, None]
+    ``mean`` is M, ``m`` its cotangent, and ``mass`` w d, infinite where no point moves.
+    """
+    g = m / mass[:, None]
     c = jnp.sum(g * mean, axis=-1)
 
     def tile(total: Any, row: Any, column: Any) -> Any:
@@ -183,8 +178,27 @@ def _backward(tiling: Tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
 
     initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
     rows, columns = (x, g, c), (x, g, c, weights)
-    through, straight = fold_tiles(tile, initial, rows, columns, tiling)
+    return fold_tiles(tile, initial, rows, columns, tiling)
 
+
+def _forward(sum_near, tiling, x, weights, concentration, step_size) -> Any:
+    mean, degree = _mean(sum_near(tiling, x, x, weights, concentration))
+    moved = _move(x, mean, _moving(weights, degree), step_size)
+    # Keeping the mean and its degree saves the backward pass 4 of 14 N^2 D operations.
+    return moved, (x, weights, mean, degree, concentration, step_size)
+
+
+def _backward(sum_pulls, tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
+    x, weights, mean, degree, concentration, step_size = residuals
+    moving = _moving(weights, degree)
+    _, pull = jax.vjp(
+        lambda *args: _move(args[0], args[1], moving, args[2]), x, mean, step_size
+    )
+    direct, mean_bar, step_size_bar = pull(cotangent)
+
+    mass = jnp.where(moving, weights * degree, jnp.inf)
+    pulls = mean, mass, mean_bar
+    through, straight = sum_pulls(tiling, x, weights, *pulls, concentration)
     flown = concentration * through[:, :-1] + straight[:, :-1]
     x_bar = weights[:, None] * flown + direct
     weights_bar = jnp.sum(x * straight[:, :-1], axis=-1) - straight[:, -1]
@@ -196,10 +210,18 @@ def _backward(tiling: Tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
     return x_bar, weights_bar, concentration_bar, step_size_bar
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def step(tiling, x, weights, concentration, step_size) -> jax.Array:
-    """Makes one step of [N, D] unit rows; reverse mode takes the rule above."""
-    return plain_step(tiling, x, weights, concentration, step_size)
+def step_with_gradient(sum_near: Callable, sum_pulls: Callable) -> Callable:
+    """Returns the step of [N, D] unit rows, to which reverse mode applies the rule."""
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+    def step(tiling, x, weights, concentration, step_size) -> jax.Array:
+        args = x, weights, concentration, step_size
+        return _forward(sum_near, tiling, *args)[0]
+
+    step.defvjp(
+        functools.partial(_forward, sum_near), functools.partial(_backward, sum_pulls)
+    )
+    return step
 
 
-step.defvjp(_forward, _backward)
+step = step_with_gradient(near_sums, pull_sums)
