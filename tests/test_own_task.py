@@ -57,7 +57,8 @@ def test_it_is_predicted_by_tiles(run, tmp_path):
 
 
 def test_it_is_exported(run, tmp_path):
-    main(["export", "--workdir", str(run), "--out", str(tmp_path / "exported")])
+    flags = ["--workdir", str(run), "--out", str(tmp_path / "exported")]
+    main(["export", *flags, "--size", "16", "16", "--platforms", "cpu"])
     told = json.loads((tmp_path / "exported" / "export.json").read_text())
     assert {"labels", "embedding", "reached/max_groups"} <= set(told["outputs"])
 

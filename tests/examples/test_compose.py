@@ -18,7 +18,7 @@ from examples import (
     [
         (compose_plain, 40),
         pytest.param(compose_nnx, 25, marks=pytest.mark.nightly),
-        (compose_linen, 60),
+        pytest.param(compose_linen, 60, marks=pytest.mark.nightly),
         pytest.param(compose_series, 30, marks=pytest.mark.nightly),
     ],
     ids=["plain", "nnx", "linen", "series"],

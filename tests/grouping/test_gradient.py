@@ -94,8 +94,15 @@ class TestFirstOrder:
         found = slope(points, KAPPA, ETA)
         assert_close(found, slopes, 1e-7)
 
-    @pytest.mark.parametrize("masked", [False, True])
-    @pytest.mark.parametrize("custom_gradient", [True, False])
+    @pytest.mark.parametrize(
+        ("custom_gradient", "masked"),
+        [
+            (True, True),
+            (False, True),
+            pytest.param(True, False, marks=pytest.mark.nightly),
+            pytest.param(False, False, marks=pytest.mark.nightly),
+        ],
+    )
     def test_it_is_what_autodiff_makes_of_the_dense_form(
         self, points, targets, mask, masked, custom_gradient
     ):
@@ -246,7 +253,9 @@ class TestOtherModes:
 
 
 class TestSinglePrecision:
-    @pytest.mark.parametrize("kappa", [6.0, 36.0, 100.0])
+    @pytest.mark.parametrize(
+        "kappa", [6.0, pytest.param(36.0, marks=pytest.mark.nightly), 100.0]
+    )
     def test_it_keeps_five_digits_of_the_value_and_four_of_the_gradient(self, kappa):
         rng = np.random.default_rng(7)
         x, _ = reference.sphere_points(rng, 64, 16, spread=0.1)

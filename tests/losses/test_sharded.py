@@ -50,8 +50,15 @@ def both(function, **settings):
 
 @pytest.mark.usefixtures("x64")
 class TestGradients:
-    @pytest.mark.parametrize("check_vma", [True, False])
-    @pytest.mark.parametrize(("power", "normalize"), [(1, "terms"), (2, "pixels")])
+    @pytest.mark.parametrize(
+        ("power", "normalize", "check_vma"),
+        [
+            (1, "terms", True),
+            (2, "pixels", False),
+            pytest.param(1, "terms", False, marks=pytest.mark.nightly),
+            pytest.param(2, "pixels", True, marks=pytest.mark.nightly),
+        ],
+    )
     def test_taken_outside_is_that_of_one_device(self, power, normalize, check_vma):
         on_one, here = both(loss, power=power, normalize=normalize)
         args, which = arguments(np.float64), (0, 1, 2)

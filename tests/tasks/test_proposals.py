@@ -12,6 +12,10 @@ from sphemb.instances import erode_instances
 from sphemb.tasks import Proposals
 
 B, H, W = 2, 8, 8
+WRAPS = [
+    pytest.param(lambda f: f, id="eager", marks=pytest.mark.nightly),
+    pytest.param(jax.jit, id="jit"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +86,7 @@ class TestProposals:
         background = predictions.labels[:, :, :4] == 0
         assert bool(background.all())
 
-    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @pytest.mark.parametrize("wrap", WRAPS)
     def test_more_pixels_than_are_compared_give_the_same_groups(
         self, batch, embedding, wrap
     ):
@@ -99,7 +103,7 @@ class TestProposals:
 
         np.testing.assert_array_equal(labels(predict_points=32), labels())
 
-    @pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+    @pytest.mark.parametrize("wrap", WRAPS)
     @pytest.mark.parametrize(
         ("settings", "reached"),
         [

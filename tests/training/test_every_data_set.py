@@ -320,8 +320,21 @@ def config_of(data, task):
     return config
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("data", DATA)
+# Of these folders a test of `folder instances` or of `coco instances` is a relative.
+RELATIVES = ("coco panoptic", "folder components", "folder single", "folder of COCO")
+# PiCIE reads no label, so one data set of each kind will do.
+PICIE = ("digits", "coco stuff", "images")
+
+
+def marks_of(data, task):
+    kept = data in PICIE if task == "Picie" else data not in RELATIVES
+    return [] if kept else [pytest.mark.nightly]
+
+
+@pytest.mark.parametrize(
+    ("data", "task"),
+    [pytest.param(d, t, marks=marks_of(d, t)) for d in DATA for t in TASKS],
+)
 def test_a_task_learns_and_is_scored_or_is_refused(
     data, task, written, programs, tmp_path
 ):
