@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
+from jax.sharding import AxisType
 
 AxisName = str | tuple[str, ...] | None
 
@@ -148,18 +150,47 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
     return add_visits(fold, columns, axis_name=tiling.axis_name)
 
 
-def map_batch(function: Callable[..., Any], *arrays: jax.Array, tile: int) -> Any:
-    """Maps a function of one image over the leading axis [B, ...] of every array."""
+def map_batch(
+    function: Callable[..., Any], *arrays: jax.Array, tile: int | None
+) -> Any:
+    """Maps a function of one image over the leading axis [B, ...] of every array.
+
+    As many images are computed together as tiles of this size fit into the largest
+    tile; with None one after another, or one on each of the devices of an Auto mesh.
+    """
     batch = arrays[0].shape[0]
+    if is_symbolic_dim(batch):
+        return jax.lax.map(lambda one: function(*one), arrays)
     if batch == 1:
         # A batch axis of 1 would make the matmuls of the tiles slower.
         return jax.tree.map(lambda leaf: leaf[None], function(*(a[0] for a in arrays)))
-    fitting = max(1, min(batch, math.prod(_largest_tile()) // max(1, tile)))
-    together = next(n for n in range(fitting, 0, -1) if batch % n == 0)
+    devices = math.gcd(batch, _num_devices(arrays[0]))
+    own = batch // devices
+    most = math.prod(_largest_tile())
+    fitting = max(1, min(own, most // max(1, most if tile is None else tile)))
+    together = devices * next(n for n in range(fitting, 0, -1) if own % n == 0)
     if together == batch:
         return jax.vmap(function)(*arrays)
-    chunks = tuple(a.reshape(-1, together, *a.shape[1:]) for a in arrays)
     if together == 1:
         return jax.lax.map(lambda one: function(*one), arrays)
+
+    def cut(array: jax.Array) -> jax.Array:
+        # The loop is over the second axis, so that the first may be sharded.
+        chunks = array.reshape(together, batch // together, *array.shape[1:])
+        return chunks.swapaxes(0, 1)
+
+    def join(array: jax.Array) -> jax.Array:
+        return array.swapaxes(0, 1).reshape(batch, *array.shape[2:])
+
+    chunks = tuple(cut(array) for array in arrays)
     mapped = jax.lax.map(lambda chunk: jax.vmap(function)(*chunk), chunks)
-    return jax.tree.map(lambda leaf: leaf.reshape(batch, *leaf.shape[2:]), mapped)
+    return jax.tree.map(join, mapped)
+
+
+def _num_devices(array: jax.Array) -> int:
+    """The most devices that the compiler may shard an array over, for all we know."""
+    mesh = jax.typeof(array).sharding.mesh
+    if mesh.empty:
+        return jax.device_count()
+    sizes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+    return math.prod(size for size, kind in sizes if kind == AxisType.Auto)

@@ -29,7 +29,8 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
-from sphemb._tiles import choose_tiling, vary
+from sphemb._shards import share_out
+from sphemb._tiles import choose_tiling, map_batch, vary
 from sphemb.grouping._step import plain_step, step_on
 from sphemb.sphere import l2_normalize, pairwise_dot
 
@@ -134,17 +135,29 @@ class _State(NamedTuple):
 @functools.partial(jax.jit, static_argnames="settings")
 def _images(x, mask, numbers, *, settings) -> tuple[jax.Array, jax.Array]:
     """The moved points, and the number of steps of each image."""
+    return share_out(
+        functools.partial(_images_here, settings),
+        (x, mask, *numbers),
+        ("... N D", "... N", "", "", "", ""),
+        ("... N D", "..."),
+    )
+
+
+def _images_here(settings, x, mask, *numbers) -> tuple[jax.Array, jax.Array]:
     dtype = numbers[0].dtype
-    flat = x.astype(dtype).reshape(-1, *x.shape[-2:])
+    images = math.prod(x.shape[:-2])
+    flat = x.astype(dtype).reshape(images, *x.shape[-2:])
     weights = jnp.ones(flat.shape[:-1], dtype)
     if mask is not None:
         weights = mask.reshape(weights.shape).astype(dtype)
         # Values of masked rows, NaN included, must not reach the others.
         flat = jnp.where(weights[..., None] > 0, flat, 0.0)
+
+    def one_image(x: jax.Array, weights: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return _one_image(settings, x, weights, numbers)
+
     # One after another: side by side, every image would wait for the slowest.
-    moved, taken = jax.lax.map(
-        lambda image: _one_image(settings, image[0], image[1], numbers), (flat, weights)
-    )
+    moved, taken = map_batch(one_image, flat, weights, tile=None)
     moved = moved.reshape(x.shape).astype(x.dtype)
     moved = moved if mask is None else jnp.where(mask[..., None], moved, x)
     return moved, taken.reshape(x.shape[:-2])

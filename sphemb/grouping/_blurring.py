@@ -29,6 +29,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import AxisName, choose_tiling, map_batch, vary
 from sphemb.grouping import _fused
 from sphemb.grouping._step import plain_step, step
@@ -248,11 +249,32 @@ def _moved(
     embeddings, weights, mask, concentration, step_size, *, options: _Options
 ) -> jax.Array:
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
+    moved = share_out(
+        functools.partial(_moved_here, options),
+        (embeddings, weights, mask, concentration, step_size),
+        ("... N D", "... N", "... N", "...", ""),
+        "... T N D" if options.every_step else "... N D",
+        # Kernels see the points of one device only.
+        rows="" if options.attention or options.implementation == "pallas" else "N",
+        axis_name=options.axis_name,
+    )
+    return jnp.moveaxis(moved, -3, 0) if options.every_step else moved
+
+
+def _moved_here(
+    options: _Options,
+    embeddings,
+    weights,
+    mask,
+    concentration,
+    step_size,
+    *,
+    axis_name: AxisName = None,
+) -> jax.Array:
+    """Returns the points of this device, [..., N, D] or [..., T, N, D]."""
     shape, dtype = embeddings.shape, concentration.dtype
     sides = shape[-2], shape[-2], options.block_size
-    tiling = choose_tiling(
-        *sides, precision=options.precision, axis_name=options.axis_name
-    )
+    tiling = choose_tiling(*sides, precision=options.precision, axis_name=axis_name)
     if options.implementation == "pallas":
         one_step, tile = functools.partial(_fused.step, None), 1
     elif options.attention is None:
@@ -276,17 +298,19 @@ def _moved(
         # Values of masked rows, NaN included, must not reach the others.
         x = jnp.where(mask[..., None], x, 0.0)
         weights = jnp.where(mask, weights, 0.0)
-    x, weights = x.reshape(-1, *shape[-2:]), weights.reshape(-1, shape[-2])
-    concentration = jnp.broadcast_to(concentration, shape[:-2]).reshape(-1)
+    images = math.prod(shape[:-2])
+    x, weights = x.reshape(images, *shape[-2:]), weights.reshape(images, shape[-2])
+    concentration = jnp.broadcast_to(concentration, shape[:-2]).reshape(images)
     x, weights, concentration, step_size = vary(
-        (x, weights, concentration, step_size), options.axis_name
+        (x, weights, concentration, step_size), axis_name
     )
     moved = map_batch(one_image, x, weights, concentration, tile=tile)
+    moved = moved.reshape(*shape[:-2], *moved.shape[1:]).astype(embeddings.dtype)
+    if mask is None:
+        return moved
     if options.every_step:
-        moved = jnp.moveaxis(moved, 1, 0)
-    leading = (options.num_steps,) if options.every_step else ()
-    moved = moved.reshape(*leading, *shape).astype(embeddings.dtype)
-    return moved if mask is None else jnp.where(mask[..., None], moved, embeddings)
+        mask, embeddings = mask[..., None, :], embeddings[..., None, :, :]
+    return jnp.where(mask[..., None], moved, embeddings)
 
 
 def _attended_step(

@@ -9,6 +9,7 @@ N x K numbers are never in memory.
 from __future__ import annotations
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from sphemb._checks import (
     check_mask,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import AxisName, add_devices, cut_blocks, vary
 from sphemb.sphere import l2_normalize, pairwise_dot
 
@@ -69,10 +71,7 @@ def assign_clusters(
     check_floating("points", points)
     _check_centroids("centroids", centroids, dims["D"])
     check_choice("metric", metric, _METRICS)
-    points, centroids = _comparable(points, metric), _comparable(centroids, metric)
-    flat = points.reshape(-1, dims["D"])
-    labels = jnp.argmax(_half_scores(flat, centroids), axis=-1).astype(jnp.int32)
-    return labels.reshape(points.shape[:-1])
+    return _nearest(points, centroids, metric=metric)
 
 
 def init_centroids(
@@ -118,9 +117,8 @@ def init_centroids(
         most = f"the number of points, {number}"
         raise InputError(f"num_clusters must be at most {most}, got {num_clusters}")
     weights = weights.astype(jnp.result_type(float))
-    sample = _spread if method == "k-means++" else _uniform
-    options = {"num_clusters": num_clusters, "metric": metric}
-    return sample(key, jnp.asarray(points), weights, **options)
+    options = {"method": method, "num_clusters": num_clusters, "metric": metric}
+    return _sampled(key, points, weights, **options)
 
 
 def k_means(
@@ -249,14 +247,33 @@ def _checked_weights(points, weights, mask) -> jax.Array:
     return weights if mask is None else jnp.where(mask, weights, 0.0)
 
 
-@functools.partial(jax.jit, static_argnames=("num_clusters", "metric"))
+@functools.partial(jax.jit, static_argnames="metric")
+def _nearest(points, centroids, *, metric) -> jax.Array:
+    """The nearest centroid of each point [..., D]."""
+
+    def here(points: jax.Array, centroids: jax.Array) -> jax.Array:
+        points, centroids = _comparable(points, metric), _comparable(centroids, metric)
+        batch, dim = points.shape[:-1], points.shape[-1]
+        flat = points.reshape(math.prod(batch), dim)
+        labels = jnp.argmax(_half_scores(flat, centroids), axis=-1).astype(jnp.int32)
+        return labels.reshape(batch)
+
+    return share_out(here, (points, centroids), ("... D", "K D"), "...")
+
+
+@functools.partial(jax.jit, static_argnames=("method", "num_clusters", "metric"))
+def _sampled(key, points, weights, *, method, num_clusters, metric) -> jax.Array:
+    sample = _spread if method == "k-means++" else _uniform
+    sample = functools.partial(sample, num_clusters=num_clusters, metric=metric)
+    return share_out(sample, (key, points, weights), ("", "N D", "N"), "K D")
+
+
 def _uniform(key, points, weights, *, num_clusters, metric):
     # The K largest of Gumbel's numbers are K samples without replacement.
     scores = jnp.log(weights) + jax.random.gumbel(key, weights.shape)
     return _comparable(points[jax.lax.top_k(scores, num_clusters)[1]], metric)
 
 
-@functools.partial(jax.jit, static_argnames=("num_clusters", "metric"))
 def _spread(key, points, weights, *, num_clusters, metric):
     points = jnp.where(weights[:, None] > 0, _comparable(points, metric), 0.0)
     squares = jnp.sum(jnp.square(points), axis=-1)
@@ -283,6 +300,20 @@ def _spread(key, points, weights, *, num_clusters, metric):
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "empty", "options"))
 def _lloyd(points, start, weights, *, num_steps, empty, options: _Options) -> KMeans:
+    return share_out(
+        functools.partial(_lloyd_here, num_steps, empty, options),
+        (points, start, weights),
+        ("N D", "K D", "N"),
+        KMeans._make(("K D", "K", "N", "")),
+        rows="N",
+        axis_name=options.axis_name,
+    )
+
+
+def _lloyd_here(
+    num_steps, empty, options: _Options, points, start, weights, *, axis_name
+) -> KMeans:
+    options = options._replace(axis_name=axis_name)
     metric = options.metric
     points, start = _comparable(points, metric), _comparable(start, metric)
     points, weights = jax.lax.stop_gradient((points, weights))
@@ -303,11 +334,25 @@ def _lloyd(points, start, weights, *, num_steps, empty, options: _Options) -> KM
 
 @functools.partial(jax.jit, static_argnames="options")
 def _updated(state, points, weights, *, options: _Options) -> KMeansState:
+    return share_out(
+        functools.partial(_updated_here, options),
+        (points, weights, *state),
+        ("N D", "N", "K D", "K"),
+        KMeansState._make(("K D", "K")),
+        rows="N",
+        axis_name=options.axis_name,
+    )
+
+
+def _updated_here(
+    options: _Options, points, weights, centroids, counts, *, axis_name
+) -> KMeansState:
+    options = options._replace(axis_name=axis_name)
     metric = options.metric
     points = _comparable(points, metric)
-    centroids = _comparable(state.centroids, metric)
+    centroids = _comparable(centroids, metric)
     found, _, _ = _add_up(points, centroids, weights, options)
-    counts = state.counts + found.counts
+    counts = counts + found.counts
     share = found.counts / jnp.where(counts > 0, counts, 1.0)
     means = _cluster_means(found, centroids, "euclidean")
     moved = centroids + share[:, None] * (means - centroids)

@@ -7,6 +7,7 @@ axes.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Literal, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import AxisName, add_devices, vary
 from sphemb.sphere import l2_normalize
 
@@ -91,27 +93,36 @@ def label_modes(
     x, valid = valid_points(embeddings, mask)
     check_axis_name("axis_name", axis_name)
     options = group_options(max_groups, min_size, unassigned, precision, axis_name)
-    *batch, num_points, dim = x.shape
     if x.size == 0:
         return no_groups(x, options.max_groups)
-    grouping = _images(
-        x.reshape(-1, num_points, dim),
-        valid.reshape(-1, num_points),
-        check_threshold(threshold, x.dtype),
-        options=options,
-    )
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), grouping)
+    return _images(x, valid, check_threshold(threshold, x.dtype), options=options)
 
 
 @functools.partial(jax.jit, static_argnames="options")
 def _images(x, valid, threshold, *, options: GroupOptions) -> Grouping:
-    """Groups every image of a batch [B, N, D]."""
+    """Groups every image of a batch [..., N, D]."""
 
-    def one(x: jax.Array, valid: jax.Array) -> Grouping:
-        found = find_groups(x, valid, threshold, options)
-        return number_groups(found, x, valid, options)
+    def here(x, valid, threshold, *, axis_name: AxisName) -> Grouping:
+        own = options._replace(axis_name=axis_name)
 
-    return jax.vmap(one)(x, valid)
+        def one(x: jax.Array, valid: jax.Array) -> Grouping:
+            found = find_groups(x, valid, threshold, own)
+            return number_groups(found, x, valid, own)
+
+        *batch, num_points, dim = x.shape
+        images = math.prod(batch)
+        x, valid = x.reshape(images, num_points, dim), valid.reshape(images, num_points)
+        found = jax.vmap(one)(x, valid)
+        return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+
+    return share_out(
+        here,
+        (x, valid, threshold),
+        ("... N D", "... N", ""),
+        Grouping._make(("... N", "... K D", "... K", "...", "...")),
+        rows="N",
+        axis_name=options.axis_name,
+    )
 
 
 class GroupOptions(NamedTuple):

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import VOID, check_count, check_key
+from sphemb._shards import share_out
+from sphemb._tiles import vary
 from sphemb.grouping._modes import (
     FoundGroups,
     Grouping,
@@ -158,14 +160,14 @@ def orthogonal_rounding(
 
 @functools.partial(jax.jit, static_argnames=("num_orders", "options"))
 def _pivots(key, x, valid, threshold, *, num_orders, options: GroupOptions) -> Rounding:
-    def one_order(key: jax.Array, x: jax.Array, valid: jax.Array) -> Grouping:
+    def one_order(key, x, valid, threshold) -> Grouping:
         order = jnp.argsort(_random_numbers(key, valid), stable=True)
         found = find_groups(x[order], valid[order], threshold, options, recenter=False)
         labels = jnp.zeros_like(found.labels)
         labels = labels.at[order].set(found.labels, unique_indices=True)
         return number_groups(found._replace(labels=labels), x, valid, options)
 
-    return _best_of(one_order, key, x, valid, num_orders, options)
+    return _best_of(one_order, key, x, valid, num_orders, options, threshold)
 
 
 @functools.partial(jax.jit, static_argnames=("num_steps", "num_starts", "options"))
@@ -191,6 +193,7 @@ def _rotations(
             return step + 1, found, new, jnp.any(found != labels)
 
         start = (jnp.int32(0), assign(directions), directions, jnp.asarray(True))
+        _, start = vary((x, start))
         _, labels, directions, _ = jax.lax.while_loop(
             lambda state: (state[0] < num_steps) & state[3], turn, start
         )
@@ -225,7 +228,8 @@ def _spread_directions(key, x, valid, precision) -> jax.Array:
         return basis.at[k].set(new), left - jnp.square(along)
 
     lengths = jnp.where(valid, jnp.sum(jnp.square(x), axis=-1), 0.0)
-    basis, _ = jax.lax.fori_loop(0, dim, add, (jnp.zeros((dim, dim), x.dtype), lengths))
+    start = vary((jnp.zeros((dim, dim), x.dtype), lengths))
+    basis, _ = jax.lax.fori_loop(0, dim, add, start)
     # Completes the basis where the points do not span the space.
     return _nearest_rotation(basis, precision)
 
@@ -244,18 +248,20 @@ def _random_numbers(key: jax.Array, valid: jax.Array) -> jax.Array:
     return jnp.where(valid, numbers, jnp.inf)
 
 
-def _best_of(attempt, key, x, valid, number: int, options: GroupOptions) -> Rounding:
+def _best_of(
+    attempt, key, x, valid, number: int, options: GroupOptions, *settings
+) -> Rounding:
     """Groups each image several times and keeps the grouping of the least error."""
     *batch, num_points, dim = x.shape
     if x.size == 0:
         errors = jnp.zeros((*batch, number), x.dtype)
         return Rounding(*no_groups(x, options.max_groups), errors=errors)
 
-    def image(keys: jax.Array, x: jax.Array, valid: jax.Array) -> Rounding:
+    def image(settings, keys, x, valid) -> Rounding:
         gram = jnp.matmul(x.T, x, precision=options.precision)
 
         def one(key: jax.Array) -> tuple[Grouping, jax.Array]:
-            grouping = attempt(key, x, valid)
+            grouping = attempt(key, x, valid, *settings)
             return grouping, _error(grouping, gram, x, valid)
 
         groupings, errors = jax.lax.map(one, keys)
@@ -263,13 +269,22 @@ def _best_of(attempt, key, x, valid, number: int, options: GroupOptions) -> Roun
         grouping = jax.tree.map(lambda leaf: leaf[best], groupings)
         return Rounding(*grouping, errors=errors)
 
-    images = math.prod(batch)
-    rounding = jax.vmap(image)(
-        jax.random.split(key, (*batch, number)).reshape(images, number),
-        x.reshape(images, num_points, dim),
-        valid.reshape(images, num_points),
+    def here(x, valid, keys, *settings) -> Rounding:
+        batch = x.shape[:-2]
+        images = math.prod(batch)
+        found = jax.vmap(functools.partial(image, settings))(
+            keys.reshape(images, number),
+            x.reshape(images, num_points, dim),
+            valid.reshape(images, num_points),
+        )
+        return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), found)
+
+    return share_out(
+        here,
+        (x, valid, jax.random.split(key, (*batch, number)), *settings),
+        ("... N D", "... N", "... R", *[""] * len(settings)),
+        Rounding._make(("... N", "... K D", "... K", "...", "...", "... R")),
     )
-    return jax.tree.map(lambda leaf: leaf.reshape(*batch, *leaf.shape[1:]), rounding)
 
 
 def _error(grouping: Grouping, gram, x, valid) -> jax.Array:

@@ -20,6 +20,7 @@ from sphemb._checks import (
     check_scalar,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import Tiling, choose_tiling, fold_tiles, map_batch
 from sphemb.grouping._step import falling_exp, reached
 from sphemb.sphere import l2_normalize, pairwise_dot
@@ -92,6 +93,17 @@ def mean_shift(
 @functools.partial(jax.jit, static_argnames=("num_steps", "tiling"))
 def _moved(
     seeds, points, mask, kappa, eta, *, num_steps: int, tiling: Tiling
+) -> jax.Array:
+    return share_out(
+        functools.partial(_moved_here, num_steps, tiling),
+        (seeds, points, mask, kappa, eta),
+        ("... M D", "... N D", "... N", "", ""),
+        "... M D",
+    )
+
+
+def _moved_here(
+    num_steps: int, tiling: Tiling, seeds, points, mask, kappa, eta
 ) -> jax.Array:
     precision = tiling.precision
     dtype = kappa.dtype

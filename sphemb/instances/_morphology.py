@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from sphemb._checks import VOID, check_choice, check_count, check_integer, check_shape
+from sphemb._shards import share_out
+from sphemb._tiles import vary
 from sphemb.instances._overlap import relabel
 
 _SIDES = ((-1, 0), (0, -1), (0, 1), (1, 0))
@@ -133,7 +135,7 @@ def _connected(labels: jax.Array, connectivity: int) -> tuple[jax.Array, jax.Arr
         new = _look_up(new, new)
         return new.reshape(parent.shape), jnp.any(new != old)
 
-    state = (starts, jnp.asarray(True))
+    _, state = vary((starts, (starts, jnp.asarray(True))))
     roots, _ = jax.lax.while_loop(lambda state: state[1], turn, state)
     roots = roots.reshape(-1)
     counts = (labels >= 0).reshape(-1).astype(jnp.int32)
@@ -144,6 +146,13 @@ def _connected(labels: jax.Array, connectivity: int) -> tuple[jax.Array, jax.Arr
 @functools.partial(jax.jit, static_argnames="connectivity")
 def _number_lines(labels: jax.Array, min_size: int, connectivity: int) -> jax.Array:
     """Ids from 0 in the order of the first pixels."""
+    number = functools.partial(_number_lines_here, connectivity)
+    return share_out(number, (labels, min_size), ("... H W", ""), "... H W")
+
+
+def _number_lines_here(
+    connectivity: int, labels: jax.Array, min_size: jax.Array
+) -> jax.Array:
     roots, sizes = _connected(labels, connectivity)
     begins = sizes >= min_size
     number = jnp.where(begins, jnp.cumsum(begins, axis=1, dtype=jnp.int32) - 1, VOID)
@@ -156,6 +165,14 @@ def _number_sizes(
     groups: jax.Array, min_size: int, num_components: int, connectivity: int
 ) -> tuple[jax.Array, jax.Array]:
     """Instances of the foreground by falling size, and the number of components."""
+    number = functools.partial(_number_sizes_here, num_components, connectivity)
+    axes = ("... H W", "")
+    return share_out(number, (groups, min_size), axes, ("... H W", "..."))
+
+
+def _number_sizes_here(
+    num_components: int, connectivity: int, groups: jax.Array, min_size: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     roots, sizes = _connected(groups, connectivity)
     sizes = jnp.where(groups.reshape(sizes.shape) > 0, sizes, 0)
     # In float32, whose top_k is a hundred times as fast on a CPU; exact to 2^24 pixels.

@@ -17,6 +17,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb.instances._overlap import overlap_pairs, overlap_table, table_fits
 
 
@@ -77,6 +78,15 @@ def pool_proposals(
 
 @functools.partial(jax.jit, static_argnames="max_groups")
 def _pool(label_maps, max_iou: float, min_size: int, max_groups: int) -> ProposalPool:
+    return share_out(
+        functools.partial(_pool_here, max_groups),
+        (label_maps, max_iou, min_size),
+        ("... K N", "", ""),
+        ProposalPool._make(["... C"] * 5),
+    )
+
+
+def _pool_here(max_groups: int, label_maps, max_iou, min_size) -> ProposalPool:
     num_maps = label_maps.shape[-2]
     sizes = _sizes(label_maps, max_groups)
     keep = sizes >= min_size

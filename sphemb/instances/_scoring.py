@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb.instances._morphology import connected_components
 
 
@@ -55,7 +57,20 @@ def vote_classes(
     check_shape("probabilities", probabilities, "... N C", dims=dims, beside="labels")
     check_count("the number of classes", dims["C"], at_least=2)
     check_count("max_groups", max_groups, at_least=1)
-    labels, probabilities = jnp.asarray(labels), jnp.asarray(probabilities)
+    return _votes(labels, probabilities, max_groups=int(max_groups))
+
+
+@functools.partial(jax.jit, static_argnames="max_groups")
+def _votes(labels, probabilities, *, max_groups: int) -> Votes:
+    return share_out(
+        functools.partial(_votes_here, max_groups),
+        (probabilities, labels),
+        ("... N C", "... N"),
+        Votes._make(["... G"] * 3),
+    )
+
+
+def _votes_here(max_groups: int, probabilities, labels) -> Votes:
     batch, number = labels.shape[:-1], labels.shape[-1]
 
     def sums(labels: jax.Array, values: jax.Array) -> jax.Array:
@@ -122,9 +137,23 @@ def proposal_features(
     check_shape("classes", classes, "... H W", dims=dims, beside="labels")
     groups = check_shape("votes.classes", votes.classes, "... G")["G"]
     check_count("the number of groups", groups, at_least=1)
-    labels, classes = jnp.asarray(labels), jnp.asarray(classes)
+    labels = jnp.asarray(labels)
     if mask is None:
-        mask = jnp.ones(labels.shape, bool)
+        mask = jnp.ones_like(labels, bool)
+    return _features(labels, classes, mask, votes, groups=groups)
+
+
+@functools.partial(jax.jit, static_argnames="groups")
+def _features(labels, classes, mask, votes: Votes, *, groups: int) -> jax.Array:
+    return share_out(
+        functools.partial(_features_here, groups),
+        (labels, classes, mask, *votes),
+        ("... H W", "... H W", "... H W", "... G", "... G", "... G"),
+        "... G F",
+    )
+
+
+def _features_here(groups: int, labels, classes, mask, *votes) -> jax.Array:
     batch, size = labels.shape[:-2], labels.shape[-2:]
     flat = (math.prod(batch), *size)
     labels = jnp.where(mask & (labels < groups), labels, -1)
@@ -133,7 +162,7 @@ def proposal_features(
         connected_components(labels).reshape(flat),
         classes.reshape(flat),
         jnp.broadcast_to(mask, labels.shape).reshape(flat),
-        jax.tree.map(lambda x: jnp.asarray(x).reshape(flat[0], groups), votes),
+        Votes(*(vote.reshape(flat[0], groups) for vote in votes)),
         groups,
     )
     return features.reshape(*batch, groups, len(PROPOSAL_FEATURES))

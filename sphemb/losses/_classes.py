@@ -159,8 +159,9 @@ def prototype_cross_entropy(
     logits = pairwise_dot(flat, jax.lax.stop_gradient(jnp.asarray(centroids)))
     cost = _negative_log_likelihood(logits.reshape(*labels.shape, -1), labels)
     if weights is not None:
-        own = jnp.maximum(labels, 0)
-        cost = jax.lax.stop_gradient(jnp.asarray(weights))[own] * cost
+        weights = jax.lax.stop_gradient(jnp.asarray(weights))
+        own = jax.nn.one_hot(labels, clusters["K"], dtype=weights.dtype)
+        cost = jnp.sum(own * jnp.broadcast_to(weights, own.shape), axis=-1) * cost
     total = jnp.sum(jnp.where(valid, cost, 0.0), axis=-1)
     return total / jnp.maximum(jnp.sum(valid, axis=-1), 1).astype(total.dtype)
 

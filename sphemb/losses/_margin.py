@@ -34,6 +34,7 @@ from sphemb._checks import (
     check_number,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import (
     AxisName,
     add_devices,
@@ -206,11 +207,11 @@ def trajectory_margin_loss(
     batch = check_points(name, step, "... N D", labels, weights)["..."]
 
     def each_step(name: str, value: ArrayLike) -> jax.Array:
-        """[T+1, 1, ..]: a number per step must not broadcast over the images."""
+        """[.., 1, T+1], of the rank of the losses."""
         value = jnp.asarray(value)
         if value.ndim > 0:
             check_shape(name, value, str(steps), beside="the trajectory")
-        return value.reshape(-1, *(1 for _ in batch))
+        return value.reshape(*(1 for _ in batch), -1)
 
     check_number("margin", margin, at_least=0, at_most=1)
     margin = each_step("margin", margin)
@@ -222,12 +223,15 @@ def trajectory_margin_loss(
     negative_weight = each_step("negative_weight", negative_weight)
     options = _Options(normalize, power, block_size, precision, axis_name)
     _check_options(options)
-    labels = valid_labels(labels, mask)
+    labels = valid_labels(labels, mask)[..., None, :]
+    weights = None if weights is None else jnp.asarray(weights)[..., None, :]
+    # The steps are the last batch axis: images that are sharded must stay first.
+    trajectory = jnp.moveaxis(jnp.asarray(trajectory), 0, -3)
     terms = _terms(trajectory, labels, weights, margin, options=options)
     dtype = terms.positive.dtype
     losses = terms.positive + negative_weight.astype(dtype) * terms.negative
     # Not a dot product, which accelerators would round.
-    return jnp.sum(step_weights.astype(dtype) * losses, axis=0)
+    return jnp.sum(step_weights.astype(dtype) * losses, axis=-1)
 
 
 def _check_options(options: _Options) -> None:
@@ -251,8 +255,21 @@ def _checked_terms(
 # Compiled even for callers who do not compile, so that a call need not trace it again.
 @functools.partial(jax.jit, static_argnames="options")
 def _terms(x, labels, weights, margin, *, options: _Options) -> MarginLossTerms:
-    """Both halves for [..., N, D]; the labels may lack leading axes."""
-    axis_name = options.axis_name
+    """Both halves for [..., N, D]; the other arrays broadcast over the images."""
+    return share_out(
+        functools.partial(_terms_here, options),
+        (x, labels, weights, margin),
+        ("... N D", "... N", "... N", "..."),
+        MarginLossTerms._make(("...", "...")),
+        rows="N",
+        axis_name=options.axis_name,
+    )
+
+
+def _terms_here(
+    options: _Options, x, labels, weights, margin, *, axis_name: AxisName
+) -> MarginLossTerms:
+    """Both halves for the images, or points, of this device."""
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     valid = labels != VOID
     ids = instance_ids(labels, axis_name=axis_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,6 +22,7 @@ from sphemb._checks import (
     check_mask,
     check_shape,
 )
+from sphemb._shards import share_out
 from sphemb._tiles import AxisName, add_visits
 
 FLATTEN = "flatten the pixels first"
@@ -70,8 +72,17 @@ def sample_pixels(
         valid = valid != VOID
     # The M largest of N random numbers are a uniform sample of M; invalid pixels get 0.
     scores = jax.random.uniform(key, valid.shape, minval=0.5)
-    largest, indices = jax.lax.top_k(jnp.where(valid, scores, 0.0), num_samples)
-    return PixelSample(indices.astype(jnp.int32), largest > 0)
+    scores = jnp.where(valid, scores, 0.0)
+    return _largest(scores, num_samples=int(num_samples))
+
+
+@functools.partial(jax.jit, static_argnames="num_samples")
+def _largest(scores: jax.Array, *, num_samples: int) -> PixelSample:
+    def here(scores: jax.Array) -> PixelSample:
+        largest, indices = jax.lax.top_k(scores, num_samples)
+        return PixelSample(indices.astype(jnp.int32), largest > 0)
+
+    return share_out(here, (scores,), ("... N",), PixelSample._make(["... M"] * 2))
 
 
 def instance_weights(
@@ -97,9 +108,19 @@ def instance_weights(
     check_shape("labels", labels, "... N")
     labels = valid_labels(labels, mask)
     check_axis_name("axis_name", axis_name)
-    dtype = jnp.result_type(float)
-    ids = instance_ids(labels, axis_name=axis_name)
-    return inverse_counts(labels, ids, dtype=dtype, axis_name=axis_name)
+    return _weights(labels, axis_name=axis_name)
+
+
+@functools.partial(jax.jit, static_argnames="axis_name")
+def _weights(labels: jax.Array, *, axis_name: AxisName) -> jax.Array:
+    def here(labels: jax.Array, *, axis_name: AxisName) -> jax.Array:
+        dtype = jnp.result_type(float)
+        ids = instance_ids(labels, axis_name=axis_name)
+        return inverse_counts(labels, ids, dtype=dtype, axis_name=axis_name)
+
+    return share_out(
+        here, (labels,), ("... N",), "... N", rows="N", axis_name=axis_name
+    )
 
 
 def check_points(name, points, spec, labels, weights) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from sphemb._checks import VOID, InputError, check_choice, check_number
+from sphemb._shards import share_out
 from sphemb.losses._sampling import (
     check_points,
     instance_ids,
@@ -90,6 +91,15 @@ def spectral_loss(
 # Compiled even for callers who do not compile, so that a call need not trace it again.
 @functools.partial(jax.jit, static_argnames=("normalize", "precision"))
 def _losses(x, labels, weights, num_points, *, normalize, precision) -> jax.Array:
+    return share_out(
+        functools.partial(_losses_here, normalize, precision),
+        (x, labels, weights, num_points),
+        ("... N D", "... N", "... N", "..."),
+        "...",
+    )
+
+
+def _losses_here(normalize, precision, x, labels, weights, num_points) -> jax.Array:
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     valid = labels != VOID
     if weights is None:
