@@ -17,7 +17,6 @@ import tempfile
 import time
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
@@ -100,7 +99,7 @@ def measure(experiment: Experiment, *, budget: float) -> tuple[float, float]:
 
     training = seconds_per_call(train, budget=budget)
     apply = functools.partial(jax.jit(experiment.network), *variables)
-    image = {"image": jnp.asarray(batch["image"])}
+    image = {"image": split_batch(batch)["image"][0]}
 
     def predict() -> None:
         jax.block_until_ready(experiment.task.predict(apply, (), image))

@@ -10,10 +10,12 @@ import chex
 from sphemb.training import Experiment, TrainState, load_config, read_log
 from sphemb.training._workdir import Checkpoints
 
+CLOCK = ("seconds", "stall")  # in a record
+
 
 def records(workdir: pathlib.Path) -> list[dict[str, Any]]:
     """The log but for the clock; scores that were made up for come in their place."""
-    kept = [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(workdir)]
+    kept = [{k: v for k, v in r.items() if k not in CLOCK} for r in read_log(workdir)]
     return sorted(kept, key=lambda r: (r["step"], "loss" not in r))
 
 

@@ -13,6 +13,8 @@ images, and the learning rate grows in proportion to the images of a step: the l
 rule of Goyal et al., "Accurate, Large Minibatch SGD", 2017.
 """
 
+import os
+
 import ml_collections
 from ml_collections.config_dict import placeholder
 
@@ -29,7 +31,7 @@ def get_config() -> ml_collections.ConfigDict:
             "loader": {
                 "batch_size": 16,
                 "images_per_device": 0,
-                "num_threads": 2,
+                "num_threads": os.cpu_count() or 1,
                 "skip_bad": False,
             },
             "model": {},

@@ -46,6 +46,7 @@ from sphemb.data._digits import (
 )
 from sphemb.data._folder import FolderDataset, FolderExamples, ImageDataset, open_folder
 from sphemb.data._pipeline import (
+    LABEL_MAPS,
     Dataset,
     ExampleSource,
     PadExample,

@@ -6,6 +6,7 @@ B batch, A annotators, H W image size.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import sys
 import threading
@@ -84,13 +85,19 @@ def move_pixels(
     }
 
 
-def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Checks an example and returns float32 images in [0, 1] and int32 label maps."""
+def network_ready(
+    example: dict[str, Any], *, compact: bool = False
+) -> dict[str, np.ndarray]:
+    """Checks an example and returns float32 images in [0, 1] and int32 label maps.
+
+    With ``compact``, images of 8 bits stay uint8, and label maps have the smallest
+    signed type that holds them.
+    """
     image = np.asarray(example["image"])
     who = f"example {example.get('name', '')!r}"
     sizes = check_shape(f"image of {who}", image, "H W 3")
     if image.dtype == np.uint8:
-        image = image.astype(np.float32) / 255.0
+        image = image if compact else image.astype(np.float32) / 255.0
     elif np.issubdtype(image.dtype, np.floating):
         if not np.isfinite(image).all():
             raise InputError(f"image of {who} must be finite, got NaN or infinity")
@@ -101,15 +108,21 @@ def network_ready(example: dict[str, Any]) -> dict[str, np.ndarray]:
     else:
         text = f"image of {who} must be uint8 or floating point"
         raise InputTypeError(f"{text}, got {image.dtype}")
-    maps = {key: np.asarray(example[key]) for key in LABEL_MAPS if key in example}
-    for key, labels in maps.items():
+    maps = {}
+    for key in LABEL_MAPS:
+        if key not in example:
+            continue
+        labels = np.asarray(example[key])
         check_shape(f"{key} of {who}", labels, "H W", dims=sizes, beside="its image")
         if not np.issubdtype(labels.dtype, np.integer):
             raise InputTypeError(f"{key} of {who} must be integers, got {labels.dtype}")
-        if labels.size and (labels.min() < VOID or labels.max() > _HIGHEST_LABEL):
+        low, high = (labels.min(), labels.max()) if labels.size else (0, 0)
+        if low < VOID or high > _HIGHEST_LABEL:
             text = f"{key} of {who} must be -1 (void), 0 (background) or 1, 2, .., got"
-            raise InputError(f"{text} values from {labels.min()} to {labels.max()}")
-    return {"image": image, **{key: m.astype(np.int32) for key, m in maps.items()}}
+            raise InputError(f"{text} values from {low} to {high}")
+        smallest = np.min_scalar_type(-1 - max(int(high), 0)) if compact else np.int32
+        maps[key] = labels.astype(smallest)
+    return {"image": image, **maps}
 
 
 class SkippingSource:
@@ -233,6 +246,7 @@ def make_loader(
     shard_count: int = 1,
     transforms: Sequence[Any] = (),
     num_threads: int = 2,
+    compact: bool = False,
 ) -> grain.IterDataset:
     """Makes a stream of batches that is the same for the same settings.
 
@@ -254,6 +268,8 @@ def make_loader(
         transforms: grain's Map or RandomMap, or functions, from example to example;
             their randomness depends on the seed and the position in the stream alone.
         num_threads: threads that prepare batches ahead; 0 prepares none.
+        compact: see `network_ready`; `sphemb.training.split_batch` and `spread_batch`
+            convert on the devices.
 
     Returns:
         A dataset of dictionaries: ``"image"``, float32 [B, H, W, 3] in [0, 1];
@@ -304,14 +320,15 @@ def make_loader(
             examples = examples.map(transform)
     # Sharded after the transforms, so that their randomness follows the position in
     # the common stream and differs between shards.
-    shard = examples.map(_finish)[shard_index::shard_count]
+    finish = functools.partial(_finish, compact=compact)
+    shard = examples.map(finish)[shard_index::shard_count]
     batches = shard.batch(batch_size, drop_remainder=True, batch_fn=_stack)
-    ahead = grain.ReadOptions(num_threads, prefetch_buffer_size=2 * max(1, num_threads))
+    ahead = grain.ReadOptions(num_threads, prefetch_buffer_size=num_threads + 2)
     return batches.to_iter_dataset(ahead)
 
 
-def _finish(example: dict[str, Any]) -> dict[str, Any]:
-    ready, index = network_ready(example), example["index"]
+def _finish(example: dict[str, Any], *, compact: bool) -> dict[str, Any]:
+    ready, index = network_ready(example, compact=compact), example["index"]
     valid = bool(index != _PADDING)
     if not valid:
         ready = {key: np.zeros_like(array) for key, array in ready.items()}

@@ -12,6 +12,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -19,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from sphemb import __version__
 from sphemb._checks import InputError, check_count
 from sphemb._files import gather_objects
+from sphemb.data import LABEL_MAPS
 
 # Words in the errors of the libraries below JAX when another process does not answer.
 _SEVERED = re.compile(
@@ -60,12 +62,29 @@ def replicate(tree: Any) -> Any:
 
 
 def spread_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Shards a batch [B, ...] over all local devices, for functions under ``jit``."""
-    return _placed(batch, "batch")
+    """Shards a batch [B, ...] over all local devices, for functions under ``jit``.
+
+    A compact one is sent as it is, and converted there; see `split_batch`, too.
+    """
+    return _converted(_placed(batch, "batch"))
 
 
-def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Cuts a host's batch [B, ...] into [devices, B / devices, ...]."""
+@jax.jit
+def _converted(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Images of 8 bits as float32 in [0, 1], and label maps as int32."""
+    labels = {key: batch[key].astype(jnp.int32) for key in LABEL_MAPS if key in batch}
+    image = batch["image"]
+    if image.dtype == jnp.uint8:
+        # Rounded as the host's x / 255; XLA multiplies by a rounded inverse. 1 / 255 is
+        # .111.. in base 256: its first three digits times x are exact, the rest is
+        # added, in one rounding.
+        values = image.astype(jnp.float32)
+        image = values * (0x010101 / 2**24) + values * (2**-24 / 255)
+    return {**batch, **labels, "image": image}
+
+
+def split_batch(batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Cuts a host's batch [B, ...] into [devices, B / devices, ...], on the devices."""
     count = jax.local_device_count()
 
     def split(array: np.ndarray) -> np.ndarray:
@@ -76,7 +95,7 @@ def split_batch(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             )
         return array.reshape(count, array.shape[0] // count, *array.shape[1:])
 
-    return {name: split(array) for name, array in batch.items()}
+    return spread_batch({name: split(array) for name, array in batch.items()})
 
 
 def data_parallel(

@@ -214,7 +214,10 @@ class Experiment:
         return step * self.batch_size // (every * self.config.loader.batch_size)
 
     def train_batches(self) -> grain.DatasetIterator:
-        """This host's endless stream of training batches, shuffled and augmented."""
+        """This host's endless stream of training batches, shuffled and augmented.
+
+        They are compact, see `sphemb.data.make_loader`.
+        """
         if self.batch_size % jax.device_count():
             raise InputError(
                 "config.loader.batch_size must be divisible by the number of devices, "
@@ -231,6 +234,7 @@ class Experiment:
                 seed=self.config.seed,
                 shuffle=True,
                 repeat=True,
+                compact=True,
             )
         )
 

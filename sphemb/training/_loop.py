@@ -34,6 +34,7 @@ from sphemb.training._devices import (
     versions,
 )
 from sphemb.training._experiment import Experiment, Trained
+from sphemb.training._flight import BatchesAhead, Flight, Stalls
 from sphemb.training._labels import check_labels
 from sphemb.training._step import TrainState
 from sphemb.training._workdir import (
@@ -51,6 +52,7 @@ from sphemb.training._workdir import (
 _SCORES_SHOWN = 6  # of a validation; the log has all of them
 _NAMES_SHOWN = 8
 _BARREN = 100  # consecutive steps without a valid pixel, before a run stops
+_STALL_BINS = 20  # of the share of a step, in ``training.json``
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
@@ -170,15 +172,15 @@ def _run(
     )
     # The steps since the last record; a record is their mean.
     window: list[dict[str, float]] = notes.get("window", [])
-    first, busy = step, 0.0
     barren = notes.get("barren", 0)  # consecutive steps without a valid pixel
     update_every, updates = experiment.update_every, []
+    stalls, logged = Stalls(), 0
     start = time.monotonic()
 
-    def write(record: dict[str, float]) -> None:
+    def write(step: int, record: dict[str, float], **histograms: list[float]) -> None:
         if log:
             now = round(seconds + time.monotonic() - start, 3)
-            log.write(step, {**record, "seconds": now})
+            log.write(step, {**record, "seconds": now}, **histograms)
 
     def updated(state: TrainState) -> TrainState:
         began = time.monotonic()
@@ -186,22 +188,43 @@ def _run(
         updates.append(time.monotonic() - began)
         return state
 
-    def due(every: int) -> bool:
+    def due(every: int, step: int) -> bool:
         times = experiment.times_due
         return times(every, step) > times(every, step - 1)
 
-    def rate() -> float:
+    def rate(step: int) -> float:
         update = (step - 1) // config.optimizer.accumulate
         return float(np.asarray(experiment.schedule(update)))
 
+    def look(flight: Flight) -> None:
+        """Checks, counts and records a step, which has ended then."""
+        nonlocal barren, window, logged
+        step, scalars = flight.step, flight.scalars()
+        if not all(map(math.isfinite, scalars.values())):
+            names = experiment.names(flight.batch)
+            raise _not_finite(step, scalars, rate(step), names)
+        barren = 0 if scalars.get("valid_share", 1.0) else barren + 1
+        if barren >= _BARREN or barren == step == experiment.num_steps:
+            raise _nothing_valid(step, barren, experiment, flight.batch)
+        window.append(scalars)
+        stalls.add(flight)
+        progress.advance(step, scalars["loss"])
+        if due(settings.log_every, step) or step == experiment.num_steps:
+            means = {k: sum(r[k] for r in window) / len(window) for k in scalars}
+            means |= {"learning_rate": rate(step), "stall": stalls.share(logged)}
+            write(step, means, stalls=stalls.shares[logged:])
+            window, logged = [], len(stalls.shares)
+
     def validate(state: TrainState) -> None:
-        if not evaluate or not due(settings.eval_every):
+        if not evaluate or not due(settings.eval_every, step):
             return
         scores = evaluate(_trained(experiment, state), "validation")
-        write({f"validation/{k}": v for k, v in scores.items()})
+        write(step, {f"validation/{k}": v for k, v in scores.items()})
         first_scores = dict(itertools.islice(scores.items(), _SCORES_SHOWN))
         progress.say(f"step {step}: validation " + _listed(first_scores))
 
+    ahead = BatchesAhead(batches, split_batch)
+    flight: Flight | None = None
     together = True
     try:
         if notes.get("unscored"):
@@ -211,40 +234,38 @@ def _run(
             while step < experiment.num_steps:
                 if update_every > 0 and step % update_every == 0:
                     state = updated(state)
+                batch, sent = ahead.take()
                 began = time.monotonic()
-                batch = next(batches)
-                state, scalars = train_step(state, split_batch(batch))
+                state, scalars = train_step(state, sent)
                 step += 1
-                # Waiting for every step keeps simulated devices from overtaking each
-                # other, and finds a loss that is not finite before it is saved.
-                scalars = {k: float(v) for k, v in jax.device_get(scalars).items()}
-                if step > first + 1:  # the first step waits for the compiler
-                    busy += time.monotonic() - began
-                if not all(map(math.isfinite, scalars.values())):
-                    raise _not_finite(step, scalars, rate(), experiment.names(batch))
-                barren = 0 if scalars.get("valid_share", 1.0) else barren + 1
-                if barren >= _BARREN or barren == step == experiment.num_steps:
-                    raise _nothing_valid(step, barren, experiment, batch)
-                window.append(scalars)
-                progress.advance(step, scalars["loss"])
+                before, flight = flight, Flight(step, batch, scalars, begun=began)
                 last = step == experiment.num_steps
-                if due(settings.log_every) or last:
-                    means = {
-                        k: sum(r[k] for r in window) / len(window) for k in scalars
-                    }
-                    write({**means, "learning_rate": rate()})
-                    window = []
+                stopping = stops(step) and not last
+                if not (last or stopping):
+                    ahead.send()
+                    flight.waiting = ahead.waiting
+                # Two steps at most are dispatched: simulated devices would overtake
+                # each other.
+                if before:
+                    look(before)
+                scores = evaluate and due(settings.eval_every, step)
+                saves = due(settings.checkpoint_every, step) or last or stopping
+                updates_next = update_every > 0 and step % update_every == 0
+                if not (scores or saves or updates_next or ahead.failed):
+                    continue
+                # A state is used, or saved, when its step was looked at.
+                look(flight)
+                flight = None
                 if update_every and last:
                     # The final task state belongs to the final network.
                     state = updated(state)
-                stopping = stops(step) and not last
                 if not stopping:  # scoring may take longer than the time left
                     validate(state)
                 # After the records: the log has all that happened up to a checkpoint.
-                if due(settings.checkpoint_every) or last or stopping:
+                if saves:
                     kept = {"window": window, "unscored": stopping, "barren": barren}
                     kept["batch_size"] = experiment.batch_size
-                    checkpoints.save(step, state, batches, kept)
+                    checkpoints.save(step, state, ahead, kept)
                 if stopping:
                     raise PreemptedError(
                         f"stopped by SIGTERM after step {step}, which is saved; the "
@@ -261,10 +282,13 @@ def _run(
         if log:
             log.close()
         progress.close()
-    if leads and step > first + 1:
-        pace = busy / (step - first - 1)
+    if leads and stalls.seconds:
+        pace = sum(stalls.seconds) / len(stalls.seconds)
+        counts, _ = np.histogram(stalls.shares, np.linspace(0, 1, _STALL_BINS + 1))
         facts: dict[str, Any] = {
             "images_per_second": round(experiment.batch_size / pace, 2),
+            "stall": round(stalls.share(), 4),
+            "stall_histogram": counts.tolist(),
             "device": devices(),
             "machine": platform.platform(),
             "python": platform.python_version(),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from sphemb._checks import VOID, check_choice, check_count, check_number
+from sphemb._checks import VOID, InputTypeError, check_choice, check_count, check_number
 from sphemb.tasks import Batch, Maps, Task, TaskState
 
 Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]
@@ -60,6 +60,13 @@ def make_train_step(
     """
 
     def step(state: TrainState, batch: Batch):
+        image = batch["image"].dtype
+        if not jnp.issubdtype(image, jnp.floating):
+            raise InputTypeError(
+                f"image of a batch must be floating point, got {image}: send compact "
+                "batches by split_batch or spread_batch, which convert them"
+            )
+
         def objective(params):
             batch_stats = state.batch_stats
 

@@ -217,13 +217,18 @@ class MetricLog:
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return writing(f"{self._path} cannot be written to")
 
-    def write(self, step: int, scalars: dict[str, float]) -> None:
-        """Adds one record."""
+    def write(
+        self, step: int, scalars: dict[str, float], **histograms: Sequence[float]
+    ) -> None:
+        """Adds one record; histograms, of these values, are for TensorBoard alone."""
         with self._writing():
             with self._path.open("a") as file:
                 file.write(_to_json({"step": step, **scalars}) + "\n")
             for name, value in scalars.items():
                 self._board.add_scalar(name, value, step)
+            for name, values in histograms.items():
+                if len(values):
+                    self._board.add_histogram(name, np.asarray(values), step)
             self._board.flush()
 
     def close(self) -> None:

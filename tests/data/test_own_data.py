@@ -65,7 +65,7 @@ def config(tmp_path):
 def test_they_are_trained_on_and_scored(config):
     experiment = Experiment(config)
     batch = next(experiment.train_batches())
-    np.testing.assert_array_equal(batch["image"][..., 0] < 0.5, batch["instances"] == 1)
+    np.testing.assert_array_equal(batch["image"][..., 0] < 128, batch["instances"] == 1)
     assert (batch["instances"] == 1).sum(axis=(1, 2)).tolist() == [16] * 8
     (scored,) = experiment.one_pass("test", [0, 5], batch_size=2)
     np.testing.assert_array_equal(scored["image"][..., 0] > 0, scored["instances"] == 1)

@@ -19,7 +19,7 @@ import sphemb.models
 from sphemb import InputError
 from sphemb.configs import common
 from sphemb.tasks import compute_scores, predict_and_measure
-from sphemb.training import Experiment, make_train_step, train
+from sphemb.training import Experiment, make_train_step, spread_batch, train
 from sphemb.training._labels import check_labels
 from sphemb.training._loop import _first_batch, _rehearse, update_task_state
 
@@ -357,7 +357,7 @@ def test_a_task_learns_and_is_scored_or_is_refused(
     if experiment.update_every > 0:
         state = update_task_state(experiment, state)
     batch = next(experiment.train_batches())
-    _, scalars = step(state, {k: v[None] for k, v in batch.items()})
+    _, scalars = step(state, {k: v[None] for k, v in spread_batch(batch).items()})
     assert scalars["loss"] > 0
     assert scalars["gradient_norm"] > 0
     learned = {m.name for m in experiment.task.label_maps if m.learned}

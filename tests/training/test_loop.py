@@ -20,6 +20,7 @@ import sphemb.tasks
 from sphemb import InputError
 from sphemb.training import NonFiniteLossError, load_run, read_log, train
 from tests.processes import flags_for
+from tests.runs import CLOCK
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -146,12 +147,13 @@ class TestLoop:
             train(tiny_config(drawings_dir), tmp_path)
         assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 
+    @pytest.mark.parametrize("every", [1, 100])  # without one, it is found a step late
     def test_a_loss_that_is_no_number_stops_the_run_and_says_where(
-        self, drawings_dir, tmp_path
+        self, drawings_dir, tmp_path, every
     ):
         config = tiny_config(drawings_dir)
         config.optimizer.update(name="sgd", learning_rate=1e15, clip_norm=None)
-        config.train.checkpoint_every = 1
+        config.train.checkpoint_every = every
         message = (
             r"stopped at step ([234]): .*gradient_norm.* not finite, of gradient_norm "
             r"nan, loss .*, loss/step0 .*, loss/step1 .*, at a learning rate of .*, "
@@ -160,6 +162,10 @@ class TestLoop:
         with pytest.raises(NonFiniteLossError, match=message) as stopped:
             train(config, tmp_path / "astray")
         step = int(re.findall(r"at step (\d)", str(stopped.value))[0])
+        assert [r["step"] for r in read_log(tmp_path / "astray")] == [*range(1, step)]
+        if every > 1:
+            assert not any((tmp_path / "astray" / "checkpoints").iterdir())
+            return
         kept = load_run(tmp_path / "astray")
         assert kept.step == step - 1
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.params))
@@ -269,7 +275,7 @@ def test_the_number_of_threads_that_read_changes_nothing(
         trained = train(config, tmp_path / f"{threads}")
         assert_same(trained.params, unbroken[1].params)
         logs = [
-            [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(w)]
+            [{k: v for k, v in r.items() if k not in CLOCK} for r in read_log(w)]
             for w in (tmp_path / f"{threads}", unbroken[0])
         ]
         assert logs[0] == logs[1]

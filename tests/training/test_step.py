@@ -1,16 +1,19 @@
 """One step on several devices is one step."""
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from sphemb import InputError
+from sphemb.data import make_loader
 from sphemb.training import (
     Experiment,
     data_parallel,
     make_train_step,
     replicate,
     split_batch,
+    spread_batch,
 )
 from tests.tiny import tiny_config
 
@@ -24,7 +27,12 @@ def parts(drawings_dir):
         experiment.optimizer,
         experiment.keys["step"],
     )
-    return experiment, step, next(experiment.train_batches())
+    # Whole, and cut by the tests that need it.
+    return (
+        experiment,
+        step,
+        jax.device_get(spread_batch(next(experiment.train_batches()))),
+    )
 
 
 class TestStep:
@@ -87,6 +95,36 @@ class TestStep:
         np.testing.assert_allclose(loss(other, labels), half, rtol=1e-6)
         assert abs(float(loss(embedding, batch["instances"])) - float(half)) > 1e-3
         assert float(loss(embedding, np.full_like(labels, -1))) == 0.0
+
+
+@pytest.mark.parametrize("most", [-1, 100, 1000, 100_000])
+def test_a_compact_batch_becomes_the_same_numbers_on_the_devices(most):
+    labels = np.linspace(-1, most, 256).astype(np.int32).reshape(16, 16)
+    image = np.arange(256).repeat(3).reshape(16, 16, 3).astype(np.uint8)
+    example = {
+        "image": image,
+        "instances": labels,
+        "semantic": labels % 128,
+        "name": "a",
+    }
+    full, compact = (
+        next(iter(make_loader([example] * 8, batch_size=8, compact=compact)))
+        for compact in (False, True)
+    )
+    assert compact["image"].dtype == np.uint8
+    assert compact["semantic"].dtype == np.int8
+    assert compact["instances"].nbytes < full["instances"].nbytes or most > 2**15
+    sent = jax.device_get(spread_batch(compact))
+    chex.assert_trees_all_equal(sent, jax.device_get(spread_batch(full)))
+    for name in ("image", "instances", "semantic"):
+        np.testing.assert_array_equal(sent[name], full[name], strict=True)
+
+
+def test_a_step_refuses_images_of_8_bits(parts):
+    experiment, step, batch = parts
+    raw = {**batch, "image": np.zeros((8, 32, 32, 3), np.uint8)}
+    with pytest.raises(InputError, match=r"floating point, got uint8: .*split_batch"):
+        jax.eval_shape(step, experiment.abstract_state, raw)
 
 
 def test_a_batch_that_does_not_divide_names_the_setting():

@@ -16,6 +16,7 @@ import pytest
 from sphemb import InputError
 from sphemb.cli import one_line_errors
 from sphemb.training import PreemptedError, load_run, read_log, train
+from tests.runs import CLOCK
 from tests.tiny import tiny_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -40,7 +41,7 @@ def unbroken(drawings_dir, tmp_path_factory):
 
 def records(workdir):
     """The log but for the clock."""
-    return [{k: v for k, v in r.items() if k != "seconds"} for r in read_log(workdir)]
+    return [{k: v for k, v in r.items() if k not in CLOCK} for r in read_log(workdir)]
 
 
 def assert_same(workdir, trained, unbroken):
