@@ -49,11 +49,15 @@ def write_photographs(root: pathlib.Path) -> None:
         Image.fromarray(labels).save(root / "masks" / f"{i}.png")
 
 
-def make_experiment(root: pathlib.Path, backbone: str, size: int) -> Experiment:
+def make_experiment(
+    root: pathlib.Path, backbone: str, size: int, num_threads: int | None = None
+) -> Experiment:
     config = folder.get_config()
     config.data.dir = str(root)
     config.augmentation.size = (size, size)
     config.loader.batch_size = 1
+    if num_threads is not None:
+        config.loader.num_threads = num_threads
     config.model.update(backbone=backbone, output_stride=8, decoder_stride=None)
     config.model.embedding_dim = 64
     config.task.budgets = ()
