@@ -266,7 +266,7 @@ def _kernel_gradient(x, kernel, cotangent, stride: int, dilation: int) -> jax.Ar
             new.append(total + values[left : left + extent : stride] * weights)
         return tuple(new)
 
-    zeros = (jnp.zeros((width, x.shape[-1]), jnp.float32),) * len(taps)
+    zeros = (jnp.zeros_like(cotangent[0, 0], jnp.float32),) * len(taps)
     sums = lax.fori_loop(0, x.shape[0] * height, add_row, zeros)
     gradient = jnp.stack([jnp.sum(total, axis=0) for total in sums])
     return gradient.reshape(kernel.shape).astype(kernel.dtype)

@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from sphemb._checks import VOID, InputTypeError, check_choice, check_count, check_number
+from sphemb._tiles import vary
 from sphemb.tasks import Batch, Maps, Task, TaskState
 
 Network = Callable[[Any, Any, jax.Array, jax.Array | None], tuple[Maps, Any]]
@@ -47,7 +48,8 @@ def make_train_step(
     """Builds the pure step of one device: (state, its batch) -> (next state, scalars).
 
     It reduces with ``lax.pmean(..., "batch")``: map it over an axis of that name, by
-    `data_parallel` or ``jax.shard_map``. The scalars are ``loss``; the task's
+    `data_parallel`, or by ``jax.shard_map`` over a sharded batch, whose ``check_vma``
+    then finds that all results are replicated. The scalars are ``loss``; the task's
     ``loss/...`` terms; ``valid_share``, if the loss reads labels: the smallest share of
     valid pixels of a label map; ``gradient_norm``; and ``parameter_max``, the largest
     absolute value of the next parameters and statistics.
@@ -82,7 +84,9 @@ def make_train_step(
             return loss, (terms, batch_stats)
 
         differentiated = jax.value_and_grad(objective, has_aux=True)
-        (loss, (terms, batch_stats)), gradient = differentiated(state.params)
+        # Otherwise `shard_map` would have added the devices' gradients up already.
+        params = vary(state.params, "batch")
+        (loss, (terms, batch_stats)), gradient = differentiated(params)
         loss, terms, gradient = lax.pmean((loss, terms, gradient), "batch")
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from sphemb import InputError
 from sphemb.models import (
@@ -159,6 +160,22 @@ def test_they_are_xlas_grouped_convolution_and_so_is_their_gradient(
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert a.shape == b.shape
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_their_gradient_is_typed_under_shard_map():
+    x, kernel = jnp.ones((8, 4, 4, C)), jnp.ones((3, 3, 1, C))
+
+    def loss(kernel, x):
+        return jnp.sum(_layers._shifted_products(x, kernel, 1, 1))
+
+    def summed(x, kernel):
+        kernel = jax.lax.pcast(kernel, "batch", to="varying")
+        return jax.lax.psum(jax.grad(loss)(kernel, x), "batch")
+
+    mesh = Mesh(np.asarray(jax.devices()), ("batch",))
+    cut, whole = PartitionSpec("batch"), PartitionSpec()
+    sharded = jax.shard_map(summed, mesh=mesh, in_specs=(cut, whole), out_specs=whole)
+    np.testing.assert_allclose(jax.jit(sharded)(x, kernel), jax.grad(loss)(kernel, x))
 
 
 def test_on_a_cpu_no_convolution_is_left():

@@ -4,6 +4,7 @@ import chex
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, PartitionSpec
 
 from sphemb import InputError
 from sphemb.data import make_loader
@@ -15,7 +16,8 @@ from sphemb.training import (
     split_batch,
     spread_batch,
 )
-from tests.tiny import tiny_config
+from tests.tiny import small_resnet, tiny_config
+from tests.training import test_resume
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,34 @@ def parts(drawings_dir):
     )
 
 
+def typed(step):
+    """The step by `shard_map`, which refuses results that may differ by device."""
+    mesh = Mesh(np.asarray(jax.devices()), ("batch",))
+    whole, cut = PartitionSpec(), PartitionSpec("batch")
+    settings = {"in_specs": (whole, cut), "out_specs": whole, "check_vma": True}
+    return jax.shard_map(step, mesh=mesh, **settings)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    "make",
+    [
+        test_resume.spectral,
+        test_resume.picie,
+        test_resume.semantic,
+        test_resume.instances,
+        test_resume.boundaries,
+    ],
+)
+def test_the_results_of_every_task_are_replicated_by_type(make, drawings_dir, tmp_path):
+    with small_resnet():
+        experiment = Experiment(make(tmp_path, drawings_dir))
+        batch = spread_batch(next(experiment.train_batches()))
+        step = typed(experiment.train_step)
+        state, _ = jax.eval_shape(step, experiment.abstract_state, batch)
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, experiment.abstract_state)
+
+
 class TestStep:
     def test_eight_devices_take_the_step_that_one_takes(self, parts):
         experiment, step, batch = parts
@@ -49,6 +79,9 @@ class TestStep:
         assert int(many.step) == int(one.step) == 1
         for name, value in one_scalars.items():
             np.testing.assert_allclose(many_scalars[name], value, rtol=2e-4)
+        # Their results are replicated by type, not by promise.
+        found = jax.jit(typed(step))(replicate(state), spread_batch(batch))
+        chex.assert_trees_all_close(found, (many, many_scalars), rtol=1e-5, atol=1e-6)
         # Adam divides by the gradient's size, so where that is rounding noise the two
         # may part by as much as a step is long.
         moved = 0.0
