@@ -27,6 +27,7 @@ def share_out(
     *,
     rows: str = "",
     axis_name: AxisName = None,
+    check_vma: bool = True,
 ) -> Any:
     """Calls ``function(*arrays)`` on every device, with the images that it holds.
 
@@ -36,7 +37,7 @@ def share_out(
 
     ``rows`` is the letter of points that may be sharded, too. The function then takes
     ``axis_name``: of their mesh axes by the types, or else the name given here. All
-    other axes are gathered.
+    other axes are gathered. ``check_vma`` is that of `jax.shard_map`.
     """
     held, tree = jax.tree.flatten(list(arrays))
     held = [jnp.asarray(array) for array in held]
@@ -47,6 +48,7 @@ def share_out(
     named = [_places(head) + tail for head, tail in zip(heads, tails, strict=True)]
     sharded: dict[_Axis, Any] = {}  # the mesh axes of those that stay sharded
     used: set[str] = set()
+    every: set[str] = set()
     mesh = None
 
     def may_stay(axis: _Axis, size: int) -> bool:
@@ -57,6 +59,7 @@ def share_out(
         for axis, size, entry in zip(own, array.shape, sharding.spec, strict=True):
             names = {entry} if isinstance(entry, str) else set(entry or ())
             mesh = sharding.mesh if names else mesh
+            every |= names
             # The first array that is sharded decides; the others follow.
             new = names and axis not in sharded and used.isdisjoint(names)
             if new and may_stay(axis, size):
@@ -82,15 +85,15 @@ def share_out(
         specs.append(PartitionSpec(*entries))
     shardings = [NamedSharding(mesh, spec) for spec in specs]
     held = map(jax.sharding.reshard, held, shardings)
-    if used:
-        here = jax.shard_map(
-            here,
-            mesh=mesh,
-            in_specs=tuple(specs),
-            out_specs=jax.tree.map(result, results),
-            axis_names=used,
-        )
-    return here(*held)
+    shared = jax.shard_map(
+        here,
+        mesh=mesh,
+        in_specs=tuple(specs),
+        out_specs=jax.tree.map(result, results),
+        axis_names=every,
+        check_vma=check_vma,
+    )
+    return shared(*held)
 
 
 def _letters(axes: str) -> list[_Axis]:

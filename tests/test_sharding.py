@@ -255,7 +255,6 @@ CALLS = OTHERS | {
 GATHERED = {
     "accelerated_gbms",
     "connected_components",
-    "oracle_spectrum",
     "proposal_features",
     "sample_pixels",
     "split_components",
@@ -374,6 +373,15 @@ class TestPoints:
 
         x = place(X[0], self.on(4), "points")
         assert_same(jax.jit(cluster)(x), jax.jit(cluster)(X[0]), 1e-5)
+
+    def test_a_kernel_sees_all_points_of_an_image(self):
+        def step(x):
+            settings = {"concentration": 9.0, "implementation": "pallas"}
+            return jnp.sum(grouping.gbms_step(x, **settings) ** 3)
+
+        mesh, slope = mesh_of(AxisType.Explicit, points=4), jax.jit(jax.grad(step))
+        assert_same(slope(place(X[0], mesh, "points")), slope(X[0]), 1e-4)
+        assert_same(slope(place(X, mesh, "points")), slope(X), 1e-4)
 
     @pytest.mark.parametrize("name", ["accelerated_gbms", "kwik_cluster", "mean_shift"])
     def test_other_functions_gather_the_points(self, name):

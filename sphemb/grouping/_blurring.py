@@ -249,14 +249,17 @@ def _moved(
     embeddings, weights, mask, concentration, step_size, *, options: _Options
 ) -> jax.Array:
     """Returns the points after the last step, or after each, [T, ..., N, D]."""
+    fused = options.implementation == "pallas"
     moved = share_out(
         functools.partial(_moved_here, options),
         (embeddings, weights, mask, concentration, step_size),
         ("... N D", "... N", "... N", "...", ""),
         "... T N D" if options.every_step else "... N D",
         # Kernels see the points of one device only.
-        rows="" if options.attention or options.implementation == "pallas" else "N",
+        rows="" if options.attention or fused else "N",
         axis_name=options.axis_name,
+        # Pallas has no types of varying results when it interprets.
+        check_vma=not fused,
     )
     return jnp.moveaxis(moved, -3, 0) if options.every_step else moved
 

@@ -90,7 +90,9 @@ def oracle_spectrum(labels: jax.Array, *, num_groups: int) -> OracleSpectrum:
     earlier = jnp.tril(affinity, k=-1).sum(axis=-1)
     degrees = jnp.where((earlier == 0) & (labels != VOID), affinity.sum(axis=-1), 0.0)
     missing = max(0, num_groups - sizes["N"])
-    counts, firsts = jax.lax.top_k(degrees, min(num_groups, sizes["N"]))
+    # Not top_k, for which a compiler gathers a sharded batch.
+    firsts = jnp.argsort(-degrees, axis=-1)[..., : min(num_groups, sizes["N"])]
+    counts = jnp.take_along_axis(degrees, firsts, axis=-1)
     columns = jnp.take_along_axis(affinity, firsts[..., None, :], axis=-1)
     embedding = jnp.where(counts[..., None, :] > 0, columns, 0.0)
 
