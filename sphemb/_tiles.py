@@ -91,6 +91,7 @@ class Tiling(NamedTuple):
     columns: int
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST
     axis_name: AxisName = None
+    chosen: bool = True  # here, and not by the caller
 
     @property
     def size(self) -> int:
@@ -112,7 +113,7 @@ def choose_tiling(
     largest = _largest_tile()
     rows = _even_side(num_rows, block_size or largest[0])
     columns = _even_side(num_columns, block_size or largest[1])
-    return Tiling(rows, columns, precision, axis_name)
+    return Tiling(rows, columns, precision, axis_name, block_size is None)
 
 
 def cut_blocks(tree: Any, side: int) -> Any:
@@ -128,9 +129,13 @@ def cut_blocks(tree: Any, side: int) -> Any:
 
 
 def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
-    """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row."""
+    """Folds ``tile(carry, row_block, column_block)`` over the columns, row by row.
+
+    ``initial(R)`` is the carry of R rows.
+    """
     num_rows = jax.tree.leaves(rows)[0].shape[0]
-    initial, rows, columns = vary((initial, rows, columns), tiling.axis_name)
+    start = initial(tiling.rows)
+    start, rows, columns = vary((start, rows, columns), tiling.axis_name)
 
     def fold(columns: Any) -> Any:
         column_blocks = cut_blocks(columns, tiling.columns)
@@ -140,7 +145,7 @@ def fold_tiles(tile, initial, rows, columns, tiling) -> Any:
                 return tile(carry, row, column), None
 
             one_tile = jax.checkpoint(one_tile, prevent_cse=False)
-            return jax.lax.scan(one_tile, initial, column_blocks)[0]
+            return jax.lax.scan(one_tile, start, column_blocks)[0]
 
         row_block = jax.checkpoint(row_block, prevent_cse=False)
         blocks = jax.lax.map(row_block, cut_blocks(rows, tiling.rows))

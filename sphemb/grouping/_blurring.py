@@ -88,7 +88,9 @@ def gbms(
         step_size: eta in (0, 2]; a number or a traced scalar.
         weights: [..., N] w >= 0, 1 by default. Points of weight 0 do not move.
         mask: [..., N] bool, True = valid; the other rows are returned unchanged.
-        block_size: largest side of the tiles of pairs; None chooses.
+        block_size: largest side of the tiles of pairs. None chooses, and with many
+            points leaves out the pairs that cannot matter (docs/speed.md); reverse mode
+            through the gradient then needs a size.
         precision: of the matmuls; anything below the highest shifts the kernel.
         custom_gradient: True for the gradient rule of the supplement: the fastest
             `jax.grad`, `jax.vjp` and `jax.hessian`, but `jax.jvp` and `jax.jacfwd`

@@ -323,13 +323,13 @@ def _by_platform(sums: Callable, index: int, plans, x, *args) -> Any:
     return jax.lax.platform_dependent(x, *args, **kernels)
 
 
-def near_sums(plans, x, keys, key_weights, concentration) -> jax.Array:
-    """`_step.near_sums` where the keys are the points."""
-    del keys
-    return _by_platform(_near_sums, 0, plans, x, key_weights, concentration)
+def _sum_near(plans, x, weights, concentration) -> tuple[jax.Array, None]:
+    return _by_platform(_near_sums, 0, plans, x, weights, concentration), None
+
+
+def _sum_pulls(plans, _, *args) -> Any:
+    return _by_platform(_pull_sums, 1, plans, *args)
 
 
 # Takes the plans of both passes in place of the tiling, None for those of the platform.
-step = _step.step_with_gradient(
-    near_sums, functools.partial(_by_platform, _pull_sums, 1)
-)
+step = _step.step_with_gradient(_sum_near, _sum_pulls)

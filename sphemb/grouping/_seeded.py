@@ -122,8 +122,10 @@ def _moved_here(
 
     def one_image(s: jax.Array, x: jax.Array, weight: jax.Array) -> jax.Array:
         value = weight[:, None] * jnp.concatenate([x, jnp.ones_like(x[:, :1])], axis=-1)
-        peak = jnp.full((tiling.rows, 1), _SMALLEST_COSINE, dtype)
-        start = (peak, jnp.zeros((tiling.rows, value.shape[1]), dtype))
+
+        def start(rows: int) -> tuple[jax.Array, jax.Array]:
+            peak = jnp.full((rows, 1), _SMALLEST_COSINE, dtype)
+            return peak, jnp.zeros((rows, value.shape[1]), dtype)
 
         def body(s: jax.Array, _: None) -> tuple[jax.Array, None]:
             _, sums = fold_tiles(tile, start, s, (x, weight, value), tiling)

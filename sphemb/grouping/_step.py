@@ -36,6 +36,7 @@ than three units in the last place). Accelerators have an instruction for it.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,7 @@ import numpy as np
 
 from sphemb._tiles import fold_tiles
 from sphemb.sphere import l2_normalize, pairwise_dot
+from sphemb.sphere._blocks import Plan, arrange, fold_blocks, pays, plan_blocks
 
 _LOG2_E = np.float32(1.4426950408889634)
 # c_5 .. c_1: a linear program for the minimax relative error with p(0) = 1.
@@ -59,6 +61,7 @@ _LOWEST = np.float32(-126.0)  # the exponent of the smallest normal number
 _HIGHEST = np.float32(128.0)  # that of infinity
 _BIAS = np.int32(127)
 _MANTISSA_BITS = 23
+_NEGLIGIBLE = 2.0**-24  # float32's rounding
 # Added to a whole number below 2^22, it puts that number into the lowest bits.
 _WHOLE_BITS = np.float32(1.5 * 2**_MANTISSA_BITS)
 
@@ -113,7 +116,9 @@ def _moving(weights: jax.Array, degree: jax.Array) -> jax.Array:
     return (weights > 0) & reached(degree)
 
 
-def near_sums(tiling, x, keys, key_weights, concentration) -> jax.Array:
+def near_sums(
+    tiling, x, keys, key_weights, concentration, fold=fold_tiles
+) -> jax.Array:
     """Returns sums of w e (x, 1) over the keys, [N, D + 1]."""
 
     def tile(total: jax.Array, row: jax.Array, column: Any) -> jax.Array:
@@ -122,8 +127,10 @@ def near_sums(tiling, x, keys, key_weights, concentration) -> jax.Array:
         values = weight[:, None] * _with_one(key)
         return total + jnp.matmul(near, values, precision=tiling.precision)
 
-    initial = jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype)
-    return fold_tiles(tile, initial, x, (keys, key_weights), tiling)
+    def initial(rows: int) -> jax.Array:
+        return jnp.zeros((rows, x.shape[1] + 1), x.dtype)
+
+    return fold(tile, initial, x, (keys, key_weights), tiling)
 
 
 def _mean(sums: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -150,10 +157,54 @@ def plain_step(tiling, x, weights, concentration, step_size) -> jax.Array:
     return step_on(tiling, x, weights, x, weights, concentration, step_size)
 
 
-def pull_sums(tiling, x, weights, mean, mass, m, concentration) -> Any:
+def _plan(x, weights, concentration) -> Plan:
+    r"""Leaves out blocks of pairs that together are less than rounding in every row.
+
+    With the weight W_J and the number B of a block's points, and a bound d_I of the
+    degrees, those of which all together, for every I,
+
+    .. math:: \sum_J e_{IJ} \max(W_J / d_I, B) < 2^{-24},
+              \qquad e_{IJ} = \max_{i \in I, j \in J} e_{ij},
+
+    and of which the same holds with I and J exchanged, as the gradient needs it.
+    """
+    blocks = arrange(x)
+    w = blocks.cut(weights)
+    total = jnp.sum(w, axis=1)
+    least = jnp.min(jnp.where(w > 0, w, jnp.inf), axis=1)
+    # The degree is at least a row's own term, and what its block gives.
+    itself = concentration * (jnp.square(blocks.shortest) - 1.0)
+    within = concentration * (blocks.lowest - 1.0)
+    degree = jnp.maximum(jnp.log(least) + itself, jnp.log(total) + within)
+    flow = jnp.maximum(jnp.log(total)[None] - degree[:, None], math.log(blocks.side))
+    share = jnp.exp(jnp.minimum(concentration * (blocks.highest - 1.0) + flow, 0.0))
+    share = jnp.where(blocks.filled[None], share, 0.0)
+    # The largest of a few limits below which all shares together are negligible.
+    limit = jnp.full(len(share), _NEGLIGIBLE / len(share), share.dtype)[:, None]
+    for _ in range(5):
+        larger = 4.0 * limit
+        left_out = jnp.sum(jnp.where(share < larger, share, 0.0), axis=1, keepdims=True)
+        limit = jnp.where(left_out < _NEGLIGIBLE, larger, limit)
+    needed = ~(share < limit)  # written so that NaN is needed
+    return plan_blocks(blocks, needed | needed.T)
+
+
+def _fold(plan: Plan | None) -> Callable:
+    return functools.partial(fold_blocks, plan=plan) if plan else fold_tiles
+
+
+def _planned_sums(tiling, x, weights, concentration) -> tuple[jax.Array, Plan | None]:
+    """`near_sums` of the points themselves, and what they leave out."""
+    plan = _plan(x, weights, concentration) if pays(x, tiling) else None
+    sums = near_sums(tiling, x, x, weights, concentration, _fold(plan))
+    return sums, plan
+
+
+def pull_sums(tiling, plan, x, weights, mean, mass, m, concentration) -> Any:
     """Returns sums of H w (x, 1) and of e w (g, c) over the points, [N, D + 1] each.
 
-    ``mean`` is M, ``m`` its cotangent, and ``mass`` w d, infinite where no point moves.
+    ``plan`` is that of `_planned_sums`, ``mean`` M, ``m`` its cotangent, and ``mass``
+    w d, infinite where no point moves.
     """
     g = m / mass[:, None]
     c = jnp.sum(g * mean, axis=-1)
@@ -176,20 +227,23 @@ def pull_sums(tiling, x, weights, mean, mass, m, concentration) -> Any:
             total[1] + jnp.matmul(near, pulls, precision=tiling.precision),
         )
 
-    initial = (jnp.zeros((tiling.rows, x.shape[1] + 1), x.dtype),) * 2
+    def initial(rows: int) -> tuple[jax.Array, jax.Array]:
+        return (jnp.zeros((rows, x.shape[1] + 1), x.dtype),) * 2
+
     rows, columns = (x, g, c), (x, g, c, weights)
-    return fold_tiles(tile, initial, rows, columns, tiling)
+    return _fold(plan)(tile, initial, rows, columns, tiling)
 
 
 def _forward(sum_near, tiling, x, weights, concentration, step_size) -> Any:
-    mean, degree = _mean(sum_near(tiling, x, x, weights, concentration))
+    sums, plan = sum_near(tiling, x, weights, concentration)
+    mean, degree = _mean(sums)
     moved = _move(x, mean, _moving(weights, degree), step_size)
     # Keeping the mean and its degree saves the backward pass 4 of 14 N^2 D operations.
-    return moved, (x, weights, mean, degree, concentration, step_size)
+    return moved, (plan, x, weights, mean, degree, concentration, step_size)
 
 
 def _backward(sum_pulls, tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
-    x, weights, mean, degree, concentration, step_size = residuals
+    plan, x, weights, mean, degree, concentration, step_size = residuals
     moving = _moving(weights, degree)
     _, pull = jax.vjp(
         lambda *args: _move(args[0], args[1], moving, args[2]), x, mean, step_size
@@ -198,7 +252,7 @@ def _backward(sum_pulls, tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
 
     mass = jnp.where(moving, weights * degree, jnp.inf)
     pulls = mean, mass, mean_bar
-    through, straight = sum_pulls(tiling, x, weights, *pulls, concentration)
+    through, straight = sum_pulls(tiling, plan, x, weights, *pulls, concentration)
     flown = concentration * through[:, :-1] + straight[:, :-1]
     x_bar = weights[:, None] * flown + direct
     weights_bar = jnp.sum(x * straight[:, :-1], axis=-1) - straight[:, -1]
@@ -211,7 +265,10 @@ def _backward(sum_pulls, tiling, residuals, cotangent) -> tuple[jax.Array, ...]:
 
 
 def step_with_gradient(sum_near: Callable, sum_pulls: Callable) -> Callable:
-    """Returns the step of [N, D] unit rows, to which reverse mode applies the rule."""
+    """Returns the step of [N, D] unit rows, to which reverse mode applies the rule.
+
+    ``sum_near`` also returns what ``sum_pulls`` takes after the tiling.
+    """
 
     @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
     def step(tiling, x, weights, concentration, step_size) -> jax.Array:
@@ -224,4 +281,4 @@ def step_with_gradient(sum_near: Callable, sum_pulls: Callable) -> Callable:
     return step
 
 
-step = step_with_gradient(near_sums, pull_sums)
+step = step_with_gradient(_planned_sums, pull_sums)

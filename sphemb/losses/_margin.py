@@ -51,6 +51,7 @@ from sphemb.losses._sampling import (
     valid_labels,
 )
 from sphemb.sphere import pairwise_dot
+from sphemb.sphere._blocks import Plan, arrange, fold_blocks, pays, plan_blocks
 
 
 class MarginLossTerms(NamedTuple):
@@ -409,13 +410,32 @@ def _row_sums(
 
     points = {"x": x, "ids": ids}
     columns = points | {"weights": weights, "moments": weights[:, None] * x}
-    zero = jnp.zeros(tiling.rows, x.dtype)
-    initial = _Rows(
-        value=zero,
-        slope=jnp.zeros((tiling.rows, x.shape[-1]), x.dtype) if slopes else None,
-        step=zero if steps else None,
-    )
+
+    def initial(rows: int) -> _Rows:
+        zero = jnp.zeros(rows, x.dtype)
+        slope = jnp.zeros((rows, x.shape[-1]), x.dtype) if slopes else None
+        return _Rows(zero, slope, zero if steps else None)
+
+    if term is not _squared_fall and pays(x, tiling):
+        plan = _plan(x, ids, margin)
+        return fold_blocks(tile, initial, points, columns, tiling, plan=plan)
     return fold_tiles(tile, initial, points, columns, tiling)
+
+
+def _plan(x, ids, margin) -> Plan:
+    """Leaves out blocks of pairs below the margin, and those of one instance."""
+    blocks = arrange(x)
+    there = blocks.points < len(x)
+    there = there.reshape(-1, blocks.side)
+    ids = blocks.cut(ids)
+    lowest = jnp.min(jnp.where(there, ids, jnp.iinfo(ids.dtype).max), axis=1)
+    highest = jnp.max(jnp.where(there, ids, jnp.iinfo(ids.dtype).min), axis=1)
+    one = (lowest == highest)[:, None] & (lowest[:, None] == lowest[None])
+    one &= (lowest == highest)[None]
+    # The bound is of exact products, to which rounding adds; NaN is needed.
+    rounding = 64 * jnp.finfo(x.dtype).eps
+    below = blocks.highest < 2.0 * margin - 1.0 - rounding
+    return plan_blocks(blocks, ~(below | one))
 
 
 def _within_sum(

@@ -1,0 +1,166 @@
+"""Pairs that cannot matter are left out: values and gradients are those of all."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sphemb import gbms, gbms_step, margin_loss
+from sphemb.grouping import _step
+from sphemb.losses import _margin
+from sphemb.sphere import _blocks
+from tests.references import losses as loss_reference
+from tests.references.grouping import sphere_points
+from tests.references.sphere import unit_rows
+
+N, D = 700, 8
+_rng = np.random.default_rng(0)
+SPREAD, LABELS = sphere_points(_rng, N, D, spread=0.15)
+COTANGENT = _rng.normal(size=(N, D))
+
+
+@pytest.fixture(autouse=True)
+def few_points_pay(monkeypatch):
+    for name, value in {
+        "_FEWEST": 0,
+        "_WORTH": 1e9,
+        "_ROWS": 64,
+        "_COLUMNS": 128,
+    }.items():
+        monkeypatch.setattr(_blocks, name, value)
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+def dense_step(x, weights, kappa):
+    """The definition, with the degree in float64, for JAX to differentiate."""
+    kernel = jnp.exp(kappa * (x @ x.T - 1.0)) * weights
+    mean = kernel @ x / kernel.sum(axis=1, keepdims=True)
+    return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
+
+
+def at_the_limit():
+    """Two groups whose pairs are about where the bound leaves them out."""
+    angle = np.arccos(1 - 26 / 36) + 1e-3 * _rng.normal(size=N)
+    other = np.arange(N) % 2 == 1
+    rows = np.zeros((N, 3))
+    rows[:, 0] = np.where(other, np.cos(angle), 1)
+    rows[:, 1] = np.where(other, np.sin(angle), 0)
+    rows[:, 2] = 1e-3 * _rng.normal(size=N)
+    return unit(rows)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def smooth():
+    """Two arcs of a circle, which no gap parts but one."""
+    angle = np.linspace(0, 4.5, N)
+    return np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
+
+
+POINTS = {
+    "clusters": SPREAD,
+    "tight": unit(np.eye(D)[LABELS] + 0.01 * _rng.normal(size=(N, D))),
+    "random": unit_rows(_rng, N, 3),
+    "at the limit": at_the_limit(),
+    "smooth": smooth(),
+}
+WEIGHTS = {"equal": np.ones(N), "counts": np.exp(_rng.uniform(-7, 7, size=N))}
+
+
+@pytest.mark.parametrize("kappa", [6.0, 36.0, 400.0])
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("name", POINTS)
+def test_a_step_and_its_gradient_are_those_of_all_pairs(name, weights, kappa):
+    x, w = POINTS[name], WEIGHTS[weights]
+    v = COTANGENT[:, : x.shape[1]]
+    with jax.enable_x64(True):
+        expected, pull = jax.vjp(dense_step, *map(jnp.asarray, (x, w, kappa)))
+        expected = [expected, *pull(jnp.asarray(v))]
+
+    def step(block_size, x, w, kappa):
+        return gbms_step(x, concentration=kappa, weights=w, block_size=block_size)
+
+    args = [np.asarray(a, np.float32) for a in (x, w, kappa)]
+    errors = []
+    for block_size in (None, N):  # with and without
+        found, pull = jax.vjp(functools.partial(step, block_size), *args)
+        found = [found, *pull(v.astype(np.float32))]
+        scales = [np.abs(e).max() for e in expected]
+        # The sum that is kappa's gradient may cancel.
+        scales[-1] = max(scales[-1], scales[1] / kappa)
+        errors.append(
+            [
+                np.abs(np.asarray(f, np.float64) - e).max() / s
+                for f, e, s in zip(found, expected, scales, strict=True)
+            ]
+        )
+    for sparse, dense in zip(*errors, strict=True):
+        assert sparse <= 4 * dense + 2e-6
+
+
+def test_there_is_something_to_leave_out():
+    x = jnp.asarray(POINTS["tight"], jnp.float32)
+    ids = jnp.asarray(LABELS, jnp.int32)
+    for plan in (_step._plan(x, jnp.ones(N), 36.0), _margin._plan(x, ids, 0.6)):
+        blocks = np.sum(plan.blocks.filled)
+        assert np.sum(plan.counts) < 0.5 * blocks**2
+
+
+def test_masked_rows_batches_and_second_derivatives():
+    x = np.stack([SPREAD, POINTS["tight"]]).astype(np.float32)
+    mask = _rng.uniform(size=(2, N)) < 0.8
+    x[~mask] = np.nan
+
+    def moved(x, mask, block_size=None):
+        return gbms(
+            x, concentration=36.0, num_steps=3, mask=mask, block_size=block_size
+        )
+
+    expected = moved(x, mask, N)
+    np.testing.assert_allclose(moved(x, mask), expected, atol=2e-6)
+    np.testing.assert_allclose(jax.vmap(moved)(x, mask), expected, atol=2e-6)
+
+    def total(kappa, block_size):
+        x = SPREAD.astype(np.float32)
+        y = gbms_step(x, concentration=kappa, block_size=block_size)
+        return jnp.sum(COTANGENT.astype(np.float32) * y)
+
+    second = [jax.hessian(total)(25.0, block_size) for block_size in (None, N)]
+    np.testing.assert_allclose(*second, rtol=1e-3)
+
+
+def test_nan_comes_out():
+    x = POINTS["tight"].astype(np.float32)
+    x[3] = np.nan
+    assert np.isnan(gbms_step(x, concentration=36.0)).all()
+
+
+@pytest.mark.parametrize("margin", [0.3, 0.5, 0.7])
+@pytest.mark.parametrize("power", [1, 2])
+def test_the_margin_loss_is_that_of_all_pairs(margin, power):
+    labels = np.where(_rng.uniform(size=N) < 0.05, 0, LABELS + 1)
+
+    def loss(x, margin, block_size):
+        settings = {"power": power, "block_size": block_size}
+        return margin_loss(x, labels, margin=margin, **settings)
+
+    x = POINTS["tight"].astype(np.float32)
+    (value, slopes), (wanted, wanted_slopes) = (
+        jax.value_and_grad(loss, (0, 1))(x, margin, block_size)
+        for block_size in (None, N)
+    )
+    np.testing.assert_allclose(value, wanted, rtol=2e-6, atol=1e-9)
+    for found, expected in zip(slopes, wanted_slopes, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, atol=4e-6 * scale + 1e-12)
+    if power == 1 and margin == 0.5:
+        terms = loss_reference.margin_loss_terms(x, labels, margin=margin)
+        np.testing.assert_allclose(value, np.sum(terms), rtol=1e-4, atol=1e-8)
