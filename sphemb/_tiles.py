@@ -91,7 +91,7 @@ class Tiling(NamedTuple):
     columns: int
     precision: jax.lax.PrecisionLike = jax.lax.Precision.HIGHEST
     axis_name: AxisName = None
-    chosen: bool = True  # here, and not by the caller
+    skips: bool = False  # whether pairs that cannot matter may be left out
 
     @property
     def size(self) -> int:
@@ -107,13 +107,19 @@ def _even_side(num_points: int, largest: int) -> int:
 
 
 def choose_tiling(
-    num_rows, num_columns, block_size=None, *, precision, axis_name=None
+    num_rows, num_columns, block_size=None, *, precision, axis_name=None, points=None
 ) -> Tiling:
-    """Chooses evenly filled tiles of at most ``block_size``, None for the fastest."""
+    """Chooses evenly filled tiles of at most ``block_size``, None for the fastest.
+
+    Pairs may be left out where `map_batch` takes the images of ``points`` [..., N, D]
+    one by one: side by side, a branch that one of them needs is computed for all.
+    """
     largest = _largest_tile()
     rows = _even_side(num_rows, block_size or largest[0])
     columns = _even_side(num_columns, block_size or largest[1])
-    return Tiling(rows, columns, precision, axis_name, block_size is None)
+    skips = block_size is None and axis_name is None and points is not None
+    skips = skips and (points.ndim == 2 or _num_devices(points) == 1)
+    return Tiling(rows, columns, precision, axis_name, skips)
 
 
 def cut_blocks(tree: Any, side: int) -> Any:

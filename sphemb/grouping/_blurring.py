@@ -279,7 +279,8 @@ def _moved_here(
     """Returns the points of this device, [..., N, D] or [..., T, N, D]."""
     shape, dtype = embeddings.shape, concentration.dtype
     sides = shape[-2], shape[-2], options.block_size
-    tiling = choose_tiling(*sides, precision=options.precision, axis_name=axis_name)
+    settings = {"precision": options.precision, "axis_name": axis_name}
+    tiling = choose_tiling(*sides, points=embeddings, **settings)
     if options.implementation == "pallas":
         one_step, tile = functools.partial(_fused.step, None), 1
     elif options.attention is None:

@@ -282,7 +282,8 @@ def _terms_here(
 
     batch, (num_points, dim) = x.shape[:-2], x.shape[-2:]
     sides = num_points, num_points, options.block_size
-    tiling = choose_tiling(*sides, precision=options.precision, axis_name=axis_name)
+    settings = {"precision": options.precision, "axis_name": axis_name}
+    tiling = choose_tiling(*sides, points=x, **settings)
 
     def image(x, weights, ids, margin):
         x, weights, ids, margin = vary((x, weights, ids, margin), axis_name)

@@ -45,7 +45,7 @@ def test_the_gradient_of_five_steps_stays_under_64_mib():
     assert temporary(program) < 64 * MIB
 
 
-@pytest.mark.parametrize(("num_steps", "limit"), [(1, 40), (10, 170)])
+@pytest.mark.parametrize(("num_steps", "limit"), [(1, 46), (10, 170)])
 def test_sixteen_thousand_points_can_be_learned_through(num_steps, limit):
     def loss(x, kappa, eta):
         settings = {"concentration": kappa, "step_size": eta}
@@ -65,7 +65,8 @@ def test_the_values_take_a_few_tiles():
 def test_a_batch_takes_hardly_more_than_an_image():
     program = compiled(run, (16, 4096, 16), ())
     assert not holds_pairs(program, 4096)
-    assert temporary(program) < 32 * MIB
+    # Each of the devices that the batch may be sharded over has a tile.
+    assert temporary(program) < (20 + 4 * jax.device_count()) * MIB
 
 
 def test_the_gradient_of_the_gradient_holds_no_pairs():

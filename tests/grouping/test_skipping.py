@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sphemb import gbms, gbms_step, margin_loss
+from sphemb import _tiles, gbms, gbms_step, margin_loss
 from sphemb.grouping import _step
 from sphemb.losses import _margin
 from sphemb.sphere import _blocks
@@ -25,6 +25,7 @@ COTANGENT = _rng.normal(size=(N, D))
 
 @pytest.fixture(autouse=True)
 def few_points_pay(monkeypatch):
+    monkeypatch.setattr(_tiles, "_num_devices", lambda array: 1)  # in a batch, too
     for name, value in {
         "_FEWEST": 0,
         "_WORTH": 1e9,
