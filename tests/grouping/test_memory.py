@@ -7,6 +7,7 @@ import re
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import sphemb.grouping as grouping
 
@@ -63,7 +64,11 @@ def test_the_values_take_a_few_tiles():
 
 
 def test_a_batch_takes_hardly_more_than_an_image():
-    program = compiled(run, (16, 4096, 16), ())
+    # Without a mesh, jit may shard the images over all the simulated devices.
+    mesh = jax.make_mesh((1,), ("images",))
+    one = NamedSharding(mesh, PartitionSpec("images"))
+    images = jax.ShapeDtypeStruct((16, 4096, 16), jnp.float32, sharding=one)
+    program = jax.jit(lambda x: run(x, 25.0)).lower(images).compile()
     assert not holds_pairs(program, 4096)
     # Each of the devices that the batch may be sharded over has a tile.
     assert temporary(program) < (20 + 4 * jax.device_count()) * MIB
