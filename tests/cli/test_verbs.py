@@ -73,8 +73,15 @@ class TestTrain:
 
 
 class TestPipes:
-    @pytest.mark.parametrize("unbuffered", ["", "1"])
-    @pytest.mark.parametrize("arguments", [["info"], ["check-data", "{folder}"]])
+    @pytest.mark.parametrize(
+        ("arguments", "unbuffered"),
+        [
+            (["info"], ""),
+            (["check-data", "{folder}"], "1"),
+            pytest.param(["info"], "1", marks=pytest.mark.nightly),
+            pytest.param(["check-data", "{folder}"], "", marks=pytest.mark.nightly),
+        ],
+    )
     def test_a_reader_that_leaves_ends_without_a_traceback(
         self, tmp_path, arguments, unbuffered
     ):
@@ -107,11 +114,11 @@ class TestTrainVerb:
         )
         workdir = tmp_path / "run"
         arguments = ["train", f"--workdir={workdir}", f"--config={own}"]
-        main([*arguments, "--config.train.num_steps=2", "--config.seed", "3"])
+        main([*arguments, "--config.train.num_steps=1", "--config.seed", "3"])
         assert json.loads((workdir / "config.json").read_text())["seed"] == 3
-        main([*arguments, "--config.seed=3", "--config.train.num_steps=2"])
-        assert json.loads((workdir / "summary.json").read_text())["step"] == 2
-        assert "after step 2" in capsys.readouterr().out
+        main([*arguments, "--config.seed=3", "--config.train.num_steps=1"])
+        assert json.loads((workdir / "summary.json").read_text())["step"] == 1
+        assert "after step 1" in capsys.readouterr().out
 
     def test_help_has_the_defaults_and_the_configs(self, capsys):
         for verb, words in {
@@ -274,12 +281,21 @@ class TestScript:
                 ["--config=configs/digits.py", "--config.task.colour=1"],
                 "unknown config key config.task.colour",
             ),
-            (
+            pytest.param(
                 ["--config=configs/digits.py:emnist"],
                 "sklearn, finetune, sphere, mnist, got",
+                marks=pytest.mark.nightly,
             ),
-            (["--config=configs/digit.py"], "no such file configs/digit.py"),
-            (["--config=configs/digits.py", "--config.task.margin=2"], "got 2.0"),
+            pytest.param(
+                ["--config=configs/digit.py"],
+                "no such file configs/digit.py",
+                marks=pytest.mark.nightly,
+            ),
+            pytest.param(
+                ["--config=configs/digits.py", "--config.task.margin=2"],
+                "got 2.0",
+                marks=pytest.mark.nightly,
+            ),
         ],
     )
     def test_a_mistake_ends_with_a_line_and_a_status(self, tmp_path, arguments, words):

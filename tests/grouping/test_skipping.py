@@ -23,26 +23,30 @@ SPREAD, LABELS = sphere_points(_rng, N, D, spread=0.15)
 COTANGENT = _rng.normal(size=(N, D))
 
 
-@pytest.fixture(autouse=True)
-def few_points_pay(monkeypatch):
-    monkeypatch.setattr(_tiles, "_num_devices", lambda array: 1)  # in a batch, too
-    for name, value in {
-        "_FEWEST": 0,
-        "_WORTH": 1e9,
-        "_ROWS": 64,
-        "_COLUMNS": 128,
-    }.items():
-        monkeypatch.setattr(_blocks, name, value)
-    jax.clear_caches()
-    yield
+@pytest.fixture(autouse=True, scope="module")
+def few_points_pay():
+    """Few points have few blocks, all of which are listed; batches go one by one."""
+    sizes = {"_FEWEST": 0, "_WORTH": 1e9, "_ROWS": 64, "_COLUMNS": 128}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in sizes.items():
+            patch.setattr(_blocks, name, value)
+        patch.setattr(_tiles, "_num_devices", lambda array: 1)
+        jax.clear_caches()
+        yield
     jax.clear_caches()
 
 
-def dense_step(x, weights, kappa):
-    """The definition, with the degree in float64, for JAX to differentiate."""
-    kernel = jnp.exp(kappa * (x @ x.T - 1.0)) * weights
-    mean = kernel @ x / kernel.sum(axis=1, keepdims=True)
-    return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
+@jax.jit
+def exact(x, weights, kappa, cotangent):
+    """The step by its definition and JAX's own gradient."""
+
+    def step(x, weights, kappa):
+        kernel = jnp.exp(kappa * (x @ x.T - 1.0)) * weights
+        mean = kernel @ x / kernel.sum(axis=1, keepdims=True)
+        return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
+
+    found, pull = jax.vjp(step, x, weights, kappa)
+    return found, *pull(cotangent)
 
 
 def at_the_limit():
@@ -76,6 +80,15 @@ POINTS = {
 WEIGHTS = {"equal": np.ones(N), "counts": np.exp(_rng.uniform(-7, 7, size=N))}
 
 
+@functools.partial(jax.jit, static_argnames="block_size")
+def step_and_gradient(x, w, kappa, cotangent, block_size):
+    def step(x, w, kappa):
+        return gbms_step(x, concentration=kappa, weights=w, block_size=block_size)
+
+    found, pull = jax.vjp(step, x, w, kappa)
+    return found, *pull(cotangent)
+
+
 @pytest.mark.parametrize("kappa", [6.0, 36.0, 400.0])
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("name", POINTS)
@@ -83,17 +96,12 @@ def test_a_step_and_its_gradient_are_those_of_all_pairs(name, weights, kappa):
     x, w = POINTS[name], WEIGHTS[weights]
     v = COTANGENT[:, : x.shape[1]]
     with jax.enable_x64(True):
-        expected, pull = jax.vjp(dense_step, *map(jnp.asarray, (x, w, kappa)))
-        expected = [expected, *pull(jnp.asarray(v))]
-
-    def step(block_size, x, w, kappa):
-        return gbms_step(x, concentration=kappa, weights=w, block_size=block_size)
+        expected = jax.device_get(exact(x, w, kappa, v))
 
     args = [np.asarray(a, np.float32) for a in (x, w, kappa)]
     errors = []
     for block_size in (None, N):  # with and without
-        found, pull = jax.vjp(functools.partial(step, block_size), *args)
-        found = [found, *pull(v.astype(np.float32))]
+        found = step_and_gradient(*args, v.astype(np.float32), block_size)
         scales = [np.abs(e).max() for e in expected]
         # The sum that is kappa's gradient may cancel.
         scales[-1] = max(scales[-1], scales[1] / kappa)
