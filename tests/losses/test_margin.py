@@ -85,10 +85,7 @@ class TestClosedForms:
         # Compiled as users do, with sums in several parts.
         terms = jax.jit(
             functools.partial(losses.margin_loss_terms, margin=0.5),
-            compiler_options={
-                "xla_backend_optimization_level": 3,
-                "xla_cpu_use_fusion_emitters": True,
-            },
+            compiler_options={"xla_backend_optimization_level": 3},
         )
         found = terms(x, self.labels).positive
         # Rounding unit vectors to float32 moves their lengths by 1e-7; the sum itself,
