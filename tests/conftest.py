@@ -29,7 +29,7 @@ os.environ.setdefault("MPLBACKEND", "agg")
 import jax
 import pytest
 
-_MOST_RESIDENT = 4 * 2**30
+_MOST_RESIDENT = 6 * 2**30
 
 
 @pytest.fixture(scope="module", autouse=True)
