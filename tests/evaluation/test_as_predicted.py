@@ -17,7 +17,7 @@ from sphemb.cli._predict_files import files_for
 from sphemb.cli._runs import limit_lines
 from sphemb.configs import bsds, digits, picie_coco, voc_semantic
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction, evaluate
+from sphemb.evaluation import TiledPrediction, draw_pictures, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import Instances, Proposals, Spectral, _readoff
@@ -119,6 +119,14 @@ def save(path, labels):
     Image.fromarray(labels.astype(np.uint8)).save(path)
 
 
+def drawn(trained, evaluation, folder):
+    """The names of the pictures of an evaluation."""
+    folder.mkdir()
+    files = draw_pictures(trained, evaluation, [], folder)
+    assert all(Image.open(file).size > (100, 100) for file in files)
+    return {file.stem for file in files}
+
+
 def labels_in(folder, example):
     return np.asarray(Image.open(folder / f"{example['name']}_labels.png"), np.int32)
 
@@ -214,7 +222,10 @@ def recognition(scenes):
 
 
 def test_classes(recognition, scenes, tmp_path):
-    scores = evaluate(recognition, "test").scores
+    evaluation = evaluate(recognition, "test", num_samples=1)
+    scores = evaluation.scores
+    pictures = drawn(recognition, evaluation, tmp_path / "pictures")
+    assert pictures == {"classes", "trimap"}
     found = predict(recognition, scenes, tmp_path / "out")
     assert len(np.unique(found[0]["classes"])) > 1
     for example in scenes.examples:
@@ -261,8 +272,10 @@ def test_boundaries(scenes, tmp_path):
     )
     config.task.update(thresholds=9, scales=(1.0, 0.5))
     trained = trained_of(experiment_of(config, scenes))
-    evaluation = evaluate(trained, "test", num_extremes=3)
+    evaluation = evaluate(trained, "test", num_samples=1, num_extremes=3)
     scores = evaluation.scores
+    pictures = drawn(trained, evaluation, tmp_path / "pictures")
+    assert pictures == {"boundaries", "orientations", "precision"}
     found = predict(trained, scenes, tmp_path / "out")
     for image in evaluation.ranked:
         height, width = SIZES[image.index]
@@ -314,7 +327,10 @@ def test_clusters(scenes, tmp_path):
         trained.batch_stats,
         Scenes.class_names,
     )
-    scores = evaluate(trained, "test").scores
+    evaluation = evaluate(trained, "test", num_samples=1)
+    scores = evaluation.scores
+    pictures = drawn(trained, evaluation, tmp_path / "pictures")
+    assert pictures == {"clusters"}
     found = predict(trained, scenes, tmp_path / "out")
     assert len(np.unique(found[0]["labels"])) > 1
     matched = merged(
