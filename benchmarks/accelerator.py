@@ -1,7 +1,7 @@
 """Checks, tunes and times mean shift and a network on one accelerator.
 
     python -m benchmarks.accelerator --out results/accelerator    # under 8 minutes
-    python -m benchmarks.accelerator --dry --out dry               # tiny, on a CPU
+    python -m benchmarks.accelerator --dry --out dry                # tiny, on a CPU
 
 Every result is a line of OUT/results.jsonl at once, so that a time limit loses nothing.
 A section starts only if its seconds are left. What the numbers decide: docs/speed.md.
