@@ -128,9 +128,9 @@ def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
     write_json(workdir / "config.json", {"version": __version__, **_plain(config)})
 
 
-def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def load_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     """The configuration of a run; one of sphemb 0.1 did not store its version."""
-    path = workdir / "config.json"
+    path = pathlib.Path(workdir) / "config.json"
     if not path.is_file():
         raise InputError(
             f"workdir {workdir} must hold a run, but it has no config.json: train first"
@@ -236,9 +236,9 @@ class MetricLog:
         self._board.close()
 
 
-def read_log(workdir: pathlib.Path) -> list[dict[str, Any]]:
+def read_log(workdir: str | pathlib.Path) -> list[dict[str, Any]]:
     """The records of a run, up to a line that is incomplete or damaged."""
-    path, records = workdir / "metrics.jsonl", []
+    path, records = pathlib.Path(workdir) / "metrics.jsonl", []
     text = path.read_text(errors="replace") if path.is_file() else ""
     for line in text.split("\n"):
         try:
