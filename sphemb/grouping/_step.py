@@ -186,7 +186,7 @@ def _plan(x, weights, concentration) -> Plan:
         left_out = jnp.sum(jnp.where(share < larger, share, 0.0), axis=1, keepdims=True)
         limit = jnp.where(left_out < _NEGLIGIBLE, larger, limit)
     needed = ~(share < limit)  # written so that NaN is needed
-    return plan_blocks(blocks, needed | needed.T)
+    return plan_blocks(blocks, needed | needed.T, x, weights)
 
 
 def _fold(plan: Plan | None) -> Callable:

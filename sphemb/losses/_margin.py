@@ -418,12 +418,12 @@ def _row_sums(
         return _Rows(zero, slope, zero if steps else None)
 
     if term is not _squared_fall and pays(x, tiling):
-        plan = _plan(x, ids, margin)
+        plan = _plan(x, weights, ids, margin)
         return fold_blocks(tile, initial, points, columns, tiling, plan=plan)
     return fold_tiles(tile, initial, points, columns, tiling)
 
 
-def _plan(x, ids, margin) -> Plan:
+def _plan(x, weights, ids, margin) -> Plan:
     """Leaves out blocks of pairs below the margin, and those of one instance."""
     blocks = arrange(x)
     there = blocks.points < len(x)
@@ -436,7 +436,7 @@ def _plan(x, ids, margin) -> Plan:
     # The bound is of exact products, to which rounding adds; NaN is needed.
     rounding = 64 * jnp.finfo(x.dtype).eps
     below = blocks.highest < 2.0 * margin - 1.0 - rounding
-    return plan_blocks(blocks, ~(below | one))
+    return plan_blocks(blocks, ~(below | one), x, weights)
 
 
 def _within_sum(

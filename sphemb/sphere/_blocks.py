@@ -141,7 +141,7 @@ class Plan(NamedTuple):
     few: jax.Array  # [] bool, whether leaving out the others saves time
 
 
-def plan_blocks(blocks: Blocks, needed: jax.Array) -> Plan:
+def plan_blocks(blocks: Blocks, needed: jax.Array, x, weights) -> Plan:
     """Plans the sum over the blocks of pairs that are needed, [n, n] bool."""
     needed &= blocks.filled[:, None] & blocks.filled[None]
     rows = max(1, _ROWS // blocks.side)
@@ -149,7 +149,9 @@ def plan_blocks(blocks: Blocks, needed: jax.Array) -> Plan:
     columns = jnp.argsort(~together, axis=1, stable=True).astype(jnp.int32)
     counts = jnp.sum(together, axis=1, dtype=jnp.int32)
     share = jnp.sum(counts) * (rows * blocks.side**2 / blocks.slots.shape[0] ** 2)
-    return Plan(blocks, columns, counts, share < _WORTH)
+    # Rows of zeros are in no block that is needed, and so must not count.
+    counted = jnp.any((weights > 0) & jnp.all(x == 0, axis=-1))
+    return Plan(blocks, columns, counts, (share < _WORTH) & ~counted)
 
 
 def fold_blocks(tile, initial, rows, columns, tiling: Tiling, *, plan: Plan) -> Any:

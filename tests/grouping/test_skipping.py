@@ -118,7 +118,10 @@ def test_a_step_and_its_gradient_are_those_of_all_pairs(name, weights, kappa):
 def test_there_is_something_to_leave_out():
     x = jnp.asarray(POINTS["tight"], jnp.float32)
     ids = jnp.asarray(LABELS, jnp.int32)
-    for plan in (_step._plan(x, jnp.ones(N), 36.0), _margin._plan(x, ids, 0.6)):
+    for plan in (
+        _step._plan(x, jnp.ones(N), 36.0),
+        _margin._plan(x, jnp.ones(N), ids, 0.6),
+    ):
         blocks = np.sum(plan.blocks.filled)
         assert np.sum(plan.counts) < 0.5 * blocks**2
 
@@ -173,3 +176,16 @@ def test_the_margin_loss_is_that_of_all_pairs(margin, power):
     if power == 1 and margin == 0.5:
         terms = loss_reference.margin_loss_terms(x, labels, margin=margin)
         np.testing.assert_allclose(value, np.sum(terms), rtol=1e-4, atol=1e-8)
+
+
+def test_rows_of_zeros_that_count_take_part():
+    x = POINTS["tight"].astype(np.float32)
+    x[5] = 0
+
+    def both(block_size):
+        settings = {"block_size": block_size}
+        moved = gbms_step(x, concentration=36.0, **settings)
+        return moved, margin_loss(x, LABELS + 1, margin=0.3, **settings)
+
+    for found, expected in zip(both(None), both(N), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
