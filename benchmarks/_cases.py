@@ -15,8 +15,8 @@ import numpy as np
 FORWARD = "gbms forward"
 GRADIENT = "gbms gradient"
 LOSS = "margin loss gradient"
-GROUPING = "grouping of clusters"
-SMOOTH = "grouping of a smooth map"
+GROUPING = "grouping"
+GROUPS, SMOOTH, EVEN = "groups", "smooth map", "even"  # the kinds of points
 
 # What the outputs of a case are called, in the order in which every peer returns them.
 OUTPUTS = {
@@ -24,13 +24,13 @@ OUTPUTS = {
     GRADIENT: ("gradient in x", "in kappa", "in eta"),
     LOSS: ("loss", "gradient in x"),
     GROUPING: ("labels",),
-    SMOOTH: ("labels",),
 }
 
 _SIZES = (1024, 4096, 16384)
+_LARGEST = 65536
 _DIMS = (3, 64)
-_STEPS = (1, 5, 10)
-_GROUPS = 8
+_STEPS = (1, 10)
+_GROUPS = 10
 _SPREAD = 0.3  # radians, about
 _SIDES = (128, 512)  # of the maps that are grouped
 
@@ -44,6 +44,7 @@ class Case:
         num_points: N.
         dim: D.
         num_steps: T; 0 where there are no steps.
+        points: their kind: groups, a smooth map, or even over the sphere.
         resident: whether the growth of the resident set is read too, in a process of
             its own for every peer.
     """
@@ -52,20 +53,23 @@ class Case:
     num_points: int
     dim: int
     num_steps: int = 0
+    points: str = GROUPS
     resident: bool = False
 
     @property
     def name(self) -> str:
         """The case in words."""
         steps = f", T = {self.num_steps}" if self.num_steps else ""
-        return f"{self.kind}, D = {self.dim}{steps}, N = {self.num_points}"
+        return (
+            f"{self.kind}, {self.points}, D = {self.dim}{steps}, N = {self.num_points}"
+        )
 
 
 class Inputs(NamedTuple):
     """What every peer is given.
 
     Attributes:
-        points: [N, D] float32 unit rows in eight groups, or of a smooth map.
+        points: [N, D] float32 unit rows, of the case's kind.
         labels: [N] int32 groups.
         weights: [N] float32, one over the size of the point's group.
         cotangent: [N, D] float32, what the result is contracted with to get a scalar.
@@ -78,7 +82,7 @@ class Inputs(NamedTuple):
     labels: np.ndarray
     weights: np.ndarray
     cotangent: np.ndarray
-    concentration: float = 25.0
+    concentration: float = 36.0
     step_size: float = 1.0
     margin: float = 0.5
 
@@ -119,12 +123,14 @@ def draw_inputs(case: Case) -> Inputs:
     """Draws the points of a case, the same at every call."""
     rng = np.random.default_rng(0)
     shape = (case.num_points, case.dim)
-    if case.kind == SMOOTH:
+    if case.points == SMOOTH:
         points, labels = _smooth_map(rng, math.isqrt(case.num_points), case.dim)
     else:
         labels = rng.integers(_GROUPS, size=case.num_points)
-        noise = _SPREAD / np.sqrt(case.dim) * rng.normal(size=shape)
-        points = _distant_directions(rng, case.dim)[labels] + noise
+        points = rng.normal(size=shape)
+        if case.points == GROUPS:
+            noise = _SPREAD / np.sqrt(case.dim) * points
+            points = _distant_directions(rng, case.dim)[labels] + noise
     points /= np.linalg.norm(points, axis=1, keepdims=True)
     weights = 1.0 / np.bincount(labels, minlength=_GROUPS)[labels]
     return Inputs(
@@ -137,16 +143,28 @@ def draw_inputs(case: Case) -> Inputs:
 
 def full_cases() -> list[Case]:
     """The table of the README; memory is read at D = 64, where most is at stake."""
+    few, many = _DIMS
     cases = [
-        Case(kind, n, dim, steps, resident=(dim, steps) == (_DIMS[-1], _STEPS[-1]))
+        Case(kind, n, dim, steps, resident=(dim, steps) == (many, _STEPS[-1]))
         for kind, dim, steps, n in itertools.product(
             (FORWARD, GRADIENT), _DIMS, _STEPS, _SIZES
         )
     ]
-    losses = itertools.product(_DIMS, _SIZES)
-    cases += [Case(LOSS, n, dim, resident=dim == 64) for dim, n in losses]
-    maps = itertools.product((GROUPING, SMOOTH), _SIDES)
-    return cases + [Case(kind, side**2, 64, 10, resident=True) for kind, side in maps]
+    cases += [
+        Case(kind, n, many, steps, points)
+        for points, kind, steps, n in itertools.product(
+            (SMOOTH, EVEN), (FORWARD, GRADIENT), _STEPS, _SIZES[1:]
+        )
+    ]
+    cases += [Case(FORWARD, _LARGEST, many, _STEPS[-1], p) for p in (GROUPS, SMOOTH)]
+    cases += [Case(LOSS, n, few) for n in _SIZES]
+    cases += [Case(LOSS, n, many, resident=True) for n in _SIZES]
+    cases += [Case(LOSS, n, many, points=SMOOTH) for n in _SIZES[1:]]
+    maps = itertools.product((GROUPS, SMOOTH), _SIDES)
+    return cases + [
+        Case(GROUPING, side**2, many, 10, points, resident=True)
+        for points, side in maps
+    ]
 
 
 def quick_cases() -> list[Case]:

@@ -26,16 +26,21 @@ _STYLES = {
 Line = list[tuple[int, float]]
 
 
-def _shown(results: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The records of every kind with its largest D and T, by growing N."""
+Shown = dict[str, list[dict[str, Any]]]  # by kind of points
+
+
+def _shown(results: dict[str, Any]) -> dict[str, Shown]:
+    """The records of every kind with its largest D and T, by points and growing N."""
     kinds: dict[str, list[dict[str, Any]]] = {}
     for record in results["cases"]:
         kinds.setdefault(record["kind"], []).append(record)
-    shown = {}
+    shown: dict[str, Shown] = {}
     for kind, records in kinds.items():
         largest = max((r["dim"], r["num_steps"]) for r in records)
-        chosen = [r for r in records if (r["dim"], r["num_steps"]) == largest]
-        shown[kind] = sorted(chosen, key=lambda record: record["num_points"])
+        shown[kind] = {}
+        for record in sorted(records, key=lambda record: record["num_points"]):
+            if (record["dim"], record["num_steps"]) == largest:
+                shown[kind].setdefault(record["points"], []).append(record)
     return shown
 
 
@@ -83,29 +88,41 @@ def _draw_lines(axes: Any, lines: dict[str, Line], sizes: list[int]) -> None:
 
 
 def draw(results: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws a column for every kind, time above and memory below, and writes a PNG.
+    """Draws a column for every kind, a row for the time of each kind of points.
+
+    The last row is the memory of the first kind.
 
     Args:
         results: what :func:`benchmarks._run.run` returns.
-        path: where to write.
+        path: where to write a PNG.
     """
     from matplotlib.figure import Figure
 
     shown = _shown(results)
-    figure = Figure(figsize=(4.2 * len(shown), 6.8), layout="constrained")
-    axes = figure.subplots(2, len(shown), squeeze=False, sharex="col", sharey="row")
-    for column, (kind, records) in enumerate(shown.items()):
-        above, below = axes[:, column]
-        sizes = [record["num_points"] for record in records]
+    points = list(dict.fromkeys(name for kind in shown.values() for name in kind))
+    rows = len(points) + 1
+    figure = Figure(figsize=(3.8 * len(shown), 2.7 * rows), layout="constrained")
+    axes = figure.subplots(rows, len(shown), squeeze=False, sharex="col")
+    for column, (kind, by_points) in enumerate(shown.items()):
+        records = [record for part in by_points.values() for record in part]
+        sizes = sorted({record["num_points"] for record in records})
+        memory = by_points.get(points[0], [])
+        for one, name in zip(axes[:-1, column], points, strict=True):
+            if name in by_points:
+                one.sharey(axes[0, column])
+                _draw_lines(one, _times(by_points[name]), sizes)
+                one.set_title(name, fontsize=9, loc="right")
+            else:
+                one.set_axis_off()
+        _draw_lines(axes[-1, column], _memories(memory), sizes)
         dim, steps = records[0]["dim"], records[0]["num_steps"]
-        _draw_lines(above, _times(records), sizes)
-        _draw_lines(below, _memories(records), sizes)
-        above.set_title(f"{kind}, D = {dim}" + (f", T = {steps}" if steps else ""))
-        below.set_xlabel("number of points N")
-        above.tick_params(labelleft=True)
-        below.tick_params(labelleft=True)
-    axes[0, 0].set_ylabel("seconds")
-    axes[1, 0].set_ylabel("growth of the resident set, MiB")
+        axes[0, column].set_title(
+            f"{kind}, D = {dim}" + (f", T = {steps}" if steps else ""), loc="left"
+        )
+        axes[-1, column].set_xlabel("number of points N")
+    for one in axes[:-1, 0]:
+        one.set_ylabel("seconds")
+    axes[-1, 0].set_ylabel(f"growth of the resident set,\nMiB ({points[0]})")
     labels = {
         label: handle
         for one in axes.flat

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks._cases import Case, Inputs, draw_inputs
+from benchmarks._cases import GROUPS, LOSS, Case, Inputs, draw_inputs
 
 OURS = "sphemb"
 _MODULES = {
@@ -46,6 +46,8 @@ class Peer:
         kinds: from a case's kind to the function that makes its program.
         matrices: how many N x N float32 arrays are alive at a case's peak, roughly.
         most_points: the largest N that it is asked for.
+        any_points: False for dense forms, whose time in a mean shift does not depend
+            on the points: they are asked for groups only.
         only_time: its result is another quantity, so that only its time is told.
     """
 
@@ -55,11 +57,13 @@ class Peer:
     matrices: Callable[[Case], int] = lambda case: 0
     most_points: int | None = None
     only_time: bool = False
+    any_points: bool = True
 
     def serves(self, case: Case) -> bool:
         """Tells whether the peer takes part in a case."""
         fits = self.most_points is None or case.num_points <= self.most_points
-        return fits and case.kind in self.kinds
+        asked = self.any_points or case.points == GROUPS or case.kind == LOSS
+        return fits and asked and case.kind in self.kinds
 
     def needs_bytes(self, case: Case) -> int:
         """Estimates the memory at the peak."""

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sphemb
-from benchmarks._cases import FORWARD, GRADIENT, GROUPING, LOSS, SMOOTH, Case, Inputs
+from benchmarks._cases import FORWARD, GRADIENT, GROUPING, LOSS, Case, Inputs
 from benchmarks._peers import OURS, Peer, Program
 
 _ROWS = 1024
@@ -154,10 +154,6 @@ def _grouping(group: Any, case: Case, inputs: Inputs) -> Program:
     return _compile(run, *(jnp.asarray(number, jnp.float32) for number in numbers))
 
 
-def _groupings(group: Any) -> dict[str, Any]:
-    return dict.fromkeys((GROUPING, SMOOTH), functools.partial(_grouping, group))
-
-
 def exact_labels(case: Case, inputs: Inputs) -> np.ndarray:
     """Labels by the exact mean shift, as :func:`sphemb.gbms` makes it."""
     return np.asarray(_grouping(_exact_labels, case, inputs).call()[0])
@@ -198,12 +194,13 @@ PEERS = (
             "`sphemb.gbms` and `sphemb.margin_loss` as they come; grouping by "
             "`sphemb.accelerated_gbms` and `sphemb.label_modes`"
         ),
-        kinds=_kinds(_ours, _our_loss) | _groupings(_fast_labels),
+        kinds=_kinds(_ours, _our_loss)
+        | {GROUPING: functools.partial(_grouping, _fast_labels)},
     ),
     Peer(
         name="exact",
         about="grouping by `sphemb.gbms` and `sphemb.label_modes`",
-        kinds=_groupings(_exact_labels),
+        kinds={GROUPING: functools.partial(_grouping, _exact_labels)},
         most_points=MOST_EXACT,
     ),
     Peer(
@@ -212,13 +209,14 @@ PEERS = (
             f"grouping by `sphemb.mean_shift` of {_SEEDS:,} points on the density of "
             f"{_SAMPLE:,}, each point with its nearest seed"
         ),
-        kinds=_groupings(_seeded_labels),
+        kinds={GROUPING: functools.partial(_grouping, _seeded_labels)},
     ),
     Peer(
         name="jnp",
         about="dense `jax.numpy` under `jit`, differentiated through `lax.scan`",
         kinds=_kinds(_NAIVE, _naive_loss),
         matrices=_naive_matrices,
+        any_points=False,
     ),
     Peer(
         name="jnp + checkpoint",
@@ -228,5 +226,6 @@ PEERS = (
         ),
         kinds=_kinds(_CHECKPOINTED, _loss_by_rows, forward=False),
         matrices=_checkpoint_matrices,
+        any_points=False,
     ),
 )

@@ -28,5 +28,6 @@ PEERS = (
         kinds={FORWARD: _forward},
         most_points=1024,
         only_time=True,
+        any_points=False,
     ),
 )

@@ -122,6 +122,7 @@ PEERS = (
         about="dense PyTorch with `softmax`, differentiated by autograd",
         kinds=_kinds(_dense_mean) | {LOSS: _loss_gradient},
         matrices=_dense_matrices,
+        any_points=False,
     ),
     Peer(
         name="torch SDPA",

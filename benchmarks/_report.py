@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._agreement import MOST_POINTS
 from benchmarks._figure import draw
 from benchmarks._measure import median_ratio
 from benchmarks._peers import OURS
@@ -27,9 +28,13 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [_row(head), _row(rule), *(_row(row) for row in rows), ""]
 
 
+_SHAPE = ("points", "D", "T", "N")
+
+
 def _shape(record: dict[str, Any]) -> list[str]:
     steps = str(record["num_steps"] or _NOTHING)
-    return [str(record["dim"]), steps, f"{record['num_points']:,}"]
+    points = record["points"]
+    return [points, str(record["dim"]), steps, f"{record['num_points']:,}"]
 
 
 def _time(record: dict[str, Any], peer: str) -> str:
@@ -68,7 +73,7 @@ def _times(results: dict[str, Any]) -> list[str]:
         rows = [_shape(r) + [_time(r, peer) for peer in peers] for r in records]
         lines += [f"### Time: {kind}", ""]
         lines += ["Milliseconds of a call; in brackets how many times ours.", ""]
-        lines += _table(["D", "T", "N", *peers], rows)
+        lines += _table([*_SHAPE, *peers], rows)
     if not all(record["warm"] for record in results["cases"]):
         lines += ["¹ One round, without a warm-up: it took longer than the budget.", ""]
     return lines
@@ -84,17 +89,18 @@ def _memory(results: dict[str, Any], field: str, title: str, about: str) -> list
         + [_mebibytes(record[field], peer) for peer in peers]
         for record in records
     ]
-    head = ["case", "D", "T", "N", *peers]
+    head = ["case", *_SHAPE, *peers]
     return [f"### {title}", "", about, "", *_table(head, rows)]
 
 
 def _errors(results: dict[str, Any]) -> list[str]:
     """The worst error of every output over the cases of a kind and a D."""
-    worst: dict[tuple[str, str, str], dict[str, float]] = {}
+    worst: dict[tuple[str, ...], dict[str, float]] = {}
     for record in results["cases"]:
         for peer, errors in record["errors"].items():
             for label, error in errors.items():
-                row = worst.setdefault((record["kind"], str(record["dim"]), label), {})
+                place = record["kind"], record["points"], str(record["dim"]), label
+                row = worst.setdefault(place, {})
                 row[peer] = max(error, row.get(peer, 0.0))
     if not worst:
         return []
@@ -105,11 +111,11 @@ def _errors(results: dict[str, Any]) -> list[str]:
     ]
     about = (
         "Norm of the difference from float64 over the norm, the worst of the cases "
-        "with N ≤ 1,024. Of labels: the share of points that get another label than by "
-        "the exact mean shift of 16,384 points, or than their cluster of 262,144, the "
-        "larger of the two."
+        f"with N ≤ {MOST_POINTS:,}. Of labels: the share of points that get another "
+        "label than by the exact mean shift of 16,384 points, or than their cluster of "
+        "262,144, the larger of the two."
     )
-    head = ["case", "D", "output", *peers]
+    head = ["case", "points", "D", "output", *peers]
     return ["### Error", "", about, "", *_table(head, rows)]
 
 

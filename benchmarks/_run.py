@@ -67,6 +67,7 @@ def measure_case(
         "name": case.name,
         "kind": case.kind,
         "num_points": case.num_points,
+        "points": case.points,
         "dim": case.dim,
         "num_steps": case.num_steps,
         "seconds": times.seconds,

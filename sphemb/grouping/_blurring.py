@@ -280,7 +280,9 @@ def _moved_here(
     shape, dtype = embeddings.shape, concentration.dtype
     sides = shape[-2], shape[-2], options.block_size
     settings = {"precision": options.precision, "axis_name": axis_name}
-    tiling = choose_tiling(*sides, points=embeddings, **settings)
+    # The first step seldom leaves out what the choice of the pairs costs.
+    points = embeddings if options.num_steps > 1 else None
+    tiling = choose_tiling(*sides, points=points, **settings)
     if options.implementation == "pallas":
         one_step, tile = functools.partial(_fused.step, None), 1
     elif options.attention is None:

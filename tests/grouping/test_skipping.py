@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sphemb import _tiles, gbms, gbms_step, margin_loss
+from sphemb import _tiles, gbms, margin_loss
 from sphemb.grouping import _step
 from sphemb.losses import _margin
 from sphemb.sphere import _blocks
@@ -38,14 +38,17 @@ def few_points_pay():
 
 @jax.jit
 def exact(x, weights, kappa, cotangent):
-    """The step by its definition and JAX's own gradient."""
+    """Two steps by their definition and JAX's own gradient."""
 
     def step(x, weights, kappa):
         kernel = jnp.exp(kappa * (x @ x.T - 1.0)) * weights
         mean = kernel @ x / kernel.sum(axis=1, keepdims=True)
         return mean / jnp.linalg.norm(mean, axis=1, keepdims=True)
 
-    found, pull = jax.vjp(step, x, weights, kappa)
+    def both(x, weights, kappa):
+        return step(step(x, weights, kappa), weights, kappa)
+
+    found, pull = jax.vjp(both, x, weights, kappa)
     return found, *pull(cotangent)
 
 
@@ -80,19 +83,22 @@ POINTS = {
 WEIGHTS = {"equal": np.ones(N), "counts": np.exp(_rng.uniform(-7, 7, size=N))}
 
 
-@functools.partial(jax.jit, static_argnames="block_size")
-def step_and_gradient(x, w, kappa, cotangent, block_size):
-    def step(x, w, kappa):
-        return gbms_step(x, concentration=kappa, weights=w, block_size=block_size)
+two_steps = functools.partial(gbms, num_steps=2)
 
-    found, pull = jax.vjp(step, x, w, kappa)
+
+@functools.partial(jax.jit, static_argnames="block_size")
+def steps_and_gradient(x, w, kappa, cotangent, block_size):
+    def steps(x, w, kappa):
+        return two_steps(x, concentration=kappa, weights=w, block_size=block_size)
+
+    found, pull = jax.vjp(steps, x, w, kappa)
     return found, *pull(cotangent)
 
 
 @pytest.mark.parametrize("kappa", [6.0, 36.0, 400.0])
 @pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("name", POINTS)
-def test_a_step_and_its_gradient_are_those_of_all_pairs(name, weights, kappa):
+def test_steps_and_their_gradient_are_those_of_all_pairs(name, weights, kappa):
     x, w = POINTS[name], WEIGHTS[weights]
     v = COTANGENT[:, : x.shape[1]]
     with jax.enable_x64(True):
@@ -101,7 +107,7 @@ def test_a_step_and_its_gradient_are_those_of_all_pairs(name, weights, kappa):
     args = [np.asarray(a, np.float32) for a in (x, w, kappa)]
     errors = []
     for block_size in (None, N):  # with and without
-        found = step_and_gradient(*args, v.astype(np.float32), block_size)
+        found = steps_and_gradient(*args, v.astype(np.float32), block_size)
         scales = [np.abs(e).max() for e in expected]
         # The sum that is kappa's gradient may cancel.
         scales[-1] = max(scales[-1], scales[1] / kappa)
@@ -142,7 +148,7 @@ def test_masked_rows_batches_and_second_derivatives():
 
     def total(kappa, block_size):
         x = SPREAD.astype(np.float32)
-        y = gbms_step(x, concentration=kappa, block_size=block_size)
+        y = two_steps(x, concentration=kappa, block_size=block_size)
         return jnp.sum(COTANGENT.astype(np.float32) * y)
 
     second = [jax.hessian(total)(25.0, block_size) for block_size in (None, N)]
@@ -152,7 +158,7 @@ def test_masked_rows_batches_and_second_derivatives():
 def test_nan_comes_out():
     x = POINTS["tight"].astype(np.float32)
     x[3] = np.nan
-    assert np.isnan(gbms_step(x, concentration=36.0)).all()
+    assert np.isnan(two_steps(x, concentration=36.0)).all()
 
 
 @pytest.mark.parametrize("margin", [0.3, 0.5, 0.7])
@@ -184,7 +190,7 @@ def test_rows_of_zeros_that_count_take_part():
 
     def both(block_size):
         settings = {"block_size": block_size}
-        moved = gbms_step(x, concentration=36.0, **settings)
+        moved = two_steps(x, concentration=36.0, **settings)
         return moved, margin_loss(x, LABELS + 1, margin=0.3, **settings)
 
     for found, expected in zip(both(None), both(N), strict=True):
