@@ -80,7 +80,7 @@ NETWORKS = {  # and the convolution that reads coordinates or embeddings
     "FCN8": (models.FCN8(backbone="resnet18"), None),
     "FeaturePyramid": (models.FeaturePyramid(), None),
     "SideBranches": (models.SideBranches(**SMALL), "fusion_conv"),
-    "Hourglass": (models.Hourglass(4, (8,), 8), "Hourglass/Conv_0"),
+    "UNet": (models.UNet(4, (8,), 8), "UNet/Conv_0"),
 }
 
 

@@ -36,7 +36,7 @@ def get_config(variant: str = "sklearn") -> ml_collections.ConfigDict:
     }
     config.augmentation.name = "digits"
     config.model = {
-        "name": "Hourglass",
+        "name": "UNet",
         "embedding_dim": 16,
         "features": (48, 96, 128),
         "head_features": 32,

@@ -20,7 +20,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = digits.get_config().data
     config.data.update(train=2000, validation=50, test=200)
     config.model = {
-        "name": "Hourglass",
+        "name": "UNet",
         "embedding_dim": 16,
         "features": (16, 32, 64),
         "head_features": 16,

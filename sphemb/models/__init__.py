@@ -26,7 +26,6 @@ from sphemb.models._heads import (
     OnBackbone,
     SideBranches,
 )
-from sphemb.models._hourglass import Hourglass
 from sphemb.models._layers import (
     AtrousPyramid,
     BatchNorm,
@@ -46,6 +45,7 @@ from sphemb.models._pretrained import (
     weights_dir,
 )
 from sphemb.models._torch_files import read_state_dict
+from sphemb.models._unet import UNet
 from sphemb.models.backbones import BACKBONES
 
 __all__ = [
@@ -55,13 +55,13 @@ __all__ = [
     "BatchNorm",
     "DenseEmbedding",
     "FeaturePyramid",
-    "Hourglass",
     "MomentSums",
     "OnBackbone",
     "Origins",
     "ResidualBlock",
     "SideBranches",
     "TopDown",
+    "UNet",
     "apply_masked",
     "apply_with_moments",
     "chromaticity",

@@ -21,8 +21,8 @@ from sphemb.models import (
     FCN8,
     DenseEmbedding,
     FeaturePyramid,
-    Hourglass,
     SideBranches,
+    UNet,
     load_weights,
 )
 from sphemb.tasks._pixels import enlarged, placed_map, placed_maps
@@ -132,7 +132,7 @@ NETWORKS = {
         output_stride=16,
         decoder_features=8,
     ),
-    "hourglass": Hourglass(4, features=(8, 16, 16), head_features=8),
+    "unet": UNet(4, features=(8, 16, 16), head_features=8),
 }
 
 

@@ -11,8 +11,8 @@ from sphemb.models import (
     FCN8,
     DenseEmbedding,
     FeaturePyramid,
-    Hourglass,
     SideBranches,
+    UNet,
     apply_masked,
 )
 from tests.tiny import drawn_variables, small_efficientnet, small_resnet
@@ -36,7 +36,7 @@ MODELS = {
         num_classes=3,
         classes_from="backbone",
     ),
-    "hourglass": Hourglass(4, features=(8, 16), head_features=8),
+    "unet": UNet(4, features=(8, 16), head_features=8),
     "fcn": FCN8(backbone="efficientnet_lite0", embedding_dim=4, head_features=8),
     "pyramid": FeaturePyramid(backbone="resnet18", embedding_dim=4),
     "branches": SideBranches(
@@ -103,7 +103,7 @@ def test_maps_do_not_depend_on_the_padding(name):
             np.testing.assert_allclose(found, wanted, atol=2e-5 * scale)
 
 
-@pytest.mark.parametrize("name", ["dense, coarse", "hourglass"])
+@pytest.mark.parametrize("name", ["dense, coarse", "unet"])
 def test_a_mask_of_an_image_without_padding_changes_nothing(name):
     model = MODELS[name]
     size = (48, 64)

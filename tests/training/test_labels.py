@@ -35,7 +35,7 @@ def experiment_of(root, masks, task, **settings):
     config = common.get_config()
     config.data = {"name": "folder", "dir": str(root), "masks": masks, "void": 255}
     config.loader.update(batch_size=8, num_threads=0)
-    config.model = {"name": "Hourglass", "embedding_dim": 4, "features": (8,)}
+    config.model = {"name": "UNet", "embedding_dim": 4, "features": (8,)}
     config.task = {"name": task, **settings}
     config.evaluation.update(num_validation=4, num_test=4)
     return Experiment(config)

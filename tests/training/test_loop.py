@@ -56,7 +56,7 @@ class TestLoop:
     def test_weights_are_looked_for_before_data_are_prepared(self, tmp_path):
         config = tiny_config(tmp_path / "prepared")
         config.train.weights = "resnet50"
-        with pytest.raises(InputError, match=r"config\.model\.name Hourglass has none"):
+        with pytest.raises(InputError, match=r"config\.model\.name UNet has none"):
             train(config, tmp_path / "run")
         assert not list(tmp_path.iterdir())
 

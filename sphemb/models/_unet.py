@@ -1,4 +1,4 @@
-"""A residual hourglass with full-resolution output, fast enough for two CPU cores."""
+"""A residual U-Net with full-resolution output, fast enough for two CPU cores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sphemb._checks import InputError, check_count
+from sphemb._checks import InputError, check_choice, check_count
 from sphemb._grid import (
     Grid,
     Origins,
@@ -32,13 +32,17 @@ from sphemb.models._layers import (
 from sphemb.models.backbones._base import check_image
 
 
-class Hourglass(nn.Module):
+class UNet(nn.Module):
     """Embeds every pixel of an image, of any size divisible by `stride`.
 
     There is no convolution at full resolution, which would dominate the run time. The
     image is folded to half resolution without loss; residual stages go down and up with
     additive skips; a small network per pixel combines the result with the pixel's own
     color, chromaticity and coordinates, which gives exact outlines.
+
+    References:
+        Ronneberger, Fischer & Brox, "U-Net", MICCAI 2015; Newell, Yang & Deng, "Stacked
+        hourglass networks", ECCV 2016, for the additive skips.
     """
 
     embedding_dim: int  # D
@@ -46,10 +50,14 @@ class Hourglass(nn.Module):
     # after the first halves the resolution.
     features: Sequence[int] = (48, 96, 128)
     head_features: int = 32  # channels of the network per pixel
+    coordinates: bool = True  # of the pixels from the middle, see `pixel_coordinates`
+    num_classes: int = 0  # K, for an additional map of scores, ``logits``; 0 for none
 
     def __post_init__(self):
         check_count("embedding_dim", self.embedding_dim, at_least=1)
         check_count("head_features", self.head_features, at_least=1)
+        check_choice("coordinates", self.coordinates, (True, False))
+        check_count("num_classes", self.num_classes)
         if not isinstance(self.features, Sequence) or not self.features:
             raise InputError(
                 f"features must name the channels of each stage, got {self.features!r}"
@@ -65,8 +73,8 @@ class Hourglass(nn.Module):
 
     @property
     def shiftable(self) -> bool:
-        """False: the coordinates never repeat."""
-        return False
+        """False if there are coordinates, which never repeat."""
+        return not self.coordinates
 
     @nn.compact
     def __call__(
@@ -74,11 +82,13 @@ class Hourglass(nn.Module):
     ) -> dict[str, Any]:
         """Maps an image to named maps."""
         batch, height, width = check_image(image, self.stride)
-        middle = None if mask is None else middle_of_image(mask)
-        where = pixel_coordinates(height, width, middle=middle)
         image = without_padding(image, mask)
-        where = jnp.broadcast_to(where, (batch, height, width, 2))
-        pixel = jnp.concatenate([image, chromaticity(image), where], axis=-1)
+        pixel = [image, chromaticity(image)]
+        if self.coordinates:
+            middle = None if mask is None else middle_of_image(mask)
+            where = pixel_coordinates(height, width, middle=middle)
+            pixel.append(jnp.broadcast_to(where, (batch, height, width, 2)))
+        pixel = jnp.concatenate(pixel, axis=-1)
 
         maps: dict[str, Any] = {}
         grid, grids = Grid(2), []
@@ -105,6 +115,8 @@ class Hourglass(nn.Module):
         x = nn.relu(precise_dense(self.head_features)(x))
         x = nn.relu(precise_dense(self.head_features)(x))
         maps["embedding"] = precise_dense(self.embedding_dim)(x)
+        if self.num_classes:
+            maps["logits"] = precise_dense(self.num_classes, name="classify")(x)
         origins = ((f"stage{i + 1}", grid.origin) for i, grid in enumerate(grids))
         maps["origins"] = Origins(tuple(origins))
         return maps

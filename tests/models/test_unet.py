@@ -1,4 +1,4 @@
-"""The hourglass: its maps and its errors."""
+"""The U-Net: its maps and its errors."""
 
 import jax
 import jax.numpy as jnp
@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from sphemb import InputError
-from sphemb.models import Hourglass, Origins
+from sphemb.models import Origins, UNet
 
 
 @pytest.fixture(scope="module")
 def network():
-    model = Hourglass(embedding_dim=4, features=(8, 16), head_features=8)
+    model = UNet(embedding_dim=4, features=(8, 16), head_features=8)
     image = jax.random.uniform(jax.random.key(0), (2, 16, 24, 3))
     variables = model.init(jax.random.key(1), image)
     return model, variables, image, jax.jit(model.apply)(variables, image)
 
 
-class TestHourglass:
+class TestUNet:
     def test_every_pixel_gets_an_embedding_and_every_stage_has_a_name(self, network):
         maps = dict(network[3])
         assert isinstance(maps.pop("origins"), Origins)
@@ -50,7 +50,7 @@ class TestHourglass:
             model.apply(variables, jnp.zeros(shape))
 
     def test_a_single_stage_takes_any_even_size(self):
-        model = Hourglass(embedding_dim=2, features=(8,), head_features=4)
+        model = UNet(embedding_dim=2, features=(8,), head_features=4)
         maps, _ = model.init_with_output(jax.random.key(0), jnp.zeros((1, 2, 6, 3)))
         assert model.stride == 2
         assert maps["embedding"].shape == (1, 2, 6, 2)
@@ -69,7 +69,7 @@ class TestHourglass:
     )
     def test_wrong_settings_are_named(self, settings, message):
         with pytest.raises(InputError, match=message):
-            Hourglass(**{"embedding_dim": 4, **settings})
+            UNet(**{"embedding_dim": 4, **settings})
 
     def test_an_image_without_a_color_axis_is_refused(self, network):
         model, variables, *_ = network
