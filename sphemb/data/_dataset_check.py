@@ -9,6 +9,7 @@ import collections
 import dataclasses
 import hashlib
 import itertools
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -258,6 +259,17 @@ class InstanceSizes:
     touching: np.ndarray  # bool [J], whether it shares a border with another one
     vanishing: dict[int, np.ndarray]  # stride -> bool [J], see `vanishing_instances`
     unusable: tuple[str, ...]  # why examples could not be used
+
+    @property
+    def diameter(self) -> float:
+        """The diameter of a typical instance in pixels, nan without instances.
+
+        That of a disc with the instance's area: the median of an image's instances, of
+        which the median over the images.
+        """
+        each = np.split(self.areas, np.cumsum(self.counts)[:-1])
+        areas = [np.median(one) for one in each if one.size]
+        return math.sqrt(4 / math.pi * np.median(areas)) if areas else math.nan
 
     def merge(self, *others: InstanceSizes) -> InstanceSizes:
         """Returns the sizes of these images and of others, at the same strides."""

@@ -21,7 +21,9 @@ from sphemb.grouping._points import (
     bucket_size,
     group_padded,
     pad_points,
+    position_vectors,
 )
+from sphemb.grouping._positions import PositionGroups, group_positions, spread_labels
 from sphemb.grouping._rounding import Rounding, kwik_cluster, orthogonal_rounding
 from sphemb.grouping._seeded import mean_shift
 
@@ -31,6 +33,7 @@ __all__ = [
     "KMeans",
     "KMeansState",
     "PaddedPoints",
+    "PositionGroups",
     "Rounding",
     "accelerated_gbms",
     "append_positions",
@@ -40,6 +43,7 @@ __all__ = [
     "gbms_step",
     "gbms_trajectory",
     "group_padded",
+    "group_positions",
     "init_centroids",
     "k_means",
     "kwik_cluster",
@@ -47,5 +51,7 @@ __all__ = [
     "mean_shift",
     "orthogonal_rounding",
     "pad_points",
+    "position_vectors",
+    "spread_labels",
     "update_k_means",
 ]

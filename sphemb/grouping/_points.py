@@ -6,7 +6,7 @@ Letters: N points, D dimensions, K entries of a position; leading axes are batch
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from sphemb._checks import (
     VOID,
     InputError,
     check_count,
+    check_floating,
     check_mask,
     check_number,
     check_shape,
@@ -153,6 +154,30 @@ def _surely(comparison: Callable[[], Any]) -> bool:
         return False
 
 
+def position_vectors(positions: jax.Array, *, periods: Sequence[float]) -> jax.Array:
+    r"""Unit vectors of positions, sine and cosine of each period.
+
+    Of positions q, [..., K], the vectors x, [..., 2 K L], repeat after the longest of
+    the L periods P if the others divide it. Their product
+
+    .. math:: x^\top x' = \frac{1}{K L} \sum_{k, l} \cos\frac{2\pi (q_k - q'_k)}{P_l}
+
+    falls the faster near zero the shorter the shortest period is.
+
+    >>> q = jnp.array([[0.0, 0.0], [4.0, 0.0]])
+    >>> near, far = position_vectors(q, periods=(8.0,))
+    >>> round(float(near @ far), 6)
+    0.0
+    """
+    check_floating("positions", positions)
+    number = check_shape("positions", positions, "... K")["K"]
+    for period in periods:
+        check_number("periods", period, above=0)
+    angles = [(2 * math.pi / period) * jnp.asarray(positions) for period in periods]
+    waves = [wave(angle) for angle in angles for wave in (jnp.sin, jnp.cos)]
+    return jnp.concatenate(waves, axis=-1) / math.sqrt(number * len(waves) / 2)
+
+
 def append_positions(
     embeddings: jax.Array,
     positions: jax.Array,
@@ -193,10 +218,12 @@ def append_positions(
     number = check_shape("positions", positions, "... N K", dims=sizes, beside=beside)
     check_number("concentration", concentration, above=0)
     check_number("spatial_bandwidth", spatial_bandwidth, above=0)
-    total = concentration + _POSITION_CONCENTRATION * number["K"]
-    angles = positions / (math.sqrt(_POSITION_CONCENTRATION) * spatial_bandwidth)
-    ours, theirs = concentration / total, _POSITION_CONCENTRATION / total
-    waves = [jnp.sin(angles), jnp.cos(angles)]
-    parts = [math.sqrt(ours) * embeddings, *(math.sqrt(theirs) * x for x in waves)]
-    joint = jnp.concatenate(parts, axis=-1)
-    return JointPoints(joint, total)
+    spatial = _POSITION_CONCENTRATION * number["K"]
+    total = concentration + spatial
+    period = 2 * math.pi * math.sqrt(_POSITION_CONCENTRATION) * spatial_bandwidth
+    waves = position_vectors(positions, periods=(period,))
+    parts = [
+        math.sqrt(concentration / total) * embeddings,
+        math.sqrt(spatial / total) * waves,
+    ]
+    return JointPoints(jnp.concatenate(parts, axis=-1), total)
