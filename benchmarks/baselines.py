@@ -2,9 +2,9 @@
 
     python -m benchmarks.baselines --workdir RUN [--split test]
 
-A run whose groups are parted (nuclei) is set beside the watershed, one whose proposals
-are counted beside Felzenszwalb's segments; the scores are those of the run's own
-``summary.json``, computed by the same code.
+A run of the task `Objects` is set beside the watershed, one whose proposals are counted
+beside Felzenszwalb's segments; the scores are those of the run's own ``summary.json``,
+computed by the same code.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def main() -> None:
         experiment = Experiment(config)
         source, task = experiment.source(flags.split), config.task
         count = min(len(source), config.evaluation[f"num_{flags.split}"])
-        if task.get("max_components"):
+        if task.name == "Objects":
             scores = score_watershed(source, count, max_true=task.max_objects)
         else:
             scores = score_segments(

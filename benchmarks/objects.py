@@ -75,7 +75,7 @@ def score_sizes(options: argparse.Namespace) -> None:
     usual = trained.experiment.config.task.diameter
     pairs = _pairs(trained.experiment, "test")
     for factor in (0.5, 1.0, 2.0):
-        for diameter in (None, str(usual * factor), "auto"):
+        for diameter in (None, usual * factor, "auto"):
             sized = SizedPrediction(trained, diameter)
             scores = [_score_resized(sized, pair, factor, trained) for pair in pairs]
             total = functools.reduce(MatchedPrecision.merge, scores)
@@ -90,14 +90,14 @@ def _score_resized(
     mask = Image.open(pair["labels"])
     sides = (round(factor * mask.width), round(factor * mask.height))
     true = np.array(mask.resize(sides, Image.Resampling.NEAREST), np.int32)
-    true = np.unique(true, return_inverse=True)[1].reshape(true.shape)
+    numbers = np.append(0, true.ravel())  # 0 stays the background
+    true = np.unique(numbers, return_inverse=True)[1][1:].reshape(true.shape)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "image.png")
         image = Image.open(pair["image"]).convert("RGB")
         image.resize(sides, Image.Resampling.BICUBIC).save(path)
         window = ImageWindows(path, trained.experiment.reading)
-        tiles = sized.first.tiles(window.size, tile=_TILE, halo=_HALO)
-        found = sized.predict(window, tiles)["labels"]
+        found = sized.predict(window, tile=_TILE, halo=_HALO)[0]["labels"]
     return MatchedPrecision.from_batch(
         jnp.asarray(found[None]),
         jnp.asarray(true[None]),

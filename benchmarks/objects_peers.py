@@ -207,7 +207,7 @@ def touching_pairs(labels: np.ndarray) -> np.ndarray:
     return np.unique(np.concatenate(pairs), axis=0)
 
 
-def count_parted(true: np.ndarray, found: np.ndarray) -> tuple[int, int]:
+def count_separated(true: np.ndarray, found: np.ndarray) -> tuple[int, int]:
     """Pairs of true objects that touch: those with two partners, and all.
 
     The partner of an object is the found one that covers most of its pixels.
@@ -234,8 +234,10 @@ def scores_of(folder: pathlib.Path, splits: dict[str, Any]) -> dict[str, float]:
             settings = {"thresh": threshold, "by_image": by_image}
             result = matching_dataset(true, found, show_progress=False, **settings)
             scores[f"ap@{threshold}_{kind}"] = float(result.accuracy)
-    parted = np.sum([count_parted(t, f) for t, f in zip(true, found, strict=True)], 0)
-    scores["parted"], scores["touching"] = map(int, parted)
+    separated = np.sum(
+        [count_separated(t, f) for t, f in zip(true, found, strict=True)], 0
+    )
+    scores["separated"], scores["touching"] = map(int, separated)
     scores["true"] = int(sum(len(np.unique(t)) - 1 for t in true))
     scores["found"] = int(sum(len(np.unique(f[f > 0])) for f in found))
     return scores

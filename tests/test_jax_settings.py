@@ -172,6 +172,10 @@ DIFFERENTIABLE = {
         X,
         unit(B, N, 2),
     ),
+    "grouping.position_vectors": (
+        lambda p: grouping.position_vectors(p, periods=(4.0, 2.0)),
+        unit(B, N, 2),
+    ),
     "warps.apply_geometric": (lambda x: warps.apply_geometric(x, BOX), IMAGE),
     "warps.apply_geometric, one for all": (
         lambda x: warps.apply_geometric(x, jax.tree.map(lambda leaf: leaf[0], BOX)),
@@ -235,6 +239,10 @@ OTHERS = {
     "grouping.kwik_cluster": lambda: grouping.kwik_cluster(
         KEY, X, max_groups=K, num_orders=2, mask=MASK, unassigned="nearest"
     ),
+    "grouping.group_positions": lambda: grouping.group_positions(
+        4 + 3 * unit(B, H, W, 2), MAPS > 0, bandwidth=0.5, max_groups=5
+    ),
+    "grouping.spread_labels": lambda: grouping.spread_labels(MAPS, TRUTH >= 0),
     "grouping.orthogonal_rounding": lambda: grouping.orthogonal_rounding(
         KEY, X, num_starts=2, num_steps=3, mask=MASK
     ),
@@ -244,8 +252,7 @@ OTHERS = {
     "instances.split_components": lambda: instances.split_components(
         TRUTH, np.array([0, 1]), max_components=5, min_size=2
     ),
-    "instances.dilate_instances": lambda: instances.dilate_instances(MAPS, 1),
-    "instances.erode_instances": lambda: instances.erode_instances(MAPS, 1),
+    "instances.near_two_instances": lambda: instances.near_two_instances(MAPS, 1),
     "instances.overlap_table": lambda: instances.overlap_table(
         CLUSTERS, LABELS, num_predicted=K, num_true=K, mask=MASK
     ),

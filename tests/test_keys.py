@@ -18,7 +18,15 @@ from sphemb import InputError
 from sphemb.grouping import init_centroids, kwik_cluster, orthogonal_rounding
 from sphemb.losses import sample_pixels
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, Spectral
+from sphemb.tasks import (
+    Boundaries,
+    Instances,
+    Objects,
+    Picie,
+    Proposals,
+    Semantic,
+    Spectral,
+)
 from sphemb.training import TrainState, make_train_step
 from sphemb.warps import sample_geometric, sample_photometric
 
@@ -50,9 +58,18 @@ def apply(image, mask=None):
     }
 
 
+@jax.tree_util.Partial
+def apply_flat(image, mask=None):
+    """The same with displacements in the plane."""
+    maps = apply(image, mask)
+    flat = {"embedding": maps["embedding"][..., :2], "logits": maps["logits"][..., :1]}
+    return {**maps, **flat}
+
+
 TASKS = [
     Boundaries(num_samples=16),
     Instances(num_samples=16, num_classes=4, num_steps=1),
+    Objects(num_samples=16, window=8),
     Proposals(num_samples=16, num_steps=1),
     Semantic(num_samples=16, num_classes=4),
     Spectral(num_samples=16),
@@ -79,7 +96,8 @@ def task_calls(task):
 
     def loss(key):
         state = task.init(jax.random.key(5), apply)
-        return jax.jit(task.loss)(apply, state, BATCH, key)
+        network = apply_flat if isinstance(task, Objects) else apply
+        return jax.jit(task.loss)(network, state, BATCH, key)
 
     return {
         f"{name}.init": lambda key: task.init(key, apply),

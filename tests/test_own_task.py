@@ -66,10 +66,7 @@ def test_it_is_exported(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (
-            "Mean",
-            "one of Boundaries, Instances, Picie, Proposals, Semantic, Spectral or",
-        ),
+        ("Mean", "one of Boundaries, Instances, Objects, Picie, Proposals, Semantic, "),
         ("examples.none:Means", 'or "package.module:Name", got .*No module named'),
         ("examples.own_task:Mean", "config.task.name must .*has no attribute 'Mean'"),
     ],

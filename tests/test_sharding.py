@@ -150,6 +150,10 @@ DIFFERENTIABLE = {
         X,
         unit(B, N, 2),
     ),
+    "position_vectors": (
+        lambda p: grouping.position_vectors(p, periods=(4.0, 2.0)),
+        unit(B, N, 2),
+    ),
     "apply_geometric": (warps.apply_geometric, IMAGE, BOXES),
     "apply_photometric": (warps.apply_photometric, IMAGE, COLORS),
     "apply_scores": (lambda x: instances.apply_scores(LINE, x), unit(B, 5, 4)),
@@ -195,8 +199,15 @@ OTHERS = {
         TRUTH,
         np.arange(B) % 2,
     ),
-    "erode_instances": (lambda x: instances.erode_instances(x, 1), MAPS),
-    "dilate_instances": (lambda x: instances.dilate_instances(x, 1), MAPS),
+    "near_two_instances": (lambda x: instances.near_two_instances(x, 1), MAPS),
+    "group_positions": (
+        lambda p, mask: grouping.group_positions(
+            p, mask, bandwidth=0.5, max_groups=5, min_size=2
+        ),
+        (4 + 3 * unit(B, H, W, 2)).astype(np.float32),
+        MAPS > 0,
+    ),
+    "spread_labels": (grouping.spread_labels, MAPS, TRUTH >= 0),
     "overlap_table": (
         lambda p, t: instances.overlap_table(p, t, num_predicted=K, num_true=K),
         CLUSTERS,

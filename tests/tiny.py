@@ -36,11 +36,18 @@ def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config of photographs with the smallest backbone, small crops and few steps."""
     config.augmentation.size = (32, 32)
     config.loader.update(batch_size=8, images_per_device=0, num_threads=0)
-    config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
-    fewer = {"num_samples": 64, "predict_steps": 2, "max_groups": 8, "max_objects": 8}
+    if "backbone" in config.model:
+        config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
+    else:
+        config.model.update(features=(8, 16), head_features=8)
+    fewer = {
+        "window": 32,
+        "num_samples": 64,
+        "predict_steps": 2,
+        "max_groups": 8,
+        "max_objects": 8,
+    }
     config.task.update({k: v for k, v in fewer.items() if k in config.task})
-    if config.task.get("max_components"):
-        config.task.max_components = 16
     config.train.update(num_epochs=0, num_steps=1)
     config.train.update(log_every=1, checkpoint_every=1, eval_every=0)
     config.train.update(weights=None, init_from=None)

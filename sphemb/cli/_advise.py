@@ -23,7 +23,7 @@ from sphemb.cli._flags import FolderFlags, OptionalPath, optional, read_config
 from sphemb.cli._names import check_results, make_folder, progress, writing_results
 from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
-from sphemb.tasks import embed_pixels
+from sphemb.tasks import Objects, embed_pixels
 from sphemb.viz import draw_instance_sizes, save_figure
 
 _RECORD, _PICTURE = "advice.json", "instances.png"
@@ -89,6 +89,10 @@ class Advise(FolderFlags):
         fixed = self._fixed()
         trained = training.load_run(self.workdir) if self.workdir is not None else None
         data = trained.experiment if trained else open_folder(self.dir, **self.folder)
+        if trained and trained.experiment.task.readoff is None:
+            name = type(trained.experiment.task).__name__
+            wanted = "a run that learns instances by mean shift (Proposals, Instances)"
+            raise InputError(f"--workdir must be {wanted}, got {name}")
         sizes = _measure_instances(data, self.images)
         record: dict[str, Any] = {"data": _spreads(sizes)}
         print("\n".join(_data_lines(record["data"])))
@@ -238,6 +242,7 @@ def _advise_on_data(
 ) -> list[Advice]:
     """Derives the settings of a configuration that are not fixed, and applies them."""
     model, task, advice = config["model"], config["task"], []
+    objects = "diameter" in task
 
     def advise(section: str, name: str, value: Any, reason: str) -> None:
         setting = f"config.{section}.{name}"
@@ -251,24 +256,47 @@ def _advise_on_data(
         stride = max((k for k, share in lost.items() if share <= _LOST), default=1)
         shares = ", ".join(f"{100 * v:.1f} % at stride {k}" for k, v in lost.items())
         reason = f"of {sizes.areas.size:,} instances, {shares} vanish"
-        now = model["decoder_stride"] or coarsest
-        if task.get("erosion") and now < stride:
-            reason += ", and outlines are only a few pixels wide"
-            stride = now
         advise("model", "decoder_stride", int(stride), reason)
+
+    seen = 1.0
+    if objects:
+        diameter = task["diameter"]
+        if diameter is None:
+            diameter = round(sizes.diameter, 1)
+            reason = "the median over images of the median instance"
+            advise("task", "diameter", diameter, reason)
+        seen = Objects(diameter=diameter, seen_diameter=task["seen_diameter"])
+        seen = seen.image_scale
+        large = seen * float(np.quantile(sizes.sides, 0.95))
+        longest = task["periods"][0]
+        if "config.task.periods" not in fixed and longest < 1.5 * large:
+            periods = tuple(float(_up(2 * large, 32)) / k for k in (1, 2, 4))
+            reason = "where the network sees them, 19 of 20 instances are at most "
+            advise("task", "periods", periods, f"{reason}{large:.0f} pixels long")
 
     crop = config["augmentation"].get("size")
     if crop:
-        large = float(np.quantile(sizes.sides, 0.95))
-        image = int(np.median(sizes.images.min(axis=1)))
+        large = seen * float(np.quantile(sizes.sides, 0.95))
+        image = int(seen * np.median(sizes.images.min(axis=1)))
         factor, step = _CROP
         side = min(_up(max(factor * large, min(crop)), step), _up(image, step))
         reason = f"19 of 20 instances are at most {large:.0f} pixels long, and half of "
         reason += f"the images have a side of at most {image}"
+        reason += f", where the network sees them at {seen:.3g} times their size" * (
+            seen != 1.0
+        )
         advise("augmentation", "size", (side, side), reason)
         crop = config["augmentation"]["size"]
+        if objects:
+            advise("task", "window", math.gcd(*crop) // 2, "half of a crop")
 
     most = int(sizes.counts.max())
+    if objects:
+        limits = limits_for(most)
+        reason = f"the fullest of {len(sizes.counts)} images has {most} instances"
+        for name, least in (("max_groups", "max_components"), ("max_objects",) * 2):
+            advise("task", name, max(task[name], limits[least]), reason)
+        return advice
     groups = most + 1  # with the background
     reason = f"the fullest image has {most} instances"
     if task.get("max_components"):  # one loss sees the instances of a crop
@@ -323,11 +351,8 @@ def _measure_similarities(trained: training.Trained) -> dict[str, float]:
     weigh as in Eq. 2. ``instance`` and ``largest`` are the points that mean shift moves
     of a typical and of the largest group.
     """
-    experiment, task = trained.experiment, trained.experiment.task
-    readoff = task.readoff
-    if readoff is None:
-        wanted = "a run that learns instances by mean shift (Proposals, Instances)"
-        raise InputError(f"--workdir must be {wanted}, got {type(task).__name__}")
+    experiment = trained.experiment
+    readoff: Any = experiment.task.readoff
     pairs: dict[bool, list[np.ndarray]] = {True: [], False: []}
     typical, largest = [], []
     split = next(iter(_sources(experiment)))

@@ -11,7 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ from sphemb.cli._predict_files import (
 )
 from sphemb.data import ImageWindows, Reading, Tile
 from sphemb.data.files import ImageValues, find_images
-from sphemb.evaluation import Found, TiledPrediction
+from sphemb.evaluation import Found, SizedPrediction, TiledPrediction
 from sphemb.training import Trained, load_run, write_json
 
 _DECODED = 2**20  # pixels up to which an image is read before the first result
@@ -50,7 +50,7 @@ _LIMITS_PRINTED = 5  # images with a line of their own
 _EMBEDDING_BYTES = 2**31
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # XLA's word for it, on every platform
 _SHARED = ("images.csv", "summary.json")
-_SETTINGS = ("tile", "halo", "min_size", "embeddings", "page")
+_SETTINGS = ("tile", "halo", "min_size", "embeddings", "page", "diameter")
 
 T = TypeVar("T")
 
@@ -70,10 +70,12 @@ class Predict:
         limit: images at most; 0 for all.
         dry_run: print what would be done, write nothing.
         min_size: pixels that an instance needs.
-        tile: side of the tiles of larger images.
-        halo: overlap of tiles on each side, in pixels.
+        tile: side of the tiles of larger images, in pixels as the network sees them.
+        halo: overlap of tiles on each side, likewise.
         embeddings: keep the embedding of every pixel.
         page: of images with several pages, from 0 on, or max (default: the run's).
+        diameter: of a typical object in these images, in pixels (default: that of the
+            training images), or auto to measure it in what is found first.
         annotations: COCO's file of these images, for the ids in results.json.
     """
 
@@ -88,6 +90,7 @@ class Predict:
     halo: int = 128
     embeddings: bool = False
     page: OptionalText = None
+    diameter: OptionalText = None
     annotations: OptionalPath = None
 
     def run(self) -> int:
@@ -104,7 +107,8 @@ class Predict:
         if self.page is not None:
             reading = dataclasses.replace(reading, page=self.page)
         images = self._read(reading)
-        tiled, files = TiledPrediction(trained), files_for(trained)
+        sized = SizedPrediction(trained, self._diameter())
+        tiled, files = sized.first, files_for(trained)
         files.called = result_names([image.path for image in images])
         self._check(images, trained, files)
         for image in images:  # refuses a halo that leaves no core
@@ -127,7 +131,7 @@ class Predict:
         for folder in dict.fromkeys(path.parent for path in wanted):
             make_folder(folder)
         begin = time.perf_counter()
-        rows, tile = self._predict(images, targets, files, tiled)
+        rows, tile = self._predict(images, targets, files, sized)
         limits = Counter(name for row in rows for name in row["reached"].split())
         for name, number in limits.items():
             line = limit_line(trained.experiment.task, name, number, len(images))
@@ -150,6 +154,21 @@ class Predict:
             write_json(record, summary)
         return len(images)
 
+    def _diameter(self) -> float | Literal["auto"] | None:
+        """The flag of that name."""
+        if self.diameter is None or self.diameter == "auto":
+            return self.diameter
+        try:
+            pixels = float(self.diameter)
+        except ValueError:
+            pixels = math.nan
+        if not 0 < pixels < math.inf:
+            raise InputError(
+                "--diameter must be a number of pixels above 0, or auto, got "
+                f"{self.diameter!r}"
+            )
+        return pixels
+
     def _read(self, reading: Reading) -> list[ImageWindows]:
         """The images, of which all but large ones are read once."""
         found = find_images(self.images)[: self.limit or None]
@@ -168,6 +187,7 @@ class Predict:
             raise InputError("--embeddings: what this run predicts has none to keep")
         for image in images if self.embeddings else ():
             dim = trained.experiment.config.model.embedding_dim
+            dim = getattr(trained.experiment.task, "embedding_dim", dim)
             size = 2 * math.prod(image.size) * dim
             if size > _EMBEDDING_BYTES:
                 raise InputError(
@@ -189,25 +209,22 @@ class Predict:
         images: Sequence[ImageWindows],
         targets: Sequence[Paths],
         files: PredictionFiles,
-        tiled: TiledPrediction,
+        sized: SizedPrediction,
     ) -> tuple[list[dict[str, Any]], int]:
         """Writes each image's files; returns their rows and the last tile's side."""
         rows: list[dict[str, Any]] = []
         tile, settings = self.tile, {"embedding": self.embeddings}
 
         def find(image: ImageWindows, tile: int) -> tuple[Found, int]:
-            tiles = tiled.tiles(image.size, tile=tile, halo=self.halo)
-            found = tiled.predict(
-                image, tiles, min_size=self.min_size, progress=_progress, **settings
-            )
-            return found, len(tiles)
+            given = {"min_size": self.min_size, "progress": _progress, **settings}
+            return sized.predict(image, tile=tile, halo=self.halo, **given)
 
         for i, image in enumerate(progress(images, "images")):
             start, own = time.perf_counter(), targets[i]
             (found, number), tile = with_smaller_tiles(
                 functools.partial(find, image),
                 tile,
-                least=tiled.least_tile(self.halo),
+                least=sized.first.least_tile(self.halo),
                 name=one_line(image.path),
                 say=functools.partial(tqdm.write, file=sys.stderr),
             )

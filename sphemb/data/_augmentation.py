@@ -199,6 +199,13 @@ def _linear(factor: float, angle: float, mirrored: bool) -> np.ndarray:
 def _warp_image(
     image: np.ndarray, linear: np.ndarray, offset: np.ndarray, size: tuple[int, int]
 ) -> np.ndarray:
+    shrunk = int(math.sqrt(abs(np.linalg.det(linear))) + 1e-9)
+    if shrunk >= 2:  # else pixels in between would be left out
+        before = np.array(image.shape[:2])
+        after = np.maximum(before // shrunk, 1)
+        image = cv2.resize(image, after[::-1].tolist(), interpolation=cv2.INTER_AREA)
+        ratio = after / before
+        linear, offset = ratio[:, None] * linear, ratio * (offset + 0.5) - 0.5
     matrix = np.column_stack([linear[::-1, ::-1], offset[::-1]])  # OpenCV: x before y
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, size[::-1], flags=flags)

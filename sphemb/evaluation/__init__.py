@@ -4,10 +4,16 @@
 * `evaluate`, `Evaluation`, `ScoredImage`: scores, also of single images, and samples.
 * `draw_pictures`, `write_report`: pictures of an evaluation, and a page in a browser.
 * `PixelGrid`, `fullest_first`: the pixels of an image under mean shift.
-* `TiledPrediction`, `found_in_image`: predictions for images of any size, on the host.
+* `TiledPrediction`, `SizedPrediction`, `found_in_image`: predictions for images of any
+  size, on the host.
 """
 
-from sphemb.evaluation._large import Found, TiledPrediction, found_in_image
+from sphemb.evaluation._large import (
+    Found,
+    SizedPrediction,
+    TiledPrediction,
+    found_in_image,
+)
 from sphemb.evaluation._pictures import (
     PixelGrid,
     draw_pictures,

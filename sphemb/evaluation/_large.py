@@ -5,25 +5,22 @@ Shape letters: H W image size, M instances, D embedding dimension.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 
 from sphemb import instances, tasks
-from sphemb.data import Box, ImageWindows, Tile, padded_size, tile_image
+from sphemb._checks import InputError, check_number
+from sphemb.data import ImageWindows, Tile, tile_image
 from sphemb.evaluation._large_network import Moments, TiledNetwork, tile_batch
-from sphemb.sphere import l2_normalize
-from sphemb.training import Trained
+from sphemb.training import Experiment, Trained
 
 _MAPS = ("labels", "classes", "boundary")
-_ROWS = 1024  # of a label map that are dilated together
-_CORNERS = np.ones((3, 3), bool)  # connect, too
 
 Found = dict[str, Any]
 Progress = Callable[[Sequence[Tile], str], Iterable[Tile]]
@@ -155,37 +152,21 @@ class TiledPrediction:
     How tiles are put together depends on the prediction (see ``docs/prediction.md``):
 
     * class and boundary maps are cut and put side by side;
-    * if instances are the connected components of the foreground
-      (`sphemb.tasks.Readoff.by_foreground`), the background's direction is that of the
-      image, and the components are those of the whole image, without a seam;
-    * other groups are those of a tile, and one instance where they overlap enough, see
+    * groups are those of a tile, and one instance where they overlap enough, see
       `sphemb.instances.stitch_labels`.
 
     Args:
         trained: the run.
         sample_tiles: tiles, at most, spread over the image, from which the moments of
-            group normalization and the background are found; None for all.
+            group normalization are found; None for all.
     """
 
     def __init__(self, trained: Trained, *, sample_tiles: int | None = 16) -> None:
         self._trained = trained
         self._task: Any = trained.experiment.task
         self._sample_tiles = sample_tiles
-        self._network = network = TiledNetwork(trained)
-        readoff: Any = self._task.readoff
-        self._readoff = readoff
-        # The network and the comparison are one program, so that the embedding of all
-        # pixels is not kept.
-        self._is_foreground = jax.jit(
-            lambda bound, batch, background: readoff.is_foreground(
-                tasks.embed_pixels(network.traced(bound), batch),
-                batch["mask"],
-                background,
-            )
-        )
-        self._unit_vectors = jax.jit(
-            lambda bound, batch: tasks.embed_pixels(network.traced(bound), batch)
-        )
+        self._network = TiledNetwork(trained)
+        self._scale = getattr(self._task, "image_scale", 1.0)
 
     def least_tile(self, halo: int) -> int:
         """The side of the smallest tile with such a halo and a core."""
@@ -196,8 +177,11 @@ class TiledPrediction:
         """The tiles of an image, see `sphemb.data.tile_image`.
 
         An image of no more pixels than a square tile is one tile, whatever its shape.
+        ``tile`` and ``halo`` are pixels as the network sees them, of a task that
+        resizes images, too.
         """
         multiple = self._network.stride
+        tile, halo = (math.ceil(side / self._scale) for side in (tile, halo))
         if math.prod(size) <= tile**2:
             # Padded as for scoring.
             tile, multiple = max(size), self._trained.experiment.multiple
@@ -229,22 +213,11 @@ class TiledPrediction:
         if self._sample_tiles and len(tiles) > self._sample_tiles:
             chosen = np.linspace(0, len(tiles) - 1, self._sample_tiles).round()
             some = [tiles[index] for index in chosen.astype(int)]
-        moments = self._network.moments(image, some, progress)
+        moments: Moments = {}
+        if self._scale == 1.0:  # else each tile is resized, and has its own
+            moments = self._network.moments(image, some, progress)
         canvas = _Canvas(image.size, embedding=embedding)
         job = _Image(image, moments, canvas, progress)
-        groups = issubclass(self._task.prediction, tasks.Groups)
-        if groups and self._readoff is not None and self._readoff.by_foreground:
-            background, unsure = self._background(job, some)
-            canvas.note(("max_groups",) * bool(unsure))
-            stitched = instances.stitch_labels(
-                self._components(job, tiles, background),
-                image.size,
-                band=1,
-                min_share=0.0,
-                min_size=max(self._readoff.min_size, min_size),
-            )
-            labels = dilate_in_bands(stitched.labels, self._readoff.dilation)
-            return canvas.found | {"labels": labels}
         every = self._every(job, tiles)
         if issubclass(self._task.prediction, tasks.ClassMap | tasks.BoundaryMap):
             for tile, found in every:
@@ -287,45 +260,66 @@ class TiledPrediction:
             job.canvas.paste(_without(found, "labels"), tile)
             yield tile, found
 
-    def _background(self, job: _Image, tiles: Sequence[Tile]) -> Any:
-        """The background's direction, from pixels on a grid over the image."""
-        size = job.pixels.size
-        seen = sum(math.prod(tile.core.size) for tile in tiles) / math.prod(size)
-        padded = math.prod(padded_size(size, self._trained.experiment.multiple))
-        step = self._readoff.survey_step(padded * seen)
-        positions, points = [], []
-        for tile in job.progress(tiles, "background"):
-            bound = self._network.arguments(tile, size, job.moments)
-            vectors = self._unit_vectors(bound, tile_batch(job.pixels, tile))[0]
-            rows, columns = (
-                np.arange(first + -first % step, last, step)
-                for first, last in zip(tile.core[:2], tile.core[2:], strict=True)
-            )
-            top, left = tile.outer[:2]
-            found = vectors[rows[:, None] - top, columns[None] - left]
-            points.append(np.asarray(found).reshape(-1, found.shape[-1]))
-            positions.append((rows[:, None] * size[1] + columns[None]).ravel())
-        order = np.argsort(np.concatenate(positions))
-        ordered = jnp.asarray(np.concatenate(points)[order])
-        return self._readoff.find_background(l2_normalize(ordered), cell=step**2)
 
-    def _components(
-        self, job: _Image, tiles: Sequence[Tile], background: jax.Array
-    ) -> Iterator[instances.Piece]:
-        """The connected components of each core and the pixel around it."""
-        size = job.pixels.size
-        for tile in job.progress(tiles, "tiles"):
-            batch = tile_batch(job.pixels, tile)
-            bound = self._network.arguments(tile, size, job.moments)
-            where = self._is_foreground(bound, batch, background[None])
-            if job.canvas.embedding:
-                vectors = np.asarray(self._unit_vectors(bound, batch)[0], np.float16)
-                job.canvas.paste({"embedding": vectors}, tile)
-            top, left, bottom, right = core = tile.core
-            seen = Box(top - 1, left - 1, bottom + 1, right + 1).clipped(*size)
-            mask = np.asarray(where[0])[seen.within(tile.outer).slices]
-            labels: Any = scipy.ndimage.label(mask, _CORNERS)[0]
-            yield instances.Piece(labels, (seen.top, seen.left), tuple(core))
+class SizedPrediction:
+    """Predicts images whose objects have another size than those of training.
+
+    Args:
+        trained: a run, of `sphemb.tasks.Objects` if there is a diameter.
+        diameter: of a typical object in the images, in pixels; None for the run's.
+            ``"auto"`` predicts each image, measures the median object, and predicts
+            again if another size fits better.
+
+    Attributes:
+        first: what predicts an image, or predicts it first.
+    """
+
+    def __init__(
+        self, trained: Trained, diameter: float | Literal["auto"] | None = None
+    ) -> None:
+        self._trained, self._auto = trained, diameter == "auto"
+        self.first = TiledPrediction(trained)
+        task = trained.experiment.task
+        self._at = {getattr(task, "image_scale", 1.0): self.first}
+        if diameter is None:
+            return
+        if not hasattr(task, "diameter"):
+            raise InputError(
+                f"diameter {diameter} must be for a run of Objects, got one of "
+                f"{type(task).__name__}: that task does not resize images"
+            )
+        if not isinstance(diameter, str):
+            check_number("diameter", diameter, above=0)
+            self.first = self._of(float(diameter))
+
+    def predict(
+        self, image: ImageWindows, *, tile: int, halo: int, **settings: Any
+    ) -> tuple[Found, int]:
+        """Predicts an image, see `TiledPrediction`; also the number of its tiles."""
+        tiles = self.first.tiles(image.size, tile=tile, halo=halo)
+        found = self.first.predict(image, tiles, **settings)
+        sizes = np.bincount(found["labels"].ravel())[1:] if self._auto else np.zeros(0)
+        if not sizes.any():
+            return found, len(tiles)
+        typical = float(np.median(sizes[sizes > 0]))
+        again = self._of(math.sqrt(4.0 / math.pi * typical))
+        if again is self.first:
+            return found, len(tiles)
+        tiles = again.tiles(image.size, tile=tile, halo=halo)
+        return again.predict(image, tiles, **settings), len(tiles)
+
+    def _of(self, diameter: float) -> TiledPrediction:
+        """The prediction at a diameter; one for all that give the same scale."""
+        experiment = self._trained.experiment
+        config = experiment.config.copy_and_resolve_references()
+        with config.task.ignore_type():  # a configuration may have an integer
+            config.task.diameter = diameter
+        other = Experiment(config, prepares=experiment.prepares)
+        task: Any = other.task
+        if task.image_scale not in self._at:
+            trained = dataclasses.replace(self._trained, experiment=other)
+            self._at[task.image_scale] = TiledPrediction(trained)
+        return self._at[task.image_scale]
 
 
 class _Canvas:
@@ -338,7 +332,8 @@ class _Canvas:
 
     def paste(self, found: Found, tile: Tile) -> None:
         """Copies the core of each map, and the limits that were reached."""
-        self.note(found.get("reached", ()))
+        reached = (*self.found.get("reached", ()), *found.get("reached", ()))
+        self.found["reached"] = tuple(dict.fromkeys(reached))
         core = tile.core.within(tile.outer)
         names = (*_MAPS, "embedding") if self.embedding else _MAPS
         for name in (name for name in names if name in found):
@@ -347,11 +342,6 @@ class _Canvas:
                 shape = (*self._size, *part.shape[2:])
                 self.found[name] = np.zeros(shape, part.dtype)
             self.found[name][tile.core.slices] = part[core.slices]
-
-    def note(self, reached: Sequence[str]) -> None:
-        """Keeps the names of limits that some tile, or all together, reached."""
-        names = (*self.found.get("reached", ()), *reached)
-        self.found["reached"] = tuple(dict.fromkeys(names))
 
 
 class _Votes:
@@ -387,20 +377,6 @@ class _Votes:
         classes[names] = np.concatenate([c[1:] for c in self.classes])
         scores = scored[1:] / np.maximum(total, 1)
         return {"instance_classes": classes[1:], "instance_scores": scores}
-
-
-def dilate_in_bands(labels: np.ndarray, width: int) -> np.ndarray:
-    """`sphemb.instances.dilate_instances` in place, some rows of a map at a time."""
-    if not width:
-        return labels
-    above = labels[:0]
-    for first in range(0, len(labels), max(_ROWS, width)):
-        last = min(first + max(_ROWS, width), len(labels))
-        window = np.concatenate([above, labels[first : last + width]])
-        skipped, above = len(above), labels[last - width : last].copy()
-        dilated = np.asarray(instances.dilate_instances(jnp.asarray(window), width))
-        labels[first:last] = dilated[skipped : skipped + last - first]
-    return labels
 
 
 def _halo(tiles: Sequence[Tile]) -> int:

@@ -46,7 +46,7 @@ class TiledNetwork:
 
     def at(self, tile: Tile, size: tuple[int, int], moments: Moments) -> Apply:
         """The network as it sees a tile of an image of a size (H, W)."""
-        bound = self.arguments(tile, size, moments)
+        bound = self._arguments(tile, size, moments)
 
         def apply(
             image: jax.Array,
@@ -65,17 +65,6 @@ class TiledNetwork:
         batch, middle = tile_batch(image, tile), self._middle(tile, image.size)
         return batch if middle is None else {**batch, "middle": middle}
 
-    def arguments(
-        self, tile: Tile, size: tuple[int, int], moments: Moments
-    ) -> dict[str, Any]:
-        """What :meth:`traced` takes for a tile: arrays, as arguments of `jax.jit`."""
-        middle = self._middle(tile, size)
-        return {"variables": self._variables, "moments": moments, "middle": middle}
-
-    def traced(self, arguments: dict[str, Any]) -> Apply:
-        """The network as it sees a tile, within a larger compiled function."""
-        return lambda image, mask=None: self._see(arguments, image, mask)[0]
-
     def moments(
         self, image: ImageWindows, tiles: Sequence[Tile], progress: Callable[..., Any]
     ) -> Moments:
@@ -83,7 +72,7 @@ class TiledNetwork:
         found: Moments = {}
         if not self.whole:
             return found
-        bound = self.arguments(tiles[0], image.size, found)
+        bound = self._arguments(tiles[0], image.size, found)
         batch = tile_batch(image, tiles[0])
         layers = jax.eval_shape(self._sums, bound, batch["image"], batch["mask"])
         # Each pass corrects the moments of one more layer, see `apply_with_moments`.
@@ -93,7 +82,7 @@ class TiledNetwork:
                 batch = tile_batch(image, tile)
                 weights = np.zeros(tile.outer.size, np.float32)
                 weights[tile.core.within(tile.outer).slices] = 1
-                bound = self.arguments(tile, image.size, found)
+                bound = self._arguments(tile, image.size, found)
                 sums = self._sums(
                     bound, batch["image"], batch["mask"], jnp.asarray(weights)
                 )
@@ -102,6 +91,13 @@ class TiledNetwork:
             if old and _distance(old, found) < _CONVERGED:
                 break
         return found
+
+    def _arguments(
+        self, tile: Tile, size: tuple[int, int], moments: Moments
+    ) -> dict[str, Any]:
+        """What :meth:`_see` takes for a tile: arrays, as arguments of `jax.jit`."""
+        middle = self._middle(tile, size)
+        return {"variables": self._variables, "moments": moments, "middle": middle}
 
     def _see(
         self,

@@ -7,8 +7,7 @@ not fit and for settings out of range.
 
 from sphemb.instances._morphology import (
     connected_components,
-    dilate_instances,
-    erode_instances,
+    near_two_instances,
     split_components,
 )
 from sphemb.instances._overlap import (
@@ -43,9 +42,8 @@ __all__ = [
     "Votes",
     "apply_scores",
     "connected_components",
-    "dilate_instances",
-    "erode_instances",
     "fit_scores",
+    "near_two_instances",
     "overlap_pairs",
     "overlap_table",
     "pool_proposals",

@@ -1,4 +1,4 @@
-"""Connected components, erosion and dilation of label maps: B images, N = H W."""
+"""Connected components and meeting instances of label maps: B images, N = H W."""
 
 from __future__ import annotations
 
@@ -185,42 +185,18 @@ def _number_sizes_here(
     return jnp.where(groups < 0, VOID, instances), every.reshape(groups.shape[:-2])
 
 
-def erode_instances(labels: jax.Array, width: int) -> jax.Array:
-    """Turns the outlines of instances into background, so that none touch.
+def near_two_instances(labels: jax.Array, width: int) -> jax.Array:
+    """Whether the square of ``2 width + 1`` pixels holds two instances, [..., H, W].
 
-    A pixel belongs to an outline if the square of ``2 width + 1`` pixels around it
-    holds another label, except for void and what lies outside of the image. Labels are
-    int [..., H, W], 0 the background, negative ones void; the result is int32.
-
-    >>> erode_instances(jnp.array([[0, 1, 1, 1, 2, 2, 2, -1]]), 1).tolist()
-    [[0, 0, 1, 0, 0, 2, 2, -1]]
+    >>> near = near_two_instances(jnp.array([[0, 1, 1, 1, 0, 2, 2, -1]]), 1)
+    >>> near.astype(int).tolist()
+    [[0, 0, 0, 0, 1, 0, 0, 0]]
     """
     labels = _checked(labels, width)
-    void = labels < 0
     highest = _over_squares(labels, width, jax.lax.max, -_LARGEST)
-    lowest = jnp.where(void, _LARGEST, labels)
+    lowest = jnp.where(labels > 0, labels, _LARGEST)
     lowest = _over_squares(lowest, width, jax.lax.min, _LARGEST)
-    outline = (highest > labels) | (lowest < labels)
-    return jnp.where(~void & outline, 0, labels)
-
-
-def dilate_instances(labels: jax.Array, width: int) -> jax.Array:
-    """Extends instances into the background around them.
-
-    Inverts :func:`erode_instances` where instances are convex and at least
-    ``2 width + 1`` pixels wide. They extend by a pixel on all sides, ``width`` times;
-    where two meet, the higher label takes the pixel.
-
-    >>> dilate_instances(jnp.array([[0, 0, 1, 0, 0, 2, 0, -1]]), 1).tolist()
-    [[0, 1, 1, 1, 2, 2, 2, -1]]
-    """
-    labels = _checked(labels, width)
-
-    def extend(labels: jax.Array, _) -> tuple[jax.Array, None]:
-        around = _over_squares(labels, 1, jax.lax.max, -_LARGEST)
-        return jnp.where(labels == 0, around, labels), None
-
-    return jax.lax.scan(extend, labels, length=width)[0]
+    return lowest < highest
 
 
 def _checked(labels: jax.Array, width: int) -> jax.Array:

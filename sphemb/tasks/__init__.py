@@ -6,6 +6,7 @@ A configuration names a task by its class, ``config.task.name = "Proposals"`` or
 
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._groups import ROUNDINGS, Proposals, Spectral
+from sphemb.tasks._objects import Objects
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_clusters import PicieState
 from sphemb.tasks._pixels import embed_pixels, placed_map
@@ -46,6 +47,7 @@ __all__ = [
     "Instances",
     "LabelMap",
     "Maps",
+    "Objects",
     "Picie",
     "PicieState",
     "Predictions",

@@ -19,7 +19,7 @@ from sphemb.grouping import (
     kwik_cluster,
     orthogonal_rounding,
 )
-from sphemb.instances import ProposalPool, erode_instances, pool_proposals
+from sphemb.instances import ProposalPool, pool_proposals
 from sphemb.losses import instance_weights, margin_loss, spectral_loss
 from sphemb.metrics import (
     AverageRecall,
@@ -68,8 +68,6 @@ class Proposals(Readoff, Stateless):
             instance counts the same; lower it if small objects become too wide.
         normalize: what the loss is divided by, see `sphemb.margin_loss`.
         negative_weight: of the pairs from different instances.
-        erosion: pixels at the border of each object that training counts as background,
-            so that a gap separates objects that touch.
         max_objects: objects of an image that the scores can count.
         pooled_concentrations: further concentrations at which a prediction groups, for
             more proposals.
@@ -88,7 +86,6 @@ class Proposals(Readoff, Stateless):
     weight_power: float = setting(1.0, at_least=0)
     normalize: str = setting("pairs", choices=("pixels", "pairs", "terms"))
     negative_weight: float = setting(1.0, at_least=0)
-    erosion: int = setting(0, at_least=0)
     max_objects: int = setting(16, scoring=True, at_least=1)
     pooled_concentrations: tuple[float, ...] = setting((), scoring=True, above=0)
     budgets: tuple[int, ...] = setting((), scoring=True, at_least=1)
@@ -129,16 +126,10 @@ class Proposals(Readoff, Stateless):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The trajectory's margin loss; its terms ``loss/step{t}``."""
         embedding = placed_map(maps_of(apply, batch), "embedding", batch)
-        apart = erode_instances(batch["instances"], self.erosion)
-        labels = apart.reshape(len(batch["image"]), -1)
-        # Outlines weigh as one more instance: a large background would drown them.
-        kinds = jnp.where(apart == batch["instances"], apart, apart.size)
-        kinds = kinds.reshape(labels.shape)
+        labels = batch["instances"].reshape(len(batch["image"]), -1)
         wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
         sample = draw_pixels(batch, key, min(self.num_samples, wanted))
-        labels, kinds = (
-            jnp.take_along_axis(x, sample.indices, axis=1) for x in (labels, kinds)
-        )
+        labels = jnp.take_along_axis(labels, sample.indices, axis=1)
         trajectory = gbms_trajectory(
             unit_vectors_at(embedding, sample.indices),
             concentration=self.concentration,
@@ -146,7 +137,7 @@ class Proposals(Readoff, Stateless):
             mask=sample.mask,
         )
         # The steps are one more batch axis, so that each loss can be logged by itself.
-        pixel_weights = instance_weights(kinds, mask=sample.mask) ** self.weight_power
+        pixel_weights = instance_weights(labels, mask=sample.mask) ** self.weight_power
         losses = margin_loss(
             trajectory,
             jnp.broadcast_to(labels, trajectory.shape[:-1]),

@@ -347,14 +347,14 @@ class Instances(Proposals):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Adds ``loss/classes``, the cross-entropy, to the loss of `Proposals`."""
         maps = maps_of(apply, batch)
-        total, terms = super().loss(lambda *_: maps, (), batch, key)
+        total, terms = super().loss(lambda *_, **__: maps, (), batch, key)
         classes = classes_loss(maps, batch, self.num_classes, self.class_balance)
         return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
 
     def predict(self, apply: Apply, state: TaskState, batch: Batch) -> Detections:
         """Groups, classifies and scores; -inf for the background and duplicates."""
         maps = maps_of(apply, batch)
-        groups = self._groups(lambda *_: maps, batch, pools=True)
+        groups = self._groups(lambda *_, **__: maps, batch, pools=True)
         logits = enlarged(placed_map(maps, "logits", batch), batch["image"].shape[1:3])
         probabilities = jax.nn.softmax(logits, axis=-1)
         classes = jnp.argmax(logits, axis=-1).astype(jnp.int32)

@@ -199,6 +199,9 @@ class Task(Protocol):
             and is not compiled.
         scoring_settings: names of settings that only predictions and scores read, and
             that may change when a run resumes.
+        image_scale: optional; factor of the size at which the network sees images. The
+            task resizes them in `predict`, and the augmentation of training images is
+            multiplied by it.
     """
 
     prediction: type

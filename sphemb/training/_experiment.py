@@ -262,6 +262,15 @@ class Experiment:
     def _augmentation(self) -> tuple[Any, ...]:
         section, known = self.config.augmentation, sphemb.data.AUGMENTATIONS
         where, has = "config.augmentation", ("map|random_map",)
+        seen = getattr(self.task, "image_scale", 1.0)
+        if seen != 1.0:
+            if "scale" not in section:
+                raise InputError(
+                    "config.augmentation must have a scale, because config.task "
+                    f"resizes images by {seen:.3g}, got none"
+                )
+            section = section.copy_and_resolve_references()
+            section.scale = tuple(seen * factor for factor in section.scale)
         return (component(known, section, where, has=has),) if section.name else ()
 
     def one_pass(

@@ -21,6 +21,7 @@ import tqdm
 
 from sphemb._checks import InputError
 from sphemb._files import gather_objects
+from sphemb.data import measure_instances
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._devices import (
     PreemptedError,
@@ -51,6 +52,7 @@ from sphemb.training._workdir import (
 
 _SCORES_SHOWN = 6  # of a validation; the log has all of them
 _NAMES_SHOWN = 8
+_MEASURED = 200  # training images, for the typical diameter
 _BARREN = 100  # consecutive steps without a valid pixel, before a run stops
 _STALL_BINS = 20  # of the share of a step, in ``training.json``
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -88,7 +90,7 @@ def train(
         PreemptedError, LostProcessError: after a SIGTERM; another process has ended.
     """
     workdir = pathlib.Path(workdir).absolute()
-    config = _with_measured_range(config, workdir)
+    config = _with_measured(config, workdir)
     experiment = Experiment(config)
     check_workdir(workdir, config, experiment.task)
     # A resumed run does not need the run that it started from. A new one looks for it
@@ -121,19 +123,43 @@ def train(
         return _run(experiment, workdir, state, batches, resumes, evaluate)
 
 
-def _with_measured_range(
+def _with_measured(
     config: ml_collections.ConfigDict, workdir: pathlib.Path
 ) -> ml_collections.ConfigDict:
-    """Replaces the intensity ``"range"`` by numbers, which the run keeps."""
-    if config.data.get("intensity") != "range":
+    """Replaces what is measured in the training images by numbers, which a run keeps.
+
+    The intensity ``"range"``, and the diameter None of a task that has one.
+    """
+    ranged = config.data.get("intensity") == "range"
+    sized = getattr(Experiment(config).task, "diameter", 0.0) is None
+    if not (ranged or sized):
         return config
-    config, kept = config.copy_and_resolve_references(), ""
+    config, kept = config.copy_and_resolve_references(), None
     if (workdir / "config.json").is_file():
-        kept = load_config(workdir).data.get("intensity") or ""
-    if ".." not in kept:
-        kept = Experiment(config).measured_reading.intensity
-    config.data.intensity = kept
+        kept = load_config(workdir)
+    if ranged:
+        intensity = (kept.data.get("intensity") or "") if kept else ""
+        if ".." not in intensity:
+            intensity = Experiment(config).measured_reading.intensity
+        config.data.intensity = intensity
+    if sized:
+        diameter = kept.task.get("diameter") if kept else None
+        with config.unlocked(), config.task.ignore_type():
+            config.task.diameter = diameter or _typical_diameter(Experiment(config))
     return config
+
+
+def _typical_diameter(experiment: Experiment) -> float:
+    """The diameter of a typical object of the training images, in pixels."""
+    source = experiment.source("train")
+    chosen = np.linspace(0, len(source) - 1, min(_MEASURED, len(source))).astype(int)
+    sizes = measure_instances(source, indices=chosen.tolist(), strides=())
+    if not sizes.areas.size:
+        raise InputError(
+            "config.task.diameter must be given, because no usable image of the train "
+            f"split has objects to measure{': '.join(('', *sizes.unusable[:1]))}"
+        )
+    return round(sizes.diameter, 1)
 
 
 def _run(

@@ -35,10 +35,10 @@ def run(drawings_dir, tmp_path_factory):
     return workdir
 
 
-def write_cells(folder, number):
+def write_cells(folder, number, side=5):
     """Three images of number x number instances, of 5 x 5 pixels each."""
     cells = np.arange(1, number**2 + 1, dtype=np.uint16).reshape(number, number)
-    mask = np.kron(cells, np.ones((5, 5), np.uint16))
+    mask = np.kron(cells, np.ones((side, side), np.uint16))
     for name in "abc":
         for kind, array in {"images": np.uint8(mask % 256), "masks": mask}.items():
             (folder / kind).mkdir(exist_ok=True)
@@ -126,13 +126,21 @@ class TestFolder:
         advice, _ = advised(capsys, tmp_path, "--no-costs")
         assert advice["config"][0] == "nuclei"
         assert "169 instances" in advice["config"][1]
-        assert int(advice["config.task.max_components"][0]) >= 169
+        assert int(advice["config.task.max_groups"][0]) >= 169
         assert int(advice["config.task.max_objects"][0]) >= 169
-        # Cells of 5 x 5 pixels have no place on a map of stride 8.
-        assert (
-            "100.0 % at stride 8, 0.0 % at stride 4"
-            in (advice["config.model.decoder_stride"][1])
-        )
+        # Of squares of 5 x 5 pixels, discs of the same area.
+        assert float(advice["config.task.diameter"][0]) == pytest.approx(5.6, abs=0.05)
+        assert "config.model.embedding_dim" not in advice
+
+    def test_large_objects_are_seen_smaller(self, tmp_path, capsys):
+        write_cells(tmp_path, 6, side=40)
+        given = ("--config=nuclei", "--no-costs")
+        advice, _ = advised(capsys, tmp_path, *given)
+        assert float(advice["config.task.diameter"][0]) == pytest.approx(45.1, abs=0.05)
+        # The images are seen at .35 times their size, and have 85 pixels.
+        assert advice["config.augmentation.size"][0] == "96,96"
+        assert advice["config.task.window"][0] == "48"
+        assert "config.task.periods" not in advice
 
 
 class TestRun:

@@ -193,6 +193,22 @@ class TestGeometry:
         assert len(sizes) > 8
 
 
+def test_an_image_that_shrinks_is_averaged_and_not_sampled():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (128, 192, 3), dtype=np.uint8)
+    image[:, 96:] //= 2
+    labels = np.repeat([[1, 2]], 96, axis=1).repeat(128, axis=0).astype(np.int32)
+    augment = ImageAugmentation(
+        size=(16, 24), scale=(0.125, 0.125), rotation=0.0, flip=False, brightness=0.0,
+        contrast=0.0, saturation=0.0, hue=0.0,
+    )  # fmt: skip
+    example = {"image": image, "instances": labels, "name": "a"}
+    found = augment.random_map(example, np.random.default_rng(0))
+    expected = image.reshape(16, 8, 24, 8, 3).mean(axis=(1, 3))
+    assert np.abs(found["image"].astype(float) - expected).max() <= 1.5
+    np.testing.assert_array_equal(found["instances"], labels[4::8, 4::8])
+
+
 class TestColour:
     def test_the_instances_stay_and_colors_move_within_their_bounds(self, example):
         settings = STILL | {"brightness": 0.2}

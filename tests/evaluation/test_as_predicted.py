@@ -20,7 +20,7 @@ from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, draw_pictures, evaluate
 from sphemb.metrics import AverageRecall, MatchedIoU
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Instances, Proposals, Spectral, _readoff
+from sphemb.tasks import Instances, Proposals, Spectral
 from sphemb.training import Experiment, Trained
 from tests.tiny import drawn_variables, shrink, small_resnet
 
@@ -186,17 +186,15 @@ def test_instances_without_classes(task, embedding, scenes, tmp_path):
         assert scores[name] == value, name
 
 
-def test_parts_whose_background_is_that_of_a_sample(
-    embedding, scenes, tmp_path, monkeypatch
-):
-    # As in images of more than 2^18 pixels.
-    monkeypatch.setattr(_readoff, "_SURVEYED", 100)
+def test_connected_components_of_groups(embedding, scenes, tmp_path):
     task = Proposals(
         num_steps=0,
+        concentration=100.0,
+        threshold=0.95,
+        max_groups=8,
         predict_steps=3,
         max_components=16,
         min_size=4,
-        foreground_below=0.9,
     )
     trained = with_task(embedding, scenes, task)
     evaluation = evaluate(trained, "test", num_extremes=3)

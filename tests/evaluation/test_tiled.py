@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 
 from sphemb._grid import middle_of_image
-from sphemb.configs import bsds, nuclei
+from sphemb.configs import bsds, folder
 from sphemb.data import ImageWindows
-from sphemb.evaluation import TiledPrediction, _large
+from sphemb.evaluation import TiledPrediction
 from sphemb.evaluation._large_network import TiledNetwork, tile_batch
-from sphemb.instances import dilate_instances
 from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
-from sphemb.tasks import Boundaries, Instances, Picie, Proposals, Semantic, _readoff
+from sphemb.tasks import Boundaries, Instances, Objects, Picie, Proposals, Semantic
 from sphemb.training import Experiment, Trained
 from tests.tiny import shrink, small_resnet
 
@@ -45,8 +44,9 @@ def image(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained():
-    """The nuclei's network and task, small, with parameters as they begin."""
-    config = shrink(nuclei.get_config())
+    """A network with a full map and repeating coordinates, as it begins."""
+    config = shrink(folder.get_config())
+    config.model.update(decoder_stride=1, coordinate_period=96.0)
     config.model.update(num_classes=3, decoder_features=8, head_features=8)
     experiment = Experiment(config)
     state = jax.jit(experiment.init_state)()
@@ -87,27 +87,6 @@ class TestNetwork:
         alone = embedded(trained.apply, image, tiles[0])
         core = tiles[0].core.slices
         assert float(jnp.abs(alone[core] - reference[core]).max()) > 0.01 * scale
-
-
-@pytest.fixture(scope="module")
-def parted(trained):
-    task = dataclasses.replace(
-        trained.experiment.task, foreground_below=0.9, min_size=12, max_components=400
-    )
-    return TiledPrediction(with_task(trained, task), sample_tiles=None)
-
-
-def test_parts_of_tiles_are_those_of_the_untiled_image(parted, image, monkeypatch):
-    # So that this small image goes the way of large ones: the background is found from
-    # a sample, whatever the tiles.
-    monkeypatch.setattr(_readoff, "_SURVEYED", 10_000)
-    (whole,) = tiles_of(parted, SIZE, WHOLE)
-    reference = parted.predict(image, [whole])["labels"]
-    assert reference.max() > 3
-    assert 0.02 < np.mean(reference > 0) < 0.98
-    tiles = tiles_of(parted, SIZE, TILE)
-    assert len(tiles) == 6
-    np.testing.assert_array_equal(parted.predict(image, tiles)["labels"], reference)
 
 
 class TestOthers:
@@ -267,6 +246,43 @@ def test_a_tile_at_another_scale_has_the_coordinates_of_its_image(trained, tmp_p
     np.testing.assert_array_equal(tiled, whole)
 
 
+class Displacements(nn.Module):
+    """Reads a displacement of up to 16 pixels, and the foreground, from the colors."""
+
+    stride: int = 4
+    shiftable: bool = True
+
+    def __call__(self, image, *, train=False):
+        radians = 2 * np.pi / 96.0
+        moved = (255 * image[..., :2] - 128) / 8 * radians
+        return {"embedding": moved, "logits": 20 * image[..., 2:] - 10}
+
+
+def test_objects_of_tiles_are_those_of_the_image(trained, tmp_path):
+    """Discs that touch in rows, over many seams; halos are wider than they are."""
+    size, side = (96, 120), 12
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    center = np.stack([rows // side, columns // side], axis=-1) * side + side // 2
+    away = center - np.stack([rows, columns], axis=-1)
+    inside = (away**2).sum(axis=-1) <= (side // 2) ** 2
+    blue = np.where(inside, 255, 0)[..., None]
+    pixels = np.concatenate([8 * away + 128, blue], axis=-1).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "discs.png")
+    image = ImageWindows(tmp_path / "discs.png")
+    experiment = with_task(trained, Objects(min_size=5, mirrors=False)).experiment
+    experiment.__dict__["model"] = Displacements()
+    prediction = TiledPrediction(Trained(experiment, {}, (), 0, {}))
+    whole, tiled = (
+        prediction.predict(image, prediction.tiles(size, tile=tile, halo=16))["labels"]
+        for tile in (128, 48)
+    )
+    assert len(prediction.tiles(size, tile=48, halo=16)) > 20
+    assert whole.max() == (96 // side) * (120 // side)
+    np.testing.assert_array_equal(tiled > 0, whole > 0)
+    pairs = np.unique(np.stack([whole.ravel(), tiled.ravel()]), axis=1)
+    assert pairs.shape[1] == 1 + whole.max() == 1 + tiled.max()
+
+
 @pytest.mark.nightly
 def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
     trained, tmp_path
@@ -317,12 +333,3 @@ def test_instances_of_tiles_are_those_of_the_image_where_groups_are_clear(
         np.concatenate([[0], f["instance_scores"]])[f["labels"]] for f in found.values()
     )
     np.testing.assert_allclose(tiled, whole, atol=1e-4)
-
-
-def test_growing_in_bands_is_growing_at_once(monkeypatch):
-    labels = np.zeros((50, 20), np.int32)
-    rng = np.random.default_rng(0)
-    labels[rng.integers(0, 50, 25), rng.integers(0, 20, 25)] = np.arange(1, 26)
-    whole = np.asarray(dilate_instances(jnp.asarray(labels), 3))
-    monkeypatch.setattr(_large, "_ROWS", 7)
-    np.testing.assert_array_equal(_large.dilate_in_bands(labels, 3), whole)

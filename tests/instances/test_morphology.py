@@ -1,4 +1,4 @@
-"""Connected components, erosion and dilation, against scikit-image and SciPy."""
+"""Connected components and meeting instances, against scikit-image and SciPy."""
 
 import functools
 
@@ -10,12 +10,7 @@ import skimage.measure
 from scipy import ndimage
 
 from sphemb import VOID, InputError
-from sphemb.instances import (
-    connected_components,
-    dilate_instances,
-    erode_instances,
-    split_components,
-)
+from sphemb.instances import connected_components, near_two_instances, split_components
 
 B, H, W = 3, 12, 15
 parts_of = {
@@ -207,41 +202,22 @@ def touching():
     return labels
 
 
-def eroded_by_scipy(labels, width):
-    expected = np.where(labels == VOID, VOID, 0)
+def counted_by_scipy(labels, width):
+    """How many instances the square around each pixel holds."""
     square = np.ones((2 * width + 1,) * 2)
-    for k in range(1, labels.max() + 1):
-        # Unknown pixels, and those outside, must not become another label.
-        inside = ndimage.binary_erosion(
-            (labels == k) | (labels == VOID), square, border_value=1
-        )
-        expected[inside & (labels == k)] = k
-    return expected
+    numbers = range(1, labels.max() + 1)
+    return sum(
+        ndimage.binary_dilation(labels == k, square).astype(int) for k in numbers
+    )
 
 
-class TestErodeInstances:
+class TestNearTwoInstances:
     @pytest.mark.parametrize("width", [0, 1, 2])
-    def test_is_the_erosion_of_every_instance(self, touching, width):
-        eroded = jax.jit(erode_instances, static_argnums=1)(touching, width)
-        np.testing.assert_array_equal(eroded, eroded_by_scipy(touching, width))
-
-    def test_leading_axes_are_images(self, touching):
+    def test_is_where_two_dilated_instances_overlap(self, touching, width):
         both = np.stack([touching, touching[::-1]])
-        eroded = erode_instances(both, 1)
-        np.testing.assert_array_equal(eroded[0], erode_instances(touching, 1))
-        np.testing.assert_array_equal(eroded[1], erode_instances(touching[::-1], 1))
-
-
-class TestDilateInstances:
-    def test_gives_eroded_squares_back_that_touched(self, touching):
-        back = dilate_instances(erode_instances(touching, 2), 2)
-        np.testing.assert_array_equal(back[:13], touching[:13])
-
-    def test_changes_nothing_but_the_background(self, touching):
-        dilated = np.asarray(dilate_instances(touching, 3))
-        np.testing.assert_array_equal(dilated[touching != 0], touching[touching != 0])
-        reached = ndimage.binary_dilation(touching > 0, np.ones((7, 7)))
-        assert ((dilated > 0) <= reached).all()
+        found = near_two_instances(both, width)
+        for labels, near in zip(both, found, strict=True):
+            np.testing.assert_array_equal(near, counted_by_scipy(labels, width) > 1)
 
     @pytest.mark.parametrize(
         ("labels", "width", "match"),
@@ -251,7 +227,6 @@ class TestDilateInstances:
             (jnp.zeros((2, 3), int), -1, "width must be"),
         ],
     )
-    @pytest.mark.parametrize("function", [erode_instances, dilate_instances])
-    def test_bad_input_is_named(self, function, labels, width, match):
+    def test_bad_input_is_named(self, labels, width, match):
         with pytest.raises((InputError, TypeError), match=match):
-            function(labels, width)
+            near_two_instances(labels, width)

@@ -8,7 +8,6 @@ import pytest
 import sphemb
 from sphemb import InputError
 from sphemb.grouping import _accelerated
-from sphemb.instances import erode_instances
 from sphemb.tasks import Proposals
 
 B, H, W = 2, 8, 8
@@ -127,19 +126,6 @@ class TestProposals:
                 {"max_groups": 3, "max_components": 1},
                 {"max_groups": False, "max_components": True},
             ),
-            # The largest group is found, and so is the background.
-            (
-                {"max_groups": 1, "max_components": 1, "foreground_below": 0.7},
-                {"max_groups": False, "max_components": False},
-            ),
-            (
-                {
-                    "max_components": 1,
-                    "foreground_below": 0.7,
-                    "spatial_bandwidth": 1.0,
-                },
-                {"max_groups": False, "max_components": True},
-            ),
         ],
     )
     def test_limits_that_left_something_out_are_named(
@@ -199,92 +185,3 @@ class TestProposals:
     def test_a_setting_out_of_range_is_named(self, settings, words):
         with pytest.raises(InputError, match=words):
             Proposals(**settings)
-
-
-class TestReach:
-    def test_parts_what_touches_though_its_embeddings_are_alike(self):
-        height, width = 32, 48
-        rows, columns = np.mgrid[:height, :width]
-        true = np.zeros((1, height, width), np.int32)
-        for k, middle in enumerate((15, 30)):
-            true[0][np.hypot(rows - 16, columns - middle) < 8] = k + 1
-        embedding = jnp.asarray(np.eye(4, dtype=np.float32)[(true > 0).astype(int)])
-        image = jnp.zeros((1, height, width, 3))
-        settings = {"max_components": 8, "max_groups": 4, "threshold": 0.6}
-
-        def found(**more):
-            task = Proposals(**settings, **more)
-            maps = task.predict(
-                lambda *_: {"embedding": embedding}, (), {"image": image}
-            )
-            return np.asarray(maps.labels)
-
-        assert set(np.unique(found())) == {0, 1}
-        parts = found(foreground_below=0.1, spatial_bandwidth=3.0)
-        assert set(np.unique(parts)) == {0, 1, 2}
-        agree = (parts == true) | (parts == np.array([0, 2, 1])[true])
-        assert agree.mean() > 0.98
-        assert ((parts > 0) == (true > 0)).all()
-
-    def test_what_it_needs_is_named(self):
-        with pytest.raises(
-            InputError, match=r"spatial_bandwidth 5\.0 needs config\.task\.foregr"
-        ):
-            Proposals(spatial_bandwidth=5.0, max_components=8)
-        with pytest.raises(
-            InputError, match=r"below 0\.1 needs config\.task\.max_comp"
-        ):
-            Proposals(foreground_below=0.1)
-
-
-class TestForeground:
-    def test_is_parted_as_a_whole_whatever_its_groups(self):
-        true = np.zeros((1, 24, 40), np.int32)
-        true[0, 4:20, 2:18] = 1
-        true[0, 4:20, 22:38] = 2
-        # Each square is embedded as two halves, opposite to each other.
-        halves = np.where(true > 0, 1 + (np.mgrid[:24, :40][0] >= 12), 0)
-        corners = np.array([[1, 0, 0], [0, 1, 0], [0, -1, 0]], np.float32)
-        maps = {"embedding": jnp.asarray(corners[halves])}
-        image = jnp.zeros((1, 24, 40, 3))
-        settings = {"max_components": 8, "max_groups": 4, "threshold": 0.6}
-
-        def found(**more):
-            task = Proposals(**settings, **more)
-            return task.predict(lambda *_: maps, (), {"image": image}).labels
-
-        assert found().max() == 4
-        np.testing.assert_array_equal(found(foreground_below=0.1), true)
-
-
-class TestOutline:
-    def test_training_takes_outlines_for_background(self, batch, embedding):
-        arguments = (lambda *_: {"embedding": embedding}, ())
-        key = jax.random.key(1)
-        settings = {"num_steps": 0, "num_samples": H * W, "weight_power": 0.0}
-        loss, _ = Proposals(**settings, erosion=1).loss(*arguments, batch, key)
-        apart = {**batch, "instances": erode_instances(batch["instances"], 1)}
-        expected, _ = Proposals(**settings).loss(*arguments, apart, key)
-        np.testing.assert_allclose(loss, expected, rtol=1e-6)
-
-    def test_parts_grow_back_into_the_gaps(self):
-        true = np.zeros((1, 24, 40), np.int32)
-        true[0, 4:20, 4:20] = 1
-        true[0, 4:20, 20:36] = 2
-        inside = np.asarray(erode_instances(true, 2)) > 0
-        embedding = jnp.asarray(np.eye(4, dtype=np.float32)[inside.astype(int)])
-        task = Proposals(
-            max_components=8, max_groups=4, threshold=0.6, erosion=2, dilation=2
-        )
-        maps = task.predict(
-            lambda *_: {"embedding": embedding},
-            (),
-            {"image": jnp.zeros((1, 24, 40, 3))},
-        )
-        np.testing.assert_array_equal(maps.labels, true)
-
-    def test_needs_parts_that_can_grow(self):
-        with pytest.raises(
-            InputError, match=r"dilation 2 needs config\.task\.max_components"
-        ):
-            Proposals(dilation=2)
