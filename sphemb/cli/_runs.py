@@ -247,7 +247,9 @@ def limit_lines(
         for kind, _, name in (key.partition("/") for key in scores)
         if kind == "num_reached" and (number := scores[f"{kind}/{name}"])
     ]
-    source, tile = experiment.source(split), Predict.tile
+    source, seen = experiment.source(split), Predict.tile
+    # A tile is counted in pixels as the network sees them.
+    tile = math.ceil(seen / getattr(experiment.task, "image_scale", 1.0))
     indices = experiment.usable(split, experiment.config.evaluation[f"num_{split}"])
     large = sum(math.prod(source.size(i)) > tile**2 for i in indices)
     if large:

@@ -12,7 +12,8 @@ from PIL import Image
 from benchmarks import objects
 from benchmarks.objects_peers import count_separated, touching_pairs
 from sphemb import InputError
-from sphemb.cli import main
+from sphemb.cli import Predict, main
+from sphemb.cli._runs import limit_lines
 from sphemb.configs import nuclei
 from sphemb.evaluation import SizedPrediction, TiledPrediction
 from sphemb.training import Experiment, load_config, load_run, train
@@ -81,6 +82,14 @@ def test_tiles_are_counted_in_pixels_as_the_network_sees_them(run):
     tiles = TiledPrediction(trained).tiles(size, tile=256, halo=32)
     assert max(tile.outer.size for tile in tiles) == (512, 512)
     assert tiles[0].outer[2] - tiles[0].core[2] == 64
+
+
+def test_images_that_predict_would_cut_are_told_at_the_same_size(run, monkeypatch):
+    # The images of 80 x 96 are seen at half their size: 40 x 48.
+    experiment = load_run(run / "run").experiment
+    for tile, told in ((44, False), (43, True)):
+        monkeypatch.setattr(Predict, "tile", tile)
+        assert bool(limit_lines(experiment, "test", {}, 1)) == told
 
 
 def test_a_diameter_may_be_whole(run):
