@@ -56,6 +56,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
         "bandwidth": 2.5,
         "mirrors": True,
         "threshold": 0.5,
+        "min_score": 0.75,
         "min_size": 16,
         "max_groups": 400,
         "max_objects": 400,

@@ -42,6 +42,8 @@ def group_positions(
     bandwidth: float,
     max_groups: int,
     min_size: int = 1,
+    scores: jax.Array | None = None,
+    min_score: float = 0.0,
 ) -> PositionGroups:
     r"""Groups the pixels whose positions climb to one mode of their density.
 
@@ -60,6 +62,9 @@ def group_positions(
         bandwidth: h, in pixels; static.
         max_groups: groups of an image, the largest first; static.
         min_size: pixels of a group.
+        scores: [..., H, W] of the pixels, such as the probability of the foreground.
+        min_score: the mean of a group's scores, at least. Other groups are left out:
+            their pixels have no group, and none beside them takes them.
 
     References:
         Comaniciu & Meer, "Mean shift: a robust approach toward feature space analysis",
@@ -80,25 +85,34 @@ def group_positions(
     check_number("bandwidth", bandwidth, above=0)
     check_count("max_groups", max_groups, at_least=1)
     check_count("min_size", min_size, at_least=1)
+    check_number("min_score", min_score)
+    if scores is not None:
+        check_floating("scores", scores)
+        check_shape("scores", scores, "... H W", dims=sizes, beside="positions")
+        scores = jnp.asarray(scores)
     settings = {"bandwidth": float(bandwidth), "max_groups": int(max_groups)}
     positions, mask = jnp.asarray(positions), jnp.asarray(mask)
     if mask.size == 0:
         none = jnp.zeros(mask.shape[:-2], jnp.int32)
         return PositionGroups(mask.astype(jnp.int32), none)
-    return _grouped(positions, mask, min_size, **settings)
+    return _grouped(positions, mask, min_size, scores, min_score, **settings)
 
 
 @functools.partial(jax.jit, static_argnames=("bandwidth", "max_groups"))
-def _grouped(positions, mask, min_size, *, bandwidth: float, max_groups: int):
+def _grouped(
+    positions, mask, min_size, scores, min_score, *, bandwidth: float, max_groups: int
+):
     return share_out(
         functools.partial(_grouped_here, bandwidth, max_groups),
-        (positions, mask, min_size),
-        ("... H W 2", "... H W", ""),
+        (positions, mask, min_size, scores, min_score),
+        ("... H W 2", "... H W", "", "... H W", ""),
         PositionGroups._make(("... H W", "...")),
     )
 
 
-def _grouped_here(bandwidth, max_groups, positions, mask, min_size) -> PositionGroups:
+def _grouped_here(
+    bandwidth, max_groups, positions, mask, min_size, scores, min_score
+) -> PositionGroups:
     *batch, height, width = mask.shape
     shape = (math.prod(batch), height, width)
     inside = mask.reshape(shape)
@@ -118,11 +132,17 @@ def _grouped_here(bandwidth, max_groups, positions, mask, min_size) -> PositionG
     counts = counts.at[places].add(inside.reshape(-1).astype(jnp.float32))
     roots = _climb(_blurred(counts.reshape(shape), bandwidth))
     roots = jnp.where(inside.reshape(-1), roots[places], 0)
-    sizes = (
-        jnp.zeros(inside.size, jnp.int32)
-        .at[roots]
-        .add(inside.reshape(-1).astype(jnp.int32))
-    )
+
+    def total(values: jax.Array) -> jax.Array:
+        """The sum over the pixels of each mode."""
+        return jnp.zeros(inside.size, values.dtype).at[roots].add(values.reshape(-1))
+
+    sizes = total(inside.astype(jnp.int32))
+    if scores is not None:
+        score = total(jnp.where(inside, scores.reshape(shape), 0.0))
+        low = (sizes >= min_size) & (score < min_score * sizes)
+        inside &= ~low[roots].reshape(shape)
+        sizes = jnp.where(low, 0, sizes)
     # In float32, whose top_k is a hundred times as fast on a CPU; exact to 2^24 pixels.
     by_image = sizes.reshape(shape[0], -1)
     most = min(max_groups, height * width)

@@ -75,6 +75,8 @@ class Objects(Stateless):
         mirrors: whether a prediction is the mean over the image and its mirror images,
             by rows and by columns; four times as much work for the network.
         threshold: probability of the foreground, from which on a pixel is grouped.
+        min_score: mean probability of the foreground over an object, at least; raise it
+            if there are false objects, lower it if objects are missed.
         min_size: pixels of an object, at least.
         max_groups: objects of an image, at most.
         max_objects: objects of an image that the scores can count.
@@ -97,7 +99,8 @@ class Objects(Stateless):
     bandwidth: float = setting(2.5, scoring=True, above=0)
     mirrors: bool = setting(True, scoring=True, choices=(True, False))
     threshold: float = setting(0.5, scoring=True, above=0, below=1)
-    min_size: int = setting(10, scoring=True, at_least=1)
+    min_score: float = setting(0.75, scoring=True, at_least=0, at_most=1)
+    min_size: int = setting(16, scoring=True, at_least=1)
     max_groups: int = setting(400, scoring=True, at_least=1)
     max_objects: int = setting(400, scoring=True, at_least=1)
     prediction: ClassVar[type] = Groups
@@ -221,12 +224,15 @@ class Objects(Stateless):
         small = resized(batch, scale, multiple=self.scale_multiple)
         seen = (self._see_mirrored if self.mirrors else self._see)(apply, small)
         share = jax.nn.sigmoid(seen.logits)
+        inside = small.get("mask", True) & (share >= self.threshold)
         found = group_positions(
             seen.positions,
-            small.get("mask", True) & (share >= self.threshold),
+            inside,
             bandwidth=self.bandwidth,
             max_groups=self.max_groups,
             min_size=self.min_size,
+            scores=share,
+            min_score=self.min_score,
         )
         # The background is a direction of its own, orthogonal to all positions.
         vectors = position_vectors(seen.positions, periods=self.periods)
@@ -240,6 +246,8 @@ class Objects(Stateless):
                 jnp.floor((jnp.arange(side) + 0.5) * scale).astype(jnp.int32)
                 for side in size
             )
+            left_out = (inside & (labels == 0))[:, rows][:, :, columns]
+            foreground &= ~left_out
             labels = labels[:, rows][:, :, columns]
             labels = spread_labels(jnp.where(foreground, labels, 0), foreground)
             embedding = embedding[:, rows][:, :, columns]

@@ -96,6 +96,22 @@ def test_small_groups_and_those_beyond_the_limit_go_to_their_neighbors():
     np.testing.assert_array_equal(few.labels, labels > 0)
 
 
+def test_groups_with_low_scores_are_left_out():
+    """Not even the group beside it takes the pixels of one that is left out."""
+    positions, true = drawn(3)
+    positions, mask = CENTERS[true - 1].astype(np.float32), true > 0
+    scores = np.where(true == 2, 0.5, 0.9).astype(np.float32)
+    scores[4, 5] = 0.0  # of one pixel; the mean decides
+    args = {"bandwidth": 2.0, "max_groups": 9, "min_size": 2}
+    every = group_positions(positions, mask, **args)
+    found = group_positions(positions, mask, scores=scores, min_score=0.6, **args)
+    assert (every.num_groups, found.num_groups) == (len(CENTERS), len(CENTERS) - 1)
+    labels, left = np.asarray(found.labels), mask & (true != 2)
+    assert (labels[~left] == 0).all()
+    assert partition(labels, left) == partition(true, left)
+    assert set(np.unique(labels[left])) == {1, 2, 3, 4}
+
+
 def test_positions_outside_and_nan_do_no_harm():
     positions = np.full((4, 4, 2), 1e9, np.float32)
     positions[0, 0] = np.nan
@@ -121,6 +137,8 @@ def test_memory_is_linear_in_the_pixels():
         ({"bandwidth": 0.0}, "0 < bandwidth, got 0.0"),
         ({"max_groups": 0}, "max_groups must be >= 1"),
         ({"min_size": 0}, "min_size must be >= 1"),
+        ({"scores": np.zeros((4, 5))}, "scores must have shape"),
+        ({"scores": np.zeros((4, 4), int)}, "scores must be"),
     ],
 )
 def test_wrong_arguments_are_named(change, message):

@@ -140,6 +140,29 @@ def test_objects_that_touch_are_found_and_scored(batch):
     assert scores["matched_precision"] == 1.0
 
 
+@pytest.mark.parametrize("diameter", [None, 8.0])
+def test_doubtful_objects_are_background(batch, diameter):
+    """The band in the middle is left out, and no neighbor grows into it."""
+    maps, labels = perfect_maps(), labels_of_two_images()
+    maps["logits"] = jnp.where(labels[..., None] == 3, 0.5, maps["logits"])
+    seen = {**batch, "mask": jnp.ones((2, H, W), bool)}
+    if diameter:  # at half the size
+        maps = {name: value[:, ::2, ::2] for name, value in maps.items()}
+        maps["embedding"] /= 2
+    task = dataclasses.replace(
+        TASK,
+        diameter=diameter,
+        bandwidth=0.5,
+        seen_diameter=4.0 if diameter else 8.0,
+        scale_multiple=1,
+    )
+    found = task.predict(lambda *_, **__: maps, (), seen)
+    assert found.num_groups.tolist() == [5, 2]
+    assert (np.asarray(found.labels)[labels == 3] == 0).all()
+    every = dataclasses.replace(task, min_score=0.0)
+    assert every.predict(lambda *_, **__: maps, (), seen).num_groups.tolist() == [6, 2]
+
+
 def test_mirror_images_are_turned_back(batch):
     """A network whose output moves with the image gives the same, mirrored or not."""
     rng = np.random.default_rng(1)
