@@ -251,8 +251,8 @@ def _advise_on_data(
             config[section][name] = value
 
     if "decoder_stride" in model:
-        coarsest = model.get("output_stride") or 8
-        lost = {k: np.mean(v) for k, v in sizes.vanishing.items() if k <= coarsest}
+        coarsest = model.get("output_stride") or 16
+        lost = {k: np.mean(v) for k, v in sizes.vanishing.items() if k < coarsest}
         stride = max((k for k, share in lost.items() if share <= _LOST), default=1)
         shares = ", ".join(f"{100 * v:.1f} % at stride {k}" for k, v in lost.items())
         reason = f"of {sizes.areas.size:,} instances, {shares} vanish"

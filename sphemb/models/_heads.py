@@ -111,7 +111,7 @@ class DenseEmbedding(OnBackbone):
 
     Attributes:
         embedding_dim: D.
-        decoder_stride: None, or 4, 2 or 1: bring the last map back to this stride with
+        decoder_stride: None, or 8, 4, 2 or 1: bring the last map back to this stride with
             the finer maps, see `TopDown`. At 1 the map of stride 2 is unfolded, and a
             small network per pixel adds the pixel's own color, for exact outlines.
         decoder_features: channels of the decoder, a multiple of 8.
@@ -144,7 +144,7 @@ class DenseEmbedding(OnBackbone):
     def __post_init__(self):
         super().__post_init__()
         check_count("embedding_dim", self.embedding_dim, at_least=1)
-        check_choice("decoder_stride", self.decoder_stride, (None, 4, 2, 1))
+        check_choice("decoder_stride", self.decoder_stride, (None, 8, 4, 2, 1))
         if self.decoder_stride and self.decoder_stride >= self.output_stride:
             raise InputError(
                 f"decoder_stride must be below output_stride {self.output_stride}, got "

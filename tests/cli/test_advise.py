@@ -14,7 +14,7 @@ import sphemb
 from sphemb import sphere
 from sphemb.cli import _advise, main, read_config
 from sphemb.tasks import Proposals
-from sphemb.training import train
+from sphemb.training import Experiment, train
 from tests.scenes import write_folder
 from tests.tiny import tiny_config
 
@@ -88,6 +88,19 @@ class TestFolder:
         assert record["data"]["vanishing"]["1"] == 0
         with Image.open(tmp_path / "out" / "instances.png") as picture:
             assert picture.width > 600
+
+    @pytest.mark.parametrize(("output_stride", "advice"), [(16, 8), (8, 4)])
+    def test_large_objects_need_a_coarse_map_only(
+        self, output_stride, advice, tmp_path, capsys
+    ):
+        """And the network has that map."""
+        write_cells(tmp_path, 2, side=24)
+        flag = f"--config.model.output_stride={output_stride}"
+        given, out = advised(capsys, tmp_path, "--no-costs", flag)
+        assert given["config.model.decoder_stride"][0] == str(advice)
+        config = read_config("folder", shlex.split(out.splitlines()[-1])[3:])
+        model = Experiment(config).model
+        assert (model.output_stride, model.decoder_stride) == (output_stride, advice)
 
     def test_settings_of_the_folder_are_those_of_the_command(self, folder, capsys):
         flags = ("--page", "max", "--intensity", "percentile", "--void", "255")

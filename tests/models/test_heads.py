@@ -103,6 +103,7 @@ class TestDenseEmbedding:
             (8, 4, "efficientnet_lite0"),
             (32, 2, "resnet18"),
             (16, 1, "efficientnet_lite0"),
+            (16, 8, "efficientnet_lite0"),
         ],
     )
     def test_the_decoder_goes_up_from_any_stride(self, backbone, coarse, fine):
@@ -441,7 +442,7 @@ class TestSideBranches:
         (DenseEmbedding, {"backbone": "vgg"}, "backbone must be .*'resnet18', .*'vgg'"),
         (DenseEmbedding, {"embedding_dim": 0}, "embedding_dim must be >= 1, got 0"),
         (DenseEmbedding, {"output_stride": 2}, "output_stride must be one of 4, 8, 16"),
-        (DenseEmbedding, {"decoder_stride": 8}, "decoder_stride must be one of None, "),
+        (DenseEmbedding, {"decoder_stride": 3}, "decoder_stride must be one of None, "),
         (
             DenseEmbedding,
             {"decoder_stride": 4, "output_stride": 4},
