@@ -4,7 +4,7 @@ The import loads layer 0 with JAX and NumPy; the other packages load on first ac
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from sphemb import grouping, instances, losses, metrics, sphere, warps
 from sphemb._checks import VOID, InputError
@@ -50,13 +50,16 @@ __all__ = [
 ]
 
 _LAZY = ("cli", "configs", "data", "evaluation", "models", "tasks", "training", "viz")
+_USES = {"load_model": "training", "segment": "evaluation"}  # of trained networks
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"sphemb.{name}")
+    if name in _USES:
+        return getattr(importlib.import_module(f"sphemb.{_USES[name]}"), name)
     raise AttributeError(f"module 'sphemb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted((*__all__, *_LAZY))
+    return sorted((*__all__, *_LAZY, *_USES))

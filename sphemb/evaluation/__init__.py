@@ -5,7 +5,7 @@
 * `draw_pictures`, `write_report`: pictures of an evaluation, and a page in a browser.
 * `PixelGrid`, `fullest_first`: the pixels of an image under mean shift.
 * `TiledPrediction`, `SizedPrediction`, `found_in_image`: predictions for images of any
-  size, on the host.
+  size, on the host; `segment`, for an image in memory.
 """
 
 from sphemb.evaluation._large import (
@@ -21,3 +21,4 @@ from sphemb.evaluation._pictures import (
     write_report,
 )
 from sphemb.evaluation._score import Evaluation, ScoredImage, evaluate
+from sphemb.evaluation._segment import segment

@@ -271,13 +271,14 @@ class SizedPrediction:
             again if another size fits better.
 
     Attributes:
+        trained: the run.
         first: what predicts an image, or predicts it first.
     """
 
     def __init__(
         self, trained: Trained, diameter: float | Literal["auto"] | None = None
     ) -> None:
-        self._trained, self._auto = trained, diameter == "auto"
+        self.trained, self._auto = trained, diameter == "auto"
         self.first = TiledPrediction(trained)
         task = trained.experiment.task
         self._at = {getattr(task, "image_scale", 1.0): self.first}
@@ -310,14 +311,14 @@ class SizedPrediction:
 
     def _of(self, diameter: float) -> TiledPrediction:
         """The prediction at a diameter; one for all that give the same scale."""
-        experiment = self._trained.experiment
+        experiment = self.trained.experiment
         config = experiment.config.copy_and_resolve_references()
         with config.task.ignore_type():  # a configuration may have an integer
             config.task.diameter = diameter
         other = Experiment(config, prepares=experiment.prepares)
         task: Any = other.task
         if task.image_scale not in self._at:
-            trained = dataclasses.replace(self._trained, experiment=other)
+            trained = dataclasses.replace(self.trained, experiment=other)
             self._at[task.image_scale] = TiledPrediction(trained)
         return self._at[task.image_scale]
 

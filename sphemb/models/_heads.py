@@ -111,9 +111,10 @@ class DenseEmbedding(OnBackbone):
 
     Attributes:
         embedding_dim: D.
-        decoder_stride: None, or 8, 4, 2 or 1: bring the last map back to this stride with
-            the finer maps, see `TopDown`. At 1 the map of stride 2 is unfolded, and a
-            small network per pixel adds the pixel's own color, for exact outlines.
+        decoder_stride: None, or 8, 4, 2 or 1: bring the last map back to this stride
+            with the finer maps, see `TopDown`. At 1 the map of stride 2 is unfolded,
+            and a small network per pixel adds the pixel's own color, for exact
+            outlines.
         decoder_features: channels of the decoder, a multiple of 8.
         head_features: channels of the head, a multiple of 8.
         coordinates: give them to decoder and head, see `pixel_coordinates`.

@@ -1,6 +1,7 @@
 """Training: one loop and one step for every task, runs, export.
 
-`train` trains what a configuration says or resumes it; `load_run` reads a run.
+`train` trains what a configuration says or resumes it; `load_model` reads a run, a
+file of `save_model`, or a network that comes with the package.
 """
 
 from sphemb.training._devices import (
@@ -14,9 +15,16 @@ from sphemb.training._devices import (
     split_batch,
     spread_batch,
 )
-from sphemb.training._experiment import Experiment, Trained, load_run
+from sphemb.training._experiment import (
+    Experiment,
+    Trained,
+    load_model,
+    load_run,
+    save_model,
+)
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
 from sphemb.training._loop import NonFiniteLossError, duration, train, update_task_state
+from sphemb.training._model_files import ModelCard, load_card, model_names
 from sphemb.training._step import (
     TrainState,
     make_optimizer,
@@ -37,6 +45,7 @@ __all__ = [
     "PLATFORMS",
     "Experiment",
     "LostProcessError",
+    "ModelCard",
     "NonFiniteLossError",
     "PreemptedError",
     "TrainState",
@@ -48,16 +57,20 @@ __all__ = [
     "duration",
     "export_prediction",
     "join_processes",
+    "load_card",
     "load_class_names",
     "load_config",
+    "load_model",
     "load_run",
     "make_optimizer",
     "make_train_step",
+    "model_names",
     "noticing_lost",
     "poly_schedule",
     "read_json",
     "read_log",
     "replicate",
+    "save_model",
     "split_batch",
     "spread_batch",
     "train",

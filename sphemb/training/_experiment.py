@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +23,16 @@ import optax
 import sphemb.data
 import sphemb.models
 import sphemb.tasks
-from sphemb._checks import VOID, InputError
+from sphemb._checks import VOID, InputError, check_choice
 from sphemb.tasks import Apply, LabelMap, Maps, Task, TaskState
 from sphemb.training._components import call, check_config, component, entries
+from sphemb.training._model_files import (
+    ModelCard,
+    ModelFile,
+    model_path,
+    read_model_file,
+    write_model_file,
+)
 from sphemb.training._step import (
     TrainState,
     TrainStep,
@@ -396,7 +404,7 @@ class Experiment:
         """The state that training starts from, see ``config.train``."""
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:
-            _, variables = _run_variables(workdir)
+            _, variables = _model_variables(workdir)
             return self._state_with(variables, f"config.train.init_from {workdir}")
         state = self.init_state()
         if not weights:
@@ -409,7 +417,7 @@ class Experiment:
                 f"{self.config.model.name} has none"
             )
         if pathlib.Path(weights, "config.json").is_file():
-            network, found = _run_variables(weights)
+            network, found = _model_variables(weights)
             if any("backbone" not in part for part in found.values()):
                 raise InputError(
                     f"{where} must be a run whose network has a backbone, got one of "
@@ -448,19 +456,19 @@ def _shapes(tree: Any) -> set[tuple[str, tuple[int, ...]]]:
     return {(jax.tree_util.keystr(path), leaf.shape) for path, leaf in leaves}
 
 
-def _run_variables(workdir: str) -> tuple[str, dict[str, Any]]:
-    """The name of a run's network, and the variables of its newest checkpoint."""
-    folder = pathlib.Path(workdir)
-    experiment = Experiment(load_config(folder))
-    state = newest_state(folder, experiment.abstract_state)
-    return experiment.config.model.name, _variables(state)
+def _model_variables(model: str) -> tuple[str, dict[str, Any]]:
+    """The name of a trained network, and its variables."""
+    trained = load_model(model)
+    variables = {"params": trained.params, "batch_stats": trained.batch_stats}
+    return trained.experiment.config.model.name, variables
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A trained network, ready to predict: the parts of `TrainState` that it needs.
 
-    ``class_names`` are those of the learned classes, from 0 on, if they have names.
+    See `load_model`. ``class_names`` are those of the learned classes, from 0 on, if
+    they have names.
     """
 
     experiment: Experiment
@@ -486,6 +494,17 @@ class Trained:
         return self.experiment.bound(self.params, self.batch_stats)
 
 
+def load_model(model: str | pathlib.Path) -> Trained:
+    """A trained network.
+
+    Args:
+        model: the folder of a run, of which the newest checkpoint is read; a file of
+            `save_model`; or one of `model_names`, unless a file has that name.
+    """
+    path = model_path(model)
+    return load_run(path) if path.is_dir() else _load_file(path)
+
+
 def load_run(workdir: str | pathlib.Path) -> Trained:
     """The newest checkpoint of a run; `InputError` if its folder has none to read."""
     workdir = pathlib.Path(workdir)
@@ -493,3 +512,71 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
     experiment = Experiment(load_config(workdir), prepares=False)
     state = newest_state(workdir, experiment.abstract_state)
     return Trained.of(experiment, state, load_class_names(workdir))
+
+
+def _load_file(path: pathlib.Path) -> Trained:
+    content = read_model_file(path)
+    config = ml_collections.ConfigDict(content.config)
+    experiment = Experiment(config, prepares=False)
+    like, names = _stored(experiment.abstract_state), set[str]()
+
+    def array(place: Any, leaf: Any) -> np.ndarray:
+        name = _place_name(place)
+        names.add(name)
+        found = content.arrays.get(name)
+        if found is None or found.shape != leaf.shape:
+            got = "nothing" if found is None else f"shape {found.shape}"
+            raise InputError(f"model {path} must have {name} {leaf.shape}, got {got}")
+        return found.astype(leaf.dtype)
+
+    stored = jax.tree_util.tree_map_with_path(array, like)
+    if unknown := sorted(content.arrays.keys() - names):
+        raise InputError(f"model {path} has {unknown[0]}, which its network lacks")
+    return Trained(
+        experiment, **stored, step=content.step, class_names=tuple(content.class_names)
+    )
+
+
+def save_model(
+    trained: Trained,
+    path: str | pathlib.Path,
+    *,
+    card: ModelCard | None = None,
+    dtype: str = "float32",
+) -> None:
+    """Writes a trained network as one file, without the places of its data.
+
+    Args:
+        trained: the network.
+        path: the file, which is replaced.
+        card: what is known of the network.
+        dtype: of the parameters; ``"float16"`` takes half the space.
+    """
+    check_choice("dtype", dtype, ("float32", "float16"))
+    config = json.loads(trained.experiment.config.to_json_best_effort())
+    kept = ("name", "page", "intensity")
+    config["data"] = {k: v for k, v in config["data"].items() if k in kept}
+    config["train"] |= {"init_from": None, "weights": None}
+    arrays = {}
+    for place, leaf in jax.tree_util.tree_leaves_with_path(_stored(trained)):
+        name, array = _place_name(place), np.asarray(leaf)
+        if np.issubdtype(array.dtype, np.floating):
+            with np.errstate(over="ignore"):
+                array = array.astype(dtype)
+            if not np.isfinite(array).all():
+                raise InputError(f"{name} must be finite as {dtype}, to be saved")
+        arrays[name] = array
+    facts = dataclasses.asdict(card or ModelCard())
+    names, step = list(trained.class_names), trained.step
+    content = ModelFile(config, names, step, card=facts, arrays=arrays)
+    write_model_file(pathlib.Path(path), content)
+
+
+def _stored(state: Any) -> dict[str, Any]:
+    """What a file has of a state, or of a trained network."""
+    names = ("params", "batch_stats", "task_state")
+    return {name: getattr(state, name) for name in names}
+
+
+def _place_name(place: Any) -> str:
+    return jax.tree_util.keystr(place, simple=True, separator="/")

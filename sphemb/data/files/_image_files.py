@@ -459,6 +459,7 @@ class ImageWindows:
         self.path = pathlib.Path(path)
         self._reading = reading
         self._values: _images.Values | None = None
+        self._held: _images.Values | None = None
         with _any_size():
             header = read_header(self.path, reading)
             self.num_pages = count_pages(self.path)
@@ -467,6 +468,22 @@ class ImageWindows:
         if height * width > _MOST_PIXELS:
             text = f"must have at most {_MOST_PIXELS:,} pixels, got {height} x {width}"
             raise InputError(f"image {self.path} {text}")
+
+    @classmethod
+    def of_array(cls, array: np.ndarray, reading: Reading = AS_SHOWN) -> ImageWindows:
+        """An image in memory, read as a file with these values is.
+
+        Args:
+            array: [H, W], [H, W, 1], [H, W, 3] or, with opacity, [H, W, 4]: bool,
+                integers of 8 or 16 bits, or floating-point values from 0 to 1.
+            reading: the intensity counts.
+        """
+        image = cls.__new__(cls)
+        image.path, image._reading = pathlib.Path("array"), reading
+        image._values = image._held = _stretched(_images.of_array(array), reading)
+        image.num_pages, image.turned_from = 1, None
+        image.size = image._values.samples.shape[:2]
+        return image
 
     def read(self, box: Box) -> np.ndarray:
         """Reads a window as uint8 [h, w, 3], mirrored beyond the image."""
@@ -497,7 +514,7 @@ class ImageWindows:
 
     def close(self) -> None:
         """Frees the pixels; the next window decodes them again."""
-        self._values = None
+        self._values = self._held
 
 
 @contextlib.contextmanager

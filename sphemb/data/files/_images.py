@@ -239,6 +239,38 @@ class Values:
         return np.broadcast_to(shown, (*shown.shape[:2], 3)).copy()
 
 
+def of_array(array: np.ndarray) -> Values:
+    """The values of an image in memory, see `ImageWindows.of_array`."""
+    array = np.asarray(array)
+    samples = array[..., None] if array.ndim == 2 else array
+    if samples.ndim != 3 or samples.shape[2] not in (1, 3, 4) or not samples.size:
+        text = "must have shape [H, W], [H, W, 1], [H, W, 3] or [H, W, 4]"
+        raise InputError(f"image {text}, got {array.shape}")
+    if samples.dtype == bool:
+        samples, white = samples.astype(np.uint8), 1
+    elif np.issubdtype(samples.dtype, np.floating):
+        low, high = float(samples.min()), float(samples.max())
+        if not (low >= 0 and high <= 1):
+            raise InputError(
+                "image of floating-point values must have values from 0 to 1, got "
+                f"{low:.4g} to {high:.4g}: give integers, or scale it"
+            )
+        samples, white = np.rint(samples * float(WHITE)).astype(np.uint16), WHITE
+    elif samples.dtype == np.uint8:
+        white = 255
+    elif np.issubdtype(samples.dtype, np.integer):
+        white = WHITE
+    else:
+        raise InputError(f"image must hold numbers, got {samples.dtype}")
+    if samples.min() < 0 or samples.max() > white:
+        got = f"{samples.min()} to {samples.max()}"
+        raise InputError(f"image must have values within 16 bits, got {got}")
+    samples = samples.astype(np.uint8 if white < 256 else np.uint16, copy=False)
+    opacity = 3 if samples.shape[2] == 4 else None
+    colors = 1 if samples.shape[2] == 1 else 3
+    return Values(samples, white=white, colors=colors, opacity=opacity)
+
+
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """A view of pixels [H, W, ...] turned upright, see EXIF and TIFF."""
     if orientation >= 5:

@@ -1,0 +1,110 @@
+"""Files of trained networks, and the networks that come with the package.
+
+A file is in the format safetensors. Its metadata are the version, the configuration,
+the names of classes, the step and the card, each as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors.numpy
+
+from sphemb import __version__
+from sphemb._checks import InputError
+from sphemb._files import written_whole
+
+_SUFFIX = ".safetensors"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelCard:
+    """What is known of a trained network.
+
+    Attributes:
+        summary: what it finds, in one line.
+        data: the images that it was trained on.
+        licence: of the data.
+        made_by: the command.
+        scores: what was measured, and on what.
+        limits: what it is bad at.
+    """
+
+    summary: str = ""
+    data: str = ""
+    licence: str = ""
+    made_by: str = ""
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    limits: str = ""
+
+
+class ModelFile(NamedTuple):
+    """The content of a file."""
+
+    config: dict[str, Any]
+    class_names: list[str]
+    step: int
+    card: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def shipped_folder() -> pathlib.Path:
+    """The folder of the networks that come with the package."""
+    return pathlib.Path(str(importlib.resources.files("sphemb") / "shipped"))
+
+
+def model_names() -> list[str]:
+    """The names of the networks that come with the package."""
+    return sorted(path.stem for path in shipped_folder().glob(f"*{_SUFFIX}"))
+
+
+def model_path(model: str | pathlib.Path) -> pathlib.Path:
+    """The file or the folder of a model; files and folders come before names."""
+    path, names = pathlib.Path(model), model_names()
+    if path.exists():
+        return path
+    if str(model) in names:
+        return shipped_folder() / f"{model}{_SUFFIX}"
+    raise InputError(
+        f"model must be the folder of a run, a file that sphemb export wrote, or one "
+        f"of {', '.join(names)}, got {str(model)!r}"
+    )
+
+
+def load_card(model: str | pathlib.Path) -> ModelCard:
+    """The card of a file, or of a network that comes with the package."""
+    return ModelCard(**read_model_file(model_path(model)).card)
+
+
+def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
+    """Writes a file, whole or not at all."""
+    facts = content._asdict()
+    arrays = {k: np.asarray(v, order="C") for k, v in facts.pop("arrays").items()}
+    metadata = {name: json.dumps(value) for name, value in facts.items()}
+    packed = safetensors.numpy.save(arrays, {"sphemb": __version__, **metadata})
+    with written_whole(path) as unfinished:
+        unfinished.write_bytes(packed)
+
+
+def read_model_file(path: pathlib.Path) -> ModelFile:
+    """Reads a file; `InputError` names one that is damaged or of another kind."""
+    names = [name for name in ModelFile._fields if name != "arrays"]
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if "sphemb" not in metadata:
+                raise ValueError("it has no configuration")
+            facts = {name: json.loads(metadata[name]) for name in names}
+            arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+        return ModelFile(**facts, arrays=arrays)
+    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+        line = " ".join(str(error).split())
+        raise InputError(
+            f"model {path} must be a file that sphemb export wrote: {line}"
+        ) from error
