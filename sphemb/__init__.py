@@ -1,28 +1,31 @@
 """Learning to group: unit-vector embeddings of pixels, and recurrent mean shift.
 
-The import loads layer 0 with JAX and NumPy; the other packages load on first access.
+Every package loads on first access: layer 0 with JAX and NumPy alone.
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphemb import grouping, instances, losses, metrics, sphere, warps
-from sphemb._checks import VOID, InputError
-from sphemb.grouping import (
-    Grouping,
-    accelerated_gbms,
-    gbms,
-    gbms_step,
-    gbms_trajectory,
-    label_modes,
-    mean_shift,
-)
-from sphemb.losses import (
-    instance_weights,
-    margin_loss,
-    sample_pixels,
-    trajectory_margin_loss,
-)
+if TYPE_CHECKING:
+    from sphemb import grouping, instances, losses, metrics, sphere, warps
+    from sphemb._checks import VOID, InputError
+    from sphemb.evaluation import segment as segment
+    from sphemb.grouping import (
+        Grouping,
+        accelerated_gbms,
+        gbms,
+        gbms_step,
+        gbms_trajectory,
+        label_modes,
+        mean_shift,
+    )
+    from sphemb.losses import (
+        instance_weights,
+        margin_loss,
+        sample_pixels,
+        trajectory_margin_loss,
+    )
+    from sphemb.training import load_model as load_model
 
 __version__ = "0.2.0"
 
@@ -49,17 +52,21 @@ __all__ = [
     "warps",
 ]
 
-_LAZY = ("cli", "configs", "data", "evaluation", "models", "tasks", "training", "viz")
+_LAYER_0 = ("grouping", "instances", "losses", "metrics", "sphere", "warps")
+_UPPER = ("cli", "configs", "data", "evaluation", "models", "tasks", "training", "viz")
+_HOMES = ("_checks", "grouping", "losses")  # of the other names
 _USES = {"load_model": "training", "segment": "evaluation"}  # of trained networks
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
+    if name in (*_LAYER_0, *_UPPER):
         return importlib.import_module(f"sphemb.{name}")
-    if name in _USES:
-        return getattr(importlib.import_module(f"sphemb.{_USES[name]}"), name)
+    if name in (*__all__, *_USES):
+        homes = (_USES[name],) if name in _USES else _HOMES
+        modules = (importlib.import_module(f"sphemb.{home}") for home in homes)
+        return next(getattr(m, name) for m in modules if hasattr(m, name))
     raise AttributeError(f"module 'sphemb' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted((*__all__, *_LAZY, *_USES))
+    return sorted((*__all__, *_UPPER, *_USES))

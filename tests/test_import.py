@@ -1,20 +1,42 @@
-"""What ``import sphemb`` costs."""
+"""What ``import sphemb`` and the help of the command cost."""
 
 import subprocess
 import sys
 
+import pytest
 
-def test_the_import_loads_jax_and_numpy_and_no_framework():
-    code = (
-        "import sys, sphemb; "
-        "print(sorted({m.split('.')[0] for m in sys.modules} & {'flax', 'optax', "
-        "'orbax', 'grain', 'tensorflow', 'tensorflow_datasets', 'ml_collections', "
-        "'matplotlib', 'PIL', 'sklearn', 'cv2', 'tqdm', 'tensorboardX'}))"
-    )
+FRAMEWORKS = (
+    *("flax", "optax", "orbax", "grain", "tensorflow", "tensorflow_datasets"),
+    *("ml_collections", "matplotlib", "PIL", "sklearn", "cv2", "tqdm", "tensorboardX"),
+)
+
+
+def loaded(code: str) -> set[str]:
+    """The packages that a new process has loaded after some lines of code."""
+    code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_functions_of_layer_0_load_jax_and_numpy_and_no_framework():
+    code = "import sphemb; assert all(getattr(sphemb, n) for n in sphemb.__all__)"
+    found = loaded(code)
+    assert {"jax", "numpy"} <= found
+    assert not found & set(FRAMEWORKS)
+
+
+@pytest.mark.parametrize("words", ["-h", "predict -h", "score instances -h", "--vers"])
+def test_help_and_wrong_flags_load_neither_frameworks_nor_jax(words):
+    code = f"""
+from sphemb.cli import main
+try:
+    main({words.split()})
+except SystemExit:
+    pass
+"""
+    assert not loaded(code) & {"jax", "numpy", "scipy", "absl", *FRAMEWORKS}
 
 
 def test_the_other_packages_load_on_first_access():

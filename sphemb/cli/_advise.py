@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
-import pathlib
 import shlex
 import time
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import tyro
 from absl import logging
 
 from sphemb import training
 from sphemb._checks import InputError, check_count
-from sphemb.cli._flags import FolderFlags, OptionalPath, optional, read_config
+from sphemb.cli._configs import read_config
 from sphemb.cli._names import check_results, make_folder, progress, writing_results
+from sphemb.cli._verbs import Advise
 from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.tasks import Objects, embed_pixels
@@ -49,116 +47,81 @@ class Advice(NamedTuple):
         return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-@dataclasses.dataclass(frozen=True)
-class Advise(FolderFlags):
-    """Advise on settings for a folder or after a run, with reasons and costs.
-
-    A flag such as --config.task.margin=.4 sets an entry, which is not advised on then.
-
-    Attributes:
-        dir: a folder of images and masks.
-        workdir: a run, in place of the folder.
-        config: where to start from, as for train.
-        images: images of a split that are measured.
-        costs: leave out memory and time, for which a training step is compiled.
-        out: the folder for advice.json and instances.png.
-        overwrite: replace results that exist.
-        overrides: changes of the configuration, see `read_config`.
-    """
-
-    dir: Annotated[
-        tyro.conf.Positional[pathlib.Path | None], optional(metavar="[DIR]")
-    ] = None
-    workdir: OptionalPath = None
-    config: Annotated[
-        str | None,
-        tyro.conf.arg(
-            metavar="NAME[:VARIANT]",
-            help_behavior_hint="(default: folder, or nuclei for many instances)",
-        ),
-    ] = None
-    images: int = 500
-    costs: bool = True
-    out: OptionalPath = None
-    overwrite: bool = False
-    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
-
-    def run(self) -> dict[str, Any]:
-        """Prints settings with their reasons, and returns ``advice.json``."""
-        logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
-        fixed = self._fixed()
-        trained = training.load_run(self.workdir) if self.workdir is not None else None
-        data = trained.experiment if trained else open_folder(self.dir, **self.folder)
-        if trained and trained.experiment.task.readoff is None:
-            name = type(trained.experiment.task).__name__
-            wanted = "a run that learns instances by mean shift (Proposals, Instances)"
-            raise InputError(f"--workdir must be {wanted}, got {name}")
-        sizes = _measure_instances(data, self.images)
-        record: dict[str, Any] = {"data": _spreads(sizes)}
-        print("\n".join(_data_lines(record["data"])))
-        advice, changes, config = [], [], self.config
-        if trained:
-            settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
-            record["similarities"] = found = _measure_similarities(trained)
-            print(
-                f"similarities in {found['num_images']} images: within instances "
-                f"{found['within']:.3f}, nine tenths from {found['within_low']:.3f} "
-                f"on, between them {found['between']:.3f} at most"
-            )
-            advice.append(_advise_on_run(found, settings.task.concentration))
-            fixed |= {advice[0].setting}
-        else:
-            if config is None:
-                advice.append(_choose_config(int(sizes.counts.max())))
-                config = advice[0].value
-            settings = read_config(config, self.overrides)
-            if settings.data.name != "folder":
-                got = f"{config} with config.data.name {settings.data.name}"
-                raise InputError(
-                    f"--config must be for folders, as folder and nuclei are, got {got}"
-                )
-            folder = {"dir": str(self.dir), **self.folder}
-            changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
-        advice += _advise_on_data(sizes, settings.to_dict(), fixed)
-        print()
-        for found in advice:
-            print(f"{found.setting} = {found.text}: {found.reason}", flush=True)
-        record["advice"] = [a._asdict() for a in advice]
-        flags = []
-        for change in (*changes, *advice):
-            section, _, name = change.setting.removeprefix("config.").partition(".")
-            if name and settings[section][name] != change.value:
-                settings[section][name] = change.value
-                flags.append(f"--{change.setting}={change.text}")
-        if self.costs:
-            record["costs"] = _measure_step(settings)
-        if not trained:
-            command = ["sphemb", "train", f"--config={config}", *self.overrides, *flags]
-            record["command"] = shlex.join(command)
-            print(f"\n{record['command']}", flush=True)
-        if self.out is not None:
-            make_folder(self.out)
-            with writing_results():
-                figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
-                save_figure(figure, self.out / _PICTURE)
-                training.write_json(self.out / _RECORD, record)
-        return record
-
-    def _fixed(self) -> frozenset[str]:
-        """The settings of the user; refuses flags that contradict each other."""
-        if (self.dir is None) == (self.workdir is None):
-            raise InputError("give a folder of images and masks, or --workdir of a run")
-        if self.workdir is not None and (self.config or self.overrides):
+def give_advice(flags: Advise) -> dict[str, Any]:
+    """Prints settings with their reasons, and returns ``advice.json``."""
+    logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
+    fixed = _fixed(flags)
+    trained = training.load_run(flags.workdir) if flags.workdir is not None else None
+    data = trained.experiment if trained else open_folder(flags.dir, **flags.folder)
+    if trained and trained.experiment.task.readoff is None:
+        name = type(trained.experiment.task).__name__
+        wanted = "a run that learns instances by mean shift (Proposals, Instances)"
+        raise InputError(f"--workdir must be {wanted}, got {name}")
+    sizes = _measure_instances(data, flags.images)
+    record: dict[str, Any] = {"data": _spreads(sizes)}
+    print("\n".join(_data_lines(record["data"])))
+    advice, changes, config = [], [], flags.config
+    if trained:
+        settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
+        record["similarities"] = found = _measure_similarities(trained)
+        print(
+            f"similarities in {found['num_images']} images: within instances "
+            f"{found['within']:.3f}, nine tenths from {found['within_low']:.3f} "
+            f"on, between them {found['between']:.3f} at most"
+        )
+        advice.append(_advise_on_run(found, settings.task.concentration))
+        fixed |= {advice[0].setting}
+    else:
+        if config is None:
+            advice.append(_choose_config(int(sizes.counts.max())))
+            config = advice[0].value
+        settings = read_config(config, flags.overrides)
+        if settings.data.name != "folder":
+            got = f"{config} with config.data.name {settings.data.name}"
             raise InputError(
-                "--workdir brings its own configuration: leave out --config"
+                f"--config must be for folders, as folder and nuclei are, got {got}"
             )
-        check_count("--images", self.images, at_least=1)
-        check_results(self.out, (_RECORD, _PICTURE), overwrite=self.overwrite)
-        fixed = frozenset(o.split("=")[0].lstrip("-") for o in self.overrides)
-        for name in ("dir", *self.folder):
-            if (flag := f"config.data.{name}") in fixed:
-                raise InputError(f"give {name} as an argument, not as --{flag}")
-        return fixed
+        folder = {"dir": str(flags.dir), **flags.folder}
+        changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
+    advice += _advise_on_data(sizes, settings.to_dict(), fixed)
+    print()
+    for found in advice:
+        print(f"{found.setting} = {found.text}: {found.reason}", flush=True)
+    record["advice"] = [a._asdict() for a in advice]
+    changed = []
+    for change in (*changes, *advice):
+        section, _, name = change.setting.removeprefix("config.").partition(".")
+        if name and settings[section][name] != change.value:
+            settings[section][name] = change.value
+            changed.append(f"--{change.setting}={change.text}")
+    if flags.costs:
+        record["costs"] = _measure_step(settings)
+    if not trained:
+        command = ["sphemb", "train", f"--config={config}", *flags.overrides, *changed]
+        record["command"] = shlex.join(command)
+        print(f"\n{record['command']}", flush=True)
+    if flags.out is not None:
+        make_folder(flags.out)
+        with writing_results():
+            figure = draw_instance_sizes(sizes.counts, sizes.areas, sizes.vanishing)
+            save_figure(figure, flags.out / _PICTURE)
+            training.write_json(flags.out / _RECORD, record)
+    return record
+
+
+def _fixed(flags: Advise) -> frozenset[str]:
+    """The settings of the user; refuses flags that contradict each other."""
+    if (flags.dir is None) == (flags.workdir is None):
+        raise InputError("give a folder of images and masks, or --workdir of a run")
+    if flags.workdir is not None and (flags.config or flags.overrides):
+        raise InputError("--workdir brings its own configuration: leave out --config")
+    check_count("--images", flags.images, at_least=1)
+    check_results(flags.out, (_RECORD, _PICTURE), overwrite=flags.overwrite)
+    fixed = frozenset(o.split("=")[0].lstrip("-") for o in flags.overrides)
+    for name in ("dir", *flags.folder):
+        if (flag := f"config.data.{name}") in fixed:
+            raise InputError(f"give {name} as an argument, not as --{flag}")
+    return fixed
 
 
 def _sources(data: Any) -> dict[str, Any]:

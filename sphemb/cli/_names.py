@@ -20,17 +20,6 @@ from sphemb._checks import InputError
 from sphemb._files import written_whole
 
 
-def one_line(text: object) -> str:
-    r"""A text whose line breaks and control characters are escaped.
-
-    >>> one_line("two\nlines\x1b[2J")
-    'two\\nlines\\x1b[2J'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
-    )
-
-
 def spelled(name: str | os.PathLike[str]) -> str:
     r"""A file name in UTF-8, with its other bytes escaped.
 

@@ -15,23 +15,21 @@ from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
-import tyro
 from tqdm import tqdm
 
 from sphemb._checks import InputError, check_count
 from sphemb._files import written_whole
-from sphemb.cli._flags import OptionalPath, OptionalText
 from sphemb.cli._instance_files import annotation_ids, check_fit
 from sphemb.cli._names import (
     check_unwritten,
     make_folder,
-    one_line,
     progress,
     result_names,
     spelled,
     write_table,
     writing_results,
 )
+from sphemb.cli._output import one_line
 from sphemb.cli._predict_files import (
     DetectionFiles,
     Paths,
@@ -40,6 +38,7 @@ from sphemb.cli._predict_files import (
     files_for,
     named_for,
 )
+from sphemb.cli._verbs import Predict
 from sphemb.data import ImageWindows, Reading, Tile
 from sphemb.data.files import ImageValues, find_images
 from sphemb.evaluation import Found, SizedPrediction, TiledPrediction
@@ -55,213 +54,185 @@ _SETTINGS = ("tile", "halo", "min_size", "embeddings", "page", "diameter")
 T = TypeVar("T")
 
 
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Group or classify the pixels of images, or find boundaries, as trained.
-
-    See docs/prediction.md. All images are checked before the first result, those of
-    more than 2^20 pixels by their header alone; an error leaves nothing written.
-
-    Attributes:
-        images: image files, folders or globs.
-        workdir: the folder of a run.
-        out: the folder for the results.
-        overwrite: replace results that exist.
-        limit: images at most; 0 for all.
-        dry_run: print what would be done, write nothing.
-        min_size: pixels that an instance needs.
-        tile: side of the tiles of larger images, in pixels as the network sees them.
-        halo: overlap of tiles on each side, likewise.
-        embeddings: keep the embedding of every pixel.
-        page: of images with several pages, from 0 on, or max (default: the run's).
-        diameter: of a typical object in these images, in pixels (default: that of the
-            training images), or auto to measure it in what is found first.
-        annotations: COCO's file of these images, for the ids in results.json.
-    """
-
-    images: tyro.conf.Positional[tuple[str, ...]]
-    workdir: pathlib.Path
-    out: pathlib.Path
-    overwrite: bool = False
-    limit: int = 0
-    dry_run: bool = False
-    min_size: int = 1
-    tile: int = 1024
-    halo: int = 128
-    embeddings: bool = False
-    page: OptionalText = None
-    diameter: OptionalText = None
-    annotations: OptionalPath = None
-
-    def run(self) -> int:
-        """Writes the results, and returns the number of images."""
-        check_count("--limit", self.limit)
-        check_count("--tile", self.tile, at_least=1)
-        check_count("--halo", self.halo)
-        check_count("--min-size", self.min_size, at_least=1)
-        if self.tile <= 2 * self.halo:
-            got = f"got {self.tile} and {self.halo}"
-            raise InputError(f"--tile must be more than twice --halo, {got}")
-        trained = load_run(self.workdir)
-        reading = trained.experiment.reading
-        if self.page is not None:
-            reading = dataclasses.replace(reading, page=self.page)
-        images = self._read(reading)
-        sized = SizedPrediction(trained, self._diameter())
-        tiled, files = sized.first, files_for(trained)
-        files.called = result_names([image.path for image in images])
-        self._check(images, trained, files)
-        for image in images:  # refuses a halo that leaves no core
-            tiled.tiles(image.size, tile=self.tile, halo=self.halo)
-        names = [*files.per_image, *(("{}_embedding.npz",) * self.embeddings)]
-        targets = image_targets(images, files.called, names, self.out)
-        shared = [self.out / name for name in (*files.shared, *_SHARED)]
-        wanted = [*shared, *(path for paths in targets for path in paths)]
-        check_targets(images, wanted, overwrite=self.overwrite)
-        values = ImageValues(reading)
-        for image in images:
-            values.add(image.path)
-        for doubt in values.findings:
-            print(f"warning: {doubt.message}", file=sys.stderr)
-        if self.dry_run:
-            for image, own in zip(images, targets, strict=True):
-                print(self._plan(image, tiled, own))
-            print(f"{len(images)} images; nothing is written")
-            return len(images)
-        for folder in dict.fromkeys(path.parent for path in wanted):
-            make_folder(folder)
-        begin = time.perf_counter()
-        rows, tile = self._predict(images, targets, files, sized)
-        limits = Counter(name for row in rows for name in row["reached"].split())
-        for name, number in limits.items():
-            line = limit_line(trained.experiment.task, name, number, len(images))
-            print(f"warning: {line}", file=sys.stderr)
-        summary = {
-            "workdir": spelled(self.workdir),
-            "step": trained.step,
-            "task": type(trained.experiment.task).__name__,
-            "settings": {n: getattr(self, n) for n in _SETTINGS} | {"tile": tile},
-            "reading": dataclasses.asdict(reading),
-            "num_images": len(images),
-            "found": sum(row["found"] for row in rows),
-            "seconds": round(time.perf_counter() - begin, 3),
-            "images": rows,
-        }
-        with writing_results():
-            files.finish(shared)
-            table, record = (self.out / name for name in _SHARED)
-            write_table(table, tuple(rows[0]), (tuple(row.values()) for row in rows))
-            write_json(record, summary)
+def predict_images(flags: Predict) -> int:
+    """Writes the results, and returns the number of images."""
+    check_count("--limit", flags.limit)
+    check_count("--tile", flags.tile, at_least=1)
+    check_count("--halo", flags.halo)
+    check_count("--min-size", flags.min_size, at_least=1)
+    if flags.tile <= 2 * flags.halo:
+        got = f"got {flags.tile} and {flags.halo}"
+        raise InputError(f"--tile must be more than twice --halo, {got}")
+    trained = load_run(flags.workdir)
+    reading = trained.experiment.reading
+    if flags.page is not None:
+        reading = dataclasses.replace(reading, page=flags.page)
+    images = _read(flags, reading)
+    sized = SizedPrediction(trained, _diameter(flags))
+    tiled, files = sized.first, files_for(trained)
+    files.called = result_names([image.path for image in images])
+    _check(flags, images, trained, files)
+    for image in images:  # refuses a halo that leaves no core
+        tiled.tiles(image.size, tile=flags.tile, halo=flags.halo)
+    names = [*files.per_image, *(("{}_embedding.npz",) * flags.embeddings)]
+    targets = image_targets(images, files.called, names, flags.out)
+    shared = [flags.out / name for name in (*files.shared, *_SHARED)]
+    wanted = [*shared, *(path for paths in targets for path in paths)]
+    check_targets(images, wanted, overwrite=flags.overwrite)
+    values = ImageValues(reading)
+    for image in images:
+        values.add(image.path)
+    for doubt in values.findings:
+        print(f"warning: {doubt.message}", file=sys.stderr)
+    if flags.dry_run:
+        for image, own in zip(images, targets, strict=True):
+            print(_plan(flags, image, tiled, own))
+        print(f"{len(images)} images; nothing is written")
         return len(images)
+    for folder in dict.fromkeys(path.parent for path in wanted):
+        make_folder(folder)
+    begin = time.perf_counter()
+    rows, tile = _predict(flags, images, targets, files, sized)
+    limits = Counter(name for row in rows for name in row["reached"].split())
+    for name, number in limits.items():
+        line = limit_line(trained.experiment.task, name, number, len(images))
+        print(f"warning: {line}", file=sys.stderr)
+    summary = {
+        "workdir": spelled(flags.workdir),
+        "step": trained.step,
+        "task": type(trained.experiment.task).__name__,
+        "settings": {n: getattr(flags, n) for n in _SETTINGS} | {"tile": tile},
+        "reading": dataclasses.asdict(reading),
+        "num_images": len(images),
+        "found": sum(row["found"] for row in rows),
+        "seconds": round(time.perf_counter() - begin, 3),
+        "images": rows,
+    }
+    with writing_results():
+        files.finish(shared)
+        table, record = (flags.out / name for name in _SHARED)
+        write_table(table, tuple(rows[0]), (tuple(row.values()) for row in rows))
+        write_json(record, summary)
+    return len(images)
 
-    def _diameter(self) -> float | Literal["auto"] | None:
-        """The flag of that name."""
-        if self.diameter is None or self.diameter == "auto":
-            return self.diameter
-        try:
-            pixels = float(self.diameter)
-        except ValueError:
-            pixels = math.nan
-        if not 0 < pixels < math.inf:
-            raise InputError(
-                "--diameter must be a number of pixels above 0, or auto, got "
-                f"{self.diameter!r}"
-            )
-        return pixels
 
-    def _read(self, reading: Reading) -> list[ImageWindows]:
-        """The images, of which all but large ones are read once."""
-        found = find_images(self.images)[: self.limit or None]
-        images = [ImageWindows(path, reading) for path in found]
-        for image in images:
-            if math.prod(image.size) <= _DECODED:
-                image.whole()
-                image.close()
-        return images
+def _diameter(flags: Predict) -> float | Literal["auto"] | None:
+    """The flag of that name."""
+    if flags.diameter is None or flags.diameter == "auto":
+        return flags.diameter
+    try:
+        pixels = float(flags.diameter)
+    except ValueError:
+        pixels = math.nan
+    if not 0 < pixels < math.inf:
+        raise InputError(
+            "--diameter must be a number of pixels above 0, or auto, got "
+            f"{flags.diameter!r}"
+        )
+    return pixels
 
-    def _check(
-        self, images: Sequence[ImageWindows], trained: Trained, files: PredictionFiles
-    ) -> None:
-        """Refuses flags that the images or the run's predictions do not allow."""
-        if self.embeddings and not files.embeds:
-            raise InputError("--embeddings: what this run predicts has none to keep")
-        for image in images if self.embeddings else ():
-            dim = trained.experiment.config.model.embedding_dim
-            dim = getattr(trained.experiment.task, "embedding_dim", dim)
-            size = 2 * math.prod(image.size) * dim
-            if size > _EMBEDDING_BYTES:
-                raise InputError(
-                    f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, "
-                    f"of at most {_EMBEDDING_BYTES / 2**30:.0f}: cut the image"
-                )
-        if self.annotations is not None:
-            if not isinstance(files, DetectionFiles):
-                problem = "what this run predicts has no instances with classes"
-                raise InputError(f"--annotations: {problem}")
-            sources = [image.path for image in images]
-            files.ids = annotation_ids(self.annotations, sources, trained.class_names)
-            check_fit(images, files.ids)
-        if os.path.realpath(self.out) == os.path.realpath(self.workdir):
-            raise InputError(f"--out must not be the run's own folder, got {self.out}")
 
-    def _predict(
-        self,
-        images: Sequence[ImageWindows],
-        targets: Sequence[Paths],
-        files: PredictionFiles,
-        sized: SizedPrediction,
-    ) -> tuple[list[dict[str, Any]], int]:
-        """Writes each image's files; returns their rows and the last tile's side."""
-        rows: list[dict[str, Any]] = []
-        tile, settings = self.tile, {"embedding": self.embeddings}
-
-        def find(image: ImageWindows, tile: int) -> tuple[Found, int]:
-            given = {"min_size": self.min_size, "progress": _progress, **settings}
-            return sized.predict(image, tile=tile, halo=self.halo, **given)
-
-        for i, image in enumerate(progress(images, "images")):
-            start, own = time.perf_counter(), targets[i]
-            (found, number), tile = with_smaller_tiles(
-                functools.partial(find, image),
-                tile,
-                least=sized.first.least_tile(self.halo),
-                name=one_line(image.path),
-                say=functools.partial(tqdm.write, file=sys.stderr),
-            )
-            with writing_results():
-                if self.embeddings:
-                    *own, last = own
-                    with written_whole(last) as part, part.open("wb") as file:
-                        np.savez_compressed(file, embedding=found["embedding"])
-                count = files.write(own, image, found)
+def _read(flags: Predict, reading: Reading) -> list[ImageWindows]:
+    """The images, of which all but large ones are read once."""
+    found = find_images(flags.images)[: flags.limit or None]
+    images = [ImageWindows(path, reading) for path in found]
+    for image in images:
+        if math.prod(image.size) <= _DECODED:
+            image.whole()
             image.close()
-            seconds, reached = time.perf_counter() - start, found.get("reached", ())
-            row = {
-                "image": spelled(image.path),
-                "height": image.size[0],
-                "width": image.size[1],
-                "found": count,
-                "tiles": number,
-                "tile": tile,
-                "seconds": round(seconds, 3),
-                "reached": " ".join(reached),
-            }
-            rows.append(row)
-            line = f"{_title(image)}: {count} {files.noun[count != 1]}"
-            line = f"[{i + 1}/{len(images)}] {line} in {seconds:.1f} s"
-            tqdm.write(line, file=sys.stdout)
-            sys.stdout.flush()
-            if reached and sum(bool(row["reached"]) for row in rows) <= _LIMITS_PRINTED:
-                limits = " and config.task.".join(reached)
-                line = f"warning: {one_line(image.path)} reached config.task.{limits}: "
-                tqdm.write(f"{line}it may hold more than was found", file=sys.stderr)
-        return rows, tile
+    return images
 
-    def _plan(self, image: ImageWindows, tiled: TiledPrediction, targets: Paths) -> str:
-        tiles = tiled.tiles(image.size, tile=self.tile, halo=self.halo)
-        sides = " x ".join(map(str, tiles[0].outer.size))
-        many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
-        return f"{_title(image)}: {many} -> {one_line(', '.join(map(str, targets)))}"
+
+def _check(
+    flags: Predict,
+    images: Sequence[ImageWindows],
+    trained: Trained,
+    files: PredictionFiles,
+) -> None:
+    """Refuses flags that the images or the run's predictions do not allow."""
+    if flags.embeddings and not files.embeds:
+        raise InputError("--embeddings: what this run predicts has none to keep")
+    for image in images if flags.embeddings else ():
+        dim = trained.experiment.config.model.embedding_dim
+        dim = getattr(trained.experiment.task, "embedding_dim", dim)
+        size = 2 * math.prod(image.size) * dim
+        if size > _EMBEDDING_BYTES:
+            raise InputError(
+                f"--embeddings of {image.path} would take {size / 2**30:.1f} GiB, "
+                f"of at most {_EMBEDDING_BYTES / 2**30:.0f}: cut the image"
+            )
+    if flags.annotations is not None:
+        if not isinstance(files, DetectionFiles):
+            problem = "what this run predicts has no instances with classes"
+            raise InputError(f"--annotations: {problem}")
+        sources = [image.path for image in images]
+        files.ids = annotation_ids(flags.annotations, sources, trained.class_names)
+        check_fit(images, files.ids)
+    if os.path.realpath(flags.out) == os.path.realpath(flags.workdir):
+        raise InputError(f"--out must not be the run's own folder, got {flags.out}")
+
+
+def _predict(
+    flags: Predict,
+    images: Sequence[ImageWindows],
+    targets: Sequence[Paths],
+    files: PredictionFiles,
+    sized: SizedPrediction,
+) -> tuple[list[dict[str, Any]], int]:
+    """Writes each image's files; returns their rows and the last tile's side."""
+    rows: list[dict[str, Any]] = []
+    tile, settings = flags.tile, {"embedding": flags.embeddings}
+
+    def find(image: ImageWindows, tile: int) -> tuple[Found, int]:
+        given = {"min_size": flags.min_size, "progress": _progress, **settings}
+        return sized.predict(image, tile=tile, halo=flags.halo, **given)
+
+    for i, image in enumerate(progress(images, "images")):
+        start, own = time.perf_counter(), targets[i]
+        (found, number), tile = with_smaller_tiles(
+            functools.partial(find, image),
+            tile,
+            least=sized.first.least_tile(flags.halo),
+            name=one_line(image.path),
+            say=functools.partial(tqdm.write, file=sys.stderr),
+        )
+        with writing_results():
+            if flags.embeddings:
+                *own, last = own
+                with written_whole(last) as part, part.open("wb") as file:
+                    np.savez_compressed(file, embedding=found["embedding"])
+            count = files.write(own, image, found)
+        image.close()
+        seconds, reached = time.perf_counter() - start, found.get("reached", ())
+        row = {
+            "image": spelled(image.path),
+            "height": image.size[0],
+            "width": image.size[1],
+            "found": count,
+            "tiles": number,
+            "tile": tile,
+            "seconds": round(seconds, 3),
+            "reached": " ".join(reached),
+        }
+        rows.append(row)
+        line = f"{_title(image)}: {count} {files.noun[count != 1]}"
+        line = f"[{i + 1}/{len(images)}] {line} in {seconds:.1f} s"
+        tqdm.write(line, file=sys.stdout)
+        sys.stdout.flush()
+        if reached and sum(bool(row["reached"]) for row in rows) <= _LIMITS_PRINTED:
+            limits = " and config.task.".join(reached)
+            line = f"warning: {one_line(image.path)} reached config.task.{limits}: "
+            tqdm.write(f"{line}it may hold more than was found", file=sys.stderr)
+    return rows, tile
+
+
+def _plan(
+    flags: Predict, image: ImageWindows, tiled: TiledPrediction, targets: Paths
+) -> str:
+    tiles = tiled.tiles(image.size, tile=flags.tile, halo=flags.halo)
+    sides = " x ".join(map(str, tiles[0].outer.size))
+    many = f"{len(tiles)} tile{'s' * (len(tiles) != 1)} of {sides}"
+    return f"{_title(image)}: {many} -> {one_line(', '.join(map(str, targets)))}"
 
 
 def _progress(tiles: Sequence[Tile], what: str) -> Iterator[Tile]:

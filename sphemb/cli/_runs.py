@@ -1,32 +1,24 @@
-"""The verbs of a run's folder: train, evaluate, export."""
+"""The verbs train and evaluate: a run in its folder."""
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import pathlib
 import re
 import sys
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import jax
 import ml_collections
-import tyro
 from absl import logging
 
 from sphemb import training
-from sphemb._files import written_whole
-from sphemb.cli._flags import (
-    OptionalInt,
-    OptionalPath,
-    optional,
-    read_config,
-    shipped_configs,
-)
-from sphemb.cli._names import check_results, make_folder, writing_results
-from sphemb.cli._predict import Predict, limit_line
+from sphemb.cli._configs import read_config
+from sphemb.cli._names import writing_results
+from sphemb.cli._predict import limit_line
+from sphemb.cli._verbs import Predict, Train
 from sphemb.evaluation import draw_pictures, evaluate, write_report
 
 # All scores are in summary.json; these are printed.
@@ -35,73 +27,18 @@ _SHOWN = re.compile(
     r"|accuracy|mean_iou|iou_(in|out)side@5|ap_r\w*(@0\.5)?"
 )
 _EXTREMES = 3  # of the worst images, and of the best, in a report
-_FUNCTION, _DESCRIPTION = "predict.jaxexport", "export.json"
 
 
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Train what a configuration says, or resume a run.
-
-    A flag such as --config.train.num_steps=500 changes an entry of the configuration;
-    configs/common.py lists its sections.
-
-    Attributes:
-        config: see `read_config`.
-        workdir: the run's folder (default: runs/NAME).
-        skip_bad: leave out images and masks that cannot be used.
-        coordinator: HOST:PORT of process 0 of several, or auto on pods and Slurm.
-        processes: their number, with HOST:PORT.
-        process: the index of this process, from 0 on.
-        overrides: changes of the configuration, see `read_config`.
-    """
-
-    interrupted: ClassVar[str] = (
-        "stopped; the same command resumes from the last checkpoint"
+def train_run(flags: Train) -> None:
+    """Trains, evaluates and draws."""
+    logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
+    training.join_processes(
+        flags.coordinator, num_processes=flags.processes, process_id=flags.process
     )
-
-    config: Annotated[
-        str,
-        tyro.conf.arg(
-            metavar="NAME[:VARIANT]",
-            help=f"a Python file, or one of {', '.join(shipped_configs())}",
-        ),
-    ]
-    workdir: OptionalPath = None
-    skip_bad: bool = False
-    coordinator: Annotated[str | None, optional(metavar="HOST:PORT")] = None
-    processes: OptionalInt = None
-    process: OptionalInt = None
-    overrides: tyro.conf.Suppress[tuple[str, ...]] = ()
-
-    def run(self) -> None:
-        """Trains, evaluates and draws."""
-        logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
-        training.join_processes(
-            self.coordinator, num_processes=self.processes, process_id=self.process
-        )
-        config = read_config(self.config, self.overrides)
-        config.loader.skip_bad |= self.skip_bad
-        with training.noticing_lost():  # scores are summed over processes, too
-            run_training(config, self.workdir or default_workdir(self.config))
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Score a run and draw.
-
-    Attributes:
-        workdir: the folder of a run.
-        split: which images are scored.
-        report: write report.html, too.
-    """
-
-    workdir: pathlib.Path
-    split: Literal["validation", "test"] = "test"
-    report: bool = False
-
-    def run(self) -> None:
-        """Evaluates the run."""
-        run_evaluation(self.workdir, self.split, report=self.report)
+    config = read_config(flags.config, flags.overrides)
+    config.loader.skip_bad |= flags.skip_bad
+    with training.noticing_lost():  # scores are summed over processes, too
+        run_training(config, flags.workdir or default_workdir(flags.config))
 
 
 def default_workdir(config_name: str) -> pathlib.Path:
@@ -183,56 +120,6 @@ def run_evaluation(
     print(f"on {number} {split} images, after step {trained.step}; see {pictures}")
     sys.stdout.flush()
     return summary
-
-
-@dataclasses.dataclass(frozen=True)
-class Export:
-    """Write what a run predicts as one file that JAX alone can call.
-
-    See docs/export.md.
-
-    Attributes:
-        workdir: the folder of a run.
-        out: the folder for predict.jaxexport, which `jax.export.deserialize` reads, and
-            export.json, which describes its inputs and outputs.
-        smallest: side of the images at least, in pixels.
-        largest: side of the images at most, in pixels.
-        size: of all images, in place of two bounds.
-        platforms: to run on.
-        overwrite: replace files that exist.
-    """
-
-    workdir: pathlib.Path
-    out: pathlib.Path
-    smallest: int = 64
-    largest: int = 512
-    size: Annotated[tuple[int, int] | None, optional(metavar="HEIGHT WIDTH")] = None
-    platforms: tuple[Literal["cpu", "cuda", "tpu"], ...] = training.PLATFORMS
-    overwrite: bool = False
-
-    def run(self) -> dict[str, Any]:
-        """Writes the files, and returns the content of ``export.json``."""
-        check_results(self.out, (_FUNCTION, _DESCRIPTION), overwrite=self.overwrite)
-        trained = training.load_run(self.workdir)
-        bounds = {"smallest": self.smallest, "largest": self.largest}
-        exported = training.export_prediction(
-            trained, **bounds, size=self.size, platforms=self.platforms
-        )
-        content = bytes(exported.serialize())
-        description: dict[str, Any] = {"file": _FUNCTION}
-        description |= training.describe_export(trained, exported)
-        make_folder(self.out)
-        path = self.out / _FUNCTION
-        with writing_results():
-            with written_whole(path) as unfinished:
-                unfinished.write_bytes(content)
-            training.write_json(
-                self.out / _DESCRIPTION, description
-            )  # last: it means all is
-        shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
-        where = f"{', '.join(exported.platforms)}, {len(content) / 1e6:.1f} MB"
-        print(f"{path}: images {shape} on {where}", flush=True)
-        return description
 
 
 def limit_lines(

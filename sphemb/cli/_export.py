@@ -1,0 +1,36 @@
+"""The verb export: what a run predicts, as one file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphemb import training
+from sphemb._files import written_whole
+from sphemb.cli._names import check_results, make_folder, writing_results
+from sphemb.cli._verbs import Export
+
+_FUNCTION, _DESCRIPTION = "predict.jaxexport", "export.json"
+
+
+def export_run(flags: Export) -> dict[str, Any]:
+    """Writes the files, and returns the content of ``export.json``."""
+    check_results(flags.out, (_FUNCTION, _DESCRIPTION), overwrite=flags.overwrite)
+    trained = training.load_run(flags.workdir)
+    bounds = {"smallest": flags.smallest, "largest": flags.largest}
+    exported = training.export_prediction(
+        trained, **bounds, size=flags.size, platforms=flags.platforms
+    )
+    content = bytes(exported.serialize())
+    description: dict[str, Any] = {"file": _FUNCTION}
+    description |= training.describe_export(trained, exported)
+    make_folder(flags.out)
+    path = flags.out / _FUNCTION
+    with writing_results():
+        with written_whole(path) as unfinished:
+            unfinished.write_bytes(content)
+        # Last: it means that all is there.
+        training.write_json(flags.out / _DESCRIPTION, description)
+    shape = " x ".join(map(str, description["inputs"]["image"]["shape"]))
+    where = f"{', '.join(exported.platforms)}, {len(content) / 1e6:.1f} MB"
+    print(f"{path}: images {shape} on {where}", flush=True)
+    return description
