@@ -17,9 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
+from sphemb import InputError
 from sphemb.cli import one_line_errors
 from sphemb.instances import pool_proposals
 from sphemb.metrics import AverageRecall, MatchedPrecision, ProposalRecall
+from sphemb.tasks import Objects, Proposals
 from sphemb.training import Experiment, load_config
 
 _SEGMENTS = 128  # of one scale
@@ -78,11 +80,12 @@ def main() -> None:
     with one_line_errors():
         config = load_config(flags.workdir)
         experiment = Experiment(config)
-        source, task = experiment.source(flags.split), config.task
+        # The task, since a configuration may leave settings at their defaults.
+        source, task = experiment.source(flags.split), experiment.task
         count = min(len(source), config.evaluation[f"num_{flags.split}"])
-        if task.name == "Objects":
+        if isinstance(task, Objects):
             scores = score_watershed(source, count, max_true=task.max_objects)
-        else:
+        elif isinstance(task, Proposals) and task.budgets:
             scores = score_segments(
                 source,
                 count,
@@ -90,6 +93,9 @@ def main() -> None:
                 budgets=tuple(task.budgets),
                 max_iou=task.max_iou,
             )
+        else:
+            wanted = "a run of Objects, or one with config.task.budgets of proposals"
+            raise InputError(f"--workdir must be {wanted}, got {type(task).__name__}")
     finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
     print(json.dumps({"images": count, **finite}, indent=2))
 

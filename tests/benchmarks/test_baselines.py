@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import json
+import sys
 
 import jax
 import numpy as np
@@ -15,8 +17,12 @@ from benchmarks._baselines import (
     sobel_edges,
     watershed_nuclei,
 )
+from benchmarks.baselines import main
+from sphemb.configs import folder
 from sphemb.instances import pool_proposals
 from sphemb.metrics import MatchedPrecision, ProposalRecall
+from sphemb.training import write_config
+from tests.scenes import write_folder
 
 H, W = 64, 80
 precision_of = jax.jit(
@@ -104,3 +110,36 @@ class TestEdges:
     @pytest.mark.parametrize("edges_of", [canny_edges, sobel_edges])
     def test_a_plain_image_has_no_edges(self, edges_of):
         assert edges_of(np.full((H, W, 3), 7, np.uint8)).max() < 1e-6
+
+
+def score_run(config, workdir, monkeypatch):
+    """The program on a run that has nothing but its configuration."""
+    workdir.mkdir()
+    write_config(workdir, config)
+    monkeypatch.setattr(sys, "argv", ["baselines", "--workdir", str(workdir)])
+    main()
+
+
+def test_a_run_may_leave_settings_of_its_task_at_their_defaults(
+    tmp_path, monkeypatch, capsys
+):
+    config = folder.get_config()
+    config.data.dir = str(write_folder(tmp_path / "own"))
+    config.evaluation.num_test = 1
+    assert "max_iou" not in config.task
+    score_run(config, tmp_path / "run", monkeypatch)
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["images"] == 1
+    assert 0 < scores["recall@0.5@60"] <= 1
+
+
+def test_a_run_without_objects_or_proposals_has_no_baseline(
+    tmp_path, monkeypatch, capsys
+):
+    config = folder.get_config()
+    config.data.dir = str(write_folder(tmp_path / "own"))
+    config.task.budgets = ()
+    with pytest.raises(SystemExit, match="2"):
+        score_run(config, tmp_path / "run", monkeypatch)
+    line = "--workdir must be a run of Objects, or one with config.task.budgets"
+    assert line in capsys.readouterr().err
