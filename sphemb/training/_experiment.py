@@ -389,7 +389,8 @@ class Experiment:
         """The state at step 0, with new variables or given ones."""
         if variables is None:
             image = jnp.zeros((1, self.stride, self.stride, 3))
-            variables = self.model.init(self.keys["params"], image)
+            # One compilation, without the maps, in place of one for each operation.
+            variables = jax.jit(self.model.init)(self.keys["params"], image)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         apply = self.bound(params, batch_stats)
         return TrainState(
@@ -400,15 +401,13 @@ class Experiment:
             task_state=self.task.init(self.keys["task_state"], apply),
         )
 
-    def start_state(self) -> TrainState:
-        """The state that training starts from, see ``config.train``."""
+    def start_variables(self) -> dict[str, Any]:
+        """The variables that ``config.train`` names: all, the backbone's or none."""
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:
-            _, variables = _model_variables(workdir)
-            return self._state_with(variables, f"config.train.init_from {workdir}")
-        state = self.init_state()
+            return _model_variables(workdir)[1]
         if not weights:
-            return state
+            return {}
         where = f"config.train.weights {weights}"
         backbone = getattr(self.model, "backbone", None)
         if backbone is None:
@@ -426,9 +425,20 @@ class Experiment:
             loaded = {name: part["backbone"] for name, part in found.items()}
         else:
             loaded = sphemb.models.load_weights(weights, backbone=backbone)
+        return {name: {"backbone": part} for name, part in loaded.items()}
+
+    def start_state(self) -> TrainState:
+        """The state that training starts from, see ``config.train``."""
+        given = self.start_variables()  # missing weights are found before a compilation
+        workdir, weights = self.config.train.init_from, self.config.train.weights
+        if workdir:
+            return self._state_with(given, f"config.train.init_from {workdir}")
+        state = self.init_state()
+        if not given:
+            return state
         own = _variables(state).items()
-        variables = {name: {**part, "backbone": loaded[name]} for name, part in own}
-        return self._state_with(variables, where)
+        variables = {name: {**part, **given[name]} for name, part in own}
+        return self._state_with(variables, f"config.train.weights {weights}")
 
     def _state_with(self, variables: Any, where: str) -> TrainState:
         found, wanted = map(_shapes, (variables, _variables(self.abstract_state)))

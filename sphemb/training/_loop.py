@@ -93,8 +93,8 @@ def train(
     config = _with_measured(config, workdir)
     experiment = Experiment(config)
     check_workdir(workdir, config, experiment.task)
-    # A resumed run does not need the run that it started from. A new one looks for it
-    # before the data, which may be gigabytes to download.
+    # A resumed run does not need what it started from. A new one looks for it before
+    # the data, which may be gigabytes to download.
     resumes = (workdir / "checkpoints").is_dir()
     state = experiment.init_state() if resumes else _start_state(experiment)
     batches = experiment.train_batches()
@@ -137,6 +137,8 @@ def _with_measured(
     config, kept = config.copy_and_resolve_references(), None
     if (workdir / "config.json").is_file():
         kept = load_config(workdir)
+    else:
+        Experiment(config).start_variables()  # missing weights are found before
     if ranged:
         intensity = (kept.data.get("intensity") or "") if kept else ""
         if ".." not in intensity:

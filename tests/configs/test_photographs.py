@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -72,13 +73,17 @@ def test_an_unknown_variant_names_the_known_ones(module):
         module.get_config("r152")
 
 
-def test_weights_that_are_not_there_are_asked_for_before_anything_is_written(
-    folder_dir, tmp_path, monkeypatch
+def test_missing_weights_are_reported_before_data_are_read_or_a_network_compiled(
+    tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setenv("SPHEMB_WEIGHTS_DIR", str(tmp_path / "weights"))
     config = shrink(folder.get_config())
-    config.data.dir = folder_dir
+    config.data.update(dir=str(tmp_path / "missing"), intensity="range")
     config.train.weights = "resnet18"
-    with pytest.raises(InputError, match=r"resnet18.* sphemb import-weights"):
+    with (
+        jax.log_compiles(),
+        pytest.raises(InputError, match=r"resnet18.* sphemb import-weights"),
+    ):
         train(config, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert "Compiling" not in caplog.text
+    assert not list(tmp_path.iterdir())
