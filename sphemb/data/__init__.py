@@ -72,6 +72,7 @@ from sphemb.data.files import (
     Mask,
     PaletteColors,
     Reading,
+    Resolution,
     Tile,
     category_names,
     find_images,

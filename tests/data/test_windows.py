@@ -1,6 +1,7 @@
 """Windows of image files, which have the pixels of the whole image, and tiles."""
 
 import itertools
+import struct
 
 import numpy as np
 import pytest
@@ -8,7 +9,16 @@ import tifffile
 from PIL import Image
 
 from sphemb._checks import InputError
-from sphemb.data import Box, ImageWindows, read_image, tile_image, write_tiff
+from sphemb.data import (
+    Box,
+    ImageWindows,
+    Reading,
+    Resolution,
+    read_image,
+    tile_image,
+    write_labels,
+    write_tiff,
+)
 
 BOX = Box(3, 5, 20, 31)
 
@@ -140,6 +150,94 @@ class TestWriteTiff:
         with pytest.raises(InputError, match="cannot be written to"):
             write_tiff(tmp_path / "x.tif", rows, size=(4, 4), dtype=np.uint8)
         assert not list(tmp_path.iterdir())
+
+
+IN_MICRONS = {"imagej": True, "metadata": {"unit": "micron"}}
+
+
+class TestResolution:
+    """What a file states of its physical size is kept."""
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            ({"resolutionunit": "CENTIMETER"}, (2.5, 4.0, 3)),
+            ({"resolutionunit": "INCH"}, (2.5, 4.0, 2)),
+            ({"resolutionunit": "NONE"}, None),
+            (IN_MICRONS, (2.5, 4.0, 1, "micron")),
+            (
+                {"imagej": True, "metadata": {"unit": r"\u00B5m"}},
+                (2.5, 4, 1, r"\u00B5m"),
+            ),
+        ],
+    )
+    def test_a_tiff_is_written_with_the_tags_that_were_read(
+        self, colors, tmp_path, settings, expected
+    ):
+        gray = colors[..., 0]
+        tifffile.imwrite(tmp_path / "x.tif", gray, resolution=(2.5, 4.0), **settings)
+        image = ImageWindows(tmp_path / "x.tif")
+        assert image.kind == "TIFF"
+        assert image.resolution == (expected and Resolution(*expected))
+        write_tiff(
+            tmp_path / "y.tif",
+            lambda first, last: gray[first:last],
+            size=gray.shape,
+            dtype=np.uint32,
+            resolution=image.resolution,
+        )
+        assert ImageWindows(tmp_path / "y.tif").resolution == image.resolution
+        tags = []
+        for name in ("x.tif", "y.tif"):
+            with tifffile.TiffFile(tmp_path / name) as file:
+                page = file.pages.first
+                tags.append([page.tags[tag].value for tag in (282, 283, 296)])
+                tags[-1].append((file.imagej_metadata or {}).get("unit"))
+        if expected:
+            assert tags[0] == tags[1]
+        np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.tif"), gray)
+
+    def test_a_png_is_written_with_what_was_read_of_any_format(self, colors, tmp_path):
+        for name in ("x.png", "x.jpg", "x.tif"):
+            with_pillow(tmp_path / name, colors, dpi=(300, 600))
+            image = ImageWindows(tmp_path / name)
+            labels = colors[..., 0]
+            write_labels(tmp_path / "y.png", labels, resolution=image.resolution)
+            with Image.open(tmp_path / "y.png") as file:
+                assert file.info["dpi"] == pytest.approx((300, 600), abs=0.02)
+        with Image.open(tmp_path / "x.png") as file:
+            stated = file.info["dpi"]
+        assert ImageWindows(tmp_path / "x.png").resolution == Resolution(*stated, 2)
+
+    def test_a_turned_image_has_it_turned(self, colors, tmp_path):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with_pillow(tmp_path / "x.jpg", colors, exif=exif, dpi=(300, 600))
+        image = ImageWindows(tmp_path / "x.jpg")
+        assert image.turned_from == colors.shape[:2]
+        assert image.resolution == Resolution(600, 300, 2)
+
+    @pytest.mark.parametrize("number", [(0, 1), (1, 0), (0, 0)])
+    def test_numbers_that_mean_nothing_are_none(self, colors, tmp_path, number):
+        path = tmp_path / "x.tif"
+        tifffile.imwrite(path, colors, resolution=(2, 2), resolutionunit="INCH")
+        with tifffile.TiffFile(path) as file:
+            place = file.pages.first.tags["XResolution"].valueoffset
+        content = bytearray(path.read_bytes())
+        content[place : place + 8] = struct.pack("<II", *number)
+        path.write_bytes(content)
+        assert ImageWindows(path).resolution is None
+        np.testing.assert_array_equal(ImageWindows(path).whole(), colors)
+
+    def test_intensities_are_the_values_of_the_file(self, colors, tmp_path):
+        deep = colors[..., 0] * np.uint16(3)
+        tifffile.imwrite(tmp_path / "x.tif", deep)
+        image = ImageWindows(tmp_path / "x.tif", Reading(intensity="percentile"))
+        assert image.samples == 1
+        found = image.intensities(BOX)
+        np.testing.assert_array_equal(found, deep[BOX.slices][..., None])
+        with_pillow(tmp_path / "x.png", colors)
+        assert ImageWindows(tmp_path / "x.png").samples == 3
 
 
 CASES = [

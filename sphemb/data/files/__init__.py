@@ -41,6 +41,7 @@ from sphemb.data.files._images import (
     Header,
     PathLike,
     Reading,
+    Resolution,
     error_finding,
 )
 from sphemb.data.files._mask_files import (

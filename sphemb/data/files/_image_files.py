@@ -13,6 +13,7 @@ import glob
 import itertools
 import os
 import pathlib
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -24,7 +25,14 @@ from PIL import Image
 from sphemb._checks import InputError, check_count, check_integer, check_shape
 from sphemb._files import written_whole
 from sphemb.data.files import _images
-from sphemb.data.files._images import AS_SHOWN, FileError, PathLike, Reading, Source
+from sphemb.data.files._images import (
+    AS_SHOWN,
+    FileError,
+    PathLike,
+    Reading,
+    Resolution,
+    Source,
+)
 from sphemb.data.files._tiff import TiffImage, opened_tiff
 
 _SUFFIXES = frozenset(
@@ -36,7 +44,7 @@ _SUFFIXES = frozenset(
 )
 _PERCENTILES = (1.0, 99.8)
 _MOST_PIXELS = 2**31  # Pillow and NumPy count places with 32 bits
-_TILE = 512  # the side of a tile in a TIFF, a multiple of 16
+_STRIP = 128  # rows that are compressed together in a TIFF
 _USED = 0.5  # the least share of the range of the bits without a warning
 _LEVELS = 32  # the least number of the 256 shown that hold nearly all values
 _TURNED = {  # whether the labels are a mask file: what is assumed, and what to do
@@ -304,7 +312,9 @@ def _written_whole(path: pathlib.Path, suffix: str) -> Iterator[pathlib.Path]:
         raise InputError(f"image cannot be written to {path}: {error}") from error
 
 
-def write_image(path: PathLike, image: np.ndarray) -> None:
+def write_image(
+    path: PathLike, image: np.ndarray, *, resolution: Resolution | None = None
+) -> None:
     """Writes uint8 [H, W, 3], or gray uint16 [H, W], as PNG, whole or not at all."""
     image = np.asarray(image)
     color = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
@@ -313,10 +323,13 @@ def write_image(path: PathLike, image: np.ndarray) -> None:
         if image.size == 0 or not (color or gray):
             text = "must be uint8 [H, W, 3] or uint16 [H, W] with pixels"
             raise InputError(f"image {text}, got {image.dtype} {image.shape}")
-        Image.fromarray(image).save(unfinished, format="PNG")
+        per_inch = resolution and resolution.per_inch
+        Image.fromarray(image).save(unfinished, format="PNG", dpi=per_inch)
 
 
-def write_labels(path: PathLike, labels: np.ndarray) -> None:
+def write_labels(
+    path: PathLike, labels: np.ndarray, *, resolution: Resolution | None = None
+) -> None:
     """Writes instances, int [H, W] in 0 .. 65535, as a 16-bit gray PNG."""
     labels = np.asarray(labels)
     check_shape("labels", labels, "H W")
@@ -325,7 +338,7 @@ def write_labels(path: PathLike, labels: np.ndarray) -> None:
     if low < 0 or high > _images.WHITE:
         text = f"must lie in 0 .. {_images.WHITE} to be written as 16-bit PNG"
         raise InputError(f"labels {text}, got {low} to {high}")
-    write_image(path, labels.astype(np.uint16))
+    write_image(path, labels.astype(np.uint16), resolution=resolution)
 
 
 def write_tiff(
@@ -335,32 +348,36 @@ def write_tiff(
     size: tuple[int, int],
     dtype: np.dtype | type,
     channels: int = 1,
+    resolution: Resolution | None = None,
 ) -> None:
     """Writes a compressed TIFF in parts, whole or not at all.
 
     ``rows`` gives the pixels from one row up to another, [h, W] or, with 3 channels,
-    [h, W, 3], as unsigned integers.
+    [h, W, 3], as unsigned integers. The parts are strips: ImageJ does not read tiles.
     """
     height, width = size
     check_count("H", height, at_least=1)
     check_count("W", width, at_least=1)
 
-    def tiles() -> Iterator[np.ndarray]:
-        for top in range(0, height, _TILE):
-            band = np.asarray(rows(top, min(top + _TILE, height)), dtype)
-            for left in range(0, width, _TILE):
-                part = band[:, left : left + _TILE]
-                border = [(0, _TILE - side) for side in part.shape[:2]]
-                yield np.pad(part, border + [(0, 0)] * (part.ndim - 2))
+    def strips() -> Iterator[bytes]:
+        for top in range(0, height, _STRIP):
+            band = np.asarray(rows(top, min(top + _STRIP, height)), dtype)
+            yield zlib.compress(band.tobytes())
 
+    across, down, unit, imagej = resolution or (1, 1, 1, "")
+    # ImageJ reads the unit as Java reads properties, in ASCII.
+    text = "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in imagej)
     with _written_whole(pathlib.Path(path), ".tif") as unfinished:
         tifffile.imwrite(
             unfinished,
-            tiles(),
+            strips(),
             shape=(height, width) if channels == 1 else (height, width, channels),
             dtype=dtype,
-            tile=(_TILE, _TILE),
+            rowsperstrip=_STRIP,
             compression="zlib",
+            resolution=(across, down),
+            resolutionunit=unit,
+            description=f"ImageJ=1.11a\nunit={text}\n" if text else None,
             photometric="minisblack" if channels == 1 else "rgb",
             bigtiff=height * width * channels * np.dtype(dtype).itemsize >= 2**31,
             metadata=None,
@@ -451,7 +468,8 @@ class ImageWindows:
     TIFF files are mapped into memory, large compressed ones by way of a temporary file.
     Other files are decoded as a whole when the first window is read, and kept until
     :meth:`close`. Attributes are ``path``; ``size`` (H, W), at most 2^31 pixels;
-    ``num_pages``; and ``turned_from``, (H, W) of the stored pixels, if a camera's
+    ``num_pages``; ``kind``, the format, such as "TIFF"; ``resolution``, if the file
+    states it; and ``turned_from``, (H, W) of the stored pixels, if a camera's
     orientation turns them.
     """
 
@@ -464,6 +482,7 @@ class ImageWindows:
             header = read_header(self.path, reading)
             self.num_pages = count_pages(self.path)
         self.size = height, width = header.size
+        self.kind, self.resolution = header.kind, header.resolution
         self.turned_from = header.stored if header.orientation != 1 else None
         if height * width > _MOST_PIXELS:
             text = f"must have at most {_MOST_PIXELS:,} pixels, got {height} x {width}"
@@ -482,6 +501,7 @@ class ImageWindows:
         image.path, image._reading = pathlib.Path("array"), reading
         image._values = image._held = _stretched(_images.of_array(array), reading)
         image.num_pages, image.turned_from = 1, None
+        image.kind, image.resolution = "array", None
         image.size = image._values.samples.shape[:2]
         return image
 
@@ -491,13 +511,25 @@ class ImageWindows:
         if min(*inside.size, *box.size) < 1:
             text = f"a window must lie in the image {self.path} of size {self.size}"
             raise InputError(f"{text}, got {tuple(box)}")
+        rows = inside.top - box.top, box.bottom - inside.bottom
+        columns = inside.left - box.left, box.right - inside.right
+        pixels = self._decoded().shown(inside.slices)
+        return np.pad(pixels, (rows, columns, (0, 0)), mode="symmetric")
+
+    def intensities(self, box: Box) -> np.ndarray:
+        """The file's own values in a part of the image, [h, w, 1 or 3], 0 is black."""
+        return self._decoded().at(box.slices)
+
+    @property
+    def samples(self) -> int:
+        """How many values a pixel has, 1 or 3; see :meth:`intensities`."""
+        return self.intensities(Box(0, 0, 1, 1)).shape[2]
+
+    def _decoded(self) -> _images.Values:
         if self._values is None:
             with _any_size():
                 self._values = read_values(self.path, self._reading)
-        rows = inside.top - box.top, box.bottom - inside.bottom
-        columns = inside.left - box.left, box.right - inside.right
-        pixels = self._values.shown(inside.slices)
-        return np.pad(pixels, (rows, columns, (0, 0)), mode="symmetric")
+        return self._values
 
     def whole(self) -> np.ndarray:
         """Reads the whole image, uint8 [H, W, 3]."""

@@ -42,6 +42,8 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _DEEP_COLORS = (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # PNG: 16 bits, more samples
 _NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # PNG's chunks that may follow the pixels
 _BAND = 512  # rows whose values are counted at once
+INCH, CENTIMETER = 2, 3  # TIFF's ResolutionUnit
+_UNITS_OF_AN_INCH = {INCH: 1.0, CENTIMETER: 2.54}
 _INTENSITIES = ("full", "percentile", "range")
 _RANGE = re.compile(r"(\d{1,5})\.\.(\d{1,5})/(\d{1,5})")
 
@@ -157,6 +159,38 @@ AS_SHOWN = Reading()
 """The first page, with all values that its bits can hold."""
 
 
+class Resolution(NamedTuple):
+    """How many pixels an image has in a unit of length.
+
+    >>> Resolution(40000.0, 40000.0, unit=3).per_inch
+    (101600.0, 101600.0)
+    """
+
+    across: float  # pixels of a row
+    down: float  # pixels of a column
+    unit: int  # TIFF's ResolutionUnit: 1 none, 2 inch, 3 centimeter
+    imagej: str = ""  # the unit in ImageJ's description, such as "micron"
+
+    @property
+    def per_inch(self) -> tuple[float, float] | None:
+        """Pixels per inch, across and down; None if TIFF's unit is none of length."""
+        if self.unit not in _UNITS_OF_AN_INCH:
+            return None
+        units = _UNITS_OF_AN_INCH[self.unit]
+        return units * self.across, units * self.down
+
+
+def make_resolution(
+    across: Any, down: Any, unit: int, imagej: str = ""
+) -> Resolution | None:
+    """The resolution, if both numbers are above 0 and there is a unit."""
+    numbers = float(across), float(down)
+    stated = unit > 1 or imagej
+    if not stated or not all(0 < number < math.inf for number in numbers):
+        return None
+    return Resolution(*numbers, int(unit), imagej)
+
+
 class Header(NamedTuple):
     """What is known of an image before its pixels are decoded."""
 
@@ -164,6 +198,7 @@ class Header(NamedTuple):
     orientation: int  # of a camera, 1 to 8 as in EXIF and TIFF; 1 is upright
     kind: str  # the format, such as "PNG"
     bits: int = 8  # of a value
+    resolution: Resolution | None = None  # of the upright image, if the file states it
 
     @property
     def size(self) -> tuple[int, int]:
@@ -181,13 +216,21 @@ class Header(NamedTuple):
 
 
 def make_header(
-    size: tuple[int, int], orientation: Any, kind: str | None, *, bits: int
+    size: tuple[int, int],
+    orientation: Any,
+    kind: str | None,
+    *,
+    bits: int,
+    resolution: Resolution | None,
 ) -> Header:
     """Checks what a file says of its size and orientation."""
     if not all(isinstance(side, int) and side > 0 for side in size):
         raise OSError(f"its header gives the size {size}")
-    known = orientation in range(1, 9)
-    return Header(size, int(orientation) if known else 1, kind or "", bits)
+    orientation = int(orientation) if orientation in range(1, 9) else 1
+    if resolution is not None and orientation >= 5:
+        across, down = resolution.down, resolution.across
+        resolution = resolution._replace(across=across, down=down)
+    return Header(size, orientation, kind or "", bits, resolution)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -335,8 +378,12 @@ class PillowImage:
             deep |= first_bytes(self._source, 25)[24:] == b"\x10"
         # PNG's own method would decode the pixels to find notes behind them.
         orientation = Image.Image.getexif(notes).get(ORIENTATION)
-        size = image.height, image.width
-        return make_header(size, orientation, image.format, bits=16 if deep else 8)
+        size, bits = (image.height, image.width), 16 if deep else 8
+        across, down = image.info.get("dpi", (0, 0))
+        per_inch = make_resolution(across, down, INCH)
+        return make_header(
+            size, orientation, image.format, bits=bits, resolution=per_inch
+        )
 
     def values(self, page: int) -> Values:
         """Decodes a page."""

@@ -9,9 +9,11 @@ import io
 import logging
 import math
 import pathlib
+import re
 import struct
 from collections import ChainMap
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +26,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are en
 
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IN_MEMORY = 2**26  # pixels of a compressed TIFF that are decoded in memory
+_IMAGEJ_UNIT = re.compile(r"ImageJ=.*^unit=([^\r\n]+)", re.DOTALL | re.MULTILINE)
 # Samples of a color; other TIFF than these is decoded by Pillow as a whole.
 _COLOR_SAMPLES = {
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
@@ -141,11 +144,24 @@ def _described_images(tiff: Any) -> int:
     return math.prod(notes["shape"]) // max(math.prod(tiff.pages.first.shape), 1)
 
 
+def _resolution(page: Any) -> _images.Resolution | None:
+    """What the tags of a page and ImageJ's description of the file state."""
+    with contextlib.suppress(*_images.DAMAGED):
+        names = ("XResolution", "YResolution")
+        across, down = (Fraction(*page.tags.valueof(name)) for name in names)
+        unit = page.tags.valueof("ResolutionUnit", _images.INCH)
+        imagej = _IMAGEJ_UNIT.match(page.parent.pages.first.description)
+        imagej = imagej.group(1).strip() if imagej else ""
+        return _images.make_resolution(across, down, unit, imagej)
+    return None
+
+
 def tiff_header(page: Any) -> _images.Header:
     """The header of a page."""
     size = page.imagelength, page.imagewidth
     orientation = page.tags.valueof(_images.ORIENTATION, 1)
-    return _images.make_header(size, orientation, "TIFF", bits=page.bitspersample)
+    own = {"bits": page.bitspersample, "resolution": _resolution(page)}
+    return _images.make_header(size, orientation, "TIFF", **own)
 
 
 def white_is_zero(page: Any) -> bool:
