@@ -49,7 +49,7 @@ _LIMITS_PRINTED = 5  # images with a line of their own
 _EMBEDDING_BYTES = 2**31
 _EXHAUSTED = "RESOURCE_EXHAUSTED"  # XLA's word for it, on every platform
 _SHARED = ("images.csv", "summary.json")
-_SETTINGS = ("tile", "halo", "min_size", "embeddings", "page", "diameter")
+_SETTINGS = ("tile", "halo", "min_size", "embeddings", "geojson", "page", "diameter")
 
 T = TypeVar("T")
 
@@ -75,6 +75,7 @@ def predict_images(flags: Predict) -> int:
     for image in images:  # refuses a halo that leaves no core
         tiled.tiles(image.size, tile=flags.tile, halo=flags.halo)
     names = [*files.per_image, *(("{}_embedding.npz",) * flags.embeddings)]
+    names += ["{}_labels.geojson"] * flags.geojson
     targets = image_targets(images, files.called, names, flags.out)
     shared = [flags.out / name for name in (*files.shared, *_SHARED)]
     wanted = [*shared, *(path for paths in targets for path in paths)]
@@ -152,6 +153,8 @@ def _check(
     """Refuses flags that the images or the run's predictions do not allow."""
     if flags.embeddings and not files.embeds:
         raise InputError("--embeddings: what this run predicts has none to keep")
+    if flags.geojson and not files.outlines:
+        raise InputError("--geojson: what this run predicts has no instances")
     for image in images if flags.embeddings else ():
         dim = trained.experiment.config.model.embedding_dim
         dim = getattr(trained.experiment.task, "embedding_dim", dim)
@@ -197,6 +200,9 @@ def _predict(
             say=functools.partial(tqdm.write, file=sys.stderr),
         )
         with writing_results():
+            if flags.geojson:
+                *own, last = own
+                files.write_outlines(last, found)
             if flags.embeddings:
                 *own, last = own
                 with written_whole(last) as part, part.open("wb") as file:
@@ -211,6 +217,7 @@ def _predict(
             "found": count,
             "tiles": number,
             "tile": tile,
+            "diameter": found["diameter"],
             "seconds": round(seconds, 3),
             "reached": " ".join(reached),
         }
@@ -252,11 +259,16 @@ def image_targets(
     names: Sequence[str],
     out: pathlib.Path,
 ) -> list[list[pathlib.Path]]:
-    """The files in ``out`` of each image; ``{}`` in ``names`` is what it is called."""
-    return [
-        [named_for(out / n.format(called[image.path]), image.size) for n in names]
-        for image in images
-    ]
+    """The files in ``out`` of each image; ``{}`` in ``names`` is what it is called.
+
+    A second ``{}`` is the ending of a label image: a TIFF has one with its own tags.
+    """
+
+    def target(image: ImageWindows, name: str) -> pathlib.Path:
+        ending = ".tif" if image.kind == "TIFF" else ".png"
+        return named_for(out / name.format(called[image.path], ending), image.size)
+
+    return [[target(image, name) for name in names] for image in images]
 
 
 def check_targets(

@@ -1,6 +1,6 @@
 """The files of a prediction, by its type: label images, pictures, lists.
 
-Shape letters: H W image size, h w size of an instance's box.
+Shape letters: H W image size.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ import functools
 import math
 import pathlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
-import scipy.ndimage
 
 from sphemb import tasks
 from sphemb._checks import InputError
 from sphemb._coco import encode_mask
 from sphemb.cli._instance_files import AnnotationIds
 from sphemb.cli._names import spelled, write_table
-from sphemb.data import Box, ImageWindows
+from sphemb.cli._regions import columns, regions_of, write_outlines
+from sphemb.data import Box, ImageWindows, Resolution
 from sphemb.data.files import write_image, write_labels, write_tiff
 from sphemb.evaluation import Found
 from sphemb.training import Trained, write_json
 from sphemb.viz import draw_detections, overlay, overlay_boundaries, save_figure
 
-COLUMNS = ("label", "pixels", "row", "column", "top", "left", "bottom", "right")
 _PNG_PIXELS = 2**26  # many readers refuse larger PNG files
 _PNG_LABEL = 2**16 - 1
 _ROWS = 256  # that are painted together
@@ -37,9 +36,11 @@ Paths = Sequence[pathlib.Path]
 class PredictionFiles:
     """The files of a type of prediction."""
 
-    per_image: ClassVar[Sequence[str]] = ()  # {} is the name of an image's results
+    # {} is the name of an image's results; {}{} that of a label image, with its ending
+    per_image: ClassVar[Sequence[str]] = ()
     shared: ClassVar[Sequence[str]] = ()  # names of files for all images
     embeds: ClassVar[bool] = True  # whether there is an embedding to keep
+    outlines: ClassVar[bool] = False  # whether there are instances to outline
     noun: ClassVar[tuple[str, str]] = ("instance", "instances")  # that are found
 
     def __init__(self, trained: Trained):
@@ -53,6 +54,10 @@ class PredictionFiles:
     def finish(self, targets: Paths) -> None:
         """Writes the files of all images, as in ``shared``."""
 
+    def write_outlines(self, target: pathlib.Path, found: Found) -> None:
+        """Writes the outlines of the instances of one image as GeoJSON."""
+        write_outlines(target, found["labels"])
+
     def name_of(self, image: ImageWindows) -> str:
         """The name of an image's results, in UTF-8."""
         return spelled(self.called.get(image.path, image.path.stem))
@@ -65,32 +70,32 @@ class PredictionFiles:
 class _BoundaryFiles(PredictionFiles):
     """Boundaries in 16 bits, and in red over the image."""
 
-    per_image = ("{}.png", "overlays/{}.png")
+    per_image = ("{}{}", "overlays/{}.png")
     embeds = False
     noun = ("pixels above .5", "pixels above .5")
 
     def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         boundary = found["boundary"]
-        save_labels(targets[0], tasks.boundary_levels(boundary))
+        save_labels(targets[0], tasks.boundary_levels(boundary), image.resolution)
 
         def rows(first: int, last: int) -> np.ndarray:
             pixels = image.read(Box(first, 0, last, image.size[1]))
             return overlay_boundaries(pixels, boundary[first:last])
 
-        _save(targets[1], rows, image.size)
+        _save(targets[1], rows, image)
         return int(np.sum(boundary >= 0.5))
 
 
 class _ClassFiles(PredictionFiles):
     """Classes by their numbers, and in colors over the image."""
 
-    per_image = ("{}_classes.png", "{}_overlay.png")
+    per_image = ("{}_classes{}", "{}_overlay.png")
     noun = ("class beside the background", "classes beside the background")
     shown: ClassVar[str] = "classes"
 
     def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         labels = found[self.shown]
-        save_labels(targets[0], labels)
+        save_labels(targets[0], labels, image.resolution)
         save_overlay(targets[1], image, labels)
         return int(np.sum(np.bincount(labels.ravel())[1:] > 0))
 
@@ -98,7 +103,7 @@ class _ClassFiles(PredictionFiles):
 class _ClusterFiles(_ClassFiles):
     """Clusters by their numbers, and in colors over the image."""
 
-    per_image = ("{}_labels.png", "{}_overlay.png")
+    per_image = ("{}_labels{}", "{}_overlay.png")
     embeds = False
     noun = ("cluster", "clusters")
     shown = "labels"
@@ -107,8 +112,9 @@ class _ClusterFiles(_ClassFiles):
 class _GroupFiles(PredictionFiles):
     """Instances: label images, tables, and COCO's annotations of all images."""
 
-    per_image = ("{}_labels.png", "{}_overlay.png", "{}_labels.csv")
+    per_image = ("{}_labels{}", "{}_overlay.png", "{}_labels.csv")
     shared = ("instances.json",)
+    outlines = True
 
     def __init__(self, trained: Trained):
         super().__init__(trained)
@@ -117,22 +123,23 @@ class _GroupFiles(PredictionFiles):
 
     def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         labels = found["labels"]
-        save_labels(targets[0], labels)
+        save_labels(targets[0], labels, image.resolution)
         save_overlay(targets[1], image, labels)
-        regions = list(regions_of(labels))
-        write_table(targets[2], COLUMNS, (region.row for region in regions))
+        regions = list(regions_of(labels, image.intensities))
+        rows = (region.row for region in regions)
+        write_table(targets[2], columns(image.samples), rows)
         number, (height, width) = len(self._images) + 1, image.size
         entry = {"id": number, "file_name": self.file_name(image)}
         self._images.append(entry | {"height": height, "width": width})
         for region in regions:
-            top, left, bottom, right = region.box
+            top, left, bottom, right = region.bbox
             self._annotations.append(
                 {
                     "id": len(self._annotations) + 1,
                     "image_id": number,
                     "category_id": 1,
                     "segmentation": region.runs,
-                    "area": region.pixels,
+                    "area": region.area,
                     "bbox": [left, top, right - left, bottom - top],
                     "iscrowd": 0,
                 }
@@ -156,8 +163,9 @@ class DetectionFiles(PredictionFiles):
     hidden by another tile's, those of the label image.
     """
 
-    per_image = ("{}_labels.png", "{}_classes.png", "{}_overlay.png", "{}_labels.csv")
+    per_image = ("{}_labels{}", "{}_classes{}", "{}_overlay.png", "{}_labels.csv")
     shared = ("results.json",)
+    outlines = True
     ids: AnnotationIds | None = None  # of COCO's annotations, for the results
 
     def __init__(self, trained: Trained):
@@ -167,20 +175,20 @@ class DetectionFiles(PredictionFiles):
     def write(self, targets: Paths, image: ImageWindows, found: Found) -> int:
         """Writes the files of one image; returns the number of instances."""
         labels = found["labels"]
-        save_labels(targets[0], labels)
-        save_labels(targets[1], found["classes"])
+        save_labels(targets[0], labels, image.resolution)
+        save_labels(targets[1], found["classes"], image.resolution)
         if "seen" in found:
             names = self.trained.class_names
             figure = draw_detections(image.whole(), found["seen"], class_names=names)
             save_figure(figure, targets[2])
         else:
             save_overlay(targets[2], image, labels)
-        regions = list(regions_of(labels))
+        regions = list(regions_of(labels, image.intensities))
         classes, scores = found["instance_classes"], found["instance_scores"]
         own = [(classes[r.label - 1], scores[r.label - 1]) for r in regions]
-        columns = (COLUMNS[0], "class", "score", *COLUMNS[1:])
+        label, *names = columns(image.samples)
         rows = [(r.label, *o, *r.row[1:]) for r, o in zip(regions, own, strict=True)]
-        write_table(targets[3], columns, rows)
+        write_table(targets[3], (label, "class", "score", *names), rows)
         listed = [(r.runs, *o) for r, o in zip(regions, own, strict=True)]
         if "detections" in found:
             every = found["detections"]
@@ -201,6 +209,13 @@ class DetectionFiles(PredictionFiles):
             if int(kind) in known
         ]
         return len(scores)
+
+    def write_outlines(self, target: pathlib.Path, found: Found) -> None:
+        """Writes the outlines and the names of the classes."""
+        names = self.trained.class_names
+        kinds = enumerate(found["instance_classes"].tolist(), start=1)
+        shown = {n: names[k] if k < len(names) else str(k) for n, k in kinds}
+        write_outlines(target, found["labels"], shown)
 
     def _image_id(self, image: ImageWindows) -> int | str:
         """The id of an image: COCO's, or its name; as a number unless 7 and 007 are."""
@@ -241,45 +256,18 @@ def files_for(trained: Trained) -> PredictionFiles:
     )
 
 
-class Region(NamedTuple):
-    """An instance of a label map."""
-
-    label: int
-    pixels: int
-    middle: tuple[float, float]  # row and column of its center of mass
-    box: tuple[int, int, int, int]  # (top, left, bottom, right), ends exclusive
-    runs: dict[str, Any]  # its mask as COCO's compressed run lengths
-
-    @property
-    def row(self) -> tuple[Any, ...]:
-        """Its row of the table, in the order of `COLUMNS`."""
-        middle = (round(value, 2) for value in self.middle)
-        return (self.label, self.pixels, *middle, *self.box)
-
-
-def regions_of(labels: np.ndarray) -> Iterator[Region]:
-    """The instances of a label map int [H, W] by number; 0 is the background."""
-    for number, box in enumerate(scipy.ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        mask = labels[box] == number
-        rows, columns = np.nonzero(mask)
-        top, left = box[0].start, box[1].start
-        middle = (top + float(rows.mean()), left + float(columns.mean()))
-        runs = encode_mask(mask, corner=(top, left), size=labels.shape)
-        ends = (top, left, box[0].stop, box[1].stop)
-        yield Region(number, len(rows), middle, ends, runs)
-
-
-def save_labels(path: pathlib.Path, labels: np.ndarray) -> pathlib.Path:
+def save_labels(
+    path: pathlib.Path, labels: np.ndarray, resolution: Resolution | None = None
+) -> pathlib.Path:
     """Writes labels int [H, W] as PNG of 16 bits, or TIFF; returns the file."""
+    known: Any = {"resolution": resolution}
     most = int(labels.max(initial=0))
     if path.suffix == ".png" and most <= _PNG_LABEL:
-        write_labels(path, labels)
+        write_labels(path, labels, **known)
     else:
         path = path.with_suffix(".tif")
-        dtype = np.uint16 if most <= _PNG_LABEL else np.uint32
-        write_tiff(path, lambda a, b: labels[a:b], size=labels.shape, dtype=dtype)
+        known["dtype"] = np.uint16 if most <= _PNG_LABEL else np.uint32
+        write_tiff(path, lambda a, b: labels[a:b], size=labels.shape, **known)
     _remove_others(path)
     return path
 
@@ -298,22 +286,24 @@ def save_overlay(path: pathlib.Path, image: ImageWindows, labels: np.ndarray) ->
         picture = overlay(image.read(Box(above, 0, below, width)), seen)
         return picture[first - above : last - above]
 
-    _save(path, rows, image.size)
+    _save(path, rows, image)
 
 
 def _save(
-    path: pathlib.Path, rows: Callable[[int, int], np.ndarray], size: tuple[int, int]
+    path: pathlib.Path, rows: Callable[[int, int], np.ndarray], image: ImageWindows
 ) -> None:
-    """Writes a picture in [0, 1] of which ``rows`` paints some at a time."""
+    """Writes a picture of an image in [0, 1], of which ``rows`` paints some."""
+    known: Any = {"resolution": image.resolution}
 
     def in_parts(first: int, last: int) -> np.ndarray:
         parts = (rows(a, min(a + _ROWS, last)) for a in range(first, last, _ROWS))
         return np.concatenate([np.rint(255 * p).astype(np.uint8) for p in parts])
 
     if path.suffix == ".tif":
-        write_tiff(path, in_parts, size=size, dtype=np.uint8, channels=3)
+        known |= {"dtype": np.uint8, "channels": 3}
+        write_tiff(path, in_parts, size=image.size, **known)
     else:
-        write_image(path, in_parts(0, size[0]))
+        write_image(path, in_parts(0, image.size[0]), **known)
     _remove_others(path)
 
 

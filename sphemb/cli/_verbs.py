@@ -133,6 +133,7 @@ class Predict:
         tile: side of the tiles of larger images, in pixels as the network sees them.
         halo: overlap of tiles on each side, likewise.
         embeddings: keep the embedding of every pixel.
+        geojson: write the outlines of the instances, for QuPath.
         page: of images with several pages, from 0 on, or max (default: the run's).
         diameter: of a typical object in these images, in pixels (default: that of the
             training images), or auto to measure it in what is found first.
@@ -149,6 +150,7 @@ class Predict:
     tile: int = 1024
     halo: int = 128
     embeddings: bool = False
+    geojson: bool = False
     page: OptionalText = None
     diameter: OptionalText = None
     annotations: OptionalPath = None

@@ -281,6 +281,7 @@ class SizedPrediction:
         self.trained, self._auto = trained, diameter == "auto"
         self.first = TiledPrediction(trained)
         task = trained.experiment.task
+        self._diameter: float | None = getattr(task, "diameter", None)
         self._at = {getattr(task, "image_scale", 1.0): self.first}
         if diameter is None:
             return
@@ -291,23 +292,28 @@ class SizedPrediction:
             )
         if not isinstance(diameter, str):
             check_number("diameter", diameter, above=0)
-            self.first = self._of(float(diameter))
+            self._diameter = float(diameter)
+            self.first = self._of(self._diameter)
 
     def predict(
         self, image: ImageWindows, *, tile: int, halo: int, **settings: Any
     ) -> tuple[Found, int]:
-        """Predicts an image, see `TiledPrediction`; also the number of its tiles."""
+        """Predicts an image, see `TiledPrediction`; also the number of its tiles.
+
+        ``diameter`` of what is found is that for which the image was resized, in pixels
+        of the image; None if the task does not resize images.
+        """
+        diameter = self._diameter
         tiles = self.first.tiles(image.size, tile=tile, halo=halo)
         found = self.first.predict(image, tiles, **settings)
         sizes = np.bincount(found["labels"].ravel())[1:] if self._auto else np.zeros(0)
-        if not sizes.any():
-            return found, len(tiles)
-        typical = float(np.median(sizes[sizes > 0]))
-        again = self._of(math.sqrt(4.0 / math.pi * typical))
-        if again is self.first:
-            return found, len(tiles)
-        tiles = again.tiles(image.size, tile=tile, halo=halo)
-        return again.predict(image, tiles, **settings), len(tiles)
+        if sizes.any():
+            diameter = math.sqrt(4.0 / math.pi * float(np.median(sizes[sizes > 0])))
+            again = self._of(diameter)
+            if again is not self.first:
+                tiles = again.tiles(image.size, tile=tile, halo=halo)
+                found = again.predict(image, tiles, **settings)
+        return found | {"diameter": diameter}, len(tiles)
 
     def _of(self, diameter: float) -> TiledPrediction:
         """The prediction at a diameter; one for all that give the same scale."""

@@ -123,10 +123,17 @@ class TestResults:
         image = folder / "somewhere" / "12.jpg"
         image.parent.mkdir()
         Image.new("RGB", (6, 4)).save(image)
-        targets = [folder / name.format("12") for name in files.per_image]
+        targets = [folder / name.format("12", ".png") for name in files.per_image]
         files.write(targets, ImageWindows(image), FOUND)
         files.finish([folder / "results.json"])
         return json.loads((folder / "results.json").read_text())
+
+    def test_outlines_have_the_names_of_their_classes(self, files, tmp_path):
+        target = tmp_path / "12_labels.geojson"
+        files.write_outlines(target, FOUND)
+        features = json.loads(target.read_text())["features"]
+        kinds = [feature["properties"]["classification"] for feature in features]
+        assert kinds == [{"name": "cat"}, {"name": "heron"}]
 
     def test_pycocotools_takes_them_beside_the_annotations(
         self, files, annotations, tmp_path

@@ -1,8 +1,10 @@
 """A run of many objects of one kind: the size of the objects, from data to pictures."""
 
+import csv
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -62,15 +64,30 @@ def test_the_run_keeps_the_diameter_that_it_measured(run):
 
 
 def test_images_of_other_sizes_are_predicted(run, tmp_path):
+    trained = load_config(run / "run").task.diameter
+    # A network of one step is certain of nothing: every pixel is in an object.
+    easy = shutil.copytree(run, tmp_path / "easy")
+    config = json.loads((easy / "run" / "config.json").read_text())
+    config["task"] |= {"threshold": 0.01, "min_score": 0.0}
+    (easy / "run" / "config.json").write_text(json.dumps(config))
+    diameters = {"as_trained": 2 * [trained], "small": [9.5, 9.5], "found": []}
     for name, flags in {
         "as_trained": (),
         "small": ("--diameter", "9.5"),
         "found": ("--diameter", "auto"),
     }.items():
-        summary = predict(run, tmp_path / name, *flags)
+        summary = predict(easy, tmp_path / name, *flags)
         assert summary["num_images"] == 2
         with Image.open(tmp_path / name / "0_labels.png") as labels:
             assert labels.size == (96, 80)
+        if name == "as_trained":
+            for path in sorted((tmp_path / name).glob("*_labels.csv")):
+                with path.open() as table:
+                    areas = [int(row["area"]) for row in csv.DictReader(table)]
+                diameters["found"].append(np.sqrt(4 / np.pi * np.median(areas)))
+        with (tmp_path / name / "images.csv").open() as table:
+            used = [float(row["diameter"]) for row in csv.DictReader(table)]
+        assert used == pytest.approx(diameters[name])
 
 
 def test_tiles_are_counted_in_pixels_as_the_network_sees_them(run):

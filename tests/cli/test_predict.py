@@ -16,13 +16,13 @@ import pytest
 import tifffile
 from PIL import Image
 from pycocotools.mask import decode
+from skimage.measure import regionprops_table
 
 from sphemb._checks import InputError
-from sphemb._coco import encode_mask
 from sphemb.cli import main
 from sphemb.cli._names import spelled
 from sphemb.cli._predict import with_smaller_tiles
-from sphemb.cli._predict_files import regions_of, save_labels, save_overlay
+from sphemb.cli._predict_files import save_labels, save_overlay
 from sphemb.data import ImageWindows, read_image
 from sphemb.training import Experiment, load_run, train
 from sphemb.viz import overlay
@@ -82,11 +82,11 @@ class TestOutputs:
             ]
             for row in rows:
                 where = np.argwhere(labels == int(row["label"]))
-                assert int(row["pixels"]) == len(where)
-                box = [int(row[name]) for name in ("top", "left", "bottom", "right")]
+                assert int(row["area"]) == len(where)
+                box = [int(row[f"bbox-{i}"]) for i in range(4)]
                 assert box == [*where.min(axis=0), *(where.max(axis=0) + 1)]
-                middle = [float(row["row"]), float(row["column"])]
-                np.testing.assert_allclose(middle, where.mean(axis=0), atol=0.005)
+                middle = [float(row[f"centroid-{i}"]) for i in range(2)]
+                np.testing.assert_allclose(middle, where.mean(axis=0), atol=5.1e-5)
 
     def test_coco_annotations_decode_to_the_label_images(self, out):
         content = json.loads((out / "instances.json").read_text())
@@ -113,6 +113,7 @@ class TestOutputs:
             rows = list(csv.DictReader(file))
         assert [int(row["tiles"]) for row in rows] == [1, 1, 3]
         assert all(float(row["seconds"]) > 0 for row in rows)
+        assert [row["diameter"] for row in rows] == 3 * [""]  # that task resizes none
         assert [row["image"] for row in rows] == [r["image"] for r in summary["images"]]
         assert summary["found"] == sum(int(row["found"]) for row in rows)
 
@@ -180,6 +181,15 @@ class TestFlags:
         line = refused(capsys, workdir, [folder], tmp_path / "out", *flags)
         assert "what this run predicts has no instances with classes" in line
 
+    def test_outlines_are_of_instances_alone(self, workdir, folder, tmp_path, capsys):
+        classes = shutil.copytree(workdir, tmp_path / "classes")
+        config = json.loads((classes / "config.json").read_text())
+        config["task"] = {"name": "Semantic", "num_classes": 4}
+        (classes / "config.json").write_text(json.dumps(config))
+        line = refused(capsys, classes, [folder], tmp_path / "out", "--geojson")
+        assert line == "error: --geojson: what this run predicts has no instances"
+        assert not (tmp_path / "out").exists()
+
     def test_embeddings_of_a_huge_image_are_refused(self, workdir, tmp_path, capsys):
         image = tmp_path / "huge.tif"
         tifffile.memmap(image, shape=(20000, 20000), dtype=np.uint8).flush()
@@ -237,6 +247,80 @@ class TestLimits:
         assert line in (limited / "report.html").read_text()
 
 
+class TestOtherPrograms:
+    """What napari, Fiji, QuPath and pandas read."""
+
+    @pytest.fixture
+    def values(self):
+        return np.random.default_rng(3).integers(0, 2**16, (32, 32), dtype=np.uint16)
+
+    def test_results_of_a_tiff_have_its_resolution_its_values_and_outlines(
+        self, workdir, values, tmp_path
+    ):
+        tifffile.imwrite(
+            tmp_path / "x.tif",
+            values,
+            imagej=True,
+            resolution=(2.5, 4.0),
+            metadata={"unit": "micron"},
+        )
+        out = tmp_path / "out"
+        predict(workdir, [tmp_path / "x.tif"], out, "--geojson")
+        with tifffile.TiffFile(out / "x_labels.tif") as file:
+            labels, page = file.asarray(), file.pages.first
+            assert file.imagej_metadata["unit"] == "micron"
+            assert not page.is_tiled  # which ImageJ would not open
+            tags = [page.tags[name].value for name in ("XResolution", "YResolution")]
+            assert [a / b for a, b in tags] == [2.5, 4.0]
+        assert labels.dtype == np.uint16
+        names = ("label", "area", "centroid", "bbox", "perimeter", "intensity_mean")
+        expected = regionprops_table(labels, values, properties=names)
+        with (out / "x_labels.csv").open() as file:
+            head, *rows = csv.reader(file)
+        assert head == list(expected)
+        assert len(rows) > 1
+        columns = np.stack([*expected.values()], axis=1)
+        np.testing.assert_allclose(np.array(rows, float), columns, rtol=0, atol=5.1e-5)
+        content = json.loads((out / "x_labels.geojson").read_text())
+        features = content["features"]
+        assert [f["properties"]["name"] for f in features] == [row[0] for row in rows]
+        for feature, area in zip(features, expected["area"], strict=True):
+            polygons = feature["geometry"]["coordinates"]
+            if feature["geometry"]["type"] == "Polygon":
+                polygons = [polygons]
+            found = 0.0
+            for x, y in (np.array(ring).T for rings in polygons for ring in rings):
+                found += np.sum(x[:-1] * y[1:] - x[1:] * y[:-1]) / 2
+            assert found == area
+
+    def test_a_png_has_its_resolution_in_its_results(self, workdir, values, tmp_path):
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+        image.save(tmp_path / "x.png", dpi=(101600, 50800))
+        predict(workdir, [tmp_path / "x.png"], tmp_path / "out")
+        for name in ("x_labels.png", "x_overlay.png"):
+            with Image.open(tmp_path / "out" / name) as file:
+                assert file.info["dpi"] == pytest.approx((101600, 50800), rel=1e-6)
+
+    def test_outlines_are_not_overwritten_unasked(
+        self, workdir, folder, tmp_path, capsys
+    ):
+        kept = tmp_path / "a_labels.geojson"
+        kept.write_text("mine")
+        line = refused(capsys, workdir, [folder / "a.png"], tmp_path, "--geojson")
+        assert (
+            line == f"error: {kept} exists already: give --overwrite or another --out"
+        )
+        assert kept.read_text() == "mine"
+
+    def test_a_dry_run_names_the_files(self, workdir, values, tmp_path, capsys):
+        tifffile.imwrite(tmp_path / "x.tif", values)
+        flags = ("--geojson", "--dry-run")
+        predict(workdir, [tmp_path / "x.tif"], tmp_path / "out", *flags)
+        named = capsys.readouterr().out.splitlines()[0]
+        for kind in ("labels.tif", "overlay.png", "labels.csv", "labels.geojson"):
+            assert f"x_{kind}" in named
+
+
 class TestPictures:
     def test_more_labels_than_16_bits_hold_become_a_tiff(self, tmp_path):
         labels = np.arange(300 * 300).reshape(300, 300).astype(np.int32)
@@ -256,20 +340,6 @@ class TestPictures:
         found = ImageWindows(target).whole()
         whole = np.rint(255 * overlay(pixels, labels)).astype(np.uint8)
         np.testing.assert_array_equal(found, whole)
-
-
-class TestRunLengths:
-    def test_those_of_a_box_are_those_of_the_whole_image(self):
-        rng = np.random.default_rng(0)
-        labels = rng.integers(0, 5, (9, 13)).astype(np.int32)
-        regions = list(regions_of(labels))
-        assert len(regions) == 4
-        for region in regions:
-            assert region.runs == encode_mask(labels == region.label)
-
-    def test_a_mask_that_fills_the_image_is_one_run(self):
-        mask = np.ones((3, 2), bool)
-        assert encode_mask(mask, corner=(0, 0), size=(3, 2)) == encode_mask(mask)
 
 
 class TestMemory:

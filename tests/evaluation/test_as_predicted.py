@@ -15,10 +15,10 @@ from scipy.io import savemat
 from sphemb.cli import ScoreBoundaries, ScoreClasses, ScoreInstances
 from sphemb.cli._predict_files import files_for
 from sphemb.cli._runs import limit_lines
-from sphemb.configs import bsds, digits, picie_coco, voc_semantic
+from sphemb.configs import bsds, digits, nuclei, picie_coco, voc_semantic
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction, draw_pictures, evaluate
-from sphemb.metrics import AverageRecall, MatchedIoU
+from sphemb.metrics import AverageRecall, MatchedIoU, MatchedPrecision
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import Instances, Proposals, Spectral
 from sphemb.training import Experiment, Trained
@@ -106,7 +106,8 @@ def predict(trained, scenes, folder):
         image = ImageWindows(path)
         tiles = tiled.tiles(image.size, tile=1024, halo=128)
         found.append(tiled.predict(image, tiles, embedding=True))
-        targets = [folder / name.format(example["name"]) for name in files.per_image]
+        names = [name.format(example["name"], ".png") for name in files.per_image]
+        targets = [folder / name for name in names]
         for target in targets:
             target.parent.mkdir(exist_ok=True)
         files.write(targets, image, found[-1])
@@ -184,6 +185,30 @@ def test_instances_without_classes(task, embedding, scenes, tmp_path):
     )
     for name, value in recall.items():
         assert scores[name] == value, name
+
+
+def test_objects_of_one_kind(scenes, tmp_path):
+    config = shrink(nuclei.get_config())
+    config.task.update(diameter=16.0, mirrors=False, min_score=0.0, min_size=1)
+    trained = trained_of(experiment_of(config, scenes))
+    task = trained.experiment.task
+    scores = evaluate(trained, "test").scores
+    found = predict(trained, scenes, tmp_path / "out")
+    assert max(one["labels"].max() for one in found) > 1
+    for metric, limits in {
+        AverageRecall: {"max_predicted": task.max_groups + 1},
+        MatchedPrecision: {"max_predicted": task.max_groups},
+    }.items():
+        files = merged(
+            metric.from_batch(
+                jnp.asarray(labels_in(tmp_path / "out", example))[None],
+                jnp.asarray(example["instances"])[None],
+                max_true=task.max_objects,
+                **limits,
+            )
+            for example in scenes.examples
+        )
+        assert {name: scores[name] for name in files} == files
 
 
 def test_connected_components_of_groups(embedding, scenes, tmp_path):

@@ -1,6 +1,7 @@
 """Tiles of an image as one: what holds exactly, and for whom."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import jax
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 
 from sphemb._grid import middle_of_image
+from sphemb.cli._regions import regions_of, write_outlines
 from sphemb.configs import bsds, folder
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction
@@ -258,6 +260,15 @@ class Displacements(nn.Module):
         return {"embedding": moved, "logits": 20 * image[..., 2:] - 10}
 
 
+def measured(labels, image, folder):
+    """Rows and outlines of a label map, sorted, without the numbers."""
+    write_outlines(folder / "x.geojson", labels)
+    features = json.loads((folder / "x.geojson").read_text())["features"]
+    regions = regions_of(labels, image.intensities)
+    rows = [(region.row[1:], region.runs) for region in regions]
+    return sorted(map(repr, rows)), sorted(repr(f["geometry"]) for f in features)
+
+
 def test_objects_of_tiles_are_those_of_the_image(trained, tmp_path):
     """Discs that touch in rows, over many seams; halos are wider than they are."""
     size, side = (96, 120), 12
@@ -276,6 +287,8 @@ def test_objects_of_tiles_are_those_of_the_image(trained, tmp_path):
         prediction.predict(image, prediction.tiles(size, tile=tile, halo=16))["labels"]
         for tile in (128, 48)
     )
+    # And so are their tables and outlines, but for the numbers of equal areas.
+    assert measured(whole, image, tmp_path) == measured(tiled, image, tmp_path)
     assert len(prediction.tiles(size, tile=48, halo=16)) > 20
     assert whole.max() == (96 // side) * (120 // side)
     np.testing.assert_array_equal(tiled > 0, whole > 0)
