@@ -2,7 +2,7 @@
 
     python train.py --config=examples/own_task.py
     python -m sphemb evaluate --workdir=runs/own_task
-    python -m sphemb predict --workdir=runs/own_task --out=found photos
+    python -m sphemb predict --model=runs/own_task --out=found photos
 
 The task learns instances by their means on the sphere, after De Brabandere et al.,
 "Semantic instance segmentation with a discriminative loss function", 2017.

@@ -51,7 +51,7 @@ def folder(tmp_path_factory):
 
 def predict(workdir, folder, out):
     images = sorted((folder / "images").iterdir())[:1]
-    given = ["predict", "--workdir", workdir, *images, "--out", out]
+    given = ["predict", "--model", workdir, *images, "--out", out]
     return [*given, "--embeddings", "--overwrite"]
 
 

@@ -9,12 +9,14 @@ from sphemb._files import written_whole
 from sphemb.cli._names import check_results, make_folder, writing_results
 from sphemb.cli._verbs import Export
 
-_FUNCTION, _DESCRIPTION = "predict.jaxexport", "export.json"
+_MODEL, _FUNCTION = "model.safetensors", "predict.jaxexport"
+_DESCRIPTION = "export.json"
 
 
 def export_run(flags: Export) -> dict[str, Any]:
     """Writes the files, and returns the content of ``export.json``."""
-    check_results(flags.out, (_FUNCTION, _DESCRIPTION), overwrite=flags.overwrite)
+    names = (_MODEL, _FUNCTION, _DESCRIPTION)
+    check_results(flags.out, names, overwrite=flags.overwrite)
     trained = training.load_run(flags.workdir)
     bounds = {"smallest": flags.smallest, "largest": flags.largest}
     exported = training.export_prediction(
@@ -26,6 +28,7 @@ def export_run(flags: Export) -> dict[str, Any]:
     make_folder(flags.out)
     path = flags.out / _FUNCTION
     with writing_results():
+        training.save_model(trained, flags.out / _MODEL)
         with written_whole(path) as unfinished:
             unfinished.write_bytes(content)
         # Last: it means that all is there.

@@ -22,6 +22,7 @@ from sphemb.cli._verbs import (
     Export,
     ImportWeights,
     Info,
+    Models,
     Predict,
     Score,
     Train,
@@ -36,6 +37,7 @@ VERBS: dict[str, Any] = {
     "check-data": CheckData,
     "advise": Advise,
     "score": Score,
+    "models": Models,
     "info": Info,
 }
 

@@ -42,7 +42,7 @@ from sphemb.cli._verbs import Predict
 from sphemb.data import ImageWindows, Reading, Tile
 from sphemb.data.files import ImageValues, find_images
 from sphemb.evaluation import Found, SizedPrediction, TiledPrediction
-from sphemb.training import Trained, load_run, write_json
+from sphemb.training import Trained, load_model, write_json
 
 _DECODED = 2**20  # pixels up to which an image is read before the first result
 _LIMITS_PRINTED = 5  # images with a line of their own
@@ -63,7 +63,7 @@ def predict_images(flags: Predict) -> int:
     if flags.tile <= 2 * flags.halo:
         got = f"got {flags.tile} and {flags.halo}"
         raise InputError(f"--tile must be more than twice --halo, {got}")
-    trained = load_run(flags.workdir)
+    trained = load_model(flags.model)
     reading = trained.experiment.reading
     if flags.page is not None:
         reading = dataclasses.replace(reading, page=flags.page)
@@ -99,7 +99,7 @@ def predict_images(flags: Predict) -> int:
         line = limit_line(trained.experiment.task, name, number, len(images))
         print(f"warning: {line}", file=sys.stderr)
     summary = {
-        "workdir": spelled(flags.workdir),
+        "model": spelled(flags.model),
         "step": trained.step,
         "task": type(trained.experiment.task).__name__,
         "settings": {n: getattr(flags, n) for n in _SETTINGS} | {"tile": tile},
@@ -171,7 +171,7 @@ def _check(
         sources = [image.path for image in images]
         files.ids = annotation_ids(flags.annotations, sources, trained.class_names)
         check_fit(images, files.ids)
-    if os.path.realpath(flags.out) == os.path.realpath(flags.workdir):
+    if os.path.realpath(flags.out) == os.path.realpath(flags.model):
         raise InputError(f"--out must not be the run's own folder, got {flags.out}")
 
 

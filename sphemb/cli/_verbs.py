@@ -124,7 +124,7 @@ class Predict:
 
     Attributes:
         images: image files, folders or globs.
-        workdir: the folder of a run.
+        model: a name of sphemb models, a run's folder, or a file of sphemb export.
         out: the folder for the results.
         overwrite: replace results that exist.
         limit: images at most; 0 for all.
@@ -141,7 +141,7 @@ class Predict:
     """
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    workdir: pathlib.Path
+    model: str
     out: pathlib.Path
     overwrite: bool = False
     limit: int = 0
@@ -164,14 +164,15 @@ class Predict:
 
 @dataclasses.dataclass(frozen=True)
 class Export:
-    """Write what a run predicts as one file that JAX alone can call.
+    """Write a run as one file for predict, and as one that JAX alone can call.
 
     See docs/export.md.
 
     Attributes:
         workdir: the folder of a run.
-        out: the folder for predict.jaxexport, which `jax.export.deserialize` reads, and
-            export.json, which describes its inputs and outputs.
+        out: the folder for model.safetensors, which predict reads; predict.jaxexport,
+            which `jax.export.deserialize` reads; and export.json, which describes its
+            inputs and outputs.
         smallest: side of the images at least, in pixels.
         largest: side of the images at most, in pixels.
         size: of all images, in place of two bounds.
@@ -417,6 +418,17 @@ class Score:
     def run(self) -> dict[str, Any]:
         """Scores by the benchmark."""
         return self.benchmark.run()
+
+
+@dataclasses.dataclass(frozen=True)
+class Models:
+    """List the networks that come with the package."""
+
+    def run(self) -> dict[str, Any]:
+        """Prints the card of each; returns name -> card."""
+        from sphemb.cli._models import print_models
+
+        return print_models()
 
 
 @dataclasses.dataclass(frozen=True)

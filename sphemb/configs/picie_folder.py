@@ -1,7 +1,7 @@
 """Classes in a folder of your own images, without labels.
 
     python train.py --config=configs/picie_folder.py --config.data.dir=DIR
-    sphemb predict --workdir runs/picie_folder DIR --out clusters
+    sphemb predict --model runs/picie_folder DIR --out clusters
 
 DIR has images only; to predict those of its subfolders, write 'DIR/**/*.jpg'. Settings
 and results: docs/picie.md. The small backbone trains on a laptop; its weights:

@@ -24,7 +24,7 @@ from sphemb.training._experiment import (
 )
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
 from sphemb.training._loop import NonFiniteLossError, duration, train, update_task_state
-from sphemb.training._model_files import ModelCard, load_card, model_names
+from sphemb.training._model_files import ModelCard, load_card, model_names, model_path
 from sphemb.training._step import (
     TrainState,
     make_optimizer,
@@ -65,6 +65,7 @@ __all__ = [
     "make_optimizer",
     "make_train_step",
     "model_names",
+    "model_path",
     "noticing_lost",
     "poly_schedule",
     "read_json",

@@ -87,9 +87,9 @@ def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
     facts = content._asdict()
     arrays = {k: np.asarray(v, order="C") for k, v in facts.pop("arrays").items()}
     metadata = {name: json.dumps(value) for name, value in facts.items()}
-    packed = safetensors.numpy.save(arrays, {"sphemb": __version__, **metadata})
+    metadata |= {"sphemb": __version__}
     with written_whole(path) as unfinished:
-        unfinished.write_bytes(packed)
+        safetensors.numpy.save_file(arrays, unfinished, metadata)
 
 
 def read_model_file(path: pathlib.Path) -> ModelFile:

@@ -12,7 +12,7 @@ import pytest
 
 from sphemb.cli import main
 from sphemb.tasks import named_arrays
-from sphemb.training import load_run, train
+from sphemb.training import load_model, load_run, train
 from tests.tiny import tiny_config
 
 SIZES = ((2, 16, 24), (1, 24, 20))
@@ -149,5 +149,11 @@ def test_sizes_that_do_not_fit_are_refused(workdir, tmp_path, capsys, flags, wor
 def test_results_are_not_overwritten_unasked(workdir, folder, capsys):
     before = (folder / "predict.jaxexport").read_bytes()
     line = refused(capsys, "--workdir", workdir, "--out", folder)
-    assert "predict.jaxexport exists already: give --overwrite" in line
+    assert "model.safetensors exists already: give --overwrite" in line
     assert (folder / "predict.jaxexport").read_bytes() == before
+
+
+def test_the_model_file_is_the_run(workdir, folder):
+    run, model = load_run(workdir), load_model(folder / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, model.params, run.params)
+    assert (model.step, model.experiment.task) == (run.step, run.experiment.task)

@@ -49,7 +49,7 @@ def run(tmp_path_factory):
 
 def predict(root, out, *flags):
     images = str(root / "data" / "images")
-    command = ["predict", images, "--workdir", str(root / "run"), "--limit", "2"]
+    command = ["predict", images, "--model", str(root / "run"), "--limit", "2"]
     main([*command, "--out", str(out), *flags])
     return json.loads((out / "summary.json").read_text())
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
 
 
 def predict(workdir, images, out, *flags):
-    arguments = ["predict", "--workdir", workdir, *images, "--out", out, *flags]
+    arguments = ["predict", "--model", workdir, *images, "--out", out, *flags]
     main([str(a) for a in arguments])
 
 
@@ -107,7 +107,7 @@ class TestOutputs:
     def test_the_table_and_the_summary_tell_of_every_image(self, out, workdir):
         summary = json.loads((out / "summary.json").read_text())
         assert summary["num_images"] == 3
-        assert summary["workdir"] == str(workdir)
+        assert summary["model"] == str(workdir)
         assert summary["settings"]["tile"] == 32
         with (out / "images.csv").open() as file:
             rows = list(csv.DictReader(file))

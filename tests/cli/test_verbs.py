@@ -175,7 +175,7 @@ class TestPredict:
     def test_each_image_gets_labels_of_its_size_and_an_overlay(
         self, run, folder, tmp_path
     ):
-        main(["predict", "--workdir", str(run[0]), str(folder), "--out", str(tmp_path)])
+        main(["predict", "--model", str(run[0]), str(folder), "--out", str(tmp_path)])
         for stem, size in {"grey": (19, 30), "colour": (33, 21)}.items():
             with Image.open(tmp_path / f"{stem}_labels.png") as image:
                 assert image.mode == "I;16"
@@ -191,7 +191,7 @@ class TestPredict:
         dot = tmp_path / "dot.png"
         Image.new("RGB", (1, 1), "red").save(dot)
         out = tmp_path / "out"
-        main(["predict", "--workdir", str(run[0]), str(dot), "--out", str(out)])
+        main(["predict", "--model", str(run[0]), str(dot), "--out", str(out)])
         with Image.open(out / "dot_labels.png") as image:
             assert np.asarray(image).tolist() == [[0]]
         with Image.open(out / "dot_overlay.png") as image:
@@ -203,7 +203,7 @@ class TestPredict:
         broken = tmp_path / "zz.png"  # the last in order
         broken.write_text("no image")
         out = tmp_path / "out"
-        arguments = ["--workdir", run[0], folder, broken, "--out", out]
+        arguments = ["--model", run[0], folder, broken, "--out", out]
         assert "zz.png cannot be read" in refused(capsys, "predict", *arguments)
         assert not out.exists()
 
@@ -213,7 +213,7 @@ class TestPredict:
         taken = tmp_path / "taken"
         taken.write_text("mine")
         for out in (taken, taken / "deeper"):
-            arguments = ["--workdir", run[0], folder, "--out", out]
+            arguments = ["--model", run[0], folder, "--out", out]
             line = refused(capsys, "predict", *arguments)
             assert "--out must be a folder for results" in line
             assert "taken" in line
@@ -222,7 +222,7 @@ class TestPredict:
     def test_results_are_not_overwritten_unasked(self, run, folder, tmp_path, capsys):
         kept = tmp_path / "grey_labels.png"
         kept.write_text("mine")
-        arguments = ["predict", "--workdir", run[0], folder, "--out", tmp_path]
+        arguments = ["predict", "--model", run[0], folder, "--out", tmp_path]
         assert "exists already: give --overwrite" in refused(capsys, *arguments)
         assert [p.name for p in tmp_path.iterdir()] == ["grey_labels.png"]
         assert kept.read_text() == "mine"
@@ -233,7 +233,7 @@ class TestPredict:
         broken = tmp_path / "broken.png"
         broken.write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
         out = tmp_path / "out"
-        line = refused(capsys, "predict", "--workdir", run[0], broken, "--out", out)
+        line = refused(capsys, "predict", "--model", run[0], broken, "--out", out)
         assert "broken.png" in line
 
     def test_two_images_of_one_name_are_refused(self, run, folder, tmp_path, capsys):
@@ -243,7 +243,7 @@ class TestPredict:
         line = refused(
             capsys,
             "predict",
-            "--workdir",
+            "--model",
             run[0],
             other,
             tmp_path / "grey.png",

@@ -25,7 +25,7 @@ def small(config):
 
 def predict(run, coco_dir, out, *flags):
     image = f"{coco_dir}/val2017/000000000000.jpg"
-    main(["predict", "--workdir", str(run), image, "--out", str(out), *flags])
+    main(["predict", "--model", str(run), image, "--out", str(out), *flags])
 
 
 @pytest.fixture(scope="module")
