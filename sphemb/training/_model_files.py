@@ -89,7 +89,10 @@ def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
     metadata = {name: json.dumps(value) for name, value in facts.items()}
     metadata |= {"sphemb": __version__}
     with written_whole(path) as unfinished:
-        safetensors.numpy.save_file(arrays, unfinished, metadata)
+        try:
+            safetensors.numpy.save_file(arrays, unfinished, metadata)
+        except safetensors.SafetensorError as error:  # such as a full disk
+            raise OSError(str(error)) from error
 
 
 def read_model_file(path: pathlib.Path) -> ModelFile:
