@@ -18,7 +18,7 @@ from sphemb.cli import Predict, main
 from sphemb.cli._runs import limit_lines
 from sphemb.configs import nuclei
 from sphemb.evaluation import SizedPrediction, TiledPrediction
-from sphemb.training import Experiment, load_config, load_run, train
+from sphemb.training import Experiment, Trained, load_config, load_run, train
 from tests.scenes import write_folder
 from tests.tiny import shrink, tiny_config
 
@@ -72,9 +72,8 @@ def test_images_of_other_sizes_are_predicted(run, tmp_path):
     (easy / "run" / "config.json").write_text(json.dumps(config))
     diameters = {"as_trained": 2 * [trained], "small": [9.5, 9.5], "found": []}
     for name, flags in {
-        "as_trained": (),
-        "small": ("--diameter", "9.5"),
-        "found": ("--diameter", "auto"),
+        "small": ("--diameter", "13.5"),
+        "found": ("--diameter", "auto"),  # first as trained
     }.items():
         summary = predict(easy, tmp_path / name, *flags)
         assert summary["num_images"] == 2
@@ -165,23 +164,17 @@ def test_a_wrong_diameter_is_refused(run, tmp_path, capsys, wrong):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_run_that_does_not_resize_is_refused(run, drawings_dir, tmp_path, capsys):
-    config = tiny_config(drawings_dir)
-    config.train.num_steps = 1
-    train(config, tmp_path / "run")
-    command = ["predict", str(run / "data" / "images"), "--diameter", "20"]
-    command += ["--workdir", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit):
-        main(command)
-    assert (
-        "must be for a run of Objects, got one of Proposals" in capsys.readouterr().err
-    )
+def test_a_run_that_does_not_resize_is_refused(tmp_path):
+    other = Trained(Experiment(tiny_config(tmp_path)), {}, (), 0)
+    with pytest.raises(InputError, match=r"a run of Objects, got one of Proposals"):
+        SizedPrediction(other, 20.0)
 
 
 def test_an_export_gives_what_the_run_predicts(run, tmp_path):
     out = tmp_path / "out"
-    size = ["--size", "64", "96"]  # a task that resizes must know it
-    main(["export", "--workdir", str(run / "run"), "--out", str(out), *size])
+    flags = ["--size", "64", "96"]  # a task that resizes must know it
+    flags += ["--platforms", "cpu", "--out", str(out)]
+    main(["export", "--workdir", str(run / "run"), *flags])
     exported = jax.export.deserialize((out / "predict.jaxexport").read_bytes())
     trained = load_run(run / "run")
     image = np.random.default_rng(0).random((2, 64, 96, 3), np.float32)

@@ -69,10 +69,21 @@ def perfect_maps():
     return {"embedding": jnp.asarray(moved, "f4"), "logits": jnp.asarray(logits, "f4")}
 
 
+def predict(task, maps, batch):
+    """A prediction from these maps, whatever the images; compiled once."""
+    run = jax.jit(lambda maps, batch: task.predict(lambda *_, **__: maps, (), batch))
+    return run(maps, batch)
+
+
+@jax.jit
+def loss_of(maps, batch):
+    return TASK.loss(lambda *_: maps, (), batch, jax.random.key(0))
+
+
 def test_the_loss_is_that_of_the_windows(batch):
     maps = drawn_maps()
     task = TASK
-    loss, terms = task.loss(lambda *_: maps, (), batch, jax.random.key(0))
+    loss, terms = loss_of(maps, batch)
 
     labels = labels_of_two_images()
     own = np.stack(np.mgrid[:H, :W], axis=-1)
@@ -117,7 +128,7 @@ def test_the_loss_is_that_of_the_windows(batch):
 
 def test_objects_that_touch_are_found_and_scored(batch):
     maps = perfect_maps()
-    found = TASK.predict(lambda *_: maps, (), batch)
+    found = predict(TASK, maps, batch)
     assert found.num_groups.tolist() == [6, 2]  # with the background
     labels = labels_of_two_images()
     for i in range(2):
@@ -135,7 +146,7 @@ def test_objects_that_touch_are_found_and_scored(batch):
     )
     assert not found.reached["max_groups"].any()
     scores = {}
-    for metric in TASK.metrics(found, batch).values():
+    for metric in jax.jit(TASK.metrics)(found, batch).values():
         scores |= metric.compute()
     assert scores["matched_precision"] == 1.0
 
@@ -156,11 +167,11 @@ def test_doubtful_objects_are_background(batch, diameter):
         seen_diameter=4.0 if diameter else 8.0,
         scale_multiple=1,
     )
-    found = task.predict(lambda *_, **__: maps, (), seen)
+    found = predict(task, maps, seen)
     assert found.num_groups.tolist() == [5, 2]
     assert (np.asarray(found.labels)[labels == 3] == 0).all()
     every = dataclasses.replace(task, min_score=0.0)
-    assert every.predict(lambda *_, **__: maps, (), seen).num_groups.tolist() == [6, 2]
+    assert predict(every, maps, seen).num_groups.tolist() == [6, 2]
 
 
 def test_mirror_images_are_turned_back(batch):
@@ -179,8 +190,10 @@ def test_mirror_images_are_turned_back(batch):
         }
 
     seen = {**batch, "image": image, "mask": jnp.ones((2, H, W), bool)}
-    plain = TASK.predict(apply, (), seen)
-    mirrored = dataclasses.replace(TASK, mirrors=True).predict(apply, (), seen)
+    mirrors = dataclasses.replace(TASK, mirrors=True)
+    plain, mirrored = jax.jit(
+        lambda seen: [task.predict(apply, (), seen) for task in (TASK, mirrors)]
+    )(seen)
     np.testing.assert_allclose(mirrored.embedding, plain.embedding, atol=1e-5)
     np.testing.assert_array_equal(mirrored.num_groups, plain.num_groups)
 
@@ -190,7 +203,7 @@ def test_padding_is_void_and_the_limit_is_told(batch):
     mask = np.ones((2, H, W), bool)
     mask[:, :, 16:] = False
     few = dataclasses.replace(TASK, max_groups=2)
-    found = few.predict(lambda *_, **__: maps, (), {**batch, "mask": jnp.asarray(mask)})
+    found = predict(few, maps, {**batch, "mask": jnp.asarray(mask)})
     assert (np.asarray(found.labels)[~mask] == VOID).all()
     assert found.num_groups.tolist() == [3, 2]
     assert found.reached["max_groups"].tolist() == [True, False]
@@ -198,20 +211,20 @@ def test_padding_is_void_and_the_limit_is_told(batch):
 
 def test_an_image_without_objects_has_a_finite_loss_and_gradient(batch):
     empty = {**batch, "instances": jnp.zeros_like(batch["instances"])}
-
-    def loss(maps):
-        return TASK.loss(lambda *_: maps, (), empty, jax.random.key(0))[0]
-
-    value, slopes = jax.value_and_grad(loss)(drawn_maps())
+    loss = jax.jit(jax.value_and_grad(lambda maps: loss_of(maps, empty)[0]))
+    value, slopes = loss(drawn_maps())
     assert np.isfinite(value)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(slopes))
     assert not np.any(slopes["embedding"])
 
 
 def test_wrong_sizes_are_named(batch):
+    def trace(task, maps):
+        jax.eval_shape(lambda: task.loss(lambda *_: maps, (), batch, jax.random.key(0)))
+
     maps = drawn_maps()
     with pytest.raises(InputError, match=r"window must divide .* 16 and 24, got 5"):
-        Objects(window=5).loss(lambda *_: maps, (), batch, jax.random.key(0))
-    three = {**maps, "embedding": jnp.zeros((2, H, W, 3))}
+        trace(Objects(window=5), maps)
+    three = {**maps, "embedding": np.zeros((2, H, W, 3), np.float32)}
     with pytest.raises(InputError, match=r"embedding_dim 2.* got 3 and 1"):
-        TASK.loss(lambda *_: three, (), batch, jax.random.key(0))
+        trace(TASK, three)
