@@ -371,6 +371,11 @@ class Experiment:
     def _compiled_network(self) -> Callable[..., Maps]:
         return jax.jit(self.network)
 
+    @functools.cached_property
+    def _init(self) -> Callable[..., Any]:
+        """The network's initialization: one program, and without the maps."""
+        return jax.jit(self.model.init)
+
     def training_network(
         self,
         params: optax.Params,
@@ -389,8 +394,7 @@ class Experiment:
         """The state at step 0, with new variables or given ones."""
         if variables is None:
             image = jnp.zeros((1, self.stride, self.stride, 3))
-            # One compilation, without the maps, in place of one for each operation.
-            variables = jax.jit(self.model.init)(self.keys["params"], image)
+            variables = self._init(self.keys["params"], image)
         params, batch_stats = variables["params"], variables.get("batch_stats", {})
         apply = self.bound(params, batch_stats)
         return TrainState(

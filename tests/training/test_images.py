@@ -11,7 +11,6 @@ from sphemb.training import (
     Experiment,
     data_parallel,
     load_run,
-    make_train_step,
     replicate,
     split_batch,
     train,
@@ -36,21 +35,22 @@ def small(folder_dir, **model):
     config.data.dir = str(folder_dir)
     config.model.update(**model)
     config.task.budgets = ()
+    config.train.num_steps = 2
     return config
 
 
 def step_of(config):
     experiment = Experiment(config)
-    parts = (experiment.task, experiment.training_network, experiment.optimizer)
-    step = make_train_step(*parts, experiment.keys["step"])
-    return experiment, data_parallel(step, replicated_output=True)
+    # The loop's own program, which is compiled once for all tests.
+    settings = {"replicated_output": True, "donate_state": True}
+    return experiment, data_parallel(experiment.train_step, **settings)
 
 
 @pytest.fixture(scope="module")
 def fixed(folder_dir):
     """A network with fixed moments: its start, its step and a batch."""
     experiment, step = step_of(small(folder_dir))
-    start = jax.jit(experiment.init_state)()
+    start = jax.device_get(experiment.init_state())
     return start, step, next(experiment.train_batches())
 
 
@@ -112,8 +112,7 @@ class TestBadFiles:
 
     def test_training_skips_it_with_skip_bad(self, damaged, tmp_path, capsys):
         config = small(damaged)
-        config.loader.update(batch_size=16, skip_bad=True)
-        config.train.num_steps = 2
+        config.loader.skip_bad = True
         assert train(config, tmp_path / "run").step == 2
         told = capsys.readouterr()
         assert 1 <= told.err.count("skipped: ") <= 2
