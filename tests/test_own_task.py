@@ -56,6 +56,7 @@ def test_it_is_predicted_by_tiles(run, tmp_path):
     assert np.load(out / "image_embedding.npz")["embedding"].shape == (60, 70, 4)
 
 
+@pytest.mark.nightly
 def test_it_is_exported(run, tmp_path):
     flags = ["--workdir", str(run), "--out", str(tmp_path / "exported")]
     main(["export", *flags, "--size", "16", "16", "--platforms", "cpu"])

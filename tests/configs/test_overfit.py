@@ -170,7 +170,8 @@ def overfit(config) -> Evaluation:
 
 # On drawn digits PiCIE's clusters do not find the strokes: configs/picie_digits.py.
 NAMES = sorted(set(shipped_configs()) - {"picie_digits"})
-LONG = ("voc_instances",)  # over 15 seconds
+# Long, and beside another configuration of the same task and network.
+LONG = ("coco", "picie_coco", "picie_semantic", "voc_instances", "voc_spectral")
 
 
 @pytest.mark.parametrize(

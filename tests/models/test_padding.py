@@ -74,7 +74,13 @@ def padded(image, size, *, noise=False):
     return found, mask
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.nightly] * (n in ("fcn", "pyramid")))
+        for n in MODELS
+    ],
+)
 def test_maps_do_not_depend_on_the_padding(name):
     model = MODELS[name]
     rng = np.random.default_rng(0)

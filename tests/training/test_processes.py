@@ -235,6 +235,7 @@ refused("another one uses it")
 """
 
 
+@pytest.mark.nightly
 def test_what_one_of_two_finds_wrong_before_training_refuses_both(
     drawings_dir, tmp_path
 ):
