@@ -18,7 +18,6 @@ import argparse
 import functools
 import json
 import pathlib
-import tempfile
 from typing import Any
 
 import jax.numpy as jnp
@@ -92,12 +91,10 @@ def _score_resized(
     true = np.array(mask.resize(sides, Image.Resampling.NEAREST), np.int32)
     numbers = np.append(0, true.ravel())  # 0 stays the background
     true = np.unique(numbers, return_inverse=True)[1][1:].reshape(true.shape)
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "image.png")
-        image = Image.open(pair["image"]).convert("RGB")
-        image.resize(sides, Image.Resampling.BICUBIC).save(path)
-        window = ImageWindows(path, trained.experiment.reading)
-        found = sized.predict(window, tile=_TILE, halo=_HALO)[0]["labels"]
+    image = Image.open(pair["image"]).convert("RGB")
+    image = np.asarray(image.resize(sides, Image.Resampling.BICUBIC))
+    window = ImageWindows.of_array(image, trained.experiment.reading)
+    found = sized.predict(window, tile=_TILE, halo=_HALO)[0]["labels"]
     return MatchedPrecision.from_batch(
         jnp.asarray(found[None]),
         jnp.asarray(true[None]),
