@@ -25,7 +25,7 @@ CARDS = {
         summary="nuclei of cells, in fluorescence and in stained tissue",
         data="371 images of the 2018 Data Science Bowl, stage 1 (BBBC038), of at most "
         "360 x 360 pixels; nuclei are about 16 pixels wide",
-        licence="CC0 1.0",
+        license="CC0 1.0",
         made_by="python train.py --config=configs/nuclei.py --config.data.dir=DIR "
         "--config.train.num_steps=8000",
         limits="stained tissue, of which there are few training images; nuclei of "
@@ -34,7 +34,7 @@ CARDS = {
     "digits": ModelCard(
         summary="the digits of drawings of several handwritten digits",
         data="drawings with the handwriting that scikit-learn bundles",
-        licence="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
+        license="CC BY 4.0 (UCI, Optical Recognition of Handwritten Digits)",
         made_by="python train.py --config=configs/digits.py",
         limits="anything but such drawings: it is an example",
     ),

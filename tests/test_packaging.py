@@ -11,6 +11,7 @@ import pytest
 
 import sphemb
 from sphemb.cli import shipped_configs
+from sphemb.training import model_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 PARTS = ("sphemb", "benchmarks", "tests", "examples")
@@ -49,7 +50,7 @@ def built(request, tmp_path_factory):
     (source,) = (tree / "out").glob("*.tar.gz")
     assert wheel.name.startswith(f"sphemb-{sphemb.__version__}-py3-")
     with zipfile.ZipFile(wheel) as file:
-        in_wheel = {name: file.read(name).decode() for name in file.namelist()}
+        in_wheel = {name: file.read(name) for name in file.namelist()}
     with tarfile.open(source) as file:
         in_source = [member.name.partition("/")[2] for member in file.getmembers()]
     return in_wheel, in_source
@@ -62,6 +63,7 @@ def test_the_package_its_types_and_all_configs_are_there(built):
             "sphemb/py.typed",
             "sphemb/cli/_main.py",
             *CONFIGS,
+            *(f"sphemb/shipped/{name}.safetensors" for name in model_names()),
         } < set(names)
 
 
@@ -77,7 +79,7 @@ def test_nothing_else_is_installed(built):
     tops = {name.split("/")[0] for name in names}
     assert tops == {"sphemb", f"sphemb-{sphemb.__version__}.dist-info"}
     assert all(
-        name.endswith((".py", "py.typed", ".css", ".html", ".js"))
+        name.endswith((".py", "py.typed", ".css", ".html", ".js", ".safetensors"))
         for name in names
         if "." not in name.split("/")[0]
     )
@@ -91,4 +93,4 @@ def test_the_source_distribution_trains_from_its_folder(built):
 def test_the_command_is_there(built):
     names, _ = built
     entry = f"sphemb-{sphemb.__version__}.dist-info/entry_points.txt"
-    assert "sphemb = sphemb.cli:main" in names[entry]
+    assert "sphemb = sphemb.cli:main" in names[entry].decode()

@@ -42,7 +42,7 @@ from sphemb.cli._verbs import Predict
 from sphemb.data import ImageWindows, Reading, Tile
 from sphemb.data.files import ImageValues, find_images
 from sphemb.evaluation import Found, SizedPrediction, TiledPrediction
-from sphemb.training import Trained, load_model, write_json
+from sphemb.training import Trained, load_model, model_path, write_json
 
 _DECODED = 2**20  # pixels up to which an image is read before the first result
 _LIMITS_PRINTED = 5  # images with a line of their own
@@ -171,7 +171,8 @@ def _check(
         sources = [image.path for image in images]
         files.ids = annotation_ids(flags.annotations, sources, trained.class_names)
         check_fit(images, files.ids)
-    if os.path.realpath(flags.out) == os.path.realpath(flags.model):
+    own = os.path.realpath(model_path(flags.model))
+    if os.path.realpath(flags.out) == own:
         raise InputError(f"--out must not be the run's own folder, got {flags.out}")
 
 

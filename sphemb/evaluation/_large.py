@@ -278,6 +278,9 @@ class SizedPrediction:
     def __init__(
         self, trained: Trained, diameter: float | Literal["auto"] | None = None
     ) -> None:
+        if isinstance(diameter, str) and diameter != "auto":
+            text = "must be a number of pixels above 0, or 'auto'"
+            raise InputError(f"diameter {text}, got {diameter!r}")
         self.trained, self._auto = trained, diameter == "auto"
         self.first = TiledPrediction(trained)
         task = trained.experiment.task

@@ -14,26 +14,25 @@ from sphemb.data import ImageWindows
 from sphemb.evaluation._large import SizedPrediction
 from sphemb.training import Trained, load_model
 
-TILE, HALO = 1024, 128
-
 
 def segment(
     image: np.ndarray,
     model: str | os.PathLike[str] | Trained = "nuclei",
     *,
     diameter: float | Literal["auto"] | None = None,
-    tile: int = TILE,
-    halo: int = HALO,
+    tile: int = 1024,
+    halo: int = 128,
 ) -> np.ndarray:
     """The objects of an image, or its classes, as a trained network finds them.
 
     Large images are predicted by tiles. ``sphemb predict`` writes the same labels. A
     network that is given by its name, folder or file is read once, and compiled once
-    for each size of image.
+    for each size of image; one that is given as `Trained` with a diameter is compiled
+    for each call.
 
     Args:
-        image: [H, W], [H, W, 1], [H, W, 3] or, with opacity, [H, W, 4]: bool, integers
-            of 8 or 16 bits, or floating-point values from 0 to 1.
+        image: [H, W], [H, W, 1], [H, W, 3] or, with opacity, [H, W, 4]: bool, uint8,
+            uint16, or floating-point values from 0 to 1.
         model: see `sphemb.training.load_model`.
         diameter: of a typical object, in pixels, for a network of `Objects`: None for
             that of its training images, ``"auto"`` to measure it in what is found.
@@ -70,7 +69,12 @@ def _stamped(model: str | os.PathLike[str]) -> tuple[str, float]:
 
 
 @functools.lru_cache(maxsize=4)
+def _loaded(model: tuple[str, float]) -> Trained:
+    return load_model(model[0])
+
+
+@functools.lru_cache(maxsize=4)
 def _sized(
     model: tuple[str, float], diameter: float | Literal["auto"] | None
 ) -> SizedPrediction:
-    return SizedPrediction(load_model(model[0]), diameter)
+    return SizedPrediction(_loaded(model), diameter)

@@ -246,10 +246,12 @@ class Objects(Stateless):
                 jnp.floor((jnp.arange(side) + 0.5) * scale).astype(jnp.int32)
                 for side in size
             )
-            left_out = (inside & (labels == 0))[:, rows][:, :, columns]
-            foreground &= ~left_out
+            # What is left out has a label here, so that nothing grows into it.
+            out = self.max_groups + 1
+            labels = jnp.where(inside & (labels == 0), out, labels)
             labels = labels[:, rows][:, :, columns]
             labels = spread_labels(jnp.where(foreground, labels, 0), foreground)
+            labels = jnp.where(labels == out, 0, labels)
             embedding = embedding[:, rows][:, :, columns]
         number = jnp.minimum(found.num_groups, self.max_groups)
         return Groups(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Mapping
@@ -40,7 +39,7 @@ from sphemb.training._step import (
     make_train_step,
     poly_schedule,
 )
-from sphemb.training._workdir import load_class_names, load_config, newest_state
+from sphemb.training._workdir import load_class_names, load_config, newest_state, plain
 
 _PADDING = -1  # the index of an example that fills up a batch
 
@@ -409,7 +408,7 @@ class Experiment:
         """The variables that ``config.train`` names: all, the backbone's or none."""
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:
-            return _model_variables(workdir)[1]
+            return _model_variables(workdir, f"config.train.init_from {workdir}")[1]
         if not weights:
             return {}
         where = f"config.train.weights {weights}"
@@ -420,7 +419,7 @@ class Experiment:
                 f"{self.config.model.name} has none"
             )
         if pathlib.Path(weights, "config.json").is_file():
-            network, found = _model_variables(weights)
+            network, found = _model_variables(weights, where)
             if any("backbone" not in part for part in found.values()):
                 raise InputError(
                     f"{where} must be a run whose network has a backbone, got one of "
@@ -470,9 +469,12 @@ def _shapes(tree: Any) -> set[tuple[str, tuple[int, ...]]]:
     return {(jax.tree_util.keystr(path), leaf.shape) for path, leaf in leaves}
 
 
-def _model_variables(model: str) -> tuple[str, dict[str, Any]]:
-    """The name of a trained network, and its variables."""
-    trained = load_model(model)
+def _model_variables(model: str, where: str) -> tuple[str, dict[str, Any]]:
+    """The name of a trained network, and its variables; errors begin with ``where``."""
+    try:
+        trained = load_model(model)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     variables = {"params": trained.params, "batch_stats": trained.batch_stats}
     return trained.experiment.config.model.name, variables
 
@@ -512,8 +514,8 @@ def load_model(model: str | pathlib.Path) -> Trained:
     """A trained network.
 
     Args:
-        model: the folder of a run, of which the newest checkpoint is read; a file of
-            `save_model`; or one of `model_names`, unless a file has that name.
+        model: one of `model_names`; the folder of a run, of which the newest checkpoint
+            is read; or a file of `save_model`.
     """
     path = model_path(model)
     return load_run(path) if path.is_dir() else _load_file(path)
@@ -530,9 +532,12 @@ def load_run(workdir: str | pathlib.Path) -> Trained:
 
 def _load_file(path: pathlib.Path) -> Trained:
     content = read_model_file(path)
-    config = ml_collections.ConfigDict(content.config)
-    experiment = Experiment(config, prepares=False)
-    like, names = _stored(experiment.abstract_state), set[str]()
+    try:
+        config = ml_collections.ConfigDict(content.config)
+        experiment = Experiment(config, prepares=False)
+        like, names = _stored(experiment.abstract_state), set[str]()
+    except InputError as error:
+        raise InputError(f"model {path}: {error}") from error
 
     def array(place: Any, leaf: Any) -> np.ndarray:
         name = _place_name(place)
@@ -567,7 +572,7 @@ def save_model(
         dtype: of the parameters; ``"float16"`` takes half the space.
     """
     check_choice("dtype", dtype, ("float32", "float16"))
-    config = json.loads(trained.experiment.config.to_json_best_effort())
+    config = plain(trained.experiment.config)
     kept = ("name", "page", "intensity")
     config["data"] = {k: v for k, v in config["data"].items() if k in kept}
     config["train"] |= {"init_from": None, "weights": None}
@@ -580,9 +585,8 @@ def save_model(
             if not np.isfinite(array).all():
                 raise InputError(f"{name} must be finite as {dtype}, to be saved")
         arrays[name] = array
-    facts = dataclasses.asdict(card or ModelCard())
     names, step = list(trained.class_names), trained.step
-    content = ModelFile(config, names, step, card=facts, arrays=arrays)
+    content = ModelFile(config, names, step, card or ModelCard(), arrays)
     write_model_file(pathlib.Path(path), content)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.resources
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from sphemb._checks import InputError
 from sphemb._files import written_whole
 
 _SUFFIX = ".safetensors"
+_KINDS = {"config": dict, "class_names": list, "step": int, "card": object}
+_MALFORMED = (ValueError, KeyError, TypeError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +33,7 @@ class ModelCard:
     Attributes:
         summary: what it finds, in one line.
         data: the images that it was trained on.
-        licence: of the data.
+        license: of the data.
         made_by: the command.
         scores: what was measured, and on what.
         limits: what it is bad at.
@@ -38,7 +41,7 @@ class ModelCard:
 
     summary: str = ""
     data: str = ""
-    licence: str = ""
+    license: str = ""
     made_by: str = ""
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     limits: str = ""
@@ -50,7 +53,7 @@ class ModelFile(NamedTuple):
     config: dict[str, Any]
     class_names: list[str]
     step: int
-    card: dict[str, Any]
+    card: ModelCard
     arrays: dict[str, np.ndarray]
 
 
@@ -65,26 +68,26 @@ def model_names() -> list[str]:
 
 
 def model_path(model: str | pathlib.Path) -> pathlib.Path:
-    """The file or the folder of a model; files and folders come before names."""
-    path, names = pathlib.Path(model), model_names()
-    if path.exists():
-        return path
+    """The file or the folder of a model; ``./NAME`` is a folder, not a name."""
+    names = model_names()
     if str(model) in names:
         return shipped_folder() / f"{model}{_SUFFIX}"
+    if os.path.exists(model):
+        return pathlib.Path(model)
     raise InputError(
-        f"model must be the folder of a run, a file that sphemb export wrote, or one "
+        "model must be the folder of a run, a file that sphemb export wrote, or one "
         f"of {', '.join(names)}, got {str(model)!r}"
     )
 
 
 def load_card(model: str | pathlib.Path) -> ModelCard:
     """The card of a file, or of a network that comes with the package."""
-    return ModelCard(**read_model_file(model_path(model)).card)
+    return read_model_file(model_path(model)).card
 
 
 def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
     """Writes a file, whole or not at all."""
-    facts = content._asdict()
+    facts = {**content._asdict(), "card": dataclasses.asdict(content.card)}
     arrays = {k: np.asarray(v, order="C") for k, v in facts.pop("arrays").items()}
     metadata = {name: json.dumps(value) for name, value in facts.items()}
     metadata |= {"sphemb": __version__}
@@ -105,8 +108,12 @@ def read_model_file(path: pathlib.Path) -> ModelFile:
                 raise ValueError("it has no configuration")
             facts = {name: json.loads(metadata[name]) for name in names}
             arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+        facts["card"] = ModelCard(**facts["card"])
+        for name in names:
+            if not isinstance(facts[name], _KINDS[name]):
+                raise ValueError(f"its {name} is {facts[name]!r}")
         return ModelFile(**facts, arrays=arrays)
-    except (safetensors.SafetensorError, OSError, ValueError, KeyError) as error:
+    except (safetensors.SafetensorError, OSError, *_MALFORMED) as error:
         line = " ".join(str(error).split())
         raise InputError(
             f"model {path} must be a file that sphemb export wrote: {line}"

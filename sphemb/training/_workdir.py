@@ -56,7 +56,7 @@ def check_workdir(
     foreign = workdir.exists() and not (workdir.is_dir() and all(started))
     if (workdir / "config.json").is_file():
         free = {f"config.task.{name}" for name in task.scoring_settings}
-        names = _differences(_plain(load_config(workdir)), _plain(config)) - free
+        names = _differences(plain(load_config(workdir)), plain(config)) - free
         if different := sorted(n for n in names if not n.startswith(_FREE)):
             raise InputError(
                 f"workdir {workdir} holds a run of another configuration (different: "
@@ -125,7 +125,7 @@ def writing(problem: str) -> Iterator[None]:
 
 def write_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Writes ``config.json``: the version of sphemb, and the configuration."""
-    write_json(workdir / "config.json", {"version": __version__, **_plain(config)})
+    write_json(workdir / "config.json", {"version": __version__, **plain(config)})
 
 
 def load_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
@@ -184,7 +184,7 @@ def _to_json(value: Any, *, indent: int | None = None) -> str:
     return json.dumps(clean(value), indent=indent, allow_nan=False)
 
 
-def _plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
+def plain(config: ml_collections.ConfigDict) -> dict[str, Any]:
     """The configuration as read from JSON: with lists in place of tuples."""
     return json.loads(config.to_json_best_effort())
 

@@ -31,7 +31,7 @@ def test_they_are_small_and_described(capsys):
     printed = capsys.readouterr().out
     for name in NAMES:
         card = load_card(name)
-        facts = (card.summary, card.data, card.licence, card.made_by, card.limits)
+        facts = (card.summary, card.data, card.license, card.made_by, card.limits)
         assert all(fact and fact in printed for fact in facts)
         assert card.scores["test images"] > 0
         assert f"{name}: {card.summary}" in printed

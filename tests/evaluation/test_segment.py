@@ -1,11 +1,14 @@
 """An image in memory gives what its file gives."""
 
+import inspect
+
 import numpy as np
 import pytest
 import tifffile
 
 import sphemb
 from sphemb import InputError
+from sphemb.cli import Predict
 from sphemb.data import ImageWindows, Reading
 from sphemb.evaluation import TiledPrediction
 from sphemb.training import Experiment, Trained, save_model
@@ -40,10 +43,17 @@ def test_the_values_are_those_of_a_file(name, intensity, tmp_path):
     np.testing.assert_array_equal(held.whole(), expected)
 
 
-def test_fractions_are_scaled_to_all_bits():
-    fractions = RNG.uniform(size=(H, W)).astype(np.float32)
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_fractions_are_scaled_to_all_bits(dtype):
+    fractions = RNG.uniform(size=(H, W)).astype(dtype)
     found = ImageWindows.of_array(fractions).whole()[..., 0]
-    assert np.abs(found - 255 * fractions).max() <= 0.5 + 255 / 65535
+    wanted = 255 * fractions.astype(np.float64)
+    assert np.abs(found - wanted).max() <= 0.5 + 255 / 65535
+
+
+def test_a_range_of_other_bits_is_refused():
+    with pytest.raises(InputError, match="image has values up to 65535, but intensity"):
+        ImageWindows.of_array(IMAGES["deep"], Reading(intensity="3..240/255"))
 
 
 @pytest.mark.parametrize(
@@ -53,14 +63,19 @@ def test_fractions_are_scaled_to_all_bits():
         (np.zeros((0, 4), np.uint8), r"must have shape .* got \(0, 4\)"),
         (np.full((4, 4), 2.0), "values from 0 to 1, got 2 to 2"),
         (np.full((4, 4), np.nan), "values from 0 to 1, got nan to nan"),
-        (np.full((4, 4), -1), "within 16 bits, got -1 to -1"),
-        (np.full((4, 4), 2**16), "within 16 bits, got 65536 to 65536"),
-        (np.full((4, 4), "a"), "must hold numbers, got <U1"),
+        (np.full((4, 4), 200), "must hold bool, uint8, uint16 .* got int64"),
+        (np.full((4, 4), "a"), "must hold bool, uint8, uint16 .* got <U1"),
     ],
 )
 def test_other_values_are_refused(image, message):
     with pytest.raises(InputError, match=message):
         ImageWindows.of_array(image)
+
+
+def test_tiles_are_those_of_the_command():
+    settings = inspect.signature(sphemb.segment).parameters
+    for name in ("tile", "halo"):
+        assert settings[name].default == getattr(Predict, name)
 
 
 def test_labels_are_those_of_a_prediction_of_the_file(drawings_dir, tmp_path):
@@ -78,3 +93,5 @@ def test_labels_are_those_of_a_prediction_of_the_file(drawings_dir, tmp_path):
     np.testing.assert_array_equal(sphemb.segment(image, file), expected)
     with pytest.raises(InputError, match="diameter 9 must be for a run of Objects"):
         sphemb.segment(image, trained, diameter=9)
+    with pytest.raises(InputError, match=r"diameter must be .* 'auto', got '9'"):
+        sphemb.segment(image, trained, diameter="9")

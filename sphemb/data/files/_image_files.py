@@ -494,12 +494,16 @@ class ImageWindows:
 
         Args:
             array: [H, W], [H, W, 1], [H, W, 3] or, with opacity, [H, W, 4]: bool,
-                integers of 8 or 16 bits, or floating-point values from 0 to 1.
+                uint8, uint16, or floating-point values from 0 to 1.
             reading: the intensity counts.
         """
         image = cls.__new__(cls)
         image.path, image._reading = pathlib.Path("array"), reading
-        image._values = image._held = _stretched(_images.of_array(array), reading)
+        try:
+            image._held = _stretched(_images.of_array(array), reading)
+        except _images.Refused as error:
+            raise InputError(f"image {error}") from None
+        image._values = image._held
         image.num_pages, image.turned_from = 1, None
         image.kind, image.resolution = "array", None
         image.size = image._values.samples.shape[:2]

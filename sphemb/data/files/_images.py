@@ -28,6 +28,7 @@ PathLike = str | os.PathLike[str]
 Source = pathlib.Path | bytes
 WHITE = 2**16 - 1  # the largest value that is read
 ORIENTATION = int(ExifTags.Base.Orientation)  # also the number of TIFF's tag
+_ACROSS = int(ExifTags.Base.XResolution)
 
 # What Pillow and tifffile raise for files that are damaged or not images.
 DAMAGED = (
@@ -185,10 +186,11 @@ def make_resolution(
 ) -> Resolution | None:
     """The resolution, if both numbers are above 0 and there is a unit."""
     numbers = float(across), float(down)
+    unit = int(unit) if unit in _UNITS_OF_AN_INCH else 1
     stated = unit > 1 or imagej
     if not stated or not all(0 < number < math.inf for number in numbers):
         return None
-    return Resolution(*numbers, int(unit), imagej)
+    return Resolution(*numbers, unit, imagej)
 
 
 class Header(NamedTuple):
@@ -298,17 +300,15 @@ def of_array(array: np.ndarray) -> Values:
                 "image of floating-point values must have values from 0 to 1, got "
                 f"{low:.4g} to {high:.4g}: give integers, or scale it"
             )
-        samples, white = np.rint(samples * float(WHITE)).astype(np.uint16), WHITE
-    elif samples.dtype == np.uint8:
-        white = 255
-    elif np.issubdtype(samples.dtype, np.integer):
-        white = WHITE
+        scaled = np.rint(samples.astype(np.float64) * WHITE)
+        samples, white = scaled.astype(np.uint16), WHITE
+    elif samples.dtype in (np.uint8, np.uint16):
+        white = int(np.iinfo(samples.dtype).max)
     else:
-        raise InputError(f"image must hold numbers, got {samples.dtype}")
-    if samples.min() < 0 or samples.max() > white:
-        got = f"{samples.min()} to {samples.max()}"
-        raise InputError(f"image must have values within 16 bits, got {got}")
-    samples = samples.astype(np.uint8 if white < 256 else np.uint16, copy=False)
+        raise InputError(
+            "image must hold bool, uint8, uint16 or floating-point values, got "
+            f"{samples.dtype}: its values do not tell what is white"
+        )
     opacity = 3 if samples.shape[2] == 4 else None
     colors = 1 if samples.shape[2] == 1 else 3
     return Values(samples, white=white, colors=colors, opacity=opacity)
@@ -380,6 +380,10 @@ class PillowImage:
         orientation = Image.Image.getexif(notes).get(ORIENTATION)
         size, bits = (image.height, image.width), 16 if deep else 8
         across, down = image.info.get("dpi", (0, 0))
+        if image.format in ("JPEG", "MPO") and not (
+            image.info.get("jfif_unit") or _ACROSS in image.getexif()
+        ):
+            across = down = 0  # Pillow's default, which the file does not state
         per_inch = make_resolution(across, down, INCH)
         return make_header(
             size, orientation, image.format, bits=bits, resolution=per_inch
