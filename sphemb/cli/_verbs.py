@@ -34,7 +34,8 @@ class FolderFlags:
         test_fraction: share of the images that tests.
         seed: of the split.
         page: of images with several pages, from 0 on, or max.
-        intensity: full, range, percentile or LOW..HIGH/WHITE.
+        intensity: full, range, percentile or LOW..HIGH/WHITE (default: full, or for
+            advise the configuration's).
     """
 
     masks: str = "instances"
@@ -43,13 +44,14 @@ class FolderFlags:
     test_fraction: float = 0.15
     seed: int = 0
     page: str = "0"
-    intensity: str = "full"
+    intensity: OptionalText = None
 
     @property
     def folder(self) -> dict[str, Any]:
-        """The settings of `sphemb.data.open_folder`."""
+        """The settings of `sphemb.data.open_folder` that are given."""
         names = (field.name for field in dataclasses.fields(FolderFlags))
-        return {name: getattr(self, name) for name in names}
+        settings = {name: getattr(self, name) for name in names}
+        return {k: v for k, v in settings.items() if v is not None}
 
 
 @dataclasses.dataclass(frozen=True)

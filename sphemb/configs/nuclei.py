@@ -24,6 +24,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
     """The settings that differ from ``configs/folder.py``."""
     common.check_variant("nuclei", variant, VARIANTS)
     config = folder.get_config()
+    config.data.intensity = "percentile"
     config.augmentation.update(
         size=(128, 128),
         scale=(0.6, 1.6),
