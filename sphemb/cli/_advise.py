@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import shlex
 import time
@@ -18,7 +19,7 @@ from sphemb import training
 from sphemb._checks import InputError, check_count
 from sphemb.cli._configs import read_config
 from sphemb.cli._names import check_results, make_folder, progress, writing_results
-from sphemb.cli._verbs import Advise
+from sphemb.cli._verbs import Advise, FolderFlags
 from sphemb.data import InstanceSizes, measure_instances, open_folder
 from sphemb.sphere import concentration_from_margin, margin_for, min_dimension
 from sphemb.tasks import Objects, embed_pixels
@@ -118,7 +119,8 @@ def _fixed(flags: Advise) -> frozenset[str]:
     check_count("--images", flags.images, at_least=1)
     check_results(flags.out, (_RECORD, _PICTURE), overwrite=flags.overwrite)
     fixed = frozenset(o.split("=")[0].lstrip("-") for o in flags.overrides)
-    for name in ("dir", *flags.folder):
+    names = (field.name for field in dataclasses.fields(FolderFlags))
+    for name in ("dir", *names):
         if (flag := f"config.data.{name}") in fixed:
             raise InputError(f"give {name} as an argument, not as --{flag}")
     return fixed
