@@ -47,7 +47,7 @@ def test_it_is_predicted_by_tiles(run, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 255, (60, 70, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "image.png")
     out = tmp_path / "out"
-    flags = ["--workdir", run, "--out", out, "--tile", 32, "--halo", 8, "--embeddings"]
+    flags = ["--model", run, "--out", out, "--tile", 32, "--halo", 8, "--embeddings"]
     main(["predict", str(tmp_path / "image.png"), *map(str, flags)])
     labels = np.asarray(Image.open(out / "image_labels.png"))
     assert labels.shape == (60, 70)

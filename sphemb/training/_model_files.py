@@ -1,7 +1,7 @@
 """Files of trained networks, and the networks that come with the package.
 
-A file is in the format safetensors. Its metadata are the version, the configuration,
-the names of classes, the step and the card, each as JSON.
+A file is in the format safetensors. Its metadata have one entry, JSON with the version,
+the configuration, the names of classes, the step and the card.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.numpy
+import safetensors
+from safetensors.numpy import save as to_bytes
 
 from sphemb import __version__
 from sphemb._checks import InputError
@@ -89,13 +90,10 @@ def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
     """Writes a file, whole or not at all."""
     facts = {**content._asdict(), "card": dataclasses.asdict(content.card)}
     arrays = {k: np.asarray(v, order="C") for k, v in facts.pop("arrays").items()}
-    metadata = {name: json.dumps(value) for name, value in facts.items()}
-    metadata |= {"sphemb": __version__}
+    # One entry: the library writes several in any order.
+    metadata = {"sphemb": json.dumps({"version": __version__, **facts})}
     with written_whole(path) as unfinished:
-        try:
-            safetensors.numpy.save_file(arrays, unfinished, metadata)
-        except safetensors.SafetensorError as error:  # such as a full disk
-            raise OSError(str(error)) from error
+        unfinished.write_bytes(to_bytes(arrays, metadata))
 
 
 def read_model_file(path: pathlib.Path) -> ModelFile:
@@ -106,7 +104,8 @@ def read_model_file(path: pathlib.Path) -> ModelFile:
             metadata = file.metadata() or {}
             if "sphemb" not in metadata:
                 raise ValueError("it has no configuration")
-            facts = {name: json.loads(metadata[name]) for name in names}
+            stored = json.loads(metadata["sphemb"])
+            facts = {name: stored[name] for name in names}
             arrays = {name: file.get_tensor(name) for name in list(file.keys())}
         facts["card"] = ModelCard(**facts["card"])
         for name in names:

@@ -70,8 +70,9 @@ def test_images_of_other_sizes_are_predicted(run, tmp_path):
     config = json.loads((easy / "run" / "config.json").read_text())
     config["task"] |= {"threshold": 0.01, "min_score": 0.0}
     (easy / "run" / "config.json").write_text(json.dumps(config))
-    diameters = {"as_trained": 2 * [trained], "small": [9.5, 9.5], "found": []}
+    diameters = {"as_trained": 2 * [trained], "small": [13.5, 13.5], "found": []}
     for name, flags in {
+        "as_trained": (),
         "small": ("--diameter", "13.5"),
         "found": ("--diameter", "auto"),  # first as trained
     }.items():

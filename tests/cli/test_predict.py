@@ -434,7 +434,7 @@ class TestNames:
     ):
         monkeypatch.chdir(tmp_path)
         shutil.copy(folder / "a.png", "-a.png")
-        flags = [f"--workdir={workdir}", "--out=out", "--dry-run"]
+        flags = [f"--model={workdir}", "--out=out", "--dry-run"]
         main(["predict", *flags, "--", "-a.png"])
         assert capsys.readouterr().out.startswith("-a.png, 32 x 32: 1 tile")
 
