@@ -1,4 +1,4 @@
-"""The verb export: what a run predicts, as one file."""
+"""The verb export: a run as files for predict, and for JAX alone."""
 
 from __future__ import annotations
 
