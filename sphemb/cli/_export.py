@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 from sphemb import training
+from sphemb._errors import InputError
 from sphemb._files import written_whole
 from sphemb.cli._names import check_results, make_folder, writing_results
 from sphemb.cli._verbs import Export
@@ -19,16 +21,22 @@ def export_run(flags: Export) -> dict[str, Any]:
     check_results(flags.out, names, overwrite=flags.overwrite)
     trained = training.load_run(flags.workdir)
     bounds = {"smallest": flags.smallest, "largest": flags.largest}
-    exported = training.export_prediction(
-        trained, **bounds, size=flags.size, platforms=flags.platforms
-    )
-    content = bytes(exported.serialize())
+    try:
+        exported = training.export_prediction(
+            trained, **bounds, size=flags.size, platforms=flags.platforms
+        )
+        content = bytes(exported.serialize())
+    except InputError:  # a flag; nothing is written
+        raise
+    except Exception as error:  # JAX cannot lower every task; predict need not
+        _save_model(trained, flags.out)
+        error.add_note(f"{flags.out / _MODEL} is written, {_FUNCTION} is not")
+        raise
     description: dict[str, Any] = {"file": _FUNCTION}
     description |= training.describe_export(trained, exported)
-    make_folder(flags.out)
+    _save_model(trained, flags.out)
     path = flags.out / _FUNCTION
     with writing_results():
-        training.save_model(trained, flags.out / _MODEL)
         with written_whole(path) as unfinished:
             unfinished.write_bytes(content)
         # Last: it means that all is there.
@@ -37,3 +45,9 @@ def export_run(flags: Export) -> dict[str, Any]:
     where = f"{', '.join(exported.platforms)}, {len(content) / 1e6:.1f} MB"
     print(f"{path}: images {shape} on {where}", flush=True)
     return description
+
+
+def _save_model(trained: training.Trained, out: pathlib.Path) -> None:
+    make_folder(out)
+    with writing_results():
+        training.save_model(trained, out / _MODEL)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from sphemb.cli import main
-from sphemb.tasks import named_arrays
+from sphemb.tasks import Proposals, named_arrays
 from sphemb.training import load_model, load_run, train
 from tests.tiny import tiny_config
 
@@ -31,6 +32,13 @@ for i in range(len(given) // 2):
 np.savez(folder / "found.npz", **found)
 print(sorted({"flax", "sphemb", "optax", "orbax", "grain"} & set(sys.modules)))
 """
+
+
+class OnHost(Proposals):
+    """Predicts with NumPy."""
+
+    def predict(self, apply, state, batch):
+        return np.asarray(super().predict(apply, state, batch).labels)
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +159,21 @@ def test_results_are_not_overwritten_unasked(workdir, folder, capsys):
     line = refused(capsys, "--workdir", workdir, "--out", folder)
     assert "model.safetensors exists already: give --overwrite" in line
     assert (folder / "predict.jaxexport").read_bytes() == before
+
+
+def test_the_model_of_a_task_that_jax_cannot_lower_is_written(workdir, tmp_path):
+    run = shutil.copytree(workdir, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["task"]["name"] = f"{__name__}:OnHost"
+    (run / "config.json").write_text(json.dumps(config))
+    flags = ["--size", "16", "16", "--platforms", "cpu", "--out", str(tmp_path / "out")]
+    with pytest.raises(jax.errors.TracerArrayConversionError) as error:
+        main(["export", "--workdir", str(run), *flags])
+    assert error.value.__notes__[-1].endswith("predict.jaxexport is not")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+    assert isinstance(
+        load_model(tmp_path / "out/model.safetensors").experiment.task, OnHost
+    )
 
 
 def test_the_model_file_is_the_run(workdir, folder):
