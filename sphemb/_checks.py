@@ -17,17 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sphemb._errors import InputError, InputTypeError
+
 _HOLDS = operator.gt, operator.ge, operator.lt, operator.le
 VOID = -1
 """The label of pixels that are excluded from every loss and score."""
-
-
-class InputError(ValueError):
-    """A mistake of the caller, in one line; the command line prints no traceback."""
-
-
-class InputTypeError(InputError, TypeError):
-    """An :class:`InputError` about a dtype or a Python type."""
 
 
 def _hint(text: str) -> str:

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import jax
 import numpy as np
 
 T = TypeVar("T")
@@ -44,6 +43,7 @@ def gather_objects(value: T) -> list[T]:
     The values are pickled, so that int64 and float64 keep their 64 bits, which JAX
     would halve. All processes must call this, and each waits for the others.
     """
+    import jax
     from jax.experimental.multihost_utils import process_allgather
 
     def gathered(row: np.ndarray) -> Any:

@@ -27,8 +27,7 @@ def test_the_functions_of_layer_0_load_jax_and_numpy_and_no_framework():
     assert not found & set(FRAMEWORKS)
 
 
-@pytest.mark.parametrize("words", ["-h", "predict -h", "score instances -h", "--vers"])
-def test_help_and_wrong_flags_load_neither_frameworks_nor_jax(words):
+def loaded_by_verb(words: str) -> set[str]:
     code = f"""
 from sphemb.cli import main
 try:
@@ -36,7 +35,19 @@ try:
 except SystemExit:
     pass
 """
-    assert not loaded(code) & {"jax", "numpy", "scipy", "absl", *FRAMEWORKS}
+    return loaded(code)
+
+
+@pytest.mark.parametrize("words", ["-h", "predict -h", "score instances -h", "--vers"])
+def test_help_and_wrong_flags_load_neither_frameworks_nor_jax(words):
+    found = loaded_by_verb(words)
+    assert not found & {"jax", "numpy", "scipy", "absl", *FRAMEWORKS}
+
+
+def test_the_list_of_models_loads_neither_frameworks_nor_jax():
+    found = loaded_by_verb("models")
+    assert "safetensors" in found
+    assert not found & {"jax", "scipy", "absl", *FRAMEWORKS}
 
 
 def test_the_other_packages_load_on_first_access():

@@ -6,6 +6,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from sphemb.cli._errors import one_line_errors
 from sphemb.cli._flags import parse_flags, shipped_configs
 from sphemb.cli._main import VERBS, main
 from sphemb.cli._verbs import (
@@ -24,7 +25,6 @@ from sphemb.cli._verbs import (
 
 if TYPE_CHECKING:
     from sphemb.cli._configs import read_config
-    from sphemb.cli._errors import one_line_errors
     from sphemb.cli._runs import default_workdir, run_evaluation, run_training
 
 __all__ = [
@@ -52,7 +52,6 @@ __all__ = [
 
 _LAZY = {
     "read_config": "_configs",
-    "one_line_errors": "_errors",
     **dict.fromkeys(("default_workdir", "run_evaluation", "run_training"), "_runs"),
 }
 

@@ -10,11 +10,13 @@ import time
 import traceback
 from collections.abc import Iterator
 
-import jax
-
-from sphemb._checks import InputError
+from sphemb._errors import (
+    InputError,
+    LostProcessError,
+    NonFiniteLossError,
+    PreemptedError,
+)
 from sphemb.cli._output import one_line, pipe_may_close
-from sphemb.training import LostProcessError, NonFiniteLossError, PreemptedError
 
 _TERMINATED = 143  # exit status of a shell for a process that SIGTERM ended
 _AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command may succeed later
@@ -41,6 +43,8 @@ def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
         except LostProcessError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             sys.stdout.flush()
+            import jax
+
             if jax.process_index() == 0:  # JAX's service ends with it, then the others
                 time.sleep(_PATIENCE)
             os._exit(_AGAIN)  # or JAX waits for the lost process, and then aborts
@@ -48,7 +52,7 @@ def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
             print(interrupted, file=sys.stderr)
             status = 130
         except Exception:
-            if not jax.distributed.is_initialized():
+            if not _among_several():
                 raise
             traceback.print_exc()
             status = 1
@@ -57,10 +61,18 @@ def one_line_errors(*, interrupted: str = "stopped") -> Iterator[None]:
             sys.exit(status)
 
 
+def _among_several() -> bool:
+    """Whether this process is one of several; without JAX it is not."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
 def _leave_others(status: int) -> None:
     """Ends this process of several, after a short wait for the others."""
-    if not jax.distributed.is_initialized():
+    if not _among_several():
         return
+    import jax
+
     sys.stdout.flush()
     sys.stderr.flush()
     shutdown = threading.Thread(target=jax.distributed.shutdown, daemon=True)

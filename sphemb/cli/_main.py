@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from tyro.conf import subcommand
 
 import sphemb
+from sphemb.cli._errors import one_line_errors
 from sphemb.cli._flags import parse_flags, split_overrides
 from sphemb.cli._output import pipe_may_close
 from sphemb.cli._verbs import (
@@ -71,8 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="backslashreplace")
     with pipe_may_close():  # help is output, too
         verb = read_flags(sys.argv[1:] if arguments is None else arguments)
-    from sphemb.cli._errors import one_line_errors  # loads JAX
-
     with one_line_errors(interrupted=getattr(verb, "interrupted", "stopped")):
         status = verb.run()
         if isinstance(verb, CheckData):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from sphemb.training import ModelCard, load_card, model_names, model_path
+from sphemb._model_files import ModelCard, load_card, model_names, model_path
 
 _TITLES = {"made_by": "made by", "limits": "bad at"}
 

@@ -4,9 +4,9 @@
 file of `save_model`, or a network that comes with the package.
 """
 
+from sphemb._errors import LostProcessError, NonFiniteLossError, PreemptedError
+from sphemb._model_files import ModelCard, load_card, model_names, model_path
 from sphemb.training._devices import (
-    LostProcessError,
-    PreemptedError,
     data_parallel,
     devices,
     join_processes,
@@ -23,8 +23,7 @@ from sphemb.training._experiment import (
     save_model,
 )
 from sphemb.training._export import PLATFORMS, describe_export, export_prediction
-from sphemb.training._loop import NonFiniteLossError, duration, train, update_task_state
-from sphemb.training._model_files import ModelCard, load_card, model_names, model_path
+from sphemb.training._loop import duration, train, update_task_state
 from sphemb.training._step import (
     TrainState,
     make_optimizer,

@@ -19,6 +19,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from sphemb import __version__
 from sphemb._checks import InputError, check_count
+from sphemb._errors import LostProcessError
 from sphemb._files import gather_objects
 from sphemb.data import LABEL_MAPS
 
@@ -28,14 +29,6 @@ _SEVERED = re.compile(
     r"|socket closed",
     re.IGNORECASE,
 )
-
-
-class LostProcessError(Exception):
-    """Another process has ended; a shutdown of JAX would wait for it."""
-
-
-class PreemptedError(Exception):
-    """A SIGTERM stopped training after a step that is saved."""
 
 
 def devices() -> str:

@@ -23,15 +23,15 @@ import sphemb.data
 import sphemb.models
 import sphemb.tasks
 from sphemb._checks import VOID, InputError, check_choice
-from sphemb.tasks import Apply, LabelMap, Maps, Task, TaskState
-from sphemb.training._components import call, check_config, component, entries
-from sphemb.training._model_files import (
+from sphemb._model_files import (
     ModelCard,
     ModelFile,
     model_path,
     read_model_file,
     write_model_file,
 )
+from sphemb.tasks import Apply, LabelMap, Maps, Task, TaskState
+from sphemb.training._components import call, check_config, component, entries
 from sphemb.training._step import (
     TrainState,
     TrainStep,

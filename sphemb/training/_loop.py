@@ -19,12 +19,11 @@ import ml_collections
 import numpy as np
 import tqdm
 
-from sphemb._checks import InputError
+from sphemb._errors import InputError, NonFiniteLossError, PreemptedError
 from sphemb._files import gather_objects
 from sphemb.data import measure_instances
 from sphemb.tasks import compute_scores, measures_on_host, predict_and_measure
 from sphemb.training._devices import (
-    PreemptedError,
     data_parallel,
     devices,
     noticing_lost,
@@ -59,10 +58,6 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 Evaluate = Callable[[Trained, str], dict[str, float]]
 """(trained network, split) -> scores."""
-
-
-class NonFiniteLossError(ArithmeticError):
-    """The loss, the gradient or the parameters are not finite; names the step."""
 
 
 class NothingValidError(InputError):

@@ -28,6 +28,7 @@ import tensorboardX
 from sphemb import __version__
 from sphemb._checks import InputError
 from sphemb._files import gather_objects, written_whole
+from sphemb._model_files import check_version
 from sphemb.tasks import Task
 from sphemb.training._devices import noticing_lost
 from sphemb.training._step import TrainState
@@ -138,11 +139,12 @@ def load_config(workdir: str | pathlib.Path) -> ml_collections.ConfigDict:
     config = read_json(path)
     if not isinstance(config, dict):
         raise InputError(f"{path} must hold a configuration, got {config!r}")
-    if config.pop("version", None) is None:
+    if (version := config.pop("version", None)) is None:
         raise InputError(
             f"workdir {workdir} holds a run of sphemb 0.1, which this version cannot "
             "read: train again, or use sphemb 0.1"
         )
+    check_version(f"workdir {workdir}", version)
     try:
         return ml_collections.ConfigDict(config)
     except (ValueError, TypeError) as error:

@@ -320,10 +320,21 @@ def test_images_on_each_device_carry_the_recipe_over(drawings_dir, tmp_path):
     assert (workdir / "metrics.jsonl").read_bytes() == log
 
 
-def test_a_run_of_version_0_1_is_refused_in_one_line(unbroken, drawings_dir, tmp_path):
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, r"holds a run of sphemb 0\.1, which"),
+        ("9.1.2", r"run was written by sphemb 9\.1\.2, which sphemb .* cannot read"),
+        ("new", "run must name a version of sphemb, got 'new'"),
+    ],
+)
+def test_a_run_of_another_version_is_refused_in_one_line(
+    unbroken, drawings_dir, tmp_path, version, message
+):
     workdir = shutil.copytree(unbroken[0], tmp_path / "run")
     config = json.loads((workdir / "config.json").read_text())
     assert config.pop("version") == sphemb.__version__
+    config |= {"version": version} if version else {}
     (workdir / "config.json").write_text(json.dumps(config))
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
     started = tiny_config(drawings_dir)
@@ -333,7 +344,7 @@ def test_a_run_of_version_0_1_is_refused_in_one_line(unbroken, drawings_dir, tmp
         lambda: train(tiny_config(drawings_dir), workdir),
         lambda: train(started, tmp_path / "second"),
     ):
-        with pytest.raises(InputError, match=r"holds a run of sphemb 0\.1, which") as e:
+        with pytest.raises(InputError, match=message) as e:
             use()
         assert "\n" not in str(e.value)
     assert {path: path.stat().st_mtime_ns for path in workdir.rglob("*")} == before

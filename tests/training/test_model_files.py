@@ -1,6 +1,7 @@
 """A trained network as one file: what comes back, and what is refused."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import safetensors
 from safetensors.numpy import save_file
 
+import sphemb
 from sphemb import InputError
 from sphemb.configs import picie_digits
 from sphemb.tasks import Picie
@@ -115,4 +117,15 @@ def test_files_of_another_kind_are_refused(trained, file, tmp_path):
     refused(other, f"must have {first} .* got nothing")
     save_file({**arrays, "params/more": arrays[first]}, other, metadata)
     refused(other, "has params/more, which its network lacks")
+    facts = json.loads(metadata["sphemb"])
+
+    def written_by(version):
+        changed = json.dumps({**facts, "version": version})
+        save_file(arrays, other, {"sphemb": changed})
+        return other
+
+    refused(written_by("9.1.2"), "was written by sphemb 9.1.2, which sphemb .* upgrade")
+    refused(written_by(None), "must name a version of sphemb, got None")
+    own = sphemb.__version__.rpartition(".")[0]
+    assert load_card(written_by(f"{own}.99")) == CARD
     refused(tmp_path / "missing", "model must be .* got '.*missing'")

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import os
 import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ import safetensors
 from safetensors.numpy import save as to_bytes
 
 from sphemb import __version__
-from sphemb._checks import InputError
+from sphemb._errors import InputError
 from sphemb._files import written_whole
 
 _SUFFIX = ".safetensors"
@@ -83,7 +84,19 @@ def model_path(model: str | pathlib.Path) -> pathlib.Path:
 
 def load_card(model: str | pathlib.Path) -> ModelCard:
     """The card of a file, or of a network that comes with the package."""
-    return read_model_file(model_path(model)).card
+    return read_model_file(model_path(model), arrays=False).card
+
+
+def check_version(what: str, version: Any) -> None:
+    """Refuses what a later minor version of sphemb wrote: its settings may differ."""
+    found = re.match(r"(\d+)\.(\d+)", str(version))
+    if found is None:
+        raise InputError(f"{what} must name a version of sphemb, got {version!r}")
+    if tuple(map(int, found.groups())) > tuple(map(int, __version__.split(".")[:2])):
+        raise InputError(
+            f"{what} was written by sphemb {version}, which sphemb {__version__} "
+            "cannot read: upgrade sphemb"
+        )
 
 
 def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
@@ -96,8 +109,11 @@ def write_model_file(path: pathlib.Path, content: ModelFile) -> None:
         unfinished.write_bytes(to_bytes(arrays, metadata))
 
 
-def read_model_file(path: pathlib.Path) -> ModelFile:
-    """Reads a file; `InputError` names one that is damaged or of another kind."""
+def read_model_file(path: pathlib.Path, *, arrays: bool = True) -> ModelFile:
+    """Reads a file, or all but its arrays.
+
+    `InputError` names a file that is damaged, of another kind or of a later version.
+    """
     names = [name for name in ModelFile._fields if name != "arrays"]
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -105,13 +121,17 @@ def read_model_file(path: pathlib.Path) -> ModelFile:
             if "sphemb" not in metadata:
                 raise ValueError("it has no configuration")
             stored = json.loads(metadata["sphemb"])
+            check_version(f"model {path}", stored.get("version"))
             facts = {name: stored[name] for name in names}
-            arrays = {name: file.get_tensor(name) for name in list(file.keys())}
+            found = list(file.keys()) if arrays else []
+            facts["arrays"] = {name: file.get_tensor(name) for name in found}
         facts["card"] = ModelCard(**facts["card"])
         for name in names:
             if not isinstance(facts[name], _KINDS[name]):
                 raise ValueError(f"its {name} is {facts[name]!r}")
-        return ModelFile(**facts, arrays=arrays)
+        return ModelFile(**facts)
+    except InputError:
+        raise
     except (safetensors.SafetensorError, OSError, *_MALFORMED) as error:
         line = " ".join(str(error).split())
         raise InputError(
