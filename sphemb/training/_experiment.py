@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from jax import lax
 
 import sphemb.data
 import sphemb.models
@@ -383,6 +384,11 @@ class Experiment:
         mask: jax.Array | None = None,
     ) -> tuple[Maps, Any]:
         """The network in training: maps, and the next batch statistics."""
+        if self.config.optimizer.backbone_rate == 0:
+            # Its gradient, most of a step's work, would be multiplied by zero.
+            fixed = {name for name in params if name == "backbone"}
+            fixed = {name: lax.stop_gradient(params[name]) for name in fixed}
+            params = {**params, **fixed}
         variables = {"params": params, "batch_stats": batch_stats}
         maps, updated = sphemb.models.apply_masked(
             self.model, variables, image, mask, train=True, mutable=["batch_stats"]
