@@ -1,5 +1,6 @@
 """Schedules and optimisers by name."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -113,3 +114,38 @@ def test_every_setting_of_a_configuration_changes_what_is_learned(name, setting,
         return np.concatenate(jax.tree.leaves(found))
 
     assert np.abs(learned(**{setting: value}) - learned()).max() > 1e-6
+
+
+class TwoParts(nn.Module):
+    """A backbone and a head of one number each."""
+
+    stride = 1
+    feature_maps = ()
+
+    @nn.compact
+    def __call__(self, image, *, train=False, mask=None):
+        pixels = nn.Dense(1, name="backbone")(image)
+        return {"embedding": nn.Dense(1, name="head")(jnp.square(pixels))}
+
+
+def test_a_fixed_backbone_has_no_gradient_and_leaves_the_others_theirs():
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(1, 2, 2, 3)))
+
+    def gradient(rate):
+        config = get_config()
+        config.update(data={"name": "d"}, task={"name": "t"})
+        config.model.name = f"{__name__}:TwoParts"
+        config.optimizer.backbone_rate = rate
+        experiment = Experiment(config)
+        params = experiment.model.init(jax.random.key(0), image)["params"]
+
+        def loss(params):
+            maps, _ = experiment.training_network(params, {}, image)
+            return jnp.sum(jnp.square(maps["embedding"]))
+
+        return jax.grad(loss)(params)
+
+    fixed, free = gradient(0.0), gradient(1.0)
+    assert jnp.abs(free["backbone"]["kernel"]).max() > 0
+    assert not any(leaf.any() for leaf in jax.tree.leaves(fixed["backbone"]))
+    jax.tree.map(np.testing.assert_array_equal, fixed["head"], free["head"])

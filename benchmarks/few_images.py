@@ -1,0 +1,81 @@
+"""A training on few images, from scratch and from a network that comes along.
+
+    python -m benchmarks.few_images DIR --out runs/few
+
+DIR is a folder of images and masks with a test split. Of its training images some are
+drawn by the seed, the same for both starts, and ``configs/nuclei.py`` is trained on
+them. Each line has the AP on all test images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import time
+
+import numpy as np
+from PIL import Image
+
+from sphemb.cli import one_line_errors, run_training
+from sphemb.configs import nuclei
+from sphemb.training import Experiment
+
+_SCORES = ("matched_precision@0.5", "matched_precision@0.7", "mean_best_iou")
+
+
+def write_images(experiment: Experiment, split: str, chosen: list[int], to: str) -> str:
+    """Copies examples of a split to TO/images and TO/masks."""
+    source = experiment.source(split)
+    for kind in ("images", "masks"):
+        pathlib.Path(to, kind).mkdir(parents=True, exist_ok=True)
+    for i in chosen:
+        example = source[i]
+        Image.fromarray(example["image"]).save(f"{to}/images/{i}.png")
+        labels = np.maximum(example["instances"], 0).astype(np.uint16)
+        Image.fromarray(labels).save(f"{to}/masks/{i}.png")
+    return to
+
+
+def train(options: argparse.Namespace, number: int, seed: int) -> None:
+    """Trains from each start, and prints the scores."""
+    config = nuclei.get_config()
+    config.data.dir = options.dir
+    given = Experiment(config)
+    draw = np.random.default_rng(seed).permutation(len(given.source("train")))
+    root = options.out / f"{number}-{seed}"
+    write_images(given, "train", draw[:number].tolist(), f"{root}/data/train")
+    every = list(range(len(given.source("test"))))
+    write_images(given, "test", every, f"{root}/data/val")
+    for start in (None, options.start):
+        config = nuclei.get_config()
+        config.seed = seed
+        config.data.dir = f"{root}/data"
+        config.train.update(init_from=start, num_steps=options.steps, eval_every=0)
+        config.evaluation.num_validation = 1
+        began = time.process_time()
+        summary = run_training(config, root / (start or "scratch"))
+        scores = {name: round(summary[name], 3) for name in _SCORES if name in summary}
+        minutes = round((time.process_time() - began) / 60, 1)
+        record = {"images": number, "seed": seed, "from": start, "minutes": minutes}
+        print(json.dumps(record | scores), flush=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("dir")
+    parser.add_argument("--start", default="nuclei", help="a name, a run or a file")
+    parser.add_argument("--images", type=int, nargs="+", default=[5, 20, 80])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--out", type=pathlib.Path, required=True)
+    options = parser.parse_args()
+    with one_line_errors():
+        for seed in options.seeds:
+            for number in options.images:
+                train(options, number, seed)
+
+
+if __name__ == "__main__":
+    main()
