@@ -30,6 +30,7 @@ from sphemb.metrics import (
     ReachedLimit,
 )
 from sphemb.tasks._pixels import (
+    PlacedMap,
     draw_pixels,
     placed_map,
     unit_vectors_at,
@@ -41,6 +42,7 @@ from sphemb.tasks._task import (
     Batch,
     Groups,
     LabelMap,
+    Maps,
     Predictions,
     Stateless,
     TaskState,
@@ -125,7 +127,7 @@ class Proposals(Readoff, Stateless):
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """The trajectory's margin loss; its terms ``loss/step{t}``."""
-        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        embedding = self._embedding(maps_of(apply, batch), batch)
         labels = batch["instances"].reshape(len(batch["image"]), -1)
         wanted = max(2, round(self.sample_ratio * labels.shape[-1]))
         sample = draw_pixels(batch, key, min(self.num_samples, wanted))
@@ -157,9 +159,13 @@ class Proposals(Readoff, Stateless):
         return self._groups(apply, batch, pools=pools)
 
     def _groups(self, apply: Apply, batch: Batch, *, pools: bool) -> Groups:
-        embedding = placed_map(maps_of(apply, batch), "embedding", batch)
+        embedding = self._embedding(maps_of(apply, batch), batch)
         pooled = self.pooled_concentrations if pools else None
         return self.read(embedding, batch, pooled=pooled)
+
+    def _embedding(self, maps: Maps, batch: Batch) -> PlacedMap:
+        """The map that is compared and grouped, of vectors of any length."""
+        return placed_map(maps, "embedding", batch)
 
     def _pool(self, maps: jax.Array) -> ProposalPool:
         """The proposals of label maps [B, K, H W]."""

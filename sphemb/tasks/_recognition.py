@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sphemb._checks import VOID, InputError
+from sphemb.grouping import group_positions, position_vectors
 from sphemb.instances import (
     PROPOSAL_FEATURES,
     LinearScore,
@@ -32,6 +33,7 @@ from sphemb.losses import cross_entropy, instance_weights, margin_loss
 from sphemb.metrics import MeanIoU, PairScores, RegionPrecision, TrimapIoU
 from sphemb.tasks._groups import Proposals
 from sphemb.tasks._pixels import (
+    PlacedMap,
     draw_pixels,
     enlarged,
     image_size,
@@ -44,6 +46,7 @@ from sphemb.tasks._task import (
     Batch,
     ClassMap,
     Detections,
+    Groups,
     LabelMap,
     Maps,
     Stateless,
@@ -255,7 +258,16 @@ def class_pairs(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Instances(Proposals):
-    """Learns instances by `Proposals` and classes by cross-entropy, and scores them.
+    r"""Learns instances by `Proposals` and classes by cross-entropy, and scores them.
+
+    With ``position_periods`` the network gives displacements, as for `Objects`: a cell
+    at :math:`p_i` has the position :math:`q_i = p_i + \tfrac{P}{2\pi} \delta_i`. The
+    margin loss compares the vectors `sphemb.grouping.position_vectors` of the
+    foreground, and a prediction groups the pixels of the foreground by the modes of
+    their positions. The kernel :math:`\exp(\kappa \cos\theta)` of these vectors is
+    nearly a Gaussian of the bandwidth
+
+    .. math:: h = \Big(\frac{\kappa}{2 L} \sum_{l=1}^{L} (2\pi / P_l)^2\Big)^{-1/2}
 
     A prediction pools the groups at all concentrations. The pixels of a group vote for
     its class. Its score is a linear regression on `PROPOSAL_FEATURES`, the task state:
@@ -267,6 +279,8 @@ class Instances(Proposals):
         classes_weight: of the cross-entropy.
         class_balance: see `Semantic`.
         trimap_width: see `Semantic`.
+        position_periods: :math:`P_l` in pixels; the first is P, about two diameters of
+            the largest objects. Empty: the network gives an embedding.
         fit_images: training images that the scores are fitted to, at most.
         ridge: see `sphemb.instances.fit_scores`.
         min_score: score of an instance that is drawn and written to a label image, at
@@ -277,6 +291,7 @@ class Instances(Proposals):
     classes_weight: float = setting(1.0, at_least=0)
     class_balance: float = setting(0.0, at_least=0)
     trimap_width: int = setting(0, scoring=True, at_least=0)
+    position_periods: tuple[float, ...] = setting((), above=0)
     fit_images: int = setting(200, at_least=1)
     ridge: float = setting(1.0, at_least=0)
     min_score: float = setting(0.3, scoring=True, below=math.inf)
@@ -337,6 +352,62 @@ class Instances(Proposals):
         """Instances and classes."""
         return (*super().label_maps, class_map(self.num_classes))
 
+    def _embedding(self, maps: Maps, batch: Batch) -> PlacedMap:
+        embedding = super()._embedding(maps, batch)
+        if not self.position_periods:
+            return embedding
+        positions = self._positions(embedding)
+        vectors = position_vectors(positions, periods=self.position_periods)
+        return embedding._replace(values=vectors)
+
+    def _positions(self, moved: PlacedMap) -> jax.Array:
+        """Positions [B, h, w, 2] of the cells, in pixels."""
+        channels = moved.values.shape[-1]
+        if channels != 2:
+            raise InputError(
+                "config.model.embedding_dim must be 2, rows and columns of a "
+                f"displacement, for config.task.position_periods, got {channels}"
+            )
+        sides = (moved.grid.centers(side) for side in moved.values.shape[1:3])
+        own = jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1)
+        radians = moved.values.astype(jnp.float32)
+        return own + self.position_periods[0] / (2 * math.pi) * radians
+
+    def _groups(self, apply: Apply, batch: Batch, *, pools: bool) -> Groups:
+        if not self.position_periods:
+            return super()._groups(apply, batch, pools=pools)
+        size, maps = batch["image"].shape[1:3], maps_of(apply, batch)
+        mask = batch.get("mask", jnp.ones(batch["image"].shape[:3], bool))
+        logits = enlarged(placed_map(maps, "logits", batch), size)
+        background = jax.nn.softmax(logits, axis=-1)[..., :1]
+        moved = placed_map(maps, "embedding", batch)
+        positions = enlarged(moved._replace(values=self._positions(moved)), size)
+        curvature = sum((2 * math.pi / period) ** 2 for period in self.position_periods)
+        pooled = self.pooled_concentrations if pools else ()
+        found = [
+            group_positions(
+                positions,
+                mask & (background[..., 0] < 0.5),
+                bandwidth=math.sqrt(2 * len(self.position_periods) / kappa / curvature),
+                max_groups=self.max_groups - 1,
+                min_size=self.min_size,
+            )
+            for kappa in (self.concentration, *pooled)
+        ]
+        labels = jnp.stack([jnp.where(mask, one.labels, VOID) for one in found], axis=1)
+        numbers = jnp.stack([one.num_groups for one in found])
+        # The background is a direction of its own, orthogonal to all positions.
+        vectors = position_vectors(positions, periods=self.position_periods)
+        parts = [jnp.sqrt(1.0 - background) * vectors, jnp.sqrt(background)]
+        return Groups(
+            labels=labels[:, 0],
+            num_groups=1 + jnp.minimum(numbers[0], self.max_groups - 1),
+            embedding=jnp.concatenate(parts, axis=-1),
+            reached={"max_groups": (numbers >= self.max_groups).any(axis=0)},
+            background=jnp.zeros_like(numbers[0]),
+            proposals=jnp.where(labels > 0, labels, VOID) if pools else None,
+        )
+
     @property
     def num_maps(self) -> int:
         """K, the label maps whose groups are pooled."""
@@ -346,8 +417,12 @@ class Instances(Proposals):
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Adds ``loss/classes``, the cross-entropy, to the loss of `Proposals`."""
-        maps = maps_of(apply, batch)
-        total, terms = super().loss(lambda *_, **__: maps, (), batch, key)
+        maps, learned = maps_of(apply, batch), batch
+        if self.position_periods:  # which the background does not have
+            instances = batch["instances"]
+            instances = jnp.where(instances > 0, instances, VOID)
+            learned = {**batch, "instances": instances}
+        total, terms = super().loss(lambda *_, **__: maps, (), learned, key)
         classes = classes_loss(maps, batch, self.num_classes, self.class_balance)
         return total + self.classes_weight * classes, {**terms, "loss/classes": classes}
 

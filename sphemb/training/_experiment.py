@@ -386,9 +386,10 @@ class Experiment:
         """The network in training: maps, and the next batch statistics."""
         if self.config.optimizer.backbone_rate == 0:
             # Its gradient, most of a step's work, would be multiplied by zero.
-            fixed = {name for name in params if name == "backbone"}
-            fixed = {name: lax.stop_gradient(params[name]) for name in fixed}
-            params = {**params, **fixed}
+            params = {
+                name: lax.stop_gradient(part) if name == "backbone" else part
+                for name, part in params.items()  # pyrefly: ignore[missing-attribute]
+            }
         variables = {"params": params, "batch_stats": batch_stats}
         maps, updated = sphemb.models.apply_masked(
             self.model, variables, image, mask, train=True, mutable=["batch_stats"]
