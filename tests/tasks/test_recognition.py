@@ -227,3 +227,68 @@ class TestInstances:
         line = task.update(lambda *_: empty, state, [batch], jax.random.key(0))
         assert line is state
         assert line.slope[PROPOSAL_FEATURES.index("probability")] == 1
+
+
+@pytest.fixture(scope="module")
+def moved(batch):
+    """Displacements to the middles of the objects, on a grid of stride 2."""
+    instances = np.asarray(batch["instances"])[:, ::2, ::2]
+    own = np.stack(np.mgrid[:H:2, :W:2], axis=-1) + 0.5
+    found = np.zeros((B, 8, 8, 2))
+    for image, labels in zip(found, instances, strict=True):
+        for number in (1, 2, 3):
+            there = labels == number
+            image[there] = (own[there].mean(axis=0) - own[there]) * 2 * np.pi / 64
+    logits = 8.0 * np.eye(K)[np.asarray(batch["semantic"])[:, ::2, ::2]]
+    return {"embedding": jnp.asarray(found), "logits": jnp.asarray(logits)}
+
+
+class TestInstancesByPosition:
+    settings = {  # noqa: RUF012 (read only)
+        **TestInstances.settings,
+        "position_periods": (64.0, 32.0, 16.0),
+        "pooled_concentrations": (1.0,),  # a bandwidth of 5 pixels, above all distances
+    }
+
+    def test_the_loss_compares_positions_of_the_foreground(self, batch, moved):
+        maps = {**moved, "embedding": 0.7 * moved["embedding"]}
+        loss, terms = Instances(**self.settings, margin=0.7).loss(
+            lambda *_: maps, None, batch, jax.random.key(0)
+        )
+        own = np.stack(np.mgrid[:H:2, :W:2], axis=-1) + 0.5
+        places = own + np.asarray(maps["embedding"]) * 64 / (2 * np.pi)
+        waves = [2 * np.pi * places / period for period in (64, 32, 16)]
+        vectors = np.concatenate([f(w) for w in waves for f in (np.sin, np.cos)], -1)
+        pixels = jax.image.resize(vectors, (B, H, W, 12), "bilinear")
+        labels = np.asarray(batch["instances"]).reshape(B, -1)
+        expected = sphemb.margin_loss(
+            sphemb.sphere.l2_normalize(pixels.reshape(B, -1, 12).astype(jnp.float32)),
+            jnp.asarray(np.where(labels > 0, labels, VOID)),
+            margin=0.7,
+            weights=instance_weights(jnp.asarray(np.where(labels > 0, labels, VOID))),
+            normalize="pairs",
+        ).mean()
+        np.testing.assert_allclose(terms["loss/step0"], expected, rtol=1e-4)
+        assert expected > 0.01
+        np.testing.assert_allclose(loss, sum(terms.values()), rtol=1e-6)
+
+    def test_a_lower_concentration_merges_objects(self, batch, moved):
+        task = Instances(**self.settings)
+        state = task.init(jax.random.key(0), None)
+        found = jax.jit(lambda b: task.predict(lambda *_: moved, state, b))(batch)
+        groups = found.groups
+        assert groups.num_groups.tolist() == [4, 4]
+        truth = np.maximum(np.asarray(batch["instances"]), 0)
+        assert ((np.asarray(groups.labels) > 0) == (truth > 0)).mean() > 0.9
+        assert np.unique(groups.proposals[:, 0]).tolist() == [VOID, 1, 2, 3]
+        assert np.unique(groups.proposals[:, 1]).tolist() == [VOID, 1]
+        scores = {}
+        for metric in task.metrics(found, batch).values():
+            scores |= metric.compute()
+        assert scores["ap_r@0.5"] == 1.0
+        assert scores["recall@0.5@5"] == 1.0
+        np.testing.assert_allclose(jnp.linalg.norm(groups.embedding, axis=-1), 1, 1e-5)
+
+    def test_other_networks_are_named(self, batch, apply):
+        with pytest.raises(InputError, match="embedding_dim must be 2, rows and"):
+            Instances(**self.settings).loss(apply, None, batch, jax.random.key(0))
