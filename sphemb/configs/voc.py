@@ -117,7 +117,7 @@ def _few_images(config: ml_collections.ConfigDict) -> None:
         normalize="terms",
         negative_weight=1.0,
         weight_power=0.0,
-        pooled_concentrations=(144.0, 9.0),
+        pooled_concentrations=(9.0, 144.0),
         num_classes=21,
         classes_weight=0.5,
         class_balance=0.3,

@@ -117,9 +117,14 @@ class Proposals(Readoff, Stateless):
         return self.max_objects
 
     @property
+    def num_maps(self) -> int:
+        """K, the label maps whose groups are pooled."""
+        return 1 + len(self.pooled_concentrations)
+
+    @property
     def table_cells(self) -> int:
         """Cells of the tables that compare the groups of an image with others."""
-        maps = 1 + len(self.pooled_concentrations) if self.budgets else 1
+        maps = self.num_maps if self.budgets else 1
         rows = self.num_labels + 1
         return maps * rows * max(self.max_objects + 2, rows * (maps > 1))
 

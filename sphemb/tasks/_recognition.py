@@ -264,8 +264,8 @@ class Instances(Proposals):
     at :math:`p_i` has the position :math:`q_i = p_i + \tfrac{P}{2\pi} \delta_i`. The
     margin loss compares the vectors `sphemb.grouping.position_vectors` of the
     foreground, and a prediction groups the pixels of the foreground by the modes of
-    their positions. The kernel :math:`\exp(\kappa \cos\theta)` of these vectors is
-    nearly a Gaussian of the bandwidth
+    their positions. Connected components of the classes are proposals beside these. The
+    kernel :math:`\exp(\kappa \cos\theta)` is nearly a Gaussian of the bandwidth
 
     .. math:: h = \Big(\frac{\kappa}{2 L} \sum_{l=1}^{L} (2\pi / P_l)^2\Big)^{-1/2}
 
@@ -376,11 +376,11 @@ class Instances(Proposals):
     def _groups(self, apply: Apply, batch: Batch, *, pools: bool) -> Groups:
         if not self.position_periods:
             return super()._groups(apply, batch, pools=pools)
-        size, maps = batch["image"].shape[1:3], maps_of(apply, batch)
+        size, seen = batch["image"].shape[1:3], maps_of(apply, batch)
         mask = batch.get("mask", jnp.ones(batch["image"].shape[:3], bool))
-        logits = enlarged(placed_map(maps, "logits", batch), size)
+        logits = enlarged(placed_map(seen, "logits", batch), size)
         background = jax.nn.softmax(logits, axis=-1)[..., :1]
-        moved = placed_map(maps, "embedding", batch)
+        moved = placed_map(seen, "embedding", batch)
         positions = enlarged(moved._replace(values=self._positions(moved)), size)
         curvature = sum((2 * math.pi / period) ** 2 for period in self.position_periods)
         pooled = self.pooled_concentrations if pools else ()
@@ -394,8 +394,15 @@ class Instances(Proposals):
             )
             for kappa in (self.concentration, *pooled)
         ]
-        labels = jnp.stack([jnp.where(mask, one.labels, VOID) for one in found], axis=1)
+        maps = [one.labels for one in found]
         numbers = jnp.stack([one.num_groups for one in found])
+        if pools:  # one more guess: where a class is connected, it is one object
+            classes = jnp.where(mask, jnp.argmax(logits, axis=-1), 0).astype(jnp.int32)
+            limits: Any = {"max_components": self.max_groups - 1}
+            limits["min_size"] = self.min_size
+            none = jnp.zeros_like(numbers[0])
+            maps.insert(1, split_components(classes, none, **limits))
+        labels = jnp.stack([jnp.where(mask, one, VOID) for one in maps], axis=1)
         # The background is a direction of its own, orthogonal to all positions.
         vectors = position_vectors(positions, periods=self.position_periods)
         parts = [jnp.sqrt(1.0 - background) * vectors, jnp.sqrt(background)]
@@ -411,7 +418,7 @@ class Instances(Proposals):
     @property
     def num_maps(self) -> int:
         """K, the label maps whose groups are pooled."""
-        return 1 + len(self.pooled_concentrations)
+        return super().num_maps + bool(self.position_periods)
 
     def loss(
         self, apply: Apply, state: TaskState, batch: Batch, key: jax.Array
