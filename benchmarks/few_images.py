@@ -4,7 +4,7 @@
 
 DIR is a folder of images and masks with a test split. Of its training images some are
 drawn by the seed, the same for both starts, and ``configs/nuclei.py`` is trained on
-them. Each line has the AP on all test images.
+them; void counts as background. Each line has the AP on all test images.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def train(options: argparse.Namespace, number: int, seed: int) -> None:
         config.seed = seed
         config.data.dir = f"{root}/data"
         config.train.update(init_from=start, num_steps=options.steps, eval_every=0)
-        config.evaluation.num_validation = 1
+        config.data.intensity = "full"  # the copies are made from what was read
+        config.evaluation.update(num_validation=1, num_test=len(every))
         began = time.process_time()
-        summary = run_training(config, root / (start or "scratch"))
+        summary = run_training(config, root / ("start" if start else "scratch"))
         scores = {name: round(summary[name], 3) for name in _SCORES if name in summary}
         minutes = round((time.process_time() - began) / 60, 1)
         record = {"images": number, "seed": seed, "from": start, "minutes": minutes}

@@ -56,7 +56,7 @@ def give_advice(flags: Advise) -> dict[str, Any]:
     data = trained.experiment if trained else open_folder(flags.dir, **flags.folder)
     if trained and trained.experiment.task.readoff is None:
         name = type(trained.experiment.task).__name__
-        wanted = "a run that learns instances by mean shift (Proposals, Instances)"
+        wanted = "a run that groups an embedding by mean shift (Proposals, Instances)"
         raise InputError(f"--workdir must be {wanted}, got {name}")
     sizes = _measure_instances(data, flags.images)
     record: dict[str, Any] = {"data": _spreads(sizes)}

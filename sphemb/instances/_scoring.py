@@ -178,7 +178,10 @@ def _describe(labels, components, classes, mask, votes: Votes, groups: int):
         return jnp.zeros(groups).at[group].add(ones, mode="drop")
 
     sizes = count(labels >= 0)
-    rows, columns = jnp.indices(labels.shape).reshape(2, -1)
+    rows, columns = (
+        jax.lax.broadcasted_iota(jnp.int32, labels.shape, axis).reshape(-1)
+        for axis in (0, 1)
+    )
 
     def extent(values: jax.Array, last: int) -> tuple[jax.Array, jax.Array]:
         first = jnp.full(groups, last).at[group].min(values, mode="drop")

@@ -66,7 +66,7 @@ class Readoff(Settings):
     max_components: int = setting(0, scoring=True, at_least=0)
 
     @property
-    def readoff(self) -> Readoff:
+    def readoff(self) -> Readoff | None:
         """That of a task which inherits from it: the task itself."""
         return self
 

@@ -17,6 +17,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sphemb._checks import VOID, InputError
+from sphemb._grid import extended
 from sphemb.grouping import group_positions, position_vectors
 from sphemb.instances import (
     PROPOSAL_FEATURES,
@@ -41,6 +42,7 @@ from sphemb.tasks._pixels import (
     unit_vectors_at,
     unit_vectors_of_all,
 )
+from sphemb.tasks._readoff import Readoff
 from sphemb.tasks._task import (
     Apply,
     Batch,
@@ -280,7 +282,9 @@ class Instances(Proposals):
         class_balance: see `Semantic`.
         trimap_width: see `Semantic`.
         position_periods: :math:`P_l` in pixels; the first is P, about two diameters of
-            the largest objects. Empty: the network gives an embedding.
+            the largest objects. Of the settings of `Readoff`, a prediction then has
+            ``concentration``, ``max_groups`` and ``min_size``. Empty: the network gives
+            an embedding.
         fit_images: training images that the scores are fitted to, at most.
         ridge: see `sphemb.instances.fit_scores`.
         min_score: score of an instance that is drawn and written to a label image, at
@@ -298,6 +302,22 @@ class Instances(Proposals):
     update_every: int = -1
     prediction: ClassVar[type] = Detections
     metrics_on_host: ClassVar[bool] = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.position_periods:
+            return
+        if self.max_components or self.max_groups < 2:
+            raise InputError(
+                "with config.task.position_periods config.task must have max_components"
+                " 0 and max_groups 2 or more, the background among them, got "
+                f"{self.max_components} and {self.max_groups}"
+            )
+
+    @property
+    def readoff(self) -> Readoff | None:
+        """None with ``position_periods``: no embedding is shifted."""
+        return None if self.position_periods else self
 
     @property
     def scoring_settings(self) -> frozenset[str]:
@@ -356,12 +376,12 @@ class Instances(Proposals):
         embedding = super()._embedding(maps, batch)
         if not self.position_periods:
             return embedding
-        positions = self._positions(embedding)
+        positions = self._positions(embedding, batch)
         vectors = position_vectors(positions, periods=self.position_periods)
         return embedding._replace(values=vectors)
 
-    def _positions(self, moved: PlacedMap) -> jax.Array:
-        """Positions [B, h, w, 2] of the cells, in pixels."""
+    def _positions(self, moved: PlacedMap, batch: Batch) -> jax.Array:
+        """Positions [B, h, w, 2] of the cells, in pixels; in padding the border's."""
         channels = moved.values.shape[-1]
         if channels != 2:
             raise InputError(
@@ -371,7 +391,8 @@ class Instances(Proposals):
         sides = (moved.grid.centers(side) for side in moved.values.shape[1:3])
         own = jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1)
         radians = moved.values.astype(jnp.float32)
-        return own + self.position_periods[0] / (2 * math.pi) * radians
+        positions = own + self.position_periods[0] / (2 * math.pi) * radians
+        return extended(positions, batch.get("mask"))
 
     def _groups(self, apply: Apply, batch: Batch, *, pools: bool) -> Groups:
         if not self.position_periods:
@@ -381,7 +402,7 @@ class Instances(Proposals):
         logits = enlarged(placed_map(seen, "logits", batch), size)
         background = jax.nn.softmax(logits, axis=-1)[..., :1]
         moved = placed_map(seen, "embedding", batch)
-        positions = enlarged(moved._replace(values=self._positions(moved)), size)
+        positions = enlarged(moved._replace(values=self._positions(moved, batch)), size)
         curvature = sum((2 * math.pi / period) ** 2 for period in self.position_periods)
         pooled = self.pooled_concentrations if pools else ()
         found = [
@@ -399,9 +420,11 @@ class Instances(Proposals):
         if pools:  # one more guess: where a class is connected, it is one object
             classes = jnp.where(mask, jnp.argmax(logits, axis=-1), 0).astype(jnp.int32)
             limits: Any = {"max_components": self.max_groups - 1}
-            limits["min_size"] = self.min_size
+            limits |= {"min_size": self.min_size, "return_number": True}
             none = jnp.zeros_like(numbers[0])
-            maps.insert(1, split_components(classes, none, **limits))
+            components, number = split_components(classes, none, **limits)
+            maps.insert(1, components)
+            numbers = jnp.concatenate([numbers, number[None]])
         labels = jnp.stack([jnp.where(mask, one, VOID) for one in maps], axis=1)
         # The background is a direction of its own, orthogonal to all positions.
         vectors = position_vectors(positions, periods=self.position_periods)

@@ -189,7 +189,7 @@ class TestRun:
     def test_a_task_without_mean_shift_is_refused(self, run, monkeypatch, capsys):
         monkeypatch.setattr(Proposals, "readoff", None)
         line = refused(capsys, "--workdir", run, "--no-costs")
-        assert "must be a run that learns instances by mean shift" in line
+        assert "must be a run that groups an embedding by mean shift" in line
 
 
 def test_concentrations_within_the_bounds_find_the_instances_and_others_do_not():

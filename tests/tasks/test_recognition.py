@@ -291,6 +291,34 @@ class TestInstancesByPosition:
         assert scores["recall@0.5@5"] == 1.0
         np.testing.assert_allclose(jnp.linalg.norm(groups.embedding, axis=-1), 1, 1e-5)
 
-    def test_other_networks_are_named(self, batch, apply):
+    def test_padding_changes_nothing(self, batch, moved):
+        task = Instances(**self.settings)
+        state = task.init(jax.random.key(0), None)
+        there = {k: batch[k] for k in ("image", "mask", "instances")}
+        plain = task.predict(lambda *_: moved, state, there)
+
+        def pad(array, value):
+            room = [(0, 0), (0, len(array[0]) // 2), (0, len(array[0]) // 2)]
+            room += [(0, 0)] * (array.ndim - 3)
+            return jnp.pad(array, room, constant_values=value)
+
+        maps = {name: pad(values, 3.0) for name, values in moved.items()}
+        there = {name: pad(values, 0) for name, values in there.items()}
+        padded = task.predict(lambda *_: maps, state, there)
+        for name in ("labels", "embedding"):
+            found = getattr(padded.groups, name)[:, :H, :W]
+            np.testing.assert_allclose(found, getattr(plain.groups, name), atol=1e-5)
+        assert (padded.groups.proposals[..., H:, :] == VOID).all()
+
+    def test_a_limit_that_was_reached_is_told(self, batch, moved):
+        task = Instances(**{**self.settings, "max_groups": 3})
+        state = task.init(jax.random.key(0), None)
+        found = task.predict(lambda *_: moved, state, batch)
+        assert found.groups.num_groups.tolist() == [3, 3]
+        assert found.groups.reached["max_groups"].all()
+
+    def test_what_does_not_fit_is_named(self, batch, apply):
         with pytest.raises(InputError, match="embedding_dim must be 2, rows and"):
             Instances(**self.settings).loss(apply, None, batch, jax.random.key(0))
+        with pytest.raises(InputError, match="max_components 0 and max_groups 2 or"):
+            Instances(**self.settings, max_components=4)
