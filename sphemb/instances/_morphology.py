@@ -178,7 +178,7 @@ def _number_sizes_here(
     # In float32, whose top_k is a hundred times as fast on a CPU; exact to 2^24 pixels.
     largest, pixels = jax.lax.top_k(sizes.astype(jnp.float32), num_components)
     names = jnp.arange(1, num_components + 1, dtype=jnp.int32)
-    number = jnp.zeros_like(sizes).at[jnp.arange(len(sizes))[:, None], pixels]
+    number = jnp.zeros_like(sizes).at[jnp.arange(sizes.shape[0])[:, None], pixels]
     number = number.set(jnp.where(largest >= min_size, names, 0))
     instances = _look_up(number, roots).reshape(groups.shape)
     every = jnp.sum(sizes >= min_size, axis=1, dtype=jnp.int32)

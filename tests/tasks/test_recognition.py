@@ -291,6 +291,21 @@ class TestInstancesByPosition:
         assert scores["recall@0.5@5"] == 1.0
         np.testing.assert_allclose(jnp.linalg.norm(groups.embedding, axis=-1), 1, 1e-5)
 
+    def test_number_and_size_of_the_images_may_be_open(self):
+        task = Instances(**self.settings)
+        bounds = ["b >= 1", "h >= 1", "w >= 1"]
+        shape = jax.export.symbolic_shape("b, 16*h, 16*w", constraints=bounds)
+
+        def predict(image):
+            maps = {"embedding": image[..., :2], "logits": image @ jnp.ones((3, K))}
+            state = task.init(jax.random.key(0), None)
+            return task.predict(lambda *_: maps, state, {"image": image})
+
+        image = jax.ShapeDtypeStruct((*shape, 3), jnp.float32)
+        found = jax.eval_shape(predict, image)
+        assert found.groups.labels.shape == shape
+        assert found.proposal_scores.shape == (shape[0], 3, 6)
+
     def test_padding_changes_nothing(self, batch, moved):
         task = Instances(**self.settings)
         state = task.init(jax.random.key(0), None)
