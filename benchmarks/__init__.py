@@ -21,5 +21,6 @@ counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Ta
 ``benchmarks.roundings`` compares roundings of one run's embeddings;
 ``benchmarks.instances_or_classes`` trains one network for both; ``benchmarks.objects``
 and ``benchmarks/objects_peers.py`` set a run beside StarDist and a U-Net.
-``benchmarks.shipped`` writes the networks that come with the package.
+``benchmarks.shipped`` writes the networks that come with the package,
+``benchmarks.notebooks`` the notebooks of the tutorials.
 """

@@ -24,10 +24,10 @@ PAGES = sorted(
     for path in ROOT.glob(pattern)
 )
 
-TUTORIALS = sorted(
-    page for page in PAGES if "<!-- tutorial -->" in (ROOT / page).read_text()
+_TUTORIAL = re.compile(
+    r"<!-- tutorial[^\n]* -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL
 )
-_TUTORIAL = re.compile(r"<!-- tutorial -->\n```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TUTORIALS = [page for page in PAGES if _TUTORIAL.search((ROOT / page).read_text())]
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(`+)(.+?)\1", re.DOTALL)
 _INDENTED = re.compile(r"^    (?=(?:python|sphemb|pip) )((?:.*\\\n)*.*)", re.MULTILINE)

@@ -24,6 +24,7 @@ import pytest
 
 import sphemb.models
 import sphemb.tasks
+from benchmarks import notebooks
 from sphemb import InputError
 from sphemb.cli import (
     VERBS,
@@ -181,6 +182,19 @@ def test_every_command_of_the_page_is_understood(page):
         for command in read_page(page)
         if not set(PLACEHOLDERS) & set(command.words) and (told := complaint(command))
     ]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", notebooks.PAGES)
+def test_every_command_of_the_notebook_is_understood(name):
+    cells = notebooks.read_cells((ROOT / "docs" / f"{name}.md").read_text(), name)
+    shell = (
+        cell.source.removeprefix("%%bash\n") for cell in cells if "%%bash" in cell[1]
+    )
+    commands = [Command(words, True) for text in shell for words in split_lines(text)]
+    assert len(commands) > 1
+    ours = [c for c in commands if c.words[0] in ("sphemb", "python")]
+    wrong = [f"{command}: {told}" for command in ours if (told := complaint(command))]
     assert not wrong, "\n".join(wrong)
 
 

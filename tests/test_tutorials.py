@@ -1,7 +1,8 @@
 """The tutorials are typed along: every command, in its order, in an empty folder.
 
 The folders and images that a reader is asked for are drawn under the names that the
-page has for them, and a training learns small things for few steps.
+page has for them, if the page does not draw them, and a training learns small things
+for few steps.
 """
 
 from __future__ import annotations
@@ -103,13 +104,8 @@ def desk(page, tmp_path, monkeypatch):
     """A folder as the reader's: the checkout, and the data under the page's names."""
     for name in ("configs", "examples", "train.py"):
         (tmp_path / name).symlink_to(ROOT / name)
-    drawn = write_folder(tmp_path / "drawn")
-    drawn.joinpath("images").rename(tmp_path / "IMAGES")
-    if page == "docs/picie.md":  # which reads images that lie there by themselves
-        shutil.copytree(tmp_path / "IMAGES", tmp_path / "DIR")
-    else:
-        drawn.rename(tmp_path / "DIR")
-        shutil.copytree(tmp_path / "IMAGES", tmp_path / "DIR" / "images")
+    if page == "docs/picie.md":
+        shutil.copytree(write_folder(tmp_path / "drawn") / "images", tmp_path / "DIR")
     write_tree(tmp_path / "BSDS500")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
