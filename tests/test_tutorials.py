@@ -34,6 +34,7 @@ SMALLER = {
     "model.decoder_features": 8,
     "model.fusion_features": 4,
     "task.num_samples": 64,
+    "task.window": 32,
     "task.num_clusters": 3,
     "task.start_images": 8,
     "task.start_steps": 2,
