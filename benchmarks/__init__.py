@@ -19,8 +19,10 @@
 ``python -m benchmarks.edges`` writes the maps of edges; ``benchmarks.throughput``
 counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Table 2;
 ``benchmarks.roundings`` compares roundings of one run's embeddings;
-``benchmarks.instances_or_classes`` trains one network for both; ``benchmarks.objects``
-and ``benchmarks/objects_peers.py`` set a run beside StarDist and a U-Net.
+``benchmarks.instances_or_classes`` trains one network for both;
+``benchmarks.few_images`` trains on few images, from scratch and from a shipped network;
+``benchmarks.objects`` and ``benchmarks/objects_peers.py`` set a run beside StarDist and
+a U-Net.
 ``benchmarks.shipped`` writes the networks that come with the package,
 ``benchmarks.notebooks`` the notebooks of the tutorials.
 """

@@ -24,7 +24,9 @@ from sphemb.training import Experiment
 _SCORES = ("matched_precision@0.5", "matched_precision@0.7", "mean_best_iou")
 
 
-def write_images(experiment: Experiment, split: str, chosen: list[int], to: str) -> str:
+def write_images(
+    experiment: Experiment, split: str, chosen: list[int], to: str
+) -> None:
     """Copies examples of a split to TO/images and TO/masks."""
     source = experiment.source(split)
     for kind in ("images", "masks"):
@@ -34,7 +36,6 @@ def write_images(experiment: Experiment, split: str, chosen: list[int], to: str)
         Image.fromarray(example["image"]).save(f"{to}/images/{i}.png")
         labels = np.maximum(example["instances"], 0).astype(np.uint16)
         Image.fromarray(labels).save(f"{to}/masks/{i}.png")
-    return to
 
 
 def train(options: argparse.Namespace, number: int, seed: int) -> None:

@@ -99,7 +99,7 @@ def test_a_notebook_has_run_and_is_small(name):
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["written to /home/a/b\n"], "name '/home': written to"),
+        (["written to /usr/a/b\n"], "name '/usr': written to"),
         (["from https://a.b\n"], "name 'https://'"),
         (["x" * 1_000_000], "at most 1000000 bytes"),
     ],
