@@ -19,7 +19,14 @@ from sphemb.instances import near_two_instances
 from sphemb.losses import margin_loss, sample_pixels
 from sphemb.metrics import MatchedPrecision
 from sphemb.tasks._groups import group_scores
-from sphemb.tasks._pixels import PlacedMap, enlarged, placed_map, resized
+from sphemb.tasks._pixels import (
+    PlacedMap,
+    beside_background,
+    displaced,
+    enlarged,
+    placed_map,
+    resized,
+)
 from sphemb.tasks._task import (
     Apply,
     Batch,
@@ -151,9 +158,7 @@ class Objects(Stateless):
             )
         moved = enlarged(placed_map(maps, "embedding", batch), size)
         logits = enlarged(placed_map(maps, "logits", batch), size)[..., 0]
-        rows, columns = jnp.mgrid[: size[0], : size[1]]
-        own = jnp.stack([rows, columns], axis=-1).astype(moved.dtype)
-        return _Seen(logits, own + self.periods[0] / (2 * math.pi) * moved)
+        return _Seen(logits, displaced(PlacedMap(moved, Grid()), self.periods[0]))
 
     def _see_mirrored(self, apply: Apply, batch: Batch) -> _Seen:
         """The mean over the mirror images, with their displacements turned back."""
@@ -234,10 +239,9 @@ class Objects(Stateless):
             scores=share,
             min_score=self.min_score,
         )
-        # The background is a direction of its own, orthogonal to all positions.
         vectors = position_vectors(seen.positions, periods=self.periods)
-        parts = [jnp.sqrt(share)[..., None] * vectors, jnp.sqrt(1.0 - share)[..., None]]
-        labels, embedding = found.labels, jnp.concatenate(parts, axis=-1)
+        shares = share[..., None], 1.0 - share[..., None]
+        labels, embedding = found.labels, beside_background(vectors, *shares)
         if scale != 1.0:
             logits = PlacedMap(seen.logits[..., None], Grid()).at_scale(scale)
             foreground = jax.nn.sigmoid(enlarged(logits, size)[..., 0])

@@ -123,6 +123,29 @@ def enlarged(found: PlacedMap, size: tuple[int, ...]) -> jax.Array:
     return resample(found.values.astype(jnp.float32), found.grid, Grid(), size)
 
 
+def displaced(moved: PlacedMap, period: float) -> jax.Array:
+    r"""Positions [B, h, w, 2] of cells, in pixels, of displacements in radians.
+
+    A cell at :math:`p` with the displacement :math:`\delta` is at
+    :math:`p + \tfrac{P}{2\pi} \delta`, for the period P.
+    """
+    sides = (moved.grid.centers(side) for side in moved.values.shape[1:3])
+    own = jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1)
+    return own + period / (2 * math.pi) * moved.values.astype(jnp.float32)
+
+
+def beside_background(
+    vectors: jax.Array, foreground: jax.Array, background: jax.Array
+) -> jax.Array:
+    r"""Unit vectors [..., D + 1] of the foreground's [..., D] and the background.
+
+    The background is a direction of its own, orthogonal to all others:
+    :math:`[\sqrt{f}\, v, \sqrt{b}]` with the probabilities f and b [..., 1].
+    """
+    parts = [jnp.sqrt(foreground) * vectors, jnp.sqrt(background)]
+    return jnp.concatenate(parts, axis=-1)
+
+
 def resized(batch: Batch, scale: float, *, multiple: int) -> Batch:
     """Images at so many times their size."""
     image, mask = batch["image"], batch.get("mask")

@@ -35,6 +35,8 @@ from sphemb.metrics import MeanIoU, PairScores, RegionPrecision, TrimapIoU
 from sphemb.tasks._groups import Proposals
 from sphemb.tasks._pixels import (
     PlacedMap,
+    beside_background,
+    displaced,
     draw_pixels,
     enlarged,
     image_size,
@@ -265,9 +267,10 @@ class Instances(Proposals):
     With ``position_periods`` the network gives displacements, as for `Objects`: a cell
     at :math:`p_i` has the position :math:`q_i = p_i + \tfrac{P}{2\pi} \delta_i`. The
     margin loss compares the vectors `sphemb.grouping.position_vectors` of the
-    foreground, and a prediction groups the pixels of the foreground by the modes of
-    their positions. Connected components of the classes are proposals beside these. The
-    kernel :math:`\exp(\kappa \cos\theta)` is nearly a Gaussian of the bandwidth
+    foreground. A prediction groups the pixels of the foreground, which is where the
+    background has a probability below one half, by the modes of their positions.
+    Connected components of the classes are proposals beside these. The kernel
+    :math:`\exp(\kappa \cos\theta)` is nearly a Gaussian of the bandwidth
 
     .. math:: h = \Big(\frac{\kappa}{2 L} \sum_{l=1}^{L} (2\pi / P_l)^2\Big)^{-1/2}
 
@@ -388,10 +391,7 @@ class Instances(Proposals):
                 "config.model.embedding_dim must be 2, rows and columns of a "
                 f"displacement, for config.task.position_periods, got {channels}"
             )
-        sides = (moved.grid.centers(side) for side in moved.values.shape[1:3])
-        own = jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1)
-        radians = moved.values.astype(jnp.float32)
-        positions = own + self.position_periods[0] / (2 * math.pi) * radians
+        positions = displaced(moved, self.position_periods[0])
         return extended(positions, batch.get("mask"))
 
     def _groups(self, apply: Apply, batch: Batch, *, pools: bool) -> Groups:
@@ -426,13 +426,11 @@ class Instances(Proposals):
             maps.insert(1, components)
             numbers = jnp.concatenate([numbers, number[None]])
         labels = jnp.stack([jnp.where(mask, one, VOID) for one in maps], axis=1)
-        # The background is a direction of its own, orthogonal to all positions.
         vectors = position_vectors(positions, periods=self.position_periods)
-        parts = [jnp.sqrt(1.0 - background) * vectors, jnp.sqrt(background)]
         return Groups(
             labels=labels[:, 0],
             num_groups=1 + jnp.minimum(numbers[0], self.max_groups - 1),
-            embedding=jnp.concatenate(parts, axis=-1),
+            embedding=beside_background(vectors, 1.0 - background, background),
             reached={"max_groups": (numbers >= self.max_groups).any(axis=0)},
             background=jnp.zeros_like(numbers[0]),
             proposals=jnp.where(labels > 0, labels, VOID) if pools else None,
