@@ -416,10 +416,16 @@ class Experiment:
         workdir, weights = self.config.train.init_from, self.config.train.weights
         if workdir:
             return _model_variables(workdir, f"config.train.init_from {workdir}")[1]
+        backbone = getattr(self.model, "backbone", None)
         if not weights:
+            if backbone is not None and self.config.optimizer.backbone_rate == 0:
+                raise InputError(
+                    "config.train must have weights or init_from, because "
+                    "config.optimizer.backbone_rate 0 leaves the backbone as it "
+                    "starts, got neither"
+                )
             return {}
         where = f"config.train.weights {weights}"
-        backbone = getattr(self.model, "backbone", None)
         if backbone is None:
             raise InputError(
                 f"{where} are those of a backbone, but config.model.name "

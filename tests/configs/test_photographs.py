@@ -87,3 +87,13 @@ def test_missing_weights_are_reported_before_data_are_read_or_a_network_compiled
         train(config, tmp_path / "run")
     assert "Compiling" not in caplog.text
     assert not list(tmp_path.iterdir())
+
+
+def test_a_fixed_backbone_must_start_from_weights_or_a_network(tmp_path):
+    config = shrink(voc.get_config("small"))
+    config.data.voc_dir = str(tmp_path / "missing")
+    with pytest.raises(InputError, match=r"weights or init_from, .*backbone_rate 0"):
+        train(config, tmp_path / "run")
+    assert not list(tmp_path.iterdir())
+    config.optimizer.backbone_rate = 0.1
+    assert Experiment(config).start_variables() == {}
