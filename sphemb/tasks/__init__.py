@@ -6,12 +6,13 @@ A configuration names a task by its class, ``config.task.name = "Proposals"`` or
 
 from sphemb.tasks._boundaries import Boundaries, boundary_levels
 from sphemb.tasks._groups import ROUNDINGS, Proposals, Spectral
+from sphemb.tasks._instances import Instances
 from sphemb.tasks._objects import Objects
 from sphemb.tasks._picie import Picie
 from sphemb.tasks._picie_clusters import PicieState
 from sphemb.tasks._pixels import embed_pixels, placed_map
 from sphemb.tasks._readoff import Readoff
-from sphemb.tasks._recognition import Instances, Semantic
+from sphemb.tasks._semantic import Semantic
 from sphemb.tasks._task import (
     Apply,
     Batch,

@@ -9,7 +9,7 @@ import sphemb
 from sphemb import VOID, InputError
 from sphemb.losses import instance_weights, spectral_loss
 from sphemb.tasks import ROUNDINGS, Spectral
-from sphemb.tasks._recognition import class_pairs
+from sphemb.tasks._semantic import class_pairs
 
 B, H, W, D = 2, 8, 8, 4
 SMALL = {"max_groups": 8, "min_size": 2, "predict_steps": 5}
