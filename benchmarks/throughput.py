@@ -2,7 +2,7 @@
 
     python -m benchmarks.throughput [--size 512] [--backbones resnet50 ...]
 
-Every step is that of `configs/folder.py` with a map of stride 8: one image, cut from
+Every step is that of `configs/voc.py`, with a map of stride 8: one image, cut from
 drawn photographs of 640 x 480 pixels that are read from PNG files, scaled, turned and
 recoloured. The pipeline is measured by itself, with nothing else running.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._machine import describe
-from sphemb.configs import folder
+from sphemb.configs import folder, voc
 from sphemb.models import BACKBONES
 from sphemb.training import Experiment, data_parallel, replicate, split_batch
 
@@ -52,14 +52,14 @@ def write_photographs(root: pathlib.Path) -> None:
 def make_experiment(
     root: pathlib.Path, backbone: str, size: int, num_threads: int | None = None
 ) -> Experiment:
-    config = folder.get_config()
-    config.data.dir = str(root)
+    config = voc.get_config()
+    photographs = folder.get_config("photographs")
+    config.data, config.augmentation = photographs.data, photographs.augmentation
+    config.data.update(dir=str(root), intensity="full")
     config.augmentation.size = (size, size)
-    config.loader.batch_size = 1
     if num_threads is not None:
         config.loader.num_threads = num_threads
-    config.model.update(backbone=backbone, output_stride=8, decoder_stride=None)
-    config.model.embedding_dim = 64
+    config.model.backbone = backbone
     config.task.budgets = ()
     config.train.weights = None
     return Experiment(config)

@@ -12,7 +12,7 @@ import jax
 import ml_collections
 import numpy as np
 
-from sphemb.configs import digits
+from sphemb.configs import coco, digits, folder
 from sphemb.models.backbones import _efficientnet, _resnet
 
 
@@ -32,12 +32,22 @@ def tiny_config(
     return config
 
 
+def proposals_config() -> ml_collections.ConfigDict:
+    """The network and the task of ``configs/coco.py:small``, on a folder of images."""
+    config = coco.get_config("small")
+    config.data = folder.get_config().data
+    config.data.intensity = "full"
+    config.augmentation = folder.get_config("photographs").augmentation
+    return config
+
+
 def shrink(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
     """A config of photographs with the smallest backbone, small crops and few steps."""
     config.augmentation.size = (32, 32)
     config.loader.update(batch_size=8, images_per_device=0, num_threads=0)
     if "backbone" in config.model:
-        config.model.update(backbone="resnet18", embedding_dim=4, output_stride=16)
+        config.model.update(backbone="resnet18", output_stride=16)
+        config.model.embedding_dim = min(config.model.embedding_dim, 4)
     else:
         config.model.update(features=(8, 16), head_features=8)
     fewer = {

@@ -29,6 +29,7 @@ _RECORD, _PICTURE = "advice.json", "instances.png"
 _SPLITS = ("validation", "test", "train")
 _MARGIN, _DIM = 0.5, 64  # of the paper
 _LOST = 0.01  # share of the instances that may vanish on the map
+_LARGE = 0.25  # of the images' shorter side
 _CROP = (1.5, 32)  # lengths of a large instance; a multiple of pixels
 _EMBEDDED, _POINTS = 8, 1000  # images and points of each, whose pairs are compared
 _PULL = 0.01  # of other groups, relative to that of the own instance
@@ -74,14 +75,12 @@ def give_advice(flags: Advise) -> dict[str, Any]:
         fixed |= {advice[0].setting}
     else:
         if config is None:
-            advice.append(_choose_config(int(sizes.counts.max())))
+            advice.append(_choose_config(sizes))
             config = advice[0].value
         settings = read_config(config, flags.overrides)
         if settings.data.name != "folder":
             got = f"{config} with config.data.name {settings.data.name}"
-            raise InputError(
-                f"--config must be for folders, as folder and nuclei are, got {got}"
-            )
+            raise InputError(f"--config must be for folders, as folder is, got {got}")
         folder = {"dir": str(flags.dir), **flags.folder}
         changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
     advice += _advise_on_data(sizes, settings.to_dict(), fixed)
@@ -182,15 +181,16 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
     return [*lines, f"touch another instance: {100 * data['touching']:.0f} %"]
 
 
-def _choose_config(most: int) -> Advice:
-    """The configuration for few instances of an image, or the one for many."""
-    reason = f"the fullest image has {most} instances"
-    if most + 1 <= 2 * _DIM:
-        reason += ", each of which can have a direction of its own"
-        return Advice("config", "folder", reason)
-    reason += f", more than the {2 * _DIM - 1} that {_DIM} dimensions separate at "
-    reason += f"margin {_MARGIN}, so that only neighbors can be separated"
-    return Advice("config", "nuclei", reason)
+def _choose_config(sizes: InstanceSizes) -> Advice:
+    """The variant of ``configs/folder.py`` for small objects, or for large ones."""
+    side = float(np.median(sizes.images.min(axis=1)))
+    share = sizes.diameter / side
+    reason = f"a typical object has a diameter of {sizes.diameter:.0f} pixels, "
+    reason += f"{100 * share:.0f} % of the images' shorter side, and large objects are "
+    reason += f"those above {100 * _LARGE:.0f} %"
+    return Advice(
+        "config", "folder:photographs" if share > _LARGE else "folder", reason
+    )
 
 
 def limits_for(most: int) -> dict[str, int]:
@@ -215,7 +215,7 @@ def _advise_on_data(
             advice.append(Advice(setting, value, reason))
             config[section][name] = value
 
-    if "decoder_stride" in model:
+    if "decoder_stride" in model and not objects:
         coarsest = model.get("output_stride") or 16
         lost = {k: np.mean(v) for k, v in sizes.vanishing.items() if k < coarsest}
         stride = max((k for k, share in lost.items() if share <= _LOST), default=1)
@@ -233,8 +233,9 @@ def _advise_on_data(
         seen = Objects(diameter=diameter, seen_diameter=task["seen_diameter"])
         seen = seen.image_scale
         large = seen * float(np.quantile(sizes.sides, 0.95))
+        image = seen * float(np.median(sizes.images.max(axis=1)))
         longest = task["periods"][0]
-        if "config.task.periods" not in fixed and longest < 1.5 * large:
+        if "config.task.periods" not in fixed and longest < min(1.5 * large, image):
             periods = tuple(float(_up(2 * large, 32)) / k for k in (1, 2, 4))
             reason = "where the network sees them, 19 of 20 instances are at most "
             advise("task", "periods", periods, f"{reason}{large:.0f} pixels long")
@@ -251,9 +252,12 @@ def _advise_on_data(
             seen != 1.0
         )
         advise("augmentation", "size", (side, side), reason)
-        crop = config["augmentation"]["size"]
         if objects:
-            advise("task", "window", math.gcd(*crop) // 2, "half of a crop")
+            windows = max(math.gcd(*crop) // task["window"], 1)  # along a side
+            crop = config["augmentation"]["size"]
+            reason = f"{windows} x {windows} windows in a crop"
+            advise("task", "window", math.gcd(*crop) // windows, reason)
+        crop = config["augmentation"]["size"]
 
     most = int(sizes.counts.max())
     if objects:

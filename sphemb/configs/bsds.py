@@ -35,8 +35,10 @@ def get_config(variant: str = "lite") -> ml_collections.ConfigDict:
         "consensus": 2,
         "data_dir": placeholder(str),
     }
-    config.augmentation = folder.get_config().augmentation
-    config.augmentation.update(scale=(1.0, 1.0), rotation=0.0, quarter_turns=True)
+    config.augmentation = folder.get_config("photographs").augmentation
+    config.augmentation.update(
+        size=(256, 256), scale=(1.0, 1.0), rotation=0.0, quarter_turns=True
+    )
     config.loader.batch_size = 4
     config.model = {
         "name": "SideBranches",

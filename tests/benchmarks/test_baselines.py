@@ -18,11 +18,11 @@ from benchmarks._baselines import (
     watershed_nuclei,
 )
 from benchmarks.baselines import main
-from sphemb.configs import folder
 from sphemb.instances import pool_proposals
 from sphemb.metrics import MatchedPrecision, ProposalRecall
 from sphemb.training import write_config
 from tests.scenes import write_folder
+from tests.tiny import proposals_config
 
 H, W = 64, 80
 precision_of = jax.jit(
@@ -123,10 +123,10 @@ def score_run(config, workdir, monkeypatch):
 def test_a_run_may_leave_settings_of_its_task_at_their_defaults(
     tmp_path, monkeypatch, capsys
 ):
-    config = folder.get_config()
+    config = proposals_config()
     config.data.dir = str(write_folder(tmp_path / "own"))
     config.evaluation.num_test = 1
-    assert "max_iou" not in config.task
+    del config.task.max_iou
     score_run(config, tmp_path / "run", monkeypatch)
     scores = json.loads(capsys.readouterr().out)
     assert scores["images"] == 1
@@ -136,7 +136,7 @@ def test_a_run_may_leave_settings_of_its_task_at_their_defaults(
 def test_a_run_without_objects_or_proposals_has_no_baseline(
     tmp_path, monkeypatch, capsys
 ):
-    config = folder.get_config()
+    config = proposals_config()
     config.data.dir = str(write_folder(tmp_path / "own"))
     config.task.budgets = ()
     with pytest.raises(SystemExit, match="2"):

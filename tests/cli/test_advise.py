@@ -27,6 +27,14 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def proposals(tmp_path_factory):
+    """A configuration of one's own: proposals of a folder."""
+    path = tmp_path_factory.mktemp("config") / "own.py"
+    path.write_text("from tests.tiny import proposals_config as get_config\n")
+    return f"--config={path}"
+
+
+@pytest.fixture(scope="module")
 def run(drawings_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("advised") / "run"
     config = tiny_config(drawings_dir)
@@ -64,14 +72,12 @@ def refused(capsys, *arguments):
 class TestFolder:
     def test_every_line_can_be_pasted_as_a_flag(self, folder, capsys):
         advice, out = advised(capsys, folder, "--no-costs")
-        assert advice.pop("config")[0] == "folder"
-        assert "config.task.margin" in advice
-        assert "config.model.decoder_stride" in advice
+        assert advice.pop("config")[0] == "folder:photographs"
         flags = [f"--{setting}={value}" for setting, (value, _) in advice.items()]
-        config = read_config("folder", flags)
-        assert config.task.margin == float(advice["config.task.margin"][0])
+        config = read_config("folder:photographs", flags)
+        assert config.task.diameter == float(advice["config.task.diameter"][0])
         command = shlex.split(out.splitlines()[-1])
-        assert command[:3] == ["sphemb", "train", "--config=folder"]
+        assert command[:3] == ["sphemb", "train", "--config=folder:photographs"]
         assert read_config("folder", command[3:]).data.dir == str(folder)
 
     def test_the_data_are_those_of_the_masks(self, folder, capsys, tmp_path):
@@ -91,14 +97,16 @@ class TestFolder:
 
     @pytest.mark.parametrize(("output_stride", "advice"), [(16, 8), (8, 4)])
     def test_large_objects_need_a_coarse_map_only(
-        self, output_stride, advice, tmp_path, capsys
+        self, output_stride, advice, proposals, tmp_path, capsys
     ):
         """And the network has that map."""
         write_cells(tmp_path, 2, side=24)
         flag = f"--config.model.output_stride={output_stride}"
-        given, out = advised(capsys, tmp_path, "--no-costs", flag)
+        given, out = advised(capsys, tmp_path, proposals, "--no-costs", flag)
         assert given["config.model.decoder_stride"][0] == str(advice)
-        config = read_config("folder", shlex.split(out.splitlines()[-1])[3:])
+        config = read_config(
+            proposals.removeprefix("--config="), shlex.split(out.splitlines()[-1])[3:]
+        )
         model = Experiment(config).model
         assert (model.output_stride, model.decoder_stride) == (output_stride, advice)
 
@@ -109,8 +117,9 @@ class TestFolder:
         data = read_config("folder", command[3:]).data
         assert (data.page, data.intensity, data.void) == ("max", "percentile", 255)
 
-    def test_what_is_given_stays(self, folder, capsys):
-        advice, out = advised(capsys, folder, "--no-costs", "--config.task.margin=0.3")
+    def test_what_is_given_stays(self, folder, proposals, capsys):
+        given = (proposals, "--no-costs", "--config.task.margin=0.3")
+        advice, out = advised(capsys, folder, *given)
         assert "config.task.margin" not in advice
         # Three groups: .25 is a triangle's, and takes a plane.
         assert (
@@ -123,37 +132,41 @@ class TestFolder:
         )
 
     def test_many_groups_at_a_wide_margin_are_advised_by_a_bound(
-        self, tmp_path, capsys
+        self, proposals, tmp_path, capsys
     ):
         write_cells(tmp_path, 18)
-        given = ("--config=configs/folder.py", "--config.task.margin=.7")
-        advice, _ = advised(capsys, tmp_path, "--no-costs", *given)
+        given = (proposals, "--no-costs", "--config.task.margin=.7")
+        advice, _ = advised(capsys, tmp_path, *given)
         need = sphere.min_dimension(18 * 18 + 1, 0.7)
         _, reason = advice["config.model.embedding_dim"]
         assert f"margin 0.7 from {need} dimensions on, and perhaps in fewer" in reason
 
-    def test_more_instances_than_directions_are_for_another_config(
-        self, tmp_path, capsys
-    ):
-        write_cells(tmp_path, 13)
+    def test_many_small_instances_are_learned_from_scratch(self, tmp_path, capsys):
+        write_cells(tmp_path, 25)
         advice, _ = advised(capsys, tmp_path, "--no-costs")
-        assert advice["config"][0] == "nuclei"
-        assert "169 instances" in advice["config"][1]
-        assert int(advice["config.task.max_groups"][0]) >= 169
-        assert int(advice["config.task.max_objects"][0]) >= 169
+        assert advice["config"][0] == "folder"
+        assert "diameter of 6 pixels, 5 % of the images" in advice["config"][1]
+        assert int(advice["config.task.max_groups"][0]) >= 625
+        assert int(advice["config.task.max_objects"][0]) >= 625
         # Of squares of 5 x 5 pixels, discs of the same area.
         assert float(advice["config.task.diameter"][0]) == pytest.approx(5.6, abs=0.05)
         assert "config.model.embedding_dim" not in advice
 
     def test_large_objects_are_seen_smaller(self, tmp_path, capsys):
         write_cells(tmp_path, 6, side=40)
-        given = ("--config=nuclei", "--no-costs")
+        given = ("--config=folder", "--no-costs")
         advice, _ = advised(capsys, tmp_path, *given)
         assert float(advice["config.task.diameter"][0]) == pytest.approx(45.1, abs=0.05)
         # The images are seen at .35 times their size, and have 85 pixels.
         assert advice["config.augmentation.size"][0] == "96,96"
         assert advice["config.task.window"][0] == "48"
         assert "config.task.periods" not in advice
+
+    def test_large_objects_are_compared_in_whole_crops(self, folder, capsys):
+        advice, _ = advised(capsys, folder, "--no-costs")
+        size = advice["config.augmentation.size"][0]
+        assert size == ",".join(2 * [advice["config.task.window"][0]])
+        assert not {"config.task.periods", "config.model.decoder_stride"} & set(advice)
 
 
 class TestRun:

@@ -47,6 +47,7 @@ DIGITS = {
 }
 DENSE = {"embedding_dim": 8, "decoder_features": 16, "head_features": 16}
 FEW = {"num_samples": 512, "sample_ratio": 1.0, "max_objects": 8}
+BOUNDED = {"max_objects": 8, "max_groups": 8}
 POOLED = {**FEW, "pooled_concentrations": (72.0,)}
 BOUNDARIES = {
     "score": "ods@9",
@@ -68,11 +69,16 @@ CASES = {
     "coco": Case("mean_best_iou", 0.85, model=DENSE, task=POOLED),
     "digits": Case("mean_best_iou", **DIGITS),
     "digits_spectral": Case("mean_best_iou", **DIGITS),
-    "folder": Case("mean_best_iou", model=DENSE, task=FEW),
+    "folder": Case(
+        "matched_precision@0.5",
+        variant=("photographs",),
+        model={"decoder_features": 16, "head_features": 16},
+        task={"window": 64, "min_size": 16, "periods": (96.0, 48.0, 24.0), **BOUNDED},
+    ),
     "nuclei": Case(
         "matched_precision@0.5",
         model={"features": (8, 16), "head_features": 16},
-        task={"max_objects": 8, "max_groups": 8},
+        task=BOUNDED,
     ),
     "picie_coco": Case("mean_iou", 0.5, variant=("small",), **BLOCKS),
     "picie_folder": Case("mean_iou", 0.8, **BLOCKS),

@@ -15,7 +15,7 @@ from sphemb.models import DenseEmbedding
 from sphemb.tasks import Proposals
 from sphemb.training import Experiment, train
 from tests.scenes import write_folder
-from tests.tiny import shrink
+from tests.tiny import proposals_config, shrink
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def folder_dir(tmp_path_factory):
 
 
 @pytest.mark.nightly
-def test_a_folder_is_trained_on_scored_and_drawn(folder_dir, tmp_path):
-    config = shrink(folder.get_config())
+def test_proposals_of_a_folder_are_trained_scored_and_drawn(folder_dir, tmp_path):
+    config = shrink(proposals_config())
     config.data.dir = folder_dir
     summary = run_training(config, tmp_path / "run")
     assert summary["step"] == 1

@@ -12,7 +12,7 @@ from PIL import Image
 
 from sphemb._grid import middle_of_image
 from sphemb.cli._regions import regions_of, write_outlines
-from sphemb.configs import bsds, folder
+from sphemb.configs import bsds
 from sphemb.data import ImageWindows
 from sphemb.evaluation import TiledPrediction
 from sphemb.evaluation._large_network import TiledNetwork, tile_batch
@@ -20,7 +20,7 @@ from sphemb.models import pixel_coordinates
 from sphemb.sphere import l2_normalize
 from sphemb.tasks import Boundaries, Instances, Objects, Picie, Proposals, Semantic
 from sphemb.training import Experiment, Trained
-from tests.tiny import shrink, small_resnet
+from tests.tiny import proposals_config, shrink, small_resnet
 
 SIZE = (160, 172)
 HALO = 64  # more than the network sees to each side
@@ -47,7 +47,7 @@ def image(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained():
     """A network with a full map and repeating coordinates, as it begins."""
-    config = shrink(folder.get_config())
+    config = shrink(proposals_config())
     config.model.update(decoder_stride=1, coordinate_period=96.0)
     config.model.update(num_classes=3, decoder_features=8, head_features=8)
     experiment = Experiment(config)

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from sphemb import VOID, InputError
-from sphemb.configs import folder
 from sphemb.training import (
     Experiment,
     data_parallel,
@@ -16,7 +15,7 @@ from sphemb.training import (
     train,
 )
 from tests.scenes import write_folder
-from tests.tiny import shrink, small_resnet
+from tests.tiny import proposals_config, shrink, small_resnet
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,7 +30,7 @@ def folder_dir(tmp_path_factory):
 
 
 def small(folder_dir, **model):
-    config = shrink(folder.get_config())
+    config = shrink(proposals_config())
     config.data.dir = str(folder_dir)
     config.model.update(**model)
     config.task.budgets = ()
