@@ -2,9 +2,8 @@
 
     python -m benchmarks.baselines --workdir RUN [--split test]
 
-A run of the task `Objects` is set beside the watershed, one whose proposals are counted
-beside Felzenszwalb's segments; the scores are those of the run's own ``summary.json``,
-computed by the same code.
+Felzenszwalb's segments are scored as proposals, and for a run of the task `Objects` the
+watershed is scored, too. The code is that of the run's own ``summary.json``.
 """
 
 from __future__ import annotations
@@ -12,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +25,7 @@ from sphemb.tasks import Objects, Proposals
 from sphemb.training import Experiment, load_config
 
 _SEGMENTS = 128  # of one scale
+_OBJECTS = {"budgets": (10, 60), "max_iou": 0.9}  # for a task that counts no proposals
 
 
 def score_watershed(source, count: int, *, max_true: int) -> dict[str, float]:
@@ -83,20 +84,23 @@ def main() -> None:
         # The task, since a configuration may leave settings at their defaults.
         source, task = experiment.source(flags.split), experiment.task
         count = min(len(source), config.evaluation[f"num_{flags.split}"])
+        pooling: dict[str, Any] = _OBJECTS
+        found = {}
         if isinstance(task, Objects):
-            scores = score_watershed(source, count, max_true=task.max_objects)
+            most = task.max_objects
+            found["watershed"] = score_watershed(source, count, max_true=most)
         elif isinstance(task, Proposals) and task.budgets:
-            scores = score_segments(
-                source,
-                count,
-                max_true=task.max_objects,
-                budgets=tuple(task.budgets),
-                max_iou=task.max_iou,
-            )
+            pooling = {"budgets": tuple(task.budgets), "max_iou": task.max_iou}
         else:
             wanted = "a run of Objects, or one with config.task.budgets of proposals"
             raise InputError(f"--workdir must be {wanted}, got {type(task).__name__}")
-    finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
+        found["segments"] = score_segments(
+            source, count, max_true=task.max_objects, **pooling
+        )
+    finite = {
+        name: {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
+        for name, scores in found.items()
+    }
     print(json.dumps({"images": count, **finite}, indent=2))
 
 

@@ -130,7 +130,7 @@ def test_a_run_may_leave_settings_of_its_task_at_their_defaults(
     score_run(config, tmp_path / "run", monkeypatch)
     scores = json.loads(capsys.readouterr().out)
     assert scores["images"] == 1
-    assert 0 < scores["recall@0.5@60"] <= 1
+    assert 0 < scores["segments"]["recall@0.5@60"] <= 1
 
 
 def test_a_run_without_objects_or_proposals_has_no_baseline(

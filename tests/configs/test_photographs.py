@@ -77,7 +77,7 @@ def test_missing_weights_are_reported_before_data_are_read_or_a_network_compiled
     tmp_path, monkeypatch, caplog
 ):
     monkeypatch.setenv("SPHEMB_WEIGHTS_DIR", str(tmp_path / "weights"))
-    config = shrink(folder.get_config())
+    config = shrink(folder.get_config("photographs"))
     config.data.update(dir=str(tmp_path / "missing"), intensity="range")
     config.train.weights = "resnet18"
     with (
