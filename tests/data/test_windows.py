@@ -197,6 +197,29 @@ class TestResolution:
             assert tags[0] == tags[1]
         np.testing.assert_array_equal(tifffile.imread(tmp_path / "y.tif"), gray)
 
+    @pytest.mark.parametrize(
+        ("metadata", "expected"),
+        [
+            ({"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}, (20000, 40000, 3)),
+            (
+                {
+                    **{"PhysicalSizeX": 325.0, "PhysicalSizeXUnit": "nm"},
+                    **{"PhysicalSizeY": 0.65, "PhysicalSizeYUnit": "µm"},
+                },
+                (1e5 / 3.25, 1e5 / 6.5, 3),
+            ),
+            ({"PhysicalSizeX": 0.5}, None),
+            (dict.fromkeys(("PhysicalSizeX", "PhysicalSizeY"), 0), None),
+            ({f"PhysicalSize{x}Unit": "pixel" for x in "XY"}, None),
+        ],
+    )
+    def test_ome_metadata_come_before_tags(self, colors, tmp_path, metadata, expected):
+        path = tmp_path / "x.ome.tif"
+        tags = {"resolution": (1.0, 1.0), "resolutionunit": "NONE"}
+        tifffile.imwrite(path, colors[..., 0], metadata=metadata, ome=True, **tags)
+        found = ImageWindows(path).resolution
+        assert (found and found[:3]) == (expected and pytest.approx(expected))
+
     def test_a_png_is_written_with_what_was_read_of_any_format(self, colors, tmp_path):
         for name in ("x.png", "x.jpg", "x.tif"):
             with_pillow(tmp_path / name, colors, dpi=(300, 600))

@@ -15,6 +15,7 @@ from collections import ChainMap
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import tifffile
@@ -27,6 +28,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())  # errors are en
 _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IN_MEMORY = 2**26  # pixels of a compressed TIFF that are decoded in memory
 _IMAGEJ_UNIT = re.compile(r"ImageJ=.*^unit=([^\r\n]+)", re.DOTALL | re.MULTILINE)
+# Units of length in a centimeter; OME's own is the first.
+_OME_UNITS = {"µm": 1e4, "nm": 1e7, "mm": 10.0, "cm": 1.0, "m": 1e-2}
 # Samples of a color; other TIFF than these is decoded by Pillow as a whole.
 _COLOR_SAMPLES = {
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
@@ -145,7 +148,10 @@ def _described_images(tiff: Any) -> int:
 
 
 def _resolution(page: Any) -> _images.Resolution | None:
-    """What the tags of a page and ImageJ's description of the file state."""
+    """What OME's, else ImageJ's description of the file and a page's tags state."""
+    with contextlib.suppress(*_images.DAMAGED):
+        if found := _ome_resolution(page.parent.ome_metadata):
+            return found
     with contextlib.suppress(*_images.DAMAGED):
         names = ("XResolution", "YResolution")
         across, down = (Fraction(*page.tags.valueof(name)) for name in names)
@@ -154,6 +160,22 @@ def _resolution(page: Any) -> _images.Resolution | None:
         imagej = imagej.group(1).strip() if imagej else ""
         return _images.make_resolution(across, down, unit, imagej)
     return None
+
+
+def _ome_resolution(description: str | None) -> _images.Resolution | None:
+    """What OME-XML states of the first image, in pixels per centimeter."""
+    pixels = ElementTree.fromstring(description or "<OME/>").find(".//{*}Pixels")
+    if pixels is None:
+        return None
+    numbers = []
+    for axis in "XY":
+        name = f"PhysicalSize{axis}"
+        unit = _OME_UNITS.get(pixels.get(f"{name}Unit", "µm"))
+        size = float(pixels.get(name, "nan"))
+        if unit is None or not size > 0:
+            return None
+        numbers.append(unit / size)
+    return _images.make_resolution(*numbers, _images.CENTIMETER)
 
 
 def tiff_header(page: Any) -> _images.Header:
