@@ -175,7 +175,8 @@ def _ome_resolution(description: str | None) -> _images.Resolution | None:
         if unit is None or not size > 0:
             return None
         numbers.append(unit / size)
-    return _images.make_resolution(*numbers, _images.CENTIMETER)
+    across, down = numbers
+    return _images.make_resolution(across, down, _images.CENTIMETER)
 
 
 def tiff_header(page: Any) -> _images.Header:
