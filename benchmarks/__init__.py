@@ -16,6 +16,12 @@
 
 * ``_figure_parts``: what they show
 
+``python -m benchmarks.claims`` tests a claim of the papers, or reports all:
+
+* ``_claims_points``: claims about points
+* ``_claims_images``: claims about trained networks
+* ``_claims_records``: effects, intervals, verdicts; table and figure
+
 ``python -m benchmarks.edges`` writes the maps of edges; ``benchmarks.throughput``
 counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Table 2;
 ``benchmarks.roundings`` compares roundings of one run's embeddings;

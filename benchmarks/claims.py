@@ -1,0 +1,163 @@
+"""The papers' claims, each tested by one command; docs/claims.md has the results.
+
+    python -m benchmarks.claims gradient-growth
+    python -m benchmarks.claims pieces --workdir runs/voc-small
+    python -m benchmarks.claims report
+
+A test writes its record to ``benchmarks/claims.json``; ``report`` makes from all of
+them the table and the figure of the page. ``python -m benchmarks.claims -h`` lists the
+names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from benchmarks._claims_images import measure_ambiguous, measure_pieces, measure_places
+from benchmarks._claims_points import measure_growth, measure_order
+from benchmarks._claims_records import Effect, draw_effects, joint_verdict, to_table
+from benchmarks._report import replace_between_markers
+from benchmarks.figures import Parser
+from sphemb import InputError
+from sphemb.cli import one_line_errors
+from sphemb.viz import save_figure
+
+_ROOT = pathlib.Path(__file__).parent.parent
+RECORDS, PAGE = _ROOT / "benchmarks" / "claims.json", _ROOT / "docs" / "claims.md"
+
+
+class Claim(NamedTuple):
+    """A claim and its test.
+
+    Attributes:
+        claim: in a few words.
+        source: paper and section.
+        design: what is compared, on what.
+        unit: of the effects.
+        repeats: what is repeated, and the kind of interval.
+        number: of the repeats, by default.
+        measure: from the flags to the effects.
+        run: the configuration whose run ``--workdir`` must be, if any.
+    """
+
+    claim: str
+    source: str
+    design: str
+    unit: str
+    repeats: str
+    number: int
+    measure: Callable[[argparse.Namespace], list[Effect]]
+    run: str = ""
+
+    def record(self, flags: argparse.Namespace) -> dict:
+        """Tests the claim."""
+        effects = self.measure(flags)
+        return {
+            "claim": self.claim,
+            "source": self.source,
+            "design": self.design,
+            "unit": self.unit,
+            "repeats": f"{flags.number} {self.repeats}",
+            "effects": [effect._asdict() for effect in effects],
+            "verdict": joint_verdict(effects),
+            "command": f"python -m benchmarks.claims {flags.name}"
+            + " --workdir RUN" * bool(self.run),
+        }
+
+
+CLAIMS = {
+    "gradient-growth": Claim(
+        "gradients grow with the depth T",
+        "main paper, section 4.2",
+        "factor of the gradient's length for a step more, T = 1 to 10, loss on the "
+        "last step; random groups, κ = 36, margin .5, float64",
+        "factor of the length for a step more",
+        "seeds, t interval of the logarithm",
+        20,
+        measure_growth,
+    ),
+    "cubic-convergence": Claim(
+        "mean shift converges cubically in compact clusters",
+        "main paper, section 4.1; supplement, section 2",
+        "order p of e' ~ e^p, e the largest standard deviation of a group in any "
+        "direction, .03 at first; 8-d, groups at right angles, float64",
+        "order p",
+        "seeds, t interval",
+        20,
+        measure_order,
+    ),
+    "ambiguous-pixels": Claim(
+        "gradients through mean shift concentrate on ambiguous pixels",
+        "main paper, section 4.2 and Fig. 5",
+        "share of the pixels' gradient lengths within 3 pixels of where digits touch; "
+        "the network `digits`, drawings of test handwriting, paired",
+        "share",
+        "drawings, bootstrap",
+        100,
+        measure_ambiguous,
+    ),
+    "places": Claim(
+        "embeddings of instances correlate with place and scale",
+        "poster",
+        "linear read-out from the mean embedding of a digit, fitted on as many other "
+        "drawings; the network `digits`, which sees coordinates; digits of one size",
+        "R²",
+        "drawings, bootstrap",
+        100,
+        measure_places,
+    ),
+    "pieces": Claim(
+        "groups connect the disconnected regions of an object",
+        "supplement, section 4",
+        "objects of several components of 5 % or more; IoU of .5 or more with a group "
+        "of a run of `configs/voc.py:small`, or a component of its own output; paired",
+        "share of the objects",
+        "images of VOC, bootstrap of images",
+        100,
+        measure_pieces,
+        run="configs/voc.py:small",
+    ),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Tests a claim, or reports all; a mistake ends with one line and status 2."""
+    parser = Parser(
+        prog="python -m benchmarks.claims",
+        description="Tests a claim of the papers, and records the effects.",
+    )
+    names = parser.add_subparsers(dest="name", required=True, metavar="NAME")
+    for name, claim in CLAIMS.items():
+        flags = names.add_parser(name, help=f"{claim.source}: {claim.claim}")
+        flags.add_argument(
+            "--number", type=int, default=claim.number, help=f"{claim.repeats}"
+        )
+        if claim.run:
+            given = {"required": True, "help": f"a run of {claim.run}"}
+            flags.add_argument("--workdir", type=pathlib.Path, **given)
+    names.add_parser("report", help="writes the table and the figure of docs/claims.md")
+    flags = parser.parse_args(arguments)
+    with one_line_errors():
+        if flags.name != "report":
+            if flags.number < 2:
+                raise InputError(f"--number must be at least 2, got {flags.number}")
+            record = CLAIMS[flags.name].record(flags)
+            records = json.loads(RECORDS.read_text()) | {flags.name: record}
+            text = json.dumps(records, indent=1, ensure_ascii=False)
+            RECORDS.write_text(text + "\n")
+            print(to_table([record]))
+            return
+        records = json.loads(RECORDS.read_text())
+        rows = [records[name] for name in CLAIMS]
+        PAGE.write_text(replace_between_markers(PAGE.read_text(), to_table(rows)))
+        picture = PAGE.parent / "images" / "claims.png"
+        save_figure(draw_effects(rows), picture, max_bytes=300_000)
+        print(f"written: {PAGE}, {picture}")
+
+
+if __name__ == "__main__":
+    main()
