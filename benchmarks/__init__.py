@@ -27,6 +27,7 @@ counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Ta
 ``benchmarks.roundings`` compares roundings of one run's embeddings;
 ``benchmarks.instances_or_classes`` trains one network for both;
 ``benchmarks.few_images`` trains on few images, from scratch and from a shipped network;
+``benchmarks.gallery`` draws the worst, middle and best images of a run by score;
 ``benchmarks.objects`` and ``benchmarks/objects_peers.py`` set a run beside StarDist and
 a U-Net.
 ``benchmarks.shipped`` writes the networks that come with the package,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -64,7 +65,12 @@ class Evaluation:
 
 
 def evaluate(
-    trained: Trained, split: str, *, num_samples: int = 5, num_extremes: int = 0
+    trained: Trained,
+    split: str,
+    *,
+    num_samples: int = 5,
+    num_extremes: int = 0,
+    on_image: Callable[[ScoredImage], None] | None = None,
 ) -> Evaluation:
     """Scores a trained network, on all devices and hosts.
 
@@ -75,6 +81,7 @@ def evaluate(
         num_samples: images that are kept as samples, of the commonest size.
         num_extremes: with at least 1, each image is scored by itself, too, and the maps
             of so many of the worst and of the best are kept.
+        on_image: gets each image of this process, scored by itself, with its maps.
     """
     experiment, task = trained.experiment, trained.experiment.task
     settings, devices = experiment.config.evaluation, jax.local_device_count()
@@ -83,16 +90,17 @@ def evaluate(
     totals: dict[str, Any] = {}
     samples: list[tuple[dict[str, np.ndarray], Any]] = []
     kept = 0
-    ranking = _Ranking(trained, split, num_extremes)
+    one_by_one = num_extremes > 0 or on_image is not None
+    ranking = _Ranking(trained, split, num_extremes, on_image)
     indices = experiment.usable(split, settings[f"num_{split}"])
     batch_size = -(-settings.batch_size // devices) * devices
     host_metrics = measures_on_host(task, batch_size // devices)
     for batch in experiment.one_pass(split, indices, batch_size=batch_size):
         predictions, metrics = predict(state, split_batch(batch))
-        on_host = host_metrics or num_extremes > 0
+        on_host = host_metrics or one_by_one
         if on_host:
             predictions = _joined(predictions)
-        if num_extremes > 0:
+        if one_by_one:
             ranking.add(predictions, batch)
         if host_metrics:
             parts = [task.metrics(predictions, batch)]
@@ -127,9 +135,16 @@ def evaluate(
 class _Ranking:
     """The images so far, the worst first; only the maps of the ends are kept."""
 
-    def __init__(self, trained: Trained, split: str, num_extremes: int):
+    def __init__(
+        self,
+        trained: Trained,
+        split: str,
+        num_extremes: int,
+        on_image: Callable[[ScoredImage], None] | None,
+    ):
         self.by = ""
         self.images: list[ScoredImage] = []
+        self._on_image = on_image
         self._trained, self._split, self._kept = trained, split, num_extremes
         task = trained.experiment.task
         on_host = measures_on_host(task, 1)
@@ -145,11 +160,13 @@ class _Ranking:
             names = self._trained.class_names
             scores = compute_scores(metrics, names, split=self._split)
             self.by = self.by or _rank_name(scores)
+            shown = {k: alone[k] for k in _SHOWN if k in alone}
+            # A copy: a view would keep the whole batch.
+            maps, found = jax.tree.map(lambda a: a[0].copy(), (shown, found))
+            image = ScoredImage(int(batch["index"][i]), scores, maps, found)
+            if self._on_image is not None:
+                self._on_image(image)
             if np.isfinite(scores.get(self.by, np.nan)):
-                shown = {k: alone[k] for k in _SHOWN if k in alone}
-                # A copy: a view would keep the whole batch.
-                maps, found = jax.tree.map(lambda a: a[0].copy(), (shown, found))
-                image = ScoredImage(int(batch["index"][i]), scores, maps, found)
                 self.images.append(image)
         self.images.sort(key=lambda image: image.scores[self.by])
         for place in range(self._kept, len(self.images) - self._kept):

@@ -136,6 +136,17 @@ class TestRanking:
                 alone = np.mean(best_ious(image.prediction.labels, truth))
                 assert image.scores["mean_best_iou"] == pytest.approx(alone, rel=1e-5)
 
+    def test_every_image_is_given_out_whole(self, more, evaluation):
+        given = []
+        ranked = evaluate(more, "test", num_samples=1, on_image=given.append).ranked
+        assert [image.index for image in given] == list(range(20))
+        assert [image.index for image in ranked] == [
+            image.index for image in evaluation.ranked
+        ]
+        assert not any(image.maps for image in ranked)
+        labels = [image.prediction.labels.shape for image in given]
+        assert labels == [image.maps["instances"].shape for image in given]
+
     def test_the_scores_of_all_images_are_those_without_a_ranking(
         self, more, evaluation
     ):

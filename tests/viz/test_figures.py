@@ -289,6 +289,11 @@ class TestSaveFigure:
             assert image.width == 400
         assert [p.name for p in path.parent.iterdir()] == ["b.png"]
 
+    def test_a_photograph_can_be_a_jpeg(self, tmp_path):
+        path = save_figure(self.noisy(), tmp_path / "noise.jpg", dpi=50)
+        with Image.open(path) as image:
+            assert (image.format, image.width) == ("JPEG", 200)
+
     def test_a_large_picture_is_drawn_smaller_until_it_fits(self, tmp_path):
         path = save_figure(self.noisy(), tmp_path / "noise.png", dpi=200)
         assert path.stat().st_size <= 1_000_000
@@ -311,5 +316,5 @@ class TestSaveFigure:
         assert list(tmp_path.iterdir()) == [path]
 
     def test_other_formats_are_refused(self, tmp_path):
-        with pytest.raises(InputError, match=r"path must end in \.png"):
-            save_figure(Figure(), tmp_path / "a.jpg")
+        with pytest.raises(InputError, match=r"path must end in \.png or \.jpg, got"):
+            save_figure(Figure(), tmp_path / "a.svg")

@@ -16,7 +16,7 @@ import numpy as np
 
 from sphemb._checks import check_shape
 from sphemb.viz._arrays import float_array, image_array
-from sphemb.viz._figures import png_bytes
+from sphemb.viz._figures import figure_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,7 +77,7 @@ def html_page(
         parts.append(f"<h2>{_text(heading)}</h2>")
         parts += [_example(example) for example in group]
     for heading, figure in (figures or {}).items():
-        source = _address("png", png_bytes(figure, dpi=90))
+        source = _address("png", figure_bytes(figure, dpi=90))
         shown = f'<img class="chart" alt="{_text(heading)}" src="{source}">'
         parts.append(f"<h2>{_text(heading)}</h2>{shown}")
     data = json.dumps([_scene(scene) for scene in scenes]).replace("<", "\\u003c")
