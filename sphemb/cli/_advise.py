@@ -230,8 +230,8 @@ def _advise_on_data(
             diameter = round(sizes.diameter, 1)
             reason = "the median over images of the median instance"
             advise("task", "diameter", diameter, reason)
-        seen = Objects(diameter=diameter, seen_diameter=task["seen_diameter"])
-        seen = seen.image_scale
+        names = {"seen_diameter", "enlarge"} & set(task)
+        seen = Objects(diameter=diameter, **{k: task[k] for k in names}).image_scale
         large = seen * float(np.quantile(sizes.sides, 0.95))
         image = seen * float(np.median(sizes.images.max(axis=1)))
         longest = task["periods"][0]

@@ -66,6 +66,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
         "name": "Objects",
         "diameter": placeholder(float),
         "seen_diameter": 16.0,
+        "enlarge": True,
         "scale_multiple": 32,
         "periods": (96.0, 48.0, 24.0),
         "window": 64,
@@ -118,6 +119,7 @@ def _photographs(config: ml_collections.ConfigDict) -> None:
     }
     config.task.update(
         seen_diameter=160.0,
+        enlarge=False,
         scale_multiple=64,
         periods=(512.0, 256.0, 128.0),
         window=320,

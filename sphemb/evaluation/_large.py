@@ -322,8 +322,13 @@ class SizedPrediction:
         """The prediction at a diameter; one for all that give the same scale."""
         experiment = self.trained.experiment
         config = experiment.config.copy_and_resolve_references()
-        with config.task.ignore_type():  # a configuration may have an integer
-            config.task.diameter = diameter
+        own: Any = experiment.task
+        # Objects are to be seen at the size of those of training. A configuration may
+        # have an integer, and leave out what it does not change.
+        with config.unlocked(), config.task.ignore_type():
+            config.task.update(diameter=diameter, enlarge=True)
+            if own.diameter is not None:
+                config.task.seen_diameter = own.diameter * own.image_scale
         other = Experiment(config, prepares=experiment.prepares)
         task: Any = other.task
         if task.image_scale not in self._at:

@@ -66,6 +66,8 @@ class Objects(Stateless):
         diameter: of a typical object, in pixels of the data; None: training measures
             the median of its images, and keeps it.
         seen_diameter: in pixels of the resized image; more takes more time.
+        enlarge: whether images of smaller objects than ``seen_diameter`` are enlarged;
+            if not, they keep their size.
         scale_multiple: multiple of the sides of a resized image, as the network needs.
         periods: of the unit vectors, in pixels; the first is P, about two diameters of
             the largest objects, and the others divide it.
@@ -95,6 +97,7 @@ class Objects(Stateless):
 
     diameter: float | None = setting(None, above=0)
     seen_diameter: float = setting(16.0, above=0)
+    enlarge: bool = setting(True, choices=(True, False))
     scale_multiple: int = setting(32, scoring=True, at_least=1)
     periods: tuple[float, ...] = setting((96.0, 48.0, 24.0), above=0)
     window: int = setting(64, at_least=1)
@@ -145,7 +148,8 @@ class Objects(Stateless):
         """
         if self.diameter is None:
             return 1.0
-        return 2.0 ** (round(2.0 * math.log2(self.seen_diameter / self.diameter)) / 2.0)
+        steps = round(2.0 * math.log2(self.seen_diameter / self.diameter))
+        return 2.0 ** ((steps if self.enlarge else min(steps, 0)) / 2.0)
 
     def _see(self, apply: Apply, batch: Batch) -> _Seen:
         maps, size = maps_of(apply, batch), batch["image"].shape[1:3]

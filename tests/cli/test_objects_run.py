@@ -109,6 +109,18 @@ def test_images_that_predict_would_cut_are_told_at_the_same_size(run, monkeypatc
         assert bool(limit_lines(experiment, "test", {}, 1)) == told
 
 
+def test_objects_are_seen_at_the_size_of_training(run):
+    """Also where training has left images of small objects as they were."""
+    trained = load_run(run / "run")
+    config = trained.experiment.config.copy_and_resolve_references()
+    with config.unlocked():
+        config.task.update(diameter=12.0, enlarge=False)
+    kept = dataclasses.replace(trained, experiment=Experiment(config))
+    for diameter, scale in ((None, 1.0), (24.0, 0.5), (6.0, 2.0)):
+        experiment = SizedPrediction(kept, diameter).first.trained.experiment
+        assert experiment.task.image_scale == scale
+
+
 def test_a_diameter_may_be_whole(run):
     trained = load_run(run / "run")
     config = trained.experiment.config.copy_and_resolve_references()

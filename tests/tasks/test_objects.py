@@ -228,3 +228,12 @@ def test_wrong_sizes_are_named(batch):
     three = {**maps, "embedding": np.zeros((2, H, W, 3), np.float32)}
     with pytest.raises(InputError, match=r"embedding_dim 2.* got 3 and 1"):
         trace(TASK, three)
+
+
+@pytest.mark.parametrize(
+    ("diameter", "enlarge", "scale"),
+    [(None, True, 1), (4, True, 4), (4, False, 1), (64, True, 0.25), (64, False, 0.25)],
+)
+def test_images_are_resized_to_the_size_of_objects(diameter, enlarge, scale):
+    task = Objects(diameter=diameter, seen_diameter=16.0, enlarge=enlarge)
+    assert task.image_scale == scale
