@@ -116,9 +116,10 @@ def test_objects_are_seen_at_the_size_of_training(run):
     with config.unlocked():
         config.task.update(diameter=12.0, enlarge=False)
     kept = dataclasses.replace(trained, experiment=Experiment(config))
-    for diameter, scale in ((None, 1.0), (24.0, 0.5), (6.0, 2.0)):
-        experiment = SizedPrediction(kept, diameter).first.trained.experiment
-        assert experiment.task.image_scale == scale
+    for diameter, side in ((None, 256), (24.0, 512), (6.0, 128)):
+        first = SizedPrediction(kept, diameter).first
+        tiles = first.tiles((1000, 1000), tile=256, halo=32)
+        assert max(tile.outer.size for tile in tiles) == (side, side)
 
 
 def test_a_diameter_may_be_whole(run):
