@@ -1,12 +1,11 @@
 """A training on few images, from scratch and from a network that comes along.
 
-    python -m benchmarks.few_images DIR --split validation --out runs/few
+    python -m benchmarks.few_images DIR --out runs/few
 
-DIR is a folder of images and masks with a test split. Of the images of another split
-some are drawn by the seed, the same for both starts, and ``configs/nuclei.py`` is
-trained on them; void counts as background. Each line has the AP on all test images.
-Take a split that the network has not seen: of the nuclei of the 2018 Data Science Bowl,
-validation.
+DIR is a folder of images and masks with a test split. Of the validation images, which
+the network has not seen if DIR is the folder that it is from, some are drawn by the
+seed, the same for both starts, and ``configs/nuclei.py`` is trained on them; void
+counts as background. Each line has the AP on all test images.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ def train(options: argparse.Namespace, number: int, seed: int) -> None:
     config = nuclei.get_config()
     config.data.dir = options.dir
     given = Experiment(config)
-    draw = np.random.default_rng(seed).permutation(len(given.source(options.split)))
+    draw = np.random.default_rng(seed).permutation(len(given.source("validation")))
     root = options.out / f"{number}-{seed}"
-    write_images(given, options.split, draw[:number].tolist(), f"{root}/data/train")
+    write_images(given, "validation", draw[:number].tolist(), f"{root}/data/train")
     every = list(range(len(given.source("test"))))
     write_images(given, "test", every, f"{root}/data/val")
     for start in (None, options.start):
@@ -69,7 +68,6 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("dir")
-    parser.add_argument("--split", choices=("train", "validation"), default="train")
     parser.add_argument("--start", default="nuclei", help="a name, a run or a file")
     parser.add_argument("--images", type=int, nargs="+", default=[5, 20, 80])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

@@ -123,7 +123,7 @@ LEFT = {
         "gradients.png",
         "advice_of_run/advice.json",
     ),
-    "docs/own_data.md": ("results/0_labels.png", "runs/nuclei/report.html"),
+    "docs/own_data.md": ("results/0_labels.png", "runs/folder/report.html"),
     "docs/picie.md": ("clusters/0_labels.png", "runs/picie_digits/report.html"),
     "docs/spectral.md": ("runs/digits_spectral/pictures/grouping.png",),
 }

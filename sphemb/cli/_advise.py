@@ -29,8 +29,8 @@ _RECORD, _PICTURE = "advice.json", "instances.png"
 _SPLITS = ("validation", "test", "train")
 _MARGIN, _DIM = 0.5, 64  # of the paper
 _LOST = 0.01  # share of the instances that may vanish on the map
-_CELLS = 24  # pixels of an object that has six cells of the map of photographs
-_COLORED = 20  # images, at most, whose channels are compared
+_CELLS = 32  # pixels of an object that has eight cells of the map of photographs
+_COLORED = (20, 16, 0.1)  # images; between channels of a pixel; share of the pixels
 _CROP = (1.5, 32)  # lengths of a large instance; a multiple of pixels
 _EMBEDDED, _POINTS = 8, 1000  # images and points of each, whose pairs are compared
 _PULL = 0.01  # of other groups, relative to that of the own instance
@@ -183,11 +183,16 @@ def _data_lines(data: dict[str, Any]) -> list[str]:
 
 
 def _share_in_color(data: Any) -> float:
-    """The share of some training images whose channels differ."""
-    source = data.source("train")
-    chosen = np.linspace(0, len(source) - 1, min(_COLORED, len(source))).astype(int)
-    ranges = (np.ptp(source[i]["image"], axis=-1).max() for i in chosen.tolist())
-    return float(np.mean([found > 0 for found in ranges]))
+    """The share of some images in which many pixels have channels that differ."""
+    number, least, share = _COLORED
+    found = []
+    for source in _sources(data).values():
+        chosen = np.linspace(0, len(source) - 1, min(number, len(source))).astype(int)
+        for i in chosen.tolist():
+            with contextlib.suppress(InputError):  # as those that are not measured
+                ranges = np.ptp(source[i]["image"], axis=-1)
+                found.append(np.mean(ranges > least) > share)
+    return float(np.mean(found)) if found else 0.0
 
 
 def _choose_config(sizes: InstanceSizes, colored: float) -> Advice:
@@ -253,6 +258,8 @@ def _advise_on_data(
         large = seen * float(np.quantile(sizes.sides, 0.95))
         image = int(seen * np.median(sizes.images.min(axis=1)))
         factor, step = _CROP
+        if "config.task.window" in fixed:  # windows fill a crop
+            step = math.lcm(step, task["window"])
         side = min(_up(max(factor * large, min(crop)), step), _up(image, step))
         reason = f"19 of 20 instances are at most {large:.0f} pixels long, and half of "
         reason += f"the images have a side of at most {image}"
@@ -263,8 +270,10 @@ def _advise_on_data(
         if objects:
             windows = max(math.gcd(*crop) // task["window"], 1)  # along a side
             crop = config["augmentation"]["size"]
-            reason = f"{windows} x {windows} windows in a crop"
-            advise("task", "window", math.gcd(*crop) // windows, reason)
+            reason = f"at least {windows} x {windows} windows in a crop"
+            side = math.gcd(*crop)
+            fits = (side // k for k in range(windows, side + 1) if side % k == 0)
+            advise("task", "window", next(fits), reason)
         crop = config["augmentation"]["size"]
 
     most = int(sizes.counts.max())

@@ -272,7 +272,7 @@ class Advise(FolderFlags):
         str | None,
         tyro.conf.arg(
             metavar="NAME[:VARIANT]",
-            help_behavior_hint="(default: folder, or nuclei for many instances)",
+            help_behavior_hint="(default: folder, or folder:photographs)",
         ),
     ] = None
     images: int = 500

@@ -22,7 +22,7 @@ Measured by us on 497 images: docs/reproduction.md.
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from sphemb.configs import common
+from sphemb.configs import common, folder
 
 BACKBONES = {"r50": "resnet50", "r101": "resnet101", "lite": "efficientnet_lite0"}
 VARIANTS = (*BACKBONES, "mean_shift", "small")
@@ -97,17 +97,10 @@ def _few_images(config: ml_collections.ConfigDict) -> None:
     config.data.sbd = False
     config.augmentation.size = (320, 320)
     config.loader.update(batch_size=8, images_per_device=0)
-    config.model.update(
-        backbone="efficientnet_lite0",
-        embedding_dim=2,
-        output_stride=16,
-        decoder_stride=4,
-        decoder_features=128,
-        head_features=128,
-        num_classes=21,
-        classes_from="features",
-        normalize_maps="channels",
-    )
+    photographs = folder.get_config("photographs")
+    config.model, config.optimizer = photographs.model, photographs.optimizer
+    config.model.num_classes = 21
+    config.optimizer.learning_rate = 2e-3
     config.task.update(
         name="Instances",
         position_periods=(512.0, 256.0, 128.0),
@@ -124,8 +117,6 @@ def _few_images(config: ml_collections.ConfigDict) -> None:
         trimap_width=40,
         fit_images=200,
     )
-    config.optimizer = common.get_config().optimizer
-    config.optimizer.update(weight_decay=1e-2, backbone_rate=0.0)
     config.train.update(num_epochs=0, num_steps=800, weights="efficientnet_lite0")
     config.train.update(log_every=20, checkpoint_every=200, eval_every=0)
     config.evaluation.update(num_validation=100, size_multiple=64)

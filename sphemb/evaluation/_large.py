@@ -323,12 +323,13 @@ class SizedPrediction:
         experiment = self.trained.experiment
         config = experiment.config.copy_and_resolve_references()
         own: Any = experiment.task
-        # Objects are to be seen at the size of those of training. A configuration may
-        # have an integer, and leave out what it does not change.
+        # A configuration may have an integer, and leave out what it does not change.
         with config.unlocked(), config.task.ignore_type():
-            config.task.update(diameter=diameter, enlarge=True)
-            if own.diameter is not None:
-                config.task.seen_diameter = own.diameter * own.image_scale
+            config.task.diameter = diameter
+            if isinstance(own, tasks.Objects) and own.diameter is not None:
+                # Objects are to be seen at the size of those of training.
+                seen = own.diameter * own.image_scale
+                config.task.update(seen_diameter=seen, enlarge=True)
         other = Experiment(config, prepares=experiment.prepares)
         task: Any = other.task
         if task.image_scale not in self._at:

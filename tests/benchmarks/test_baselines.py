@@ -17,10 +17,11 @@ from benchmarks._baselines import (
     sobel_edges,
     watershed_nuclei,
 )
-from benchmarks.baselines import main
+from benchmarks.baselines import main, score_watershed
+from sphemb.configs import folder
 from sphemb.instances import pool_proposals
 from sphemb.metrics import MatchedPrecision, ProposalRecall
-from sphemb.training import write_config
+from sphemb.training import Experiment, write_config
 from tests.scenes import write_folder
 from tests.tiny import proposals_config
 
@@ -131,6 +132,19 @@ def test_a_run_may_leave_settings_of_its_task_at_their_defaults(
     scores = json.loads(capsys.readouterr().out)
     assert scores["images"] == 1
     assert 0 < scores["segments"]["recall@0.5@60"] <= 1
+
+
+def test_a_run_of_objects_has_the_watershed_beside_it(tmp_path, monkeypatch, capsys):
+    config = folder.get_config()
+    config.data.dir = str(write_folder(tmp_path / "own"))
+    config.evaluation.num_test = 2
+    score_run(config, tmp_path / "run", monkeypatch)
+    scores = json.loads(capsys.readouterr().out)
+    source = Experiment(config).source("test")
+    watershed = score_watershed(source, 2, max_true=config.task.max_objects)
+    for name in ("recall@0.5", "matched_precision@0.5"):
+        assert scores["watershed"][name] == pytest.approx(watershed[name], abs=1e-4)
+    assert scores["segments"]["num_proposals@10"] <= 10
 
 
 def test_a_run_without_objects_or_proposals_has_no_baseline(

@@ -48,7 +48,7 @@ def write_cells(folder, number, side=5, color=False):
     cells = np.arange(1, number**2 + 1, dtype=np.uint16).reshape(number, number)
     mask = np.kron(cells, np.ones((side, side), np.uint16))
     for name in "abc":
-        image = np.uint8(mask % 256)
+        image = np.uint8(20 * mask % 256)
         if color:
             image = np.stack([image, image // 2, image // 3], axis=-1)
         for kind, array in {"images": image, "masks": mask}.items():
@@ -165,16 +165,27 @@ class TestFolder:
         assert advice["config.task.window"][0] == "48"
         assert "config.task.periods" not in advice
 
-    @pytest.mark.parametrize("color", [False, True])
-    def test_photographs_are_in_color_and_keep_their_size(
-        self, color, tmp_path, capsys
-    ):
-        write_cells(tmp_path, 3, side=40, color=color)
+    def test_large_gray_objects_are_not_of_photographs(self, tmp_path, capsys):
+        write_cells(tmp_path, 3, side=40)
         advice, _ = advised(capsys, tmp_path, "--no-costs")
-        assert advice["config"][0] == ("folder:photographs" if color else "folder")
-        assert f"{100 * color} % of the images are in color" in advice["config"][1]
-        if not color:
-            return
+        assert advice["config"][0] == "folder"
+        assert "0 % of the images are in color" in advice["config"][1]
+
+    @pytest.mark.parametrize(
+        "flag", ["--config.augmentation.size=200,200", "--config.task.window=48"]
+    )
+    def test_windows_fill_a_crop_whatever_is_given(self, flag, tmp_path, capsys):
+        write_cells(tmp_path, 6, side=40)
+        _, out = advised(capsys, tmp_path, "--config=folder", "--no-costs", flag)
+        config = read_config("folder", shlex.split(out.splitlines()[-1])[3:])
+        assert all(side % config.task.window == 0 for side in config.augmentation.size)
+
+    def test_photographs_are_in_color_and_keep_their_size(self, tmp_path, capsys):
+        write_cells(tmp_path, 3, side=40, color=True)
+        (tmp_path / "images" / "c.png").write_bytes(b"damaged")
+        advice, _ = advised(capsys, tmp_path, "--no-costs")
+        assert advice["config"][0] == "folder:photographs"
+        assert "100 % of the images are in color" in advice["config"][1]
         assert "where the network sees" not in advice["config.augmentation.size"][1]
         size = advice["config.augmentation.size"][0]
         assert size == ",".join(2 * [advice["config.task.window"][0]])

@@ -291,8 +291,9 @@ def _unused_bits(counts: np.ndarray) -> str:
     below = np.cumsum(counts)
     ends = np.searchsorted(below, below[-1] * np.array([0.01, 0.998]))
     levels = int(np.ptp(np.rint(ends * (255 / white)))) + 1
-    advice = "range" if high - low < _USED * white else "percentile"
-    if advice == "percentile" and levels >= _LEVELS:
+    few = high - low < _USED * white
+    advice = "range or percentile" if few else "percentile"
+    if not few and levels >= _LEVELS:
         return ""
     return (
         f"with values from {low} to {high}, {100 * (high - low) / white:.2g} % of the "

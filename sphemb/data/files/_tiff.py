@@ -29,7 +29,8 @@ _BEGINNINGS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _IN_MEMORY = 2**26  # pixels of a compressed TIFF that are decoded in memory
 _IMAGEJ_UNIT = re.compile(r"ImageJ=.*^unit=([^\r\n]+)", re.DOTALL | re.MULTILINE)
 # Units of length in a centimeter; OME's own is the first.
-_OME_UNITS = {"µm": 1e4, "nm": 1e7, "mm": 10.0, "cm": 1.0, "m": 1e-2}
+_OME_UNITS = {"µm": 1e4, "\N{GREEK SMALL LETTER MU}m": 1e4}
+_OME_UNITS |= {"pm": 1e10, "Å": 1e8, "nm": 1e7, "mm": 10.0, "cm": 1.0, "m": 1e-2}
 # Samples of a color; other TIFF than these is decoded by Pillow as a whole.
 _COLOR_SAMPLES = {
     tifffile.PHOTOMETRIC.MINISBLACK: 1,
@@ -150,8 +151,9 @@ def _described_images(tiff: Any) -> int:
 def _resolution(page: Any) -> _images.Resolution | None:
     """What OME's, else ImageJ's description of the file and a page's tags state."""
     with contextlib.suppress(*_images.DAMAGED):
-        if found := _ome_resolution(page.parent.ome_metadata):
-            return found
+        stated = _ome_pixels(page.parent.ome_metadata)
+        if "PhysicalSizeX" in stated:
+            return _ome_resolution(stated)
     with contextlib.suppress(*_images.DAMAGED):
         names = ("XResolution", "YResolution")
         across, down = (Fraction(*page.tags.valueof(name)) for name in names)
@@ -162,19 +164,18 @@ def _resolution(page: Any) -> _images.Resolution | None:
     return None
 
 
-def _ome_resolution(description: str | None) -> _images.Resolution | None:
-    """What OME-XML states of the first image, in pixels per centimeter."""
-    pixels = ElementTree.fromstring(description or "<OME/>").find(".//{*}Pixels")
-    if pixels is None:
-        return None
+def _ome_pixels(description: str | None) -> dict[str, str]:
+    """What OME-XML says of the pixels of the first image."""
+    found = ElementTree.fromstring(description or "<OME/>").find(".//{*}Pixels")
+    return {} if found is None else found.attrib
+
+
+def _ome_resolution(pixels: dict[str, str]) -> _images.Resolution | None:
+    """Pixels per centimeter; None in units that are none of length."""
     numbers = []
-    for axis in "XY":
-        name = f"PhysicalSize{axis}"
-        unit = _OME_UNITS.get(pixels.get(f"{name}Unit", "µm"))
-        size = float(pixels.get(name, "nan"))
-        if unit is None or not size > 0:
-            return None
-        numbers.append(unit / size)
+    for name in ("PhysicalSizeX", "PhysicalSizeY"):
+        unit = _OME_UNITS.get(pixels.get(f"{name}Unit", "µm"), math.nan)
+        numbers.append(unit / float(pixels.get(name, "nan")))
     across, down = numbers
     return _images.make_resolution(across, down, _images.CENTIMETER)
 
