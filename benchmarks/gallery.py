@@ -7,8 +7,8 @@ Writes a picture, with rows image, truth and found, for each kind that the task 
 * ``groups``, by mean best IoU; with pooled proposals instead ``proposals``, by that at
   the largest budget: the best proposal of every object, in the object's color;
 * ``classes``, by mean IoU over the true classes;
-* ``instances`` with classes, by AP^r_vol over the true classes, of all detections; found
-  are those that reach the task's ``min_score``.
+* ``instances`` with classes, by AP^r_vol over the true classes, of all detections;
+  found are those that reach the task's ``min_score``.
 
 The middle is around the median. Images without a score, such as those without an
 object, are left out; images of equal score are in the order of the data.
