@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import math
 import shlex
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,50 +57,49 @@ def give_advice(flags: Advise) -> dict[str, Any]:
     logging.set_verbosity(logging.ERROR)  # JAX's and Orbax's notes at INFO
     fixed = _fixed(flags)
     trained = training.load_run(flags.workdir) if flags.workdir is not None else None
-    data = trained.experiment if trained else open_folder(flags.dir, **flags.folder)
-    if trained and trained.experiment.task.readoff is None:
+    readoff = trained.experiment.task.readoff if trained else None
+    if trained and readoff is None:
         name = type(trained.experiment.task).__name__
         wanted = "a run that groups an embedding by mean shift (Proposals, Instances)"
         raise InputError(f"--workdir must be {wanted}, got {name}")
+    folder = {"dir": flags.dir, **flags.folder}
+    given = [*flags.overrides, *(f"--config.data.{k}={v}" for k, v in folder.items())]
+    experiment, config = trained.experiment if trained else None, flags.config
+    if config is not None:
+        experiment = _read_experiment(config, flags.overrides, given)
+    data = experiment or open_folder(**folder)
     sizes = _measure_instances(data, flags.images)
     record: dict[str, Any] = {"data": _spreads(sizes)}
     print("\n".join(_data_lines(record["data"])))
-    advice, changes, config = [], [], flags.config
-    if trained:
-        settings = ml_collections.ConfigDict(trained.experiment.config.to_dict())
+    advice = []
+    if trained and readoff:
         record["similarities"] = found = _measure_similarities(trained)
         print(
             f"similarities in {found['num_images']} images: within instances "
             f"{found['within']:.3f}, nine tenths from {found['within_low']:.3f} "
             f"on, between them {found['between']:.3f} at most"
         )
-        advice.append(_advise_on_run(found, settings.task.concentration))
+        advice.append(_advise_on_run(found, readoff.concentration))
         fixed |= {advice[0].setting}
-    else:
-        if config is None:
-            advice.append(_choose_config(sizes, _share_in_color(data)))
-            config = advice[0].value
-        settings = read_config(config, flags.overrides)
-        if settings.data.name != "folder":
-            got = f"{config} with config.data.name {settings.data.name}"
-            raise InputError(f"--config must be for folders, as folder is, got {got}")
-        folder = {"dir": str(flags.dir), **flags.folder}
-        changes = [Advice(f"config.data.{k}", v, "") for k, v in folder.items()]
-    advice += _advise_on_data(sizes, settings.to_dict(), fixed)
+    if experiment is None:
+        advice.append(_choose_config(sizes, _share_in_color(data)))
+        config = advice[0].value
+        experiment = _read_experiment(config, flags.overrides, given)
+    advice += _advise_on_data(sizes, experiment, fixed)
     print()
     for found in advice:
         print(f"{found.setting} = {found.text}: {found.reason}", flush=True)
     record["advice"] = [a._asdict() for a in advice]
-    changed = []
-    for change in (*changes, *advice):
+    settings, changed = ml_collections.ConfigDict(experiment.config.to_dict()), []
+    for change in advice:
         section, _, name = change.setting.removeprefix("config.").partition(".")
-        if name and settings[section][name] != change.value:
+        if name and settings[section].get(name) != change.value:
             settings[section][name] = change.value
             changed.append(f"--{change.setting}={change.text}")
     if flags.costs:
         record["costs"] = _measure_step(settings)
     if not trained:
-        command = ["sphemb", "train", f"--config={config}", *flags.overrides, *changed]
+        command = ["sphemb", "train", f"--config={config}", *given, *changed]
         record["command"] = shlex.join(command)
         print(f"\n{record['command']}", flush=True)
     if flags.out is not None:
@@ -126,8 +127,20 @@ def _fixed(flags: Advise) -> frozenset[str]:
     return fixed
 
 
+def _read_experiment(
+    config: str, overrides: Sequence[str], given: Sequence[str]
+) -> training.Experiment:
+    """That of a configuration for folders, changed by all flags that are given."""
+    name = training.Experiment(read_config(config, overrides)).config.data.name
+    if name != "folder":
+        got = f"{config} with config.data.name {name}"
+        raise InputError(f"--config must be for folders, as folder is, got {got}")
+    return training.Experiment(read_config(config, given))
+
+
 def _sources(data: Any) -> dict[str, Any]:
-    """The examples of each split that has any."""
+    """The examples of each split that has any, as the train split must."""
+    data.source("train")  # what is wrong with all data is raised here
     sources: dict[str, Any] = {}
     for split in _SPLITS:
         with contextlib.suppress(InputError):  # so few images that a split has none
@@ -215,17 +228,32 @@ def limits_for(most: int) -> dict[str, int]:
     }
 
 
+def _with_defaults(experiment: training.Experiment) -> dict[str, Any]:
+    """The configuration, with the defaults of what network and task leave out."""
+    config = experiment.config.to_dict()
+    for section in ("model", "task"):
+        known = inspect.signature(type(getattr(experiment, section))).parameters
+        defaults = {k: p.default for k, p in known.items() if p.default is not p.empty}
+        config[section] = defaults | config[section]
+    return config
+
+
 def _advise_on_data(
-    sizes: InstanceSizes, config: dict[str, Any], fixed: frozenset[str]
+    sizes: InstanceSizes, experiment: training.Experiment, fixed: frozenset[str]
 ) -> list[Advice]:
-    """Derives the settings of a configuration that are not fixed, and applies them."""
-    model, task, advice = config["model"], config["task"], []
-    objects = "diameter" in task
+    """Derives the settings that a configuration has and that are not fixed."""
+    config, advice = _with_defaults(experiment), []
+    model, task = config["model"], config["task"]
+    made: Any = experiment.task
+    objects = isinstance(made, Objects)
+
+    def is_free(section: str, name: str) -> bool:  # no flag adds an entry
+        there = name in experiment.config[section]
+        return there and f"config.{section}.{name}" not in fixed
 
     def advise(section: str, name: str, value: Any, reason: str) -> None:
-        setting = f"config.{section}.{name}"
-        if name in config[section] and setting not in fixed:
-            advice.append(Advice(setting, value, reason))
+        if is_free(section, name):
+            advice.append(Advice(f"config.{section}.{name}", value, reason))
             config[section][name] = value
 
     if "decoder_stride" in model and not objects:
@@ -243,12 +271,11 @@ def _advise_on_data(
             diameter = round(sizes.diameter, 1)
             reason = "the median over images of the median instance"
             advise("task", "diameter", diameter, reason)
-        names = {"seen_diameter", "enlarge"} & set(task)
-        seen = Objects(diameter=diameter, **{k: task[k] for k in names}).image_scale
+        seen = dataclasses.replace(made, diameter=diameter).image_scale
         large = seen * float(np.quantile(sizes.sides, 0.95))
         image = seen * float(np.median(sizes.images.max(axis=1)))
         longest = task["periods"][0]
-        if "config.task.periods" not in fixed and longest < min(1.5 * large, image):
+        if longest < min(1.5 * large, image):
             periods = tuple(float(_up(2 * large, 32)) / k for k in (1, 2, 4))
             reason = "where the network sees them, 19 of 20 instances are at most "
             advise("task", "periods", periods, f"{reason}{large:.0f} pixels long")
@@ -258,7 +285,7 @@ def _advise_on_data(
         large = seen * float(np.quantile(sizes.sides, 0.95))
         image = int(seen * np.median(sizes.images.min(axis=1)))
         factor, step = _CROP
-        if "config.task.window" in fixed:  # windows fill a crop
+        if objects and not is_free("task", "window"):  # windows fill a crop
             step = math.lcm(step, task["window"])
         side = min(_up(max(factor * large, min(crop)), step), _up(image, step))
         reason = f"19 of 20 instances are at most {large:.0f} pixels long, and half of "
@@ -294,11 +321,12 @@ def _advise_on_data(
     margin, dim = task.get("margin", _MARGIN), _DIM
     if "embedding_dim" in model:
         dim, need = model["embedding_dim"], min_dimension(groups, margin)
-        dim = dim if dim >= need else _power_of_two(need)
         reason += f"; with the background, these {groups} groups can have zero loss at "
         reason += f"margin {margin} from {need} dimensions on"
         reason += ", and perhaps in fewer" * (margin > 0.5 and need > 3)
-        advise("model", "embedding_dim", dim, reason)
+        wide = dim if dim >= need else _power_of_two(need)
+        advise("model", "embedding_dim", wide, reason)
+        dim = model["embedding_dim"]
     least = margin_for(groups, dim).margin
     reason = f"{groups} groups in {dim} dimensions can have zero loss from a margin of "
     advise("task", "margin", margin, f"{reason}{least:.3f} on")
@@ -308,7 +336,8 @@ def _advise_on_data(
     reason = f"(3 / (1 - margin))^2, the supplement's rule, is {rule:g}"
     reason += f", and {now:g} is near" * (near and now != rule)
     reason += "; a trained run gives a better estimate (--workdir)"
-    advise("task", "concentration", now if near else rule, reason)
+    value = now if near else type(now)(rule)  # a flag keeps the type of an entry
+    advise("task", "concentration", value, reason)
 
     limits = limits_for(most)
     reason = f"the fullest of {len(sizes.counts)} images has {most} instances, and "
@@ -427,7 +456,7 @@ def _advise_on_run(found: dict[str, float], now: float) -> Advice:
     elif low > high:
         reason += ", so that none does both: train longer, or on a finer map, first"
     elif not low <= now <= high:
-        value = round(math.sqrt(low * high), 1)
+        value = type(now)(round(math.sqrt(low * high), 1))
         reason += f", which {now:g} is not between"
     return Advice("config.task.concentration", value, reason)
 

@@ -32,6 +32,7 @@ _WIDE = "100000"  # columns: no line of an error is wrapped
 optional = functools.partial(tyro.conf.arg, help_behavior_hint="")
 OptionalPath = Annotated[pathlib.Path | None, optional(metavar="PATH")]
 OptionalInt = Annotated[int | None, optional(metavar="INT")]
+OptionalFloat = Annotated[float | None, optional(metavar="FLOAT")]
 OptionalText = Annotated[str | None, optional(metavar="TEXT")]
 
 

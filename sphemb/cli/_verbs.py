@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import subcommand
 
 from sphemb.cli._flags import (
+    OptionalFloat,
     OptionalInt,
     OptionalPath,
     OptionalText,
@@ -28,22 +29,22 @@ class FolderFlags:
     """How a folder of images and masks is read, see `sphemb.data.open_folder`.
 
     Attributes:
-        masks: what a value is: instances, components, single or classes.
+        masks: what a value is: instances, components, single or classes (default:
+            instances).
         void: the value that is ignored.
-        validation_fraction: share of the images that validates.
-        test_fraction: share of the images that tests.
-        seed: of the split.
-        page: of images with several pages, from 0 on, or max.
-        intensity: full, range, percentile or LOW..HIGH/WHITE (default: full, or for
-            advise the configuration's).
+        validation_fraction: share of the images that validates (default: 0.15).
+        test_fraction: share of the images that tests (default: 0.15).
+        seed: of the split (default: 0).
+        page: of images with several pages, from 0 on, or max (default: 0).
+        intensity: full, range, percentile or LOW..HIGH/WHITE (default: full).
     """
 
-    masks: str = "instances"
+    masks: OptionalText = None
     void: OptionalInt = None
-    validation_fraction: float = 0.15
-    test_fraction: float = 0.15
-    seed: int = 0
-    page: str = "0"
+    validation_fraction: OptionalFloat = None
+    test_fraction: OptionalFloat = None
+    seed: OptionalInt = None
+    page: OptionalText = None
     intensity: OptionalText = None
 
     @property
@@ -252,6 +253,7 @@ class Advise(FolderFlags):
     """Advise on settings for a folder or after a run, with reasons and costs.
 
     A flag such as --config.task.margin=.4 sets an entry, which is not advised on then.
+    Without --masks, --page and the like, a folder is read as the configuration says.
 
     Attributes:
         dir: a folder of images and masks.

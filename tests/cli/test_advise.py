@@ -34,6 +34,14 @@ def proposals(tmp_path_factory):
     return f"--config={path}"
 
 
+def write_config(path, *changes):
+    """A flag for ``configs/folder.py``, changed by some statements."""
+    first = "from sphemb.configs.folder import get_config as start"
+    lines = ["config = start()", *changes, "return config"]
+    path.write_text("\n    ".join([f"{first}\ndef get_config():", *lines]))
+    return f"--config={path}"
+
+
 @pytest.fixture(scope="module")
 def run(drawings_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("advised") / "run"
@@ -164,6 +172,51 @@ class TestFolder:
         assert advice["config.augmentation.size"][0] == "96,96"
         assert advice["config.task.window"][0] == "48"
         assert "config.task.periods" not in advice
+
+    def test_what_a_configuration_leaves_out_has_its_default(self, tmp_path, capsys):
+        """And is not advised on, since no flag can add it."""
+        write_cells(tmp_path, 6, side=40)
+        own = write_config(
+            tmp_path / "own.py",
+            "config.task = {'name': 'Objects'}",
+            "del config.data['page']",
+        )
+        advice, out = advised(capsys, tmp_path, own, "--no-costs")
+        # The images are seen with 85 pixels; windows of 64 fill a crop.
+        assert {k: v for k, (v, _) in advice.items()} == {
+            "config.augmentation.size": "128,128"
+        }
+        command = shlex.split(out.splitlines()[-1])
+        assert command[3:] == [f"--config.data.dir={tmp_path}"]
+        line = refused(capsys, tmp_path, own, "--no-costs", "--page=max")
+        assert "unknown config key config.data.page" in line
+
+    def test_a_concentration_that_is_whole_stays_whole(self, tmp_path, capsys):
+        """As the flag of the command has to be."""
+        write_cells(tmp_path, 2, side=24)
+        own = write_config(
+            tmp_path / "own.py",
+            "from tests.tiny import proposals_config",
+            "config = proposals_config()",
+            "del config.task['concentration']",
+            "config.task.concentration = 200",
+        )
+        _, out = advised(capsys, tmp_path, own, "--no-costs")
+        command = shlex.split(out.splitlines()[-1])[3:]
+        config = read_config(own.removeprefix("--config="), command)
+        assert config.task.concentration == 36  # (3 / (1 - margin))^2
+
+    def test_a_flag_replaces_how_the_configuration_reads_the_folder(
+        self, tmp_path, capsys
+    ):
+        write_cells(tmp_path, 2, side=40)
+        own = write_config(tmp_path / "own.py", "config.data.masks = 'single'")
+        _, out = advised(capsys, tmp_path, own, "--no-costs")
+        assert "3 images with 3 instances" in out
+        assert "config.data.masks" not in out
+        _, out = advised(capsys, tmp_path, own, "--no-costs", "--masks=instances")
+        assert "3 images with 12 instances" in out
+        assert "--config.data.masks=instances" in out.splitlines()[-1]
 
     def test_large_gray_objects_are_not_of_photographs(self, tmp_path, capsys):
         write_cells(tmp_path, 3, side=40)
