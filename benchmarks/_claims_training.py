@@ -129,7 +129,7 @@ def differences(
     for arm in arms:
         settings = {**base, **arm.settings}
         changed = [average_recall(run(seed, settings)) for seed in range(flags.number)]
-        gains = np.subtract(changed, usual)
+        gains = np.subtract(changed, usual).tolist()
         effects.append(over_seeds(arm.name, gains, claimed=arm.claimed))
     return effects
 

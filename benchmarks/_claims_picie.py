@@ -1,0 +1,150 @@
+"""Claims about PiCIE: which of its parts help, on photographs without labels."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import json
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from benchmarks._claims_records import Effect, over_seeds
+from benchmarks.frozen_features import score_frozen
+from sphemb.configs import folder, picie_coco, voc
+from sphemb.evaluation import evaluate
+from sphemb.training import Experiment, Trained, train
+
+_POSITIVE, _VOID = (0.0, None), 255
+_SAME_COLORS: Any = dict.fromkeys(
+    ("brightness", "contrast", "saturation", "hue", "gray", "blur"), 0.0
+)
+# What differs from configs/picie_coco.py:small.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "one view": {"views": 1},
+    "invariance": {"crop_side": (1.0, 1.0), "flip": 0.0},
+    "equivariance": _SAME_COLORS,
+    "both": {},
+    "both and overclustering": {"num_overclusters": 100},
+}
+# Validation sets: the first class that is scored, their number, and that of things.
+SCORED = {"coco": (1, 27, 12), "voc": (1, 20, 20)}
+
+
+def write_photographs(
+    voc_dir: str, coco_dir: str, images: str, to: pathlib.Path
+) -> None:
+    """Writes all training images without classes, and the two validation sets.
+
+    ``TO/coco`` and ``TO/voc`` are folders with the same ``train``; their ``val`` has
+    COCO's 27 coarse classes or VOC's 20.
+    """
+    sets = {"coco": picie_coco.get_config("small"), "voc": voc.get_config("small")}
+    sets["coco"].data.coco_dir, sets["voc"].data.voc_dir = coco_dir, voc_dir
+    given = {name: Experiment(config) for name, config in sets.items()}
+    paths = sorted(p for p in pathlib.Path(images).rglob("*") if p.suffix == ".jpg")
+    photographs = itertools.chain(
+        (
+            example["image"]
+            for one in given.values()
+            for example in _every(one, "train")
+        ),
+        (np.asarray(Image.open(path).convert("RGB")) for path in paths),
+    )
+    unlabeled = ((image, np.full(image.shape[:2], -1)) for image in photographs)
+    part = to.with_suffix(".part")
+    _write(unlabeled, part / "coco" / "train")
+    (part / "voc").mkdir()
+    (part / "voc" / "train").symlink_to("../coco/train")
+    for name, one in given.items():
+        pairs = ((seen["image"], seen["semantic"]) for seen in _every(one, "test"))
+        _write(pairs, part / name / "val")
+    part.rename(to)
+
+
+def _every(experiment: Experiment, split: str) -> Iterator[dict[str, Any]]:
+    source = experiment.source(split)
+    return (source[i] for i in range(len(source)))
+
+
+def _write(pairs: Iterable[tuple[np.ndarray, np.ndarray]], to: pathlib.Path) -> None:
+    for kind in ("images", "masks"):
+        (to / kind).mkdir(parents=True)
+    for number, (image, classes) in enumerate(pairs):
+        Image.fromarray(image).save(to / "images" / f"{number:04}.png")
+        known = np.where(classes < 0, _VOID, classes).astype(np.uint8)
+        Image.fromarray(known).save(to / "masks" / f"{number:04}.png")
+
+
+def configured(
+    data: pathlib.Path, scored: str, seed: int, **task: Any
+) -> ml_collections.ConfigDict:
+    """``configs/picie_coco.py:small``, shorter, on what `write_photographs` wrote."""
+    config = picie_coco.get_config("small")
+    config.seed = seed
+    config.data = folder.get_config().data
+    config.data.update(
+        dir=str(data / scored), masks="classes", void=_VOID, intensity="full"
+    )
+    config.task.update(update_every=25, cluster_images=64, **task)
+    first, number, things = SCORED[scored]
+    config.task.update(first_class=first, num_classes=number, num_things=things)
+    config.train.update(num_steps=100, checkpoint_every=100)
+    return config
+
+
+def accuracies(
+    data: pathlib.Path, runs: pathlib.Path, name: str, seed: int
+) -> list[float]:
+    """Of a variant, or ``"frozen features"``, on each set of `SCORED`."""
+    record = runs / f"{name.replace(' ', '_')}-{seed}.json"
+    if record.is_file():
+        return json.loads(record.read_text())
+    if name == "frozen features":
+        given = (configured(data, scored, seed) for scored in SCORED)
+        scores = [score_frozen(config, split="test") for config in given]
+    else:
+        configs = [configured(data, s, seed, **VARIANTS[name]) for s in SCORED]
+        trained = train(configs[0], record.with_suffix(""))
+        state = trained.params, trained.task_state, trained.step, trained.batch_stats
+        scores = [
+            evaluate(Trained(Experiment(config), *state), "test", num_samples=1).scores
+            for config in configs
+        ]
+    found = [float(score["accuracy"]) for score in scores]
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps(found))
+    return found
+
+
+def measure_picie(flags: argparse.Namespace) -> list[Effect]:
+    """Accuracies of PiCIE with and without each of its parts."""
+    data = flags.runs / "photographs"
+    if not data.is_dir():
+        write_photographs(flags.voc_dir, flags.coco_dir, flags.images, data)
+    run = functools.partial(accuracies, data, flags.runs)
+    every = {
+        name: np.array([run(name, seed) for seed in range(flags.number)])
+        for name in ("frozen features", *VARIANTS)
+    }
+    pairs = {
+        "one view minus frozen features": ("one view", "frozen features"),
+        "invariance minus one view": ("invariance", "one view"),
+        "equivariance minus one view": ("equivariance", "one view"),
+        "both minus one view": ("both", "one view"),
+        "both minus frozen features": ("both", "frozen features"),
+        "overclustering minus both": ("both and overclustering", "both"),
+    }
+    effects = []
+    for place, scored in enumerate(("COCO, 27 classes", "VOC, 20 classes")):
+        usual = every["both"][:, place].tolist()
+        effects.append(over_seeds(f"{scored}: accuracy of both", usual))
+        for name, (new, old) in pairs.items():
+            gains = (every[new] - every[old])[:, place].tolist()
+            effects.append(over_seeds(f"{scored}: {name}", gains, claimed=_POSITIVE))
+    return effects
