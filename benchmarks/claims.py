@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from benchmarks._claims_images import measure_ambiguous, measure_pieces, measure_places
+from benchmarks._claims_photographs import measure_classes
 from benchmarks._claims_picie import measure_picie
 from benchmarks._claims_points import measure_growth, measure_order
 from benchmarks._claims_records import Effect, draw_effects, joint_verdict, to_table
@@ -185,6 +186,19 @@ CLAIMS = {
         "seeds, paired, t interval",
         5,
         measure_margins,
+        trains=True,
+    ),
+    "classes": Claim(
+        "the embedding loss improves classes, most away from boundaries",
+        "main paper, section 5.4, Fig. 9",
+        "network and images of `configs/voc.py:small`, 200 steps of 8 crops of 256 x "
+        "256; classes and embedding from the same features, groups are the classes; "
+        "100 images of VOC",
+        "difference in mean IoU",
+        "seeds, paired, t interval",
+        3,
+        measure_classes,
+        needs={"voc_dir": "few images of VOC, docs/datasets.md"},
         trains=True,
     ),
     "picie": Claim(
