@@ -58,12 +58,12 @@ def write_photographs(
     )
     unlabeled = ((image, np.full(image.shape[:2], -1)) for image in photographs)
     part = to.with_suffix(".part")
-    _write(unlabeled, part / "coco" / "train")
+    write_split(unlabeled, part / "coco" / "train")
     (part / "voc").mkdir()
     (part / "voc" / "train").symlink_to("../coco/train")
     for name, one in given.items():
         pairs = ((seen["image"], seen["semantic"]) for seen in _every(one, "test"))
-        _write(pairs, part / name / "val")
+        write_split(pairs, part / name / "val")
     part.rename(to)
 
 
@@ -72,7 +72,10 @@ def _every(experiment: Experiment, split: str) -> Iterator[dict[str, Any]]:
     return (source[i] for i in range(len(source)))
 
 
-def _write(pairs: Iterable[tuple[np.ndarray, np.ndarray]], to: pathlib.Path) -> None:
+def write_split(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], to: pathlib.Path
+) -> None:
+    """Writes images and their classes, -1 void, as a split of a folder."""
     for kind in ("images", "masks"):
         (to / kind).mkdir(parents=True)
     for number, (image, classes) in enumerate(pairs):

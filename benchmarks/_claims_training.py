@@ -99,8 +99,8 @@ def trained_digits(
 
 
 def best_ious(truth: np.ndarray, labels: np.ndarray) -> Digits:
-    """Of each object 1, 2, ... its pixels, and the largest IoU with a label."""
-    rows = []
+    """Of each object 1, 2, ... its pixels, and the largest IoU with a label >= 0."""
+    rows, labels = [], np.where(truth < 0, -1, labels)
     for number in np.unique(truth[truth > 0]):
         mask = truth == number
         others = np.unique(labels[mask & (labels >= 0)])

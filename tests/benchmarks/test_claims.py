@@ -16,6 +16,8 @@ from benchmarks._claims_images import (
     read_out,
     touching_border,
 )
+from benchmarks._claims_picie import SCORED, VARIANTS, write_split
+from benchmarks._claims_picie import configured as picie_configured
 from benchmarks._claims_points import (
     convergence_order,
     doubled_rule,
@@ -35,7 +37,15 @@ from benchmarks._claims_records import (
     read_effects,
     to_table,
 )
+from benchmarks._claims_training import (
+    SPHERE,
+    average_recall,
+    best_ious,
+    configured,
+    folder_of,
+)
 from benchmarks.claims import CLAIMS, PAGE, RECORDS, main
+from sphemb.training import Experiment
 from tests.references.grouping import sphere_points, step_gradient
 
 KAPPA = 9.0
@@ -150,6 +160,45 @@ class TestPieces:
         np.testing.assert_array_equal(several, [1, 1, 1, 1, 0, 0, 0])
         # Of 14 pixels that are not void six are of the second one.
         np.testing.assert_array_equal(single, [1, 0, 0, 0, 0, 0, 0])
+
+
+class TestTraining:
+    def test_a_digit_has_its_pixels_and_the_best_of_all_labels(self):
+        truth = np.array([[1, 1, 1, 0], [3, 3, -1, 0]])
+        labels = np.array([[0, 7, 7, 7], [7, 7, 7, 0]])  # 0 is a group, too
+        np.testing.assert_allclose(best_ious(truth, labels), [[3, 2 / 6], [2, 2 / 5]])
+        nothing = best_ious(np.zeros((2, 2), int), np.zeros((2, 2), int))
+        assert nothing.shape == (0, 2)
+
+    def test_average_recall_is_over_ten_levels(self):
+        found = np.array([[9, 1.0], [9, 0.5], [9, 0.72], [9, 0.49]])
+        assert np.isclose(average_recall(found), (10 + 1 + 5 + 0) / 40)
+
+    def test_runs_differ_in_what_is_named(self, tmp_path):
+        usual, sphere = configured(3, {}), configured(3, SPHERE)
+        assert usual.seed == sphere.seed == 3
+        assert sphere.model.embedding_dim == 3
+        with sphere.unlocked():
+            for name in SPHERE:
+                section, key = name.split(".")
+                sphere[section][key] = usual[section][key]
+        assert sphere == usual
+        folders = {folder_of(tmp_path, s, a) for s in (0, 1) for a in ({}, SPHERE)}
+        assert len(folders) == 4
+        assert folder_of(tmp_path, 1, dict(SPHERE)) == folder_of(tmp_path, 1, SPHERE)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_photographs_have_classes_for_scores_alone(tmp_path, name):
+    image = np.full((48, 64, 3), 9, np.uint8)
+    classes = np.tile([-1, 0, 1, 20], (48, 16))
+    write_split([(image, np.full((48, 64), -1))] * 2, tmp_path / "voc" / "train")
+    write_split([(image, classes)], tmp_path / "voc" / "val")
+    config = picie_configured(tmp_path, "voc", 0, **VARIANTS[name])
+    experiment = Experiment(config)
+    assert (experiment.source("train")[1]["semantic"] == -1).all()
+    np.testing.assert_array_equal(experiment.source("test")[0]["semantic"], classes)
+    assert experiment.task.num_classes == SCORED["voc"][1]
 
 
 class TestEffects:
