@@ -8,7 +8,7 @@
 ``splits`` writes the files of each split of a run on a folder. ``labels`` writes what
 the run finds in the test images, a label image NAME.npy for each, for the same referee.
 ``draw`` shows the images in which most objects touch. ``sizes`` scores a run on the
-test images at half, once and twice their size: as trained, with the right diameter, and
+test images at half, once and twice their size, or other factors: as trained, with the right diameter, and
 with the diameter measured in what is found (``auto``).
 """
 
@@ -73,7 +73,7 @@ def score_sizes(options: argparse.Namespace) -> None:
     trained = load_run(options.workdir)
     usual = trained.experiment.config.task.diameter
     pairs = _pairs(trained.experiment, "test")
-    for factor in (0.5, 1.0, 2.0):
+    for factor in options.factors:
         for diameter in (None, usual * factor, "auto"):
             sized = SizedPrediction(trained, diameter)
             scores = [_score_resized(sized, pair, factor, trained) for pair in pairs]
@@ -140,6 +140,7 @@ def main() -> None:
         verb.set_defaults(run=run)
     sizes = verbs.add_parser("sizes")
     sizes.add_argument("--workdir", type=pathlib.Path, required=True)
+    sizes.add_argument("--factors", type=float, nargs="+", default=[0.5, 1.0, 2.0])
     sizes.set_defaults(run=score_sizes)
     drawn = verbs.add_parser("draw")
     drawn.add_argument("folders", type=pathlib.Path, nargs="+")
