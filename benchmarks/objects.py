@@ -8,8 +8,8 @@
 ``splits`` writes the files of each split of a run on a folder. ``labels`` writes what
 the run finds in the test images, a label image NAME.npy for each, for the same referee.
 ``draw`` shows the images in which most objects touch. ``sizes`` scores a run on the
-test images at half, once and twice their size, or other factors: as trained, with the right diameter, and
-with the diameter measured in what is found (``auto``).
+test images at half, once and twice their size, or by other ``--factors``: as trained,
+with the right diameter, and with the diameter measured in what is found (``auto``).
 """
 
 from __future__ import annotations
