@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks._claims_records import Effect, over_seeds
-from benchmarks.frozen_features import score_frozen
+from benchmarks.frozen_features import clustered
 from sphemb.configs import folder, picie_coco, voc
 from sphemb.evaluation import evaluate
 from sphemb.training import Experiment, Trained, train
@@ -108,17 +108,15 @@ def accuracies(
     record = runs / f"{name.replace(' ', '_')}-{seed}.json"
     if record.is_file():
         return json.loads(record.read_text())
-    if name == "frozen features":
-        given = (configured(data, scored, seed) for scored in SCORED)
-        scores = [score_frozen(config, split="test") for config in given]
-    else:
-        configs = [configured(data, s, seed, **VARIANTS[name]) for s in SCORED]
+    changes = VARIANTS.get(name, {"views": 1})
+    configs = [configured(data, scored, seed, **changes) for scored in SCORED]
+    if name in VARIANTS:
         trained = train(configs[0], record.with_suffix(""))
-        state = trained.params, trained.task_state, trained.step, trained.batch_stats
-        scores = [
-            evaluate(Trained(Experiment(config), *state), "test", num_samples=1).scores
-            for config in configs
-        ]
+    else:
+        trained = clustered(configs[0])
+    state = trained.params, trained.task_state, trained.step, trained.batch_stats
+    networks = (Trained(Experiment(config), *state) for config in configs)
+    scores = [evaluate(one, "test", num_samples=1).scores for one in networks]
     found = [float(score["accuracy"]) for score in scores]
     record.parent.mkdir(parents=True, exist_ok=True)
     record.write_text(json.dumps(found))

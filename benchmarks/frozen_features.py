@@ -24,10 +24,10 @@ from sphemb.evaluation import evaluate
 from sphemb.training import Experiment, Trained, replicate, update_task_state
 
 
-def score_frozen(
-    config: ml_collections.ConfigDict, *, map_name: str | None = None, split: str
-) -> dict[str, float]:
-    """Clusters and scores a network as it is before its first step."""
+def clustered(
+    config: ml_collections.ConfigDict, *, map_name: str | None = None
+) -> Trained:
+    """A network as it is before its first step, and clusters of all its images."""
     config = config.copy_and_resolve_references().unlock()
     config.task.views = 1
     config.task.num_overclusters = 0
@@ -41,8 +41,7 @@ def score_frozen(
         del config.task.cluster_images  # there is one pass only: all images
     experiment = Experiment(config)
     state = update_task_state(experiment, replicate(experiment.start_state()))
-    trained = Trained(experiment, state.params, state.task_state, 0, state.batch_stats)
-    return evaluate(trained, split, num_samples=1).scores
+    return Trained(experiment, state.params, state.task_state, 0, state.batch_stats)
 
 
 def main() -> None:
@@ -55,7 +54,8 @@ def main() -> None:
     flags, overrides = parser.parse_known_args()
     config = read_config(flags.config, overrides)
     start = time.monotonic()
-    scores = score_frozen(config, map_name=flags.map, split=flags.split)
+    trained = clustered(config, map_name=flags.map)
+    scores = evaluate(trained, flags.split, num_samples=1).scores
     finite = {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
     finite["seconds"] = round(time.monotonic() - start, 1)
     print(json.dumps(finite, indent=2))

@@ -2,9 +2,10 @@
 
 import pytest
 
-from benchmarks.frozen_features import score_frozen
+from benchmarks.frozen_features import clustered
 from sphemb import InputError
 from sphemb.configs import picie_digits
+from sphemb.evaluation import evaluate
 
 
 def config_of(drawings_dir):
@@ -27,11 +28,12 @@ def config_of(drawings_dir):
 @pytest.mark.parametrize("map_name", [None, "stage4"])
 def test_the_embedding_or_a_map_of_the_backbone_is_scored(map_name, drawings_dir):
     config = config_of(drawings_dir).lock()  # as it comes from the command line
-    scores = score_frozen(config, map_name=map_name, split="validation")
+    trained = clustered(config, map_name=map_name)
+    scores = evaluate(trained, "validation", num_samples=1).scores
     assert 0 <= scores["mean_iou"] <= scores["accuracy"] <= 1
     assert config.task.views == 2  # the caller's config is left alone
 
 
 def test_a_map_that_there_is_not_names_those_that_are(drawings_dir):
     with pytest.raises(InputError, match=r"--map must be one of stem, stage1, .*vgg"):
-        score_frozen(config_of(drawings_dir), map_name="vgg", split="test")
+        clustered(config_of(drawings_dir), map_name="vgg")
