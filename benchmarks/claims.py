@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from benchmarks._claims_boundaries import measure_boundary_embeddings
 from benchmarks._claims_images import measure_ambiguous, measure_pieces, measure_places
 from benchmarks._claims_photographs import measure_classes, measure_instances
 from benchmarks._claims_picie import measure_picie
@@ -133,6 +134,21 @@ CLAIMS = {
         100,
         measure_pieces,
         needs={"workdir": "a run of configs/voc.py:small"},
+    ),
+    "boundary-embeddings": Claim(
+        "after fine-tuning, boundary embeddings encode orientation and signed distance",
+        "main paper, section 5.2",
+        "linear read-out from the vectors of all branches, at pixels up to 5 pixels "
+        "from a boundary of two annotators; fitted on half of the images; runs of "
+        "`configs/bsds.py` and `configs/bsds_finetune.py`, seed 0",
+        "R²",
+        "test images of BSDS500, bootstrap of half of them",
+        100,
+        measure_boundary_embeddings,
+        needs={
+            "workdir": "a run of configs/bsds.py",
+            "finetuned": "a run of configs/bsds_finetune.py that started from it",
+        },
     ),
     "mean-shift-training": Claim(
         "fine-tuning through mean shift improves grouping where the embedding is "

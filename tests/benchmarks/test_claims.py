@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LinearRegression
 
+from benchmarks._claims_boundaries import geometry
 from benchmarks._claims_images import (
     components,
     count_found,
@@ -199,6 +200,25 @@ def test_photographs_have_classes_for_scores_alone(tmp_path, name):
     assert (experiment.source("train")[1]["semantic"] == -1).all()
     np.testing.assert_array_equal(experiment.source("test")[0]["semantic"], classes)
     assert experiment.task.num_classes == SCORED["voc"][1]
+
+
+def test_places_beside_a_straight_boundary_are_known():
+    for direction in ([0, 1], [1, 0], [1, 1], [1, -1]):
+        normal = np.array(direction) / np.linalg.norm(direction)
+        place = np.indices((41, 41)) - 20
+        along = np.tensordot(normal, place, 1)
+        near, targets = geometry(np.abs(along) < 0.5)
+        inner = (np.abs(place).max(axis=0) < 8)[near]
+        angle = np.arctan2(*normal)
+        cos, sin, distance, signed = targets[inner].T
+        np.testing.assert_allclose(cos, np.cos(2 * angle), atol=1e-6)
+        np.testing.assert_allclose(sin, np.sin(2 * angle), atol=1e-6)
+        # The nearest pixel of a slanted line can lie beside its foot.
+        beyond = distance - np.abs(signed)
+        assert beyond.min() > -1e-6
+        assert beyond.max() < (1e-6 if 0 in direction else 0.5)
+        expected = along[near][inner] * np.sign(normal[0] or normal[1])
+        np.testing.assert_allclose(signed, expected, atol=1e-6)
 
 
 class TestEffects:
