@@ -27,8 +27,8 @@ _LEVELS = np.arange(0.5, 1.0, 0.05)
 Settings = Mapping[str, Any]  # dotted names of a configuration
 Digits = np.ndarray  # [Q, 2]: of each true digit its pixels and its best IoU
 
-# Few steps of a small network, so that the embedding is imperfect; in 3-d the margin
-# and the concentration of configs/digits.py:sphere.
+# A small network. After few steps its embedding is imperfect, and very different from
+# seed to seed; comparisons from scratch need more.
 SHORT: Settings = {
     "loader.batch_size": 8,
     "model.features": (16, 32, 64),
@@ -37,13 +37,15 @@ SHORT: Settings = {
     "train.eval_every": 0,
     "evaluation.num_test": 60,
 }
+LONG: Settings = {"train.num_steps": 1000}
+# The margin and the concentration of configs/digits.py:sphere.
 SPHERE: Settings = {
     "model.embedding_dim": 3,
     "task.margin": 0.7,
     "task.concentration": 100.0,
     "task.threshold": 0.9,
 }
-LONGER: Settings = {"optimizer.learning_rate": 5e-4, "train.num_steps": 150}
+CONTINUED: Settings = {"optimizer.learning_rate": 5e-4, "train.num_steps": 150}
 
 
 class Arm(NamedTuple):
@@ -82,7 +84,7 @@ def trained_digits(
     if after is not None:
         trained_digits(runs, seed, after)
         start = str(folder_of(runs, seed, after))
-        settings = {**after, **LONGER, **settings, "train.init_from": start}
+        settings = {**after, **CONTINUED, **settings, "train.init_from": start}
     workdir = folder_of(runs, seed, settings)
     record = workdir / "digits.npy"
     if record.is_file():
@@ -168,7 +170,7 @@ def measure_sampling(flags: argparse.Namespace) -> list[Effect]:
     ]
     every = {"task.num_samples": 4096}
     arms = [arm._replace(settings={**every, **arm.settings}) for arm in arms]
-    return differences(flags, arms, {})
+    return differences(flags, arms, LONG)
 
 
 def measure_weights(flags: argparse.Namespace) -> list[Effect]:
@@ -176,8 +178,8 @@ def measure_weights(flags: argparse.Namespace) -> list[Effect]:
     names = ("digits in the smallest third", "in the middle", "in the largest")
     gains = []
     for seed in range(flags.number):
-        weighted = trained_digits(flags.runs, seed, {})
-        uniform = trained_digits(flags.runs, seed, {"task.weight_power": 0.0})
+        weighted = trained_digits(flags.runs, seed, LONG)
+        uniform = trained_digits(flags.runs, seed, {**LONG, "task.weight_power": 0.0})
         gain = (weighted - uniform)[np.argsort(weighted[:, 0], kind="stable"), 1]
         gains.append([part.mean() for part in np.array_split(gain, 3)])
     columns = zip(names, np.transpose(gains), strict=True)
@@ -197,4 +199,4 @@ def measure_margins(flags: argparse.Namespace) -> list[Effect]:
         Arm("margin .3", {"task.margin": 0.3}),
         Arm("margin .7", {"task.margin": 0.7}),
     ]
-    return differences(flags, arms, {})
+    return differences(flags, arms, LONG)
