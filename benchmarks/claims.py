@@ -38,6 +38,7 @@ from sphemb.cli import one_line_errors
 from sphemb.viz import save_figure
 
 _DIGITS = "drawings of `configs/digits.py` and a smaller network"
+_LONG = f"{_DIGITS}, 1,000 steps of 8"
 _ROOT = pathlib.Path(__file__).parent.parent
 RECORDS, PAGE = _ROOT / "benchmarks" / "claims.json", _ROOT / "docs" / "claims.md"
 
@@ -176,7 +177,7 @@ CLAIMS = {
     "sampling-ratio": Claim(
         "results hardly depend on the sampling ratio",
         "main paper, section 5.1",
-        f"{_DIGITS}, 1,000 steps of 8; difference to a ratio of .125; hardly: within .05",
+        f"{_LONG}; difference to a ratio of .125; hardly: within .05",
         "difference in average recall",
         "seeds, paired, t interval",
         5,
@@ -186,8 +187,8 @@ CLAIMS = {
     "instance-weights": Claim(
         "weights 1 / |I| help small objects",
         "main paper, section 3.1",
-        f"{_DIGITS}, 1,000 steps of 8; mean best IoU of digits by their visible pixels, "
-        "minus that with uniform weights",
+        f"{_LONG}; mean best IoU of digits by their visible pixels, minus that with "
+        "uniform weights",
         "difference in mean best IoU",
         "seeds, paired, t interval",
         5,
@@ -197,8 +198,7 @@ CLAIMS = {
     "margin-and-dimension": Claim(
         "a margin of .5 needs half as many dimensions as instances, and no more",
         "main paper, section 3.2",
-        f"{_DIGITS}, 1,000 steps of 8; difference to 16 dimensions and the margin .5; no "
-        "more: within .05",
+        f"{_LONG}; difference to 16 dimensions and the margin .5; no more: within .05",
         "difference in average recall",
         "seeds, paired, t interval",
         5,
