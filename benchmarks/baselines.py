@@ -2,8 +2,9 @@
 
     python -m benchmarks.baselines --workdir RUN [--split test]
 
-Felzenszwalb's segments are scored as proposals, and for a run of the task `Objects` the
-watershed is scored, too. The code is that of the run's own ``summary.json``.
+Felzenszwalb's segments and regions merged from them are scored as proposals, and for a
+run of the task `Objects` the watershed is scored, too. The code is that of the run's
+own ``summary.json``.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks._baselines import felzenszwalb_maps, watershed_nuclei
+from benchmarks._baselines import felzenszwalb_maps, merged_maps, watershed_nuclei
 from sphemb import InputError
 from sphemb.cli import one_line_errors
 from sphemb.instances import pool_proposals
@@ -25,6 +27,7 @@ from sphemb.tasks import Objects, Proposals
 from sphemb.training import Experiment, load_config
 
 _SEGMENTS = 128  # of one scale
+_SEGMENTATIONS = {"segments": felzenszwalb_maps, "merged segments": merged_maps}
 _OBJECTS = {"budgets": (10, 60), "max_iou": 0.9}  # for a task that counts no proposals
 
 
@@ -49,13 +52,19 @@ def score_watershed(source, count: int, *, max_true: int) -> dict[str, float]:
 
 
 def score_segments(
-    source, count: int, *, max_true: int, budgets: tuple[int, ...], max_iou: float
+    source,
+    count: int,
+    segment: Callable[..., np.ndarray],
+    *,
+    max_true: int,
+    budgets: tuple[int, ...],
+    max_iou: float,
 ) -> dict[str, float]:
-    """Scores Felzenszwalb's segments of several scales, pooled as a run's are."""
+    """Scores segments of several scales, pooled as a run's are."""
     total = None
     for i in range(count):
         example = source[i]
-        maps = jnp.asarray(felzenszwalb_maps(example["image"], max_groups=_SEGMENTS))
+        maps = jnp.asarray(segment(example["image"], max_groups=_SEGMENTS))
         flat = maps.reshape(1, len(maps), -1)
         pool = pool_proposals(flat, max_groups=_SEGMENTS, max_iou=max_iou)
         scores = ProposalRecall.from_batch(
@@ -94,9 +103,10 @@ def main() -> None:
         else:
             wanted = "a run of Objects, or one with config.task.budgets of proposals"
             raise InputError(f"--workdir must be {wanted}, got {type(task).__name__}")
-        found["segments"] = score_segments(
-            source, count, max_true=task.max_objects, **pooling
-        )
+        for name, segment in _SEGMENTATIONS.items():
+            found[name] = score_segments(
+                source, count, segment, max_true=task.max_objects, **pooling
+            )
     finite = {
         name: {k: round(v, 4) for k, v in scores.items() if np.isfinite(v)}
         for name, scores in found.items()

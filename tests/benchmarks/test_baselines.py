@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks._baselines import (
     canny_edges,
     felzenszwalb_maps,
+    merged_maps,
     sobel_edges,
     watershed_nuclei,
 )
@@ -62,6 +63,25 @@ class TestFelzenszwalbMaps:
         assert len(sizes) == 5
         assert (np.diff(sizes) <= 0).all()
         assert (found == -1).any()
+
+
+def test_regions_of_the_nearest_colors_merge_first():
+    truth = np.kron(np.array([[0, 1], [2, 3]]), np.ones((H // 2, W // 2), int))
+    grays = np.array([0, 40, 200, 255], np.uint8)  # the upper two, then the lower two
+    image = np.repeat(grays[truth][..., None], 3, axis=2)
+    maps = merged_maps(image, limits=(1e8, 1e6, 5e4), max_groups=8)
+    assert maps.shape == (3, H, W)
+    assert maps.dtype == np.int32
+    assert not maps[0].any()
+    upper, lower = maps[1, : H // 2], maps[1, H // 2 :]
+    assert (upper == upper[0, 0]).all()
+    assert (lower == lower[0, 0]).all()
+    assert upper[0, 0] != lower[0, 0]
+    np.testing.assert_array_equal(np.unique(maps[2]), [0, 1, 2, 3])
+    # But for a narrow border, which the smoothing blurs, regions are patches.
+    pairs = np.stack([maps[2], truth]).reshape(2, -1)
+    _, pixels = np.unique(pairs, axis=1, return_counts=True)
+    assert np.sort(pixels)[-4:].sum() > 0.95 * H * W
 
 
 class TestWatershedNuclei:
