@@ -27,7 +27,7 @@ from sphemb.training import Experiment, Trained, replicate, update_task_state
 def clustered(
     config: ml_collections.ConfigDict, *, map_name: str | None = None
 ) -> Trained:
-    """A network as it is before its first step, and clusters of all its images."""
+    """A network as it is before its first step, and clusters of its images."""
     config = config.copy_and_resolve_references().unlock()
     config.task.views = 1
     config.task.num_overclusters = 0
@@ -37,8 +37,6 @@ def clustered(
             raise InputError(f"--map must be one of {', '.join(maps)}, got {map_name}")
         config.task.feature = map_name
         config.task.embedding_dim = maps[map_name]
-    if "cluster_images" in config.task:
-        del config.task.cluster_images  # there is one pass only: all images
     experiment = Experiment(config)
     state = update_task_state(experiment, replicate(experiment.start_state()))
     return Trained(experiment, state.params, state.task_state, 0, state.batch_stats)
@@ -52,7 +50,9 @@ def main() -> None:
     parser.add_argument("--map", help="of the backbone; by default the embedding")
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     flags, overrides = parser.parse_known_args()
-    config = read_config(flags.config, overrides)
+    config = read_config(flags.config, overrides).unlock()
+    if "cluster_images" in config.task:
+        del config.task.cluster_images  # there is one pass only: all images
     start = time.monotonic()
     trained = clustered(config, map_name=flags.map)
     scores = evaluate(trained, flags.split, num_samples=1).scores

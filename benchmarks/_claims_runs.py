@@ -1,0 +1,39 @@
+"""Runs of claims about training: each is made once, and scored once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import ml_collections
+
+
+def folder_of(runs: pathlib.Path, config: ml_collections.ConfigDict) -> pathlib.Path:
+    """The folder of a run, the same for the same settings.
+
+    Neither the number of threads nor the place of the runs counts.
+    """
+    settings = config.to_dict()
+    del settings["loader"]["num_threads"]
+    text = json.dumps(settings, sort_keys=True).replace(str(runs), "")
+    return runs / hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def scored_once(
+    runs: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    score: Callable[[pathlib.Path], Any],
+    *,
+    name: str = "scores",
+) -> Any:
+    """What ``score(folder)`` gives for a run, as JSON; read if it is there."""
+    folder = folder_of(runs, config)
+    record = folder / f"claim_{name}.json"
+    if not record.is_file():
+        found = score(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(found))
+    return json.loads(record.read_text())
