@@ -15,14 +15,15 @@ from benchmarks._claims_images import read_out
 from benchmarks._claims_records import Effect, over_images
 from sphemb import InputError
 from sphemb.tasks import Boundaries
-from sphemb.training import load_run
+from sphemb.training import load_config, load_run
 
 _POSITIVE = (0.0, None)
 _WIDTH, _PIXELS, _SMOOTHING = 5.0, 1000, 2.0
+# Columns of `geometry`, and the change of R² that the paper claims.
 TARGETS = {
-    "orientation": slice(0, 2),
-    "distance": slice(2, 3),
-    "signed distance": slice(3, 4),
+    "orientation": (slice(0, 2), _POSITIVE),
+    "distance": (slice(2, 3), None),
+    "signed distance": (slice(3, 4), _POSITIVE),
 }
 
 
@@ -82,12 +83,15 @@ def vectors_and_targets(
     rows = []
     indices = experiment.usable("test", number)
     for batch in experiment.one_pass("test", indices, batch_size=1):
-        marked = (batch["boundaries"][0] > 0).sum(axis=0) >= 2
+        inside = batch["mask"][0]
+        height, width = inside.any(axis=1).sum(), inside.any(axis=0).sum()
+        marked = (batch["boundaries"][0] > 0).sum(axis=0)[:height, :width] >= 2
         if not marked.any():
             continue
         near, targets = geometry(marked)
         seen = {name: jnp.asarray(batch[name]) for name in ("image", "mask")}
-        vectors = np.asarray(branches(seen))[near].reshape(len(targets), -1)
+        vectors = np.asarray(branches(seen))[:height, :width][near]
+        vectors = vectors.reshape(len(targets), -1)
         chosen = np.random.default_rng(len(rows)).permutation(len(targets))[:_PIXELS]
         rows.append((vectors[chosen], targets[chosen]))
     return rows
@@ -95,19 +99,25 @@ def vectors_and_targets(
 
 def measure_boundary_embeddings(flags: argparse.Namespace) -> list[Effect]:
     """R² of linear read-outs, before and after the fine-tuning by the logistic loss."""
+    start = load_config(flags.finetuned).train.init_from
+    if pathlib.Path(start or "").absolute() != flags.workdir.absolute():
+        raise InputError(
+            f"--finetuned must be a run that started from {flags.workdir}, got one "
+            f"that started from {start}"
+        )
     shares = []
     for workdir in (flags.workdir, flags.finetuned):
         rows = vectors_and_targets(workdir, flags.number)
         shares.append(read_out(rows[::2], rows[1::2]))
     effects = []
-    for name, columns in TARGETS.items():
+    for name, (columns, claimed) in TARGETS.items():
         (before, total), (after, _) = (
             (residual[:, columns].sum(axis=1), total[:, columns].sum(axis=1))
             for residual, total in shares
         )
         effects += [
             over_images(f"{name}, before", total - before, total),
-            over_images(f"{name}, after", total - after, total, claimed=_POSITIVE),
-            over_images(f"{name}, difference", before - after, total),
+            over_images(f"{name}, after", total - after, total),
+            over_images(f"{name}, difference", before - after, total, claimed=claimed),
         ]
     return effects

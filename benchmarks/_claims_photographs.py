@@ -1,20 +1,18 @@
-"""Claims about classes of photographs: the same network with other losses."""
+"""The claim about classes of photographs: one network with and without a loss."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import pathlib
+import functools
 
 import ml_collections
 
 from benchmarks._claims_records import Effect, over_seeds
-from benchmarks.instances_or_classes import train_both
+from benchmarks._claims_runs import scored_once
 from sphemb.cli import run_training
 from sphemb.configs import voc, voc_semantic
 
-_POSITIVE, _HARDLY = (0.0, None), (-0.02, None)
-_SPECTRAL_STEPS = 250
+_POSITIVE = (0.0, None)
 # Score -> what it is called here.
 _SCORES = {
     "mean_iou": "mean IoU",
@@ -42,47 +40,26 @@ def configured(
 
 def measure_classes(flags: argparse.Namespace) -> list[Effect]:
     """Mean IoU with the embedding loss beside the cross-entropy, minus without."""
-    scores = {
-        weight: [
-            _scores(flags.runs / f"classes-{weight:g}-{seed}", flags, seed, weight)
-            for seed in range(flags.number)
-        ]
-        for weight in (0.0, 1.0)
-    }
-    usual = [one["mean_iou"] for one in scores[0.0]]
-    effects = [over_seeds("mean IoU, cross-entropy alone", usual)]
-    for score, name in _SCORES.items():
-        pairs = zip(scores[1.0], scores[0.0], strict=True)
-        gains = [one[score] - other[score] for one, other in pairs]
-        effects.append(over_seeds(f"{name}: difference", gains, claimed=_POSITIVE))
-    return effects
 
+    def scores(seed: int, weight: float) -> dict[str, float]:
+        config = configured(str(flags.voc_dir), seed, weight)
+        return scored_once(flags.runs, config, functools.partial(run_training, config))
 
-def measure_instances(flags: argparse.Namespace) -> list[Effect]:
-    """Pairs of pixels: instances by the spectral loss, minus classes by the softmax."""
-    every = [
-        train_both(flags.runs, seed, voc_dir=str(flags.voc_dir), steps=_SPECTRAL_STEPS)
-        for seed in range(flags.number)
+    pairs = [
+        [scores(seed, weight) for weight in (0, 1)] for seed in range(flags.number)
     ]
-    effects = []
-    for score, name in {
-        "pair_accuracy": "pair accuracy",
-        "adjusted_rand_index": "adjusted Rand index",
-    }.items():
-        classes = [one["coco_softmax"][f"classes/{score}"] for one in every]
-        instances = [one["coco_spectral"][score] for one in every]
-        gains = [new - old for new, old in zip(instances, classes, strict=True)]
-        effects.append(over_seeds(f"{name}: classes", classes))
-        effects.append(
-            over_seeds(f"{name}: instances minus classes", gains, claimed=_HARDLY)
-        )
-    return effects
-
-
-def _scores(
-    workdir: pathlib.Path, flags: argparse.Namespace, seed: int, weight: float
-) -> dict[str, float]:
-    record = workdir / "summary.json"
-    if record.is_file():
-        return json.loads(record.read_text())
-    return run_training(configured(flags.voc_dir, seed, weight), workdir)
+    gains = {
+        name: [with_it[score] - without[score] for without, with_it in pairs]
+        for score, name in _SCORES.items()
+    }
+    usual = [without["mean_iou"] for without, _ in pairs]
+    effects = [over_seeds("mean IoU, cross-entropy alone", usual)]
+    for name, values in gains.items():
+        claimed = _POSITIVE if name == "mean IoU" else None
+        effects.append(over_seeds(f"{name}: difference", values, claimed=claimed))
+    within, beyond = (
+        gains[_SCORES[name]] for name in ("iou_inside@5", "iou_outside@20")
+    )
+    more = [b - a for a, b in zip(within, beyond, strict=True)]
+    name = "the difference beyond 20 pixels minus that within 5"
+    return [*effects, over_seeds(name, more, claimed=_POSITIVE)]

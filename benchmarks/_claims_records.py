@@ -47,13 +47,25 @@ class Effect(NamedTuple):
             return "reproduced"
         if self.high <= least or most <= self.low:
             return "refuted"
-        return "no effect seen here"
+        if self.low <= 0 <= self.high and not least < 0 < most:
+            return "no effect seen here"
+        return "undecided"
 
 
 def joint_verdict(effects: Iterable[Effect]) -> str:
-    """That of all effects that the claim is about, or ``"in part"``."""
+    """That of all effects that the claim is about, of which there is one at least.
+
+    If they differ it is ``"in part"`` if one is reproduced, else ``"refuted"`` if one
+    is, else ``"undecided"``.
+    """
     verdicts = {effect.verdict for effect in effects} - {""}
-    return verdicts.pop() if len(verdicts) == 1 else "in part"
+    if len(verdicts) == 1:
+        return verdicts.pop()
+    if not verdicts:
+        raise ValueError("effects must have a claim, one at least")
+    if "reproduced" in verdicts:
+        return "in part"
+    return "refuted" if "refuted" in verdicts else "undecided"
 
 
 def over_seeds(

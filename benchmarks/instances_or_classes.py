@@ -1,11 +1,10 @@
 """The same network for classes and for instances (Barnes & Dubrawski 2018, Table 1).
 
     python -m benchmarks.instances_or_classes --coco_dir DIR [--runs runs]
-    python -m benchmarks.instances_or_classes --voc_dir DIR [--runs runs]
 
 Trains ``configs/voc_spectral.py:coco_softmax`` and ``:coco_spectral`` on the same
-images, VOC's classes of a few images of COCO or of VOC, and prints the table. Runs that
-are there already go on, or are scored as they are.
+images, VOC's classes of a few images of COCO, and prints the table. Runs that are there
+already go on, or are scored as they are.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import argparse
 import pathlib
 
 from sphemb.cli import one_line_errors, run_training
-from sphemb.configs import voc, voc_spectral
+from sphemb.configs import voc_spectral
 
 VARIANTS = ("coco_softmax", "coco_spectral")
 # Row -> the variant it is of, and the prefix of its scores.
@@ -42,45 +41,25 @@ def format_table(summaries: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def train_both(
-    runs: pathlib.Path,
-    seed: int,
-    *,
-    coco_dir: str | None = None,
-    voc_dir: str | None = None,
-    data_dir: str | None = None,
-    steps: int | None = None,
-) -> dict[str, dict[str, float]]:
-    """Trains each of `VARIANTS`; returns their ``summary.json``."""
-    summaries = {}
-    for variant in VARIANTS:
-        config = voc_spectral.get_config(variant)
-        config.seed = seed
-        if voc_dir:
-            config.data = voc.get_config("small").data
-            config.data.voc_dir = voc_dir
-        else:
-            config.data.coco_dir = coco_dir
-        config.data.data_dir = data_dir
-        if steps:
-            config.train.num_steps = steps
-        workdir = runs / f"voc_spectral-{variant}-{seed}"
-        summaries[variant] = run_training(config, workdir)
-    return summaries
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    images = parser.add_mutually_exclusive_group(required=True)
-    images.add_argument("--coco_dir")
-    images.add_argument("--voc_dir")
+    parser.add_argument("--coco_dir", required=True)
     parser.add_argument("--data_dir", help="where prepared data sets are kept")
     parser.add_argument("--runs", type=pathlib.Path, default=pathlib.Path("runs"))
     parser.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--seed", type=int, default=0)
     flags = parser.parse_args()
     with one_line_errors():
-        summaries = train_both(**vars(flags))
+        summaries = {}
+        for variant in VARIANTS:
+            config = voc_spectral.get_config(variant)
+            config.seed = flags.seed
+            config.data.coco_dir = flags.coco_dir
+            config.data.data_dir = flags.data_dir
+            if flags.steps:
+                config.train.num_steps = flags.steps
+            workdir = flags.runs / f"voc_spectral-{variant}-{flags.seed}"
+            summaries[variant] = run_training(config, workdir)
         print(format_table(summaries))
 
 

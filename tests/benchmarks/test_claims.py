@@ -38,13 +38,8 @@ from benchmarks._claims_records import (
     read_effects,
     to_table,
 )
-from benchmarks._claims_training import (
-    SPHERE,
-    average_recall,
-    best_ious,
-    configured,
-    folder_of,
-)
+from benchmarks._claims_runs import folder_of, scored_once
+from benchmarks._claims_training import CONTINUED, LAST, SHORT, SPHERE, configured
 from benchmarks.claims import CLAIMS, PAGE, RECORDS, main
 from sphemb.training import Experiment
 from tests.references.grouping import sphere_points, step_gradient
@@ -164,29 +159,46 @@ class TestPieces:
 
 
 class TestTraining:
-    def test_a_digit_has_its_pixels_and_the_best_of_all_labels(self):
-        truth = np.array([[1, 1, 1, 0], [3, 3, -1, 0]])
-        labels = np.array([[0, 7, 7, 7], [7, 7, 7, 0]])  # 0 is a group, too
-        np.testing.assert_allclose(best_ious(truth, labels), [[3, 2 / 6], [2, 2 / 5]])
-        nothing = best_ious(np.zeros((2, 2), int), np.zeros((2, 2), int))
-        assert nothing.shape == (0, 2)
-
-    def test_average_recall_is_over_ten_levels(self):
-        found = np.array([[9, 1.0], [9, 0.5], [9, 0.72], [9, 0.49]])
-        assert np.isclose(average_recall(found), (10 + 1 + 5 + 0) / 40)
-
     def test_runs_differ_in_what_is_named(self, tmp_path):
-        usual, sphere = configured(3, {}), configured(3, SPHERE)
+        usual, sphere = configured(3, SHORT), configured(3, SPHERE)
         assert usual.seed == sphere.seed == 3
         assert sphere.model.embedding_dim == 3
-        with sphere.unlocked():
-            for name in SPHERE:
-                section, key = name.split(".")
-                sphere[section][key] = usual[section][key]
-        assert sphere == usual
-        folders = {folder_of(tmp_path, s, a) for s in (0, 1) for a in ({}, SPHERE)}
+        folders = {
+            folder_of(tmp_path, configured(s, a))
+            for s in (0, 1)
+            for a in (SHORT, SPHERE)
+        }
         assert len(folders) == 4
-        assert folder_of(tmp_path, 1, dict(SPHERE)) == folder_of(tmp_path, 1, SPHERE)
+        for name in SPHERE:
+            section, key = name.split(".")
+            sphere[section][key] = usual[section][key]
+        assert sphere == usual
+
+    def test_a_folder_depends_on_neither_threads_nor_place(self, tmp_path):
+        configs = [configured(0, SHORT) for _ in range(2)]
+        configs[1].loader.num_threads += 3
+        places = [tmp_path / "a", tmp_path / "b"]
+        for place, config in zip(places, configs, strict=True):
+            config.train.init_from = str(place / "start")
+        first, second = map(folder_of, places, configs)
+        assert first.name == second.name
+
+    @pytest.mark.parametrize("changes", [{"task.num_steps": 10}, LAST])
+    def test_what_is_changed_are_settings_of_the_task(self, changes):
+        task = Experiment(configured(0, {**SPHERE, **CONTINUED, **changes})).task
+        for name, value in changes.items():
+            assert getattr(task, name.removeprefix("task.")) == value
+
+    def test_a_run_is_scored_once(self, tmp_path):
+        seen = []
+
+        def score(workdir):
+            seen.append(workdir)
+            return 0.5
+
+        for _ in range(2):
+            assert scored_once(tmp_path, configured(0, SHORT), score) == 0.5
+        assert seen == [folder_of(tmp_path, configured(0, SHORT))]
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -199,7 +211,13 @@ def test_photographs_have_classes_for_scores_alone(tmp_path, name):
     experiment = Experiment(config)
     assert (experiment.source("train")[1]["semantic"] == -1).all()
     np.testing.assert_array_equal(experiment.source("test")[0]["semantic"], classes)
-    assert experiment.task.num_classes == SCORED["voc"][1]
+    task = experiment.task
+    assert task.num_classes == SCORED["voc"][1]
+    boxes = (task.crop_side, task.flip) == ((1.0, 1.0), 0.0)
+    colors = task.hue == task.gray == task.blur == task.brightness == 0.0
+    assert task.views == (1 if name == "one view" else 2)
+    assert boxes == (name == "invariance")
+    assert colors == (name == "equivariance")
 
 
 def test_places_beside_a_straight_boundary_are_known():
@@ -253,6 +271,9 @@ class TestEffects:
             (-0.1, 0.0, (0.0, None), "refuted"),
             (2.95, 3.05, (2.9, 3.1), "reproduced"),
             (3.2, 3.3, (2.9, 3.1), "refuted"),
+            (2.8, 3.0, (2.9, 3.1), "undecided"),
+            (-0.3, 0.3, (-0.05, 0.05), "undecided"),
+            (-0.04, 0.03, (-0.05, 0.05), "reproduced"),
             (-0.1, 0.2, None, ""),
         ],
     )
@@ -262,7 +283,15 @@ class TestEffects:
     def test_effects_that_differ_support_a_claim_in_part(self):
         good, context = Effect("", 2, 1, 3, (0, None)), Effect("", 0, 0, 0)
         assert joint_verdict([good, context]) == "reproduced"
-        assert joint_verdict([good, Effect("", 0, -1, 1, (0, None))]) == "in part"
+        nothing, against = (
+            Effect("", 0, -1, 1, (0, None)),
+            Effect("", -2, -3, -1, (0, 1)),
+        )
+        assert joint_verdict([good, nothing]) == "in part"
+        assert joint_verdict([against, nothing]) == "refuted"
+        assert joint_verdict([nothing, Effect("", 0, -9, 9, (-1, 1))]) == "undecided"
+        with pytest.raises(ValueError, match="one at least"):
+            joint_verdict([context])
 
 
 class TestPage:
