@@ -49,9 +49,8 @@ def merged_maps(
 
     Of small Felzenszwalb segments the two neighbors of smallest
     :math:`\tfrac{n_i n_j}{n_i + n_j} \lVert c_i - c_j \rVert^2` become one, until it
-    exceeds the limit; c is the mean color in CIELAB and n the number of pixels
-    (Ward's criterion, as the hierarchical grouping of selective search by color and
-    size).
+    exceeds the limit; c is the mean color in CIELAB and n the number of pixels. This is
+    Ward's criterion; selective search merges by histograms of color and texture.
 
     Args:
         image: uint8 [H, W, 3].
@@ -78,22 +77,17 @@ def merged_maps(
         for name in ("pixel count", "total color"):
             regions.nodes[target][name] += regions.nodes[source][name]
 
-    maps = []
-    for limit in limits:
-        regions = graph.rag_mean_color(colors, segments)
-        for one, other in regions.edges:
-            regions.edges[one, other].update(cost(regions, None, one, other))
-        merged = graph.merge_hierarchical(
-            segments,
-            regions,
-            thresh=limit,
-            rag_copy=False,
-            in_place_merge=True,
-            merge_func=merge,
-            weight_func=cost,
-        )
-        maps.append(_largest_first(merged, max_groups))
-    return np.stack(maps)
+    regions = graph.rag_mean_color(colors, segments)
+    for one, other in regions.edges:
+        regions.edges[one, other].update(cost(regions, None, one, other))
+    how = {"rag_copy": False, "in_place_merge": True}
+    how |= {"merge_func": merge, "weight_func": cost}
+    # Each limit goes on with the regions of the one before.
+    maps = {
+        limit: graph.merge_hierarchical(segments, regions, thresh=limit, **how)
+        for limit in sorted(limits)
+    }
+    return np.stack([_largest_first(maps[limit], max_groups) for limit in limits])
 
 
 def _largest_first(segments: np.ndarray, max_groups: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from skimage.color import rgb2lab
 
 from benchmarks._baselines import (
     canny_edges,
@@ -65,23 +66,46 @@ class TestFelzenszwalbMaps:
         assert (found == -1).any()
 
 
-def test_regions_of_the_nearest_colors_merge_first():
-    truth = np.kron(np.array([[0, 1], [2, 3]]), np.ones((H // 2, W // 2), int))
-    grays = np.array([0, 40, 200, 255], np.uint8)  # the upper two, then the lower two
-    image = np.repeat(grays[truth][..., None], 3, axis=2)
-    maps = merged_maps(image, limits=(1e8, 1e6, 5e4), max_groups=8)
-    assert maps.shape == (3, H, W)
-    assert maps.dtype == np.int32
-    assert not maps[0].any()
-    upper, lower = maps[1, : H // 2], maps[1, H // 2 :]
-    assert (upper == upper[0, 0]).all()
-    assert (lower == lower[0, 0]).all()
-    assert upper[0, 0] != lower[0, 0]
-    np.testing.assert_array_equal(np.unique(maps[2]), [0, 1, 2, 3])
-    # But for a narrow border, which the smoothing blurs, regions are patches.
-    pairs = np.stack([maps[2], truth]).reshape(2, -1)
-    _, pixels = np.unique(pairs, axis=1, return_counts=True)
-    assert np.sort(pixels)[-4:].sum() > 0.95 * H * W
+class TestMergedMaps:
+    def test_regions_of_the_nearest_colors_merge_first(self):
+        truth = np.kron(np.array([[0, 1], [2, 3]]), np.ones((H // 2, W // 2), int))
+        grays = np.array([0, 40, 200, 255], np.uint8)  # upper two, then the lower two
+        image = np.repeat(grays[truth][..., None], 3, axis=2)
+        maps = merged_maps(image, limits=(1e8, 1e6), max_groups=8)
+        assert maps.dtype == np.int32
+        assert not maps[0].any()
+        upper, lower = maps[1, : H // 2], maps[1, H // 2 :]
+        assert upper.min() == upper.max() != lower.min() == lower.max()
+
+    def test_what_is_left_is_costlier_than_the_limit_by_ward(self):
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 255, (8, 10, 3)).astype(np.uint8)
+        image = np.kron(image, np.ones((8, 8, 1), np.uint8))
+        limits = (3e5, 3e4)
+        maps = merged_maps(image, limits=limits, max_groups=200)
+        colors = rgb2lab(image)
+        for found, limit in zip(maps, limits, strict=True):
+            groups = [found == number for number in range(found.max() + 1)]
+            sums = [(g.sum(), colors[g].mean(axis=0)) for g in groups]
+            pairs = np.concatenate(
+                [
+                    np.stack([found[:-1].ravel(), found[1:].ravel()], axis=1),
+                    np.stack([found[:, :-1].ravel(), found[:, 1:].ravel()], axis=1),
+                ]
+            )
+            costs = [
+                sums[a][0]
+                * sums[b][0]
+                / (sums[a][0] + sums[b][0])
+                * ((sums[a][1] - sums[b][1]) ** 2).sum()
+                for a, b in np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+            ]
+            assert len(groups) > 2
+            assert limit <= min(costs) < 2 * limit
+        # Segments of 50 pixels whose colors differ by 2 have a cost of 100.
+        (small,) = felzenszwalb_maps(image, scales=(100.0,), max_groups=200)
+        (apart,) = merged_maps(image, limits=(100.0,), max_groups=200)
+        assert apart.max() == small.max() > 30
 
 
 class TestWatershedNuclei:
