@@ -7,7 +7,7 @@ import functools
 import itertools
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -16,6 +16,7 @@ from PIL import Image
 
 from benchmarks._claims_records import Effect, over_seeds
 from benchmarks._claims_runs import scored_once
+from benchmarks._folders import write_folder
 from benchmarks.frozen_features import clustered
 from sphemb.configs import folder, picie_coco, voc
 from sphemb.evaluation import evaluate
@@ -61,33 +62,27 @@ def write_photographs(
         ),
         (np.asarray(Image.open(path).convert("RGB")) for path in paths),
     )
-    unlabeled = ((image, np.full(image.shape[:2], -1)) for image in photographs)
+    unlabeled = (
+        (image, np.full(image.shape[:2], _VOID, np.uint8)) for image in photographs
+    )
     part = to.with_suffix(".part")
     shutil.rmtree(part, ignore_errors=True)
-    write_split(unlabeled, part / "coco" / "train")
+    write_folder(unlabeled, part / "coco" / "train")
     (part / "voc").mkdir()
     (part / "voc" / "train").symlink_to("../coco/train")
     for name, one in given.items():
-        pairs = ((seen["image"], seen["semantic"]) for seen in _every(one, "test"))
-        write_split(pairs, part / name / "val")
+        # Void, -1, becomes 255.
+        pairs = (
+            (seen["image"], seen["semantic"].astype(np.uint8))
+            for seen in _every(one, "test")
+        )
+        write_folder(pairs, part / name / "val")
     part.rename(to)
 
 
 def _every(experiment: Experiment, split: str) -> Iterator[dict[str, Any]]:
     source = experiment.source(split)
     return (source[i] for i in range(len(source)))
-
-
-def write_split(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], to: pathlib.Path
-) -> None:
-    """Writes images and their classes, -1 void, as a split of a folder."""
-    for kind in ("images", "masks"):
-        (to / kind).mkdir(parents=True)
-    for number, (image, classes) in enumerate(pairs):
-        Image.fromarray(image).save(to / "images" / f"{number:04}.png")
-        known = np.where(classes < 0, _VOID, classes).astype(np.uint8)
-        Image.fromarray(known).save(to / "masks" / f"{number:04}.png")
 
 
 def configured(

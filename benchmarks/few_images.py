@@ -16,8 +16,8 @@ import pathlib
 import time
 
 import numpy as np
-from PIL import Image
 
+from benchmarks._folders import write_folder
 from sphemb.cli import one_line_errors, run_training
 from sphemb.configs import nuclei
 from sphemb.training import Experiment
@@ -26,17 +26,17 @@ _SCORES = ("matched_precision@0.5", "matched_precision@0.7", "mean_best_iou")
 
 
 def write_images(
-    experiment: Experiment, split: str, chosen: list[int], to: str
+    experiment: Experiment, split: str, chosen: list[int], to: pathlib.Path
 ) -> None:
     """Copies examples of a split to TO/images and TO/masks."""
-    source = experiment.source(split)
-    for kind in ("images", "masks"):
-        pathlib.Path(to, kind).mkdir(parents=True, exist_ok=True)
-    for i in chosen:
-        example = source[i]
-        Image.fromarray(example["image"]).save(f"{to}/images/{i}.png")
-        labels = np.maximum(example["instances"], 0).astype(np.uint16)
-        Image.fromarray(labels).save(f"{to}/masks/{i}.png")
+    examples = map(experiment.source(split).__getitem__, chosen)
+    write_folder(
+        (
+            (one["image"], np.maximum(one["instances"], 0).astype(np.uint16))
+            for one in examples
+        ),
+        to,
+    )
 
 
 def train(options: argparse.Namespace, number: int, seed: int) -> None:
@@ -46,13 +46,13 @@ def train(options: argparse.Namespace, number: int, seed: int) -> None:
     given = Experiment(config)
     draw = np.random.default_rng(seed).permutation(len(given.source("validation")))
     root = options.out / f"{number}-{seed}"
-    write_images(given, "validation", draw[:number].tolist(), f"{root}/data/train")
+    write_images(given, "validation", draw[:number].tolist(), root / "data" / "train")
     every = list(range(len(given.source("test"))))
-    write_images(given, "test", every, f"{root}/data/val")
+    write_images(given, "test", every, root / "data" / "val")
     for start in (None, options.start):
         config = nuclei.get_config()
         config.seed = seed
-        config.data.dir = f"{root}/data"
+        config.data.dir = str(root / "data")
         config.train.update(init_from=start, num_steps=options.steps, eval_every=0)
         config.data.intensity = "full"  # the copies are made from what was read
         config.evaluation.update(num_validation=1, num_test=len(every))

@@ -17,7 +17,7 @@ from benchmarks._claims_images import (
     read_out,
     touching_border,
 )
-from benchmarks._claims_picie import SCORED, VARIANTS, write_split
+from benchmarks._claims_picie import SCORED, VARIANTS
 from benchmarks._claims_picie import configured as picie_configured
 from benchmarks._claims_points import (
     convergence_order,
@@ -40,6 +40,7 @@ from benchmarks._claims_records import (
 )
 from benchmarks._claims_runs import folder_of, scored_once
 from benchmarks._claims_training import CONTINUED, LAST, SHORT, SPHERE, configured
+from benchmarks._folders import write_folder
 from benchmarks.claims import CLAIMS, PAGE, RECORDS, main
 from sphemb.training import Experiment
 from tests.references.grouping import sphere_points, step_gradient
@@ -205,8 +206,10 @@ class TestTraining:
 def test_photographs_have_classes_for_scores_alone(tmp_path, name):
     image = np.full((48, 64, 3), 9, np.uint8)
     classes = np.tile([-1, 0, 1, 20], (48, 16))
-    write_split([(image, np.full((48, 64), -1))] * 2, tmp_path / "voc" / "train")
-    write_split([(image, classes)], tmp_path / "voc" / "val")
+    void = np.full((48, 64), 255, np.uint8)
+    write_folder([(image, void)] * 2, tmp_path / "voc" / "train")
+    mask = (classes % 256).astype(np.uint8)  # -1 is 255
+    write_folder([(image, mask)], tmp_path / "voc" / "val")
     config = picie_configured(tmp_path, "voc", 0, **VARIANTS[name])
     experiment = Experiment(config)
     assert (experiment.source("train")[1]["semantic"] == -1).all()
