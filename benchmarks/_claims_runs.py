@@ -31,9 +31,9 @@ def scored_once(
 ) -> Any:
     """What ``score(folder)`` gives for a run, as JSON; read if it is there."""
     folder = folder_of(runs, config)
-    record = folder / f"claim_{name}.json"
+    record = runs / f"{folder.name}_{name}.json"
     if not record.is_file():
         found = score(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        runs.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(found))
     return json.loads(record.read_text())
