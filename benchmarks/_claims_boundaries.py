@@ -17,13 +17,13 @@ from sphemb import InputError
 from sphemb.tasks import Boundaries
 from sphemb.training import load_config, load_run
 
-_POSITIVE = (0.0, None)
+_POSITIVE, _ENCODED = (0.0, None), (0.5, None)
 _WIDTH, _PIXELS, _SMOOTHING = 5.0, 1000, 2.0
-# Columns of `geometry`, and the change of R² that the paper claims.
+# Columns of `geometry`, and whether the paper says that they are encoded.
 TARGETS = {
-    "orientation": (slice(0, 2), _POSITIVE),
-    "distance": (slice(2, 3), None),
-    "signed distance": (slice(3, 4), _POSITIVE),
+    "orientation": (slice(0, 2), True),
+    "distance": (slice(2, 3), False),
+    "signed distance": (slice(3, 4), True),
 }
 
 
@@ -111,13 +111,14 @@ def measure_boundary_embeddings(flags: argparse.Namespace) -> list[Effect]:
         shares.append(read_out(rows[::2], rows[1::2]))
     effects = []
     for name, (columns, claimed) in TARGETS.items():
+        gained, encoded = (_POSITIVE, _ENCODED) if claimed else (None, None)
         (before, total), (after, _) = (
             (residual[:, columns].sum(axis=1), total[:, columns].sum(axis=1))
             for residual, total in shares
         )
         effects += [
             over_images(f"{name}, before", total - before, total),
-            over_images(f"{name}, after", total - after, total),
-            over_images(f"{name}, difference", before - after, total, claimed=claimed),
+            over_images(f"{name}, after", total - after, total, claimed=encoded),
+            over_images(f"{name}, difference", before - after, total, claimed=gained),
         ]
     return effects
