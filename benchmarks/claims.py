@@ -135,8 +135,8 @@ CLAIMS = {
         "main paper, section 5.2; supplement, section 3",
         "linear read-out from the vectors of all branches, at pixels up to 5 pixels "
         "from a boundary of two annotators; fitted on half of the images; runs of "
-        "`configs/bsds.py` and `configs/bsds_finetune.py`, seed 0; encoded: R² of .5 at "
-        "least",
+        "`configs/bsds.py` and `configs/bsds_finetune.py`, seed 0; encoded: R² of at "
+        "least .5",
         "R²",
         "test images of BSDS500, bootstrap of half of them",
         100,
