@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import ml_collections
 
 
@@ -36,4 +37,5 @@ def scored_once(
         found = score(folder)
         runs.mkdir(parents=True, exist_ok=True)
         record.write_text(json.dumps(found))
+        jax.clear_caches()  # programs of many runs reach the limit of mapped memory
     return json.loads(record.read_text())
