@@ -19,7 +19,9 @@
 ``python -m benchmarks.claims`` tests a claim of the papers, or reports all:
 
 * ``_claims_points``: claims about points
-* ``_claims_images``: claims about trained networks
+* ``_claims_images``, ``_claims_boundaries``: claims about trained networks
+* ``_claims_training``, ``_claims_photographs``, ``_claims_picie``: claims about training
+* ``_claims_runs``: their runs, each made and scored once
 * ``_claims_records``: effects, intervals, verdicts; table and figure
 
 ``python -m benchmarks.edges`` writes the maps of edges; ``benchmarks.throughput``
@@ -30,6 +32,7 @@ counts images a second; ``benchmarks.regions`` prints AP^r beside the paper's Ta
 ``benchmarks.gallery`` draws the worst, middle and best images of a run by score;
 ``benchmarks.objects`` and ``benchmarks/objects_peers.py`` set a run beside StarDist and
 a U-Net.
+``_folders`` writes the folders of images and masks that some of them train on.
 ``benchmarks.shipped`` writes the networks that come with the package,
 ``benchmarks.notebooks`` the notebooks of the tutorials.
 """
