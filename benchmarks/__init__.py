@@ -20,7 +20,7 @@
 
 * ``_claims_points``: claims about points
 * ``_claims_images``, ``_claims_boundaries``: claims about trained networks
-* ``_claims_training``, ``_claims_photographs``, ``_claims_picie``: claims about training
+* ``_claims_training``, ``_claims_photographs``, ``_claims_picie``: about trainings
 * ``_claims_runs``: their runs, each made and scored once
 * ``_claims_records``: effects, intervals, verdicts; table and figure
 
