@@ -82,7 +82,7 @@ def merged_maps(
         regions.edges[one, other].update(cost(regions, None, one, other))
     how = {"rag_copy": False, "in_place_merge": True}
     how |= {"merge_func": merge, "weight_func": cost}
-    # Each limit goes on with the regions of the one before.
+    # Each limit starts from the regions of the previous one.
     maps = {
         limit: graph.merge_hierarchical(segments, regions, thresh=limit, **how)
         for limit in sorted(limits)

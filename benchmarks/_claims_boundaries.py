@@ -17,18 +17,18 @@ from sphemb import InputError
 from sphemb.tasks import Boundaries
 from sphemb.training import load_config, load_run
 
-_POSITIVE, _ENCODED = (0.0, None), (0.5, None)
+_POSITIVE = (0.0, None)
 _WIDTH, _PIXELS, _SMOOTHING = 5.0, 1000, 2.0
-# Columns of `geometry`, and whether the paper says that they are encoded.
+# Columns of `geometry`, and the change of R² that the paper claims.
 TARGETS = {
-    "orientation": (slice(0, 2), True),
-    "distance": (slice(2, 3), False),
-    "signed distance": (slice(3, 4), True),
+    "orientation": (slice(0, 2), _POSITIVE),
+    "distance": (slice(2, 3), None),
+    "signed distance": (slice(3, 4), _POSITIVE),
 }
 
 
 def geometry(boundary: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Where pixels are beside the nearest boundary pixel, up to 5 pixels away.
+    r"""Measures where pixels lie relative to a boundary pixel, up to 5 pixels away.
 
     The normal at a boundary pixel is the direction in which the smoothed boundary
     bends most, by its Hessian; of its two signs the one that points down, or to the
@@ -98,7 +98,7 @@ def vectors_and_targets(
 
 
 def measure_boundary_embeddings(flags: argparse.Namespace) -> list[Effect]:
-    """R² of linear read-outs, before and after the fine-tuning by the logistic loss."""
+    """Measures R² of linear read-outs, before and after the fine-tuning."""
     start = load_config(flags.finetuned).train.init_from
     if pathlib.Path(start or "").absolute() != flags.workdir.absolute():
         raise InputError(
@@ -111,14 +111,13 @@ def measure_boundary_embeddings(flags: argparse.Namespace) -> list[Effect]:
         shares.append(read_out(rows[::2], rows[1::2]))
     effects = []
     for name, (columns, claimed) in TARGETS.items():
-        gained, encoded = (_POSITIVE, _ENCODED) if claimed else (None, None)
         (before, total), (after, _) = (
             (residual[:, columns].sum(axis=1), total[:, columns].sum(axis=1))
             for residual, total in shares
         )
         effects += [
             over_images(f"{name}, before", total - before, total),
-            over_images(f"{name}, after", total - after, total, claimed=encoded),
-            over_images(f"{name}, difference", before - after, total, claimed=gained),
+            over_images(f"{name}, after", total - after, total),
+            over_images(f"{name}, difference", before - after, total, claimed=claimed),
         ]
     return effects

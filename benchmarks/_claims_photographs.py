@@ -39,7 +39,7 @@ def configured(
 
 
 def measure_classes(flags: argparse.Namespace) -> list[Effect]:
-    """Mean IoU with the embedding loss beside the cross-entropy, minus without."""
+    """Measures what the embedding loss changes beside the cross-entropy."""
 
     def scores(seed: int, weight: float) -> dict[str, float]:
         config = configured(str(flags.voc_dir), seed, weight)

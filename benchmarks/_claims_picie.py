@@ -124,7 +124,7 @@ def accuracies(
 
 
 def measure_picie(flags: argparse.Namespace) -> list[Effect]:
-    """Accuracies of PiCIE with and without each of its parts."""
+    """Measures the accuracy of PiCIE with and without each of its parts."""
     data = flags.runs / "photographs"
     if not data.is_dir():
         write_photographs(flags.voc_dir, flags.coco_dir, flags.images, data)
@@ -133,13 +133,17 @@ def measure_picie(flags: argparse.Namespace) -> list[Effect]:
         name: np.array([run(name, seed) for seed in range(flags.number)])
         for name in ("frozen features", *VARIANTS)
     }
-    # The parts are compared at equal cost, with two views; both with what has neither.
+    # The two parts are compared at equal cost, with two views.
     pairs = {
         "both minus frozen features": ("both", "frozen features", _POSITIVE),
         "both minus one view": ("both", "one view", _POSITIVE),
         "both minus equivariance alone": ("both", "equivariance", _POSITIVE),
         "both minus invariance alone": ("both", "invariance", _POSITIVE),
-        "overclustering minus both": ("both and overclustering", "both", _POSITIVE),
+        "both and overclustering minus both": (
+            "both and overclustering",
+            "both",
+            _POSITIVE,
+        ),
         "one view minus frozen features": ("one view", "frozen features", None),
     }
     effects = []

@@ -15,7 +15,7 @@ import ml_collections
 def folder_of(runs: pathlib.Path, config: ml_collections.ConfigDict) -> pathlib.Path:
     """The folder of a run, the same for the same settings.
 
-    Neither the number of threads nor the place of the runs counts.
+    It depends neither on the number of threads nor on where the runs are.
     """
     settings = config.to_dict()
     del settings["loader"]["num_threads"]

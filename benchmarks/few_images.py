@@ -1,4 +1,4 @@
-"""A training on few images, from scratch and from a network that comes along.
+"""Trains on few images, from scratch and from a network of the package.
 
     python -m benchmarks.few_images DIR --out runs/few
 

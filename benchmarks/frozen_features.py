@@ -1,9 +1,9 @@
-r"""Clusters of features that nobody trained for it, scored as a run of PiCIE is.
+r"""Clusters frozen features, and scores them as a run of PiCIE is scored.
 
     python -m benchmarks.frozen_features --config=configs/picie_coco.py:small \
         --config.data.coco_dir=DIR [--map=stage7] [--split=test]
 
-K-means on one map of the network with its pretrained weights, without recolouring or
+K-means on one map of the network with its pretrained weights, without recoloring or
 boxes, on the images that the run would train on, and the scores that its
 ``summary.json`` would have. By default the map is the embedding at step 0, random
 projections of all of the backbone's maps; ``--map`` names one of these.
