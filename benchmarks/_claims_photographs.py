@@ -52,8 +52,7 @@ def measure_classes(flags: argparse.Namespace) -> list[Effect]:
         name: [with_it[score] - without[score] for without, with_it in pairs]
         for score, name in _SCORES.items()
     }
-    usual = [without["mean_iou"] for without, _ in pairs]
-    effects = [over_seeds("mean IoU, cross-entropy alone", usual)]
+    effects = []
     for name, values in gains.items():
         claimed = _POSITIVE if name == "mean IoU" else None
         effects.append(over_seeds(f"{name}: difference", values, claimed=claimed))

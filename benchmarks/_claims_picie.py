@@ -148,8 +148,6 @@ def measure_picie(flags: argparse.Namespace) -> list[Effect]:
     }
     effects = []
     for place, scored in enumerate(("COCO, 27 classes", "VOC, 20 classes")):
-        usual = every["both"][:, place].tolist()
-        effects.append(over_seeds(f"{scored}: accuracy of both", usual))
         for name, (new, old, claimed) in pairs.items():
             gains = (every[new] - every[old])[:, place].tolist()
             effects.append(over_seeds(f"{scored}: {name}", gains, claimed=claimed))

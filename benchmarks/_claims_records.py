@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -153,6 +154,8 @@ def draw_effects(records: Sequence[Record]) -> Figure:
         ends = [end for effect in effects for end in (effect.low, effect.high)]
         if min(ends) > 0 and max(ends) > _SPAN * min(ends):
             axes.set_xscale("log")
+        else:
+            axes.locator_params(axis="x", nbins=7)
         axes.margins(x=0.06)
         left, right = axes.get_xlim()
         for row, effect in enumerate(effects):
@@ -162,9 +165,8 @@ def draw_effects(records: Sequence[Record]) -> Figure:
                 axes.fill_betweenx([row - 0.4, row + 0.4], low, high, color="0.92")
         axes.set(xlim=(left, right), ylim=(len(effects) - 0.4, -0.6))
         axes.set_yticks(range(len(effects)), [effect.name for effect in effects])
-        axes.set_title(
-            f"{record['claim']}: {record['verdict']}", fontsize=9, loc="left"
-        )
+        title = textwrap.fill(f"{record['claim']}: {record['verdict']}", 70)
+        axes.set_title(title, fontsize=9, loc="left")
         axes.set_xlabel(record["unit"], fontsize=8)
         axes.tick_params(labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
