@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import itertools
 import pathlib
 import shutil
@@ -125,9 +126,11 @@ def accuracies(
 
 def measure_picie(flags: argparse.Namespace) -> list[Effect]:
     """Measures the accuracy of PiCIE with and without each of its parts."""
-    data = flags.runs / "photographs"
+    sources = flags.voc_dir, flags.coco_dir, flags.images
+    named = "\n".join(str(source.absolute()) for source in sources)
+    data = flags.runs / f"photographs-{hashlib.sha256(named.encode()).hexdigest()[:12]}"
     if not data.is_dir():
-        write_photographs(flags.voc_dir, flags.coco_dir, flags.images, data)
+        write_photographs(*sources, data)
     run = functools.partial(accuracies, data, flags.runs)
     every = {
         name: np.array([run(name, seed) for seed in range(flags.number)])
